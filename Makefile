@@ -1,0 +1,42 @@
+# Two commands, each does all its own set-up:  make demo   make test
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test verify parity bench lint clean
+
+demo: $(VENV)/.core
+	$(BIN)/jaxdet demo
+
+test: lint
+	$(BIN)/python -m pytest -m "not verify" --durations=15
+
+verify: $(VENV)/.test
+	$(BIN)/python -m pytest --durations=25
+
+parity: $(VENV)/.test
+	$(BIN)/jaxdet parity fasterrcnn_resnet50_fpn
+
+bench: $(VENV)/.test
+	$(BIN)/python -m benchmarks.inference
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check src convert tests benchmarks
+	$(BIN)/ruff format --check src convert tests benchmarks
+	$(BIN)/mypy
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "jaxdet needs Python 3.11 or later: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+# The stamps are newer than pyproject.toml once its dependencies are installed, so a second run installs nothing.
+$(VENV)/.core: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+$(VENV)/.test: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test]"
+	touch $@ $(VENV)/.core
+
+clean:
+	rm -rf $(VENV) .jax_cache build dist

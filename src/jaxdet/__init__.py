@@ -1,0 +1,57 @@
+"""jaxdet: object detection in pure JAX / Flax NNX, with PyTorch's numbers.
+
+The public names load on first use, so that ``import jaxdet`` and the command line's help do not wait for JAX.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxdet.backbones import Darknet53 as Darknet53
+    from jaxdet.backbones import MobileNetV1 as MobileNetV1
+    from jaxdet.backbones import ResNet as ResNet
+    from jaxdet.detectors import FasterRCNN as FasterRCNN
+    from jaxdet.detectors import create_model as create_model
+    from jaxdet.detectors import faster_rcnn as faster_rcnn
+    from jaxdet.detectors import list_models as list_models
+    from jaxdet.heads import AnchorGenerator as AnchorGenerator
+    from jaxdet.inference import predict as predict
+    from jaxdet.inference import with_options as with_options
+    from jaxdet.necks import FPN as FPN
+    from jaxdet.ops import BoxCoder as BoxCoder
+    from jaxdet.ops import batched_nms as batched_nms
+    from jaxdet.ops import box_iou as box_iou
+    from jaxdet.ops import nms as nms
+    from jaxdet.ops import roi_align as roi_align
+    from jaxdet.runs.checkpoint import load as load
+    from jaxdet.runs.checkpoint import save as save
+    from jaxdet.types import Detections as Detections
+    from jaxdet.types import Images as Images
+    from jaxdet.types import Proposals as Proposals
+    from jaxdet.types import Targets as Targets
+
+_HOMES = {
+    "jaxdet.backbones": ("Darknet53", "MobileNetV1", "ResNet"),
+    "jaxdet.detectors": ("FasterRCNN", "create_model", "faster_rcnn", "list_models"),
+    "jaxdet.heads": ("AnchorGenerator",),
+    "jaxdet.inference": ("predict", "with_options"),
+    "jaxdet.necks": ("FPN",),
+    "jaxdet.ops": ("BoxCoder", "batched_nms", "box_iou", "nms", "roi_align"),
+    "jaxdet.runs.checkpoint": ("load", "save"),
+    "jaxdet.types": ("Detections", "Images", "Proposals", "Targets"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'jaxdet' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOME]

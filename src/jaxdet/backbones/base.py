@@ -1,0 +1,70 @@
+"""What a detector asks of a backbone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from flax import nnx
+from jax import Array
+
+from jaxdet.nn import GlobalAvgPool, Linear, Numerics
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@runtime_checkable
+class Backbone(Protocol):
+    """A module that returns named feature maps: all that a detector needs to know of it.
+
+    channels, strides: per map, from the highest resolution to the lowest.
+    masks_padding: whether `features` makes its maps independent of what lies beyond an image's extent. A backbone
+        that does not runs in a detector with ``canvas="fast"``.
+    """
+
+    @property
+    def channels(self) -> dict[str, int]: ...
+
+    @property
+    def strides(self) -> dict[str, int]: ...
+
+    @property
+    def masks_padding(self) -> bool: ...
+
+    def features(self, x: Array, extents: Array | None = None, *, train: bool = False) -> dict[str, Array]:
+        """Normalised images ``[B, H, W, 3]`` with extents ``[B, 2]`` to ``{name: [B, H / stride, W / stride, C]}``."""
+        ...
+
+
+@dataclass(frozen=True)
+class ClassifierTransform:
+    """How a classifier wants its pictures: the shorter side resized, the centre cut out, normalised."""
+
+    resize: int = 256
+    crop: int = 224
+    image_mean: tuple[float, float, float] = IMAGENET_MEAN
+    image_std: tuple[float, float, float] = IMAGENET_STD
+
+
+class Classifier(nnx.Module):
+    """Shared by the backbones: global average pooling of the last map and a linear layer give the logits."""
+
+    names: tuple[str, ...]  # of the maps that `features` returns
+
+    def __init__(self, channels: int, num_classes: int | None, *, numerics: Numerics, rngs: nnx.Rngs):
+        self.numerics = numerics
+        self.avgpool = GlobalAvgPool()
+        self.fc = nnx.data(None if num_classes is None else Linear(channels, num_classes, numerics=numerics, rngs=rngs))
+
+    def features(self, x: Array, extents: Array | None = None, *, train: bool = False) -> dict[str, Array]:
+        raise NotImplementedError
+
+    def __call__(self, x: Array, *, train: bool = False) -> Array:
+        """Normalised images ``[B, H, W, 3]`` to logits ``[B, num_classes]``."""
+        if self.fc is None:
+            raise ValueError(
+                f"this {type(self).__name__} was built without a classifier (num_classes=None); call features(x)"
+            )
+        x = self.features(x, train=train)[self.names[-1]]
+        return self.fc(self.avgpool(x)[:, 0, 0])

@@ -1,0 +1,100 @@
+"""Bottleneck ResNet (He et al. 2015) as torchvision builds it: the stride lies on the 3x3 convolution ("v1.5")."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flax import nnx
+from jax import Array
+
+from jaxdet.backbones.base import Classifier, ClassifierTransform
+from jaxdet.nn import Activation, ConvNormAct, MaxPool, NormConfig, Numerics, strided
+
+EXPANSION = 4
+
+
+@dataclass(frozen=True)
+class ResNetConfig:
+    """blocks: bottlenecks a stage: (3, 4, 6, 3) is ResNet-50. num_classes: None leaves the classifier out."""
+
+    blocks: tuple[int, int, int, int] = (3, 4, 6, 3)
+    num_classes: int | None = 1000
+    norm: NormConfig = NormConfig()
+    transform: ClassifierTransform = ClassifierTransform()
+
+
+class Bottleneck(nnx.Module):
+    """1x1 down, 3x3, 1x1 up, added to the shortcut, then ReLU."""
+
+    def __init__(
+        self, in_channels: int, width: int, *, stride: int, norm: NormConfig, numerics: Numerics, rngs: nnx.Rngs
+    ):
+        def conv(inputs: int, outputs: int, kernel: int, step: int = 1, activation: str | None = "relu") -> ConvNormAct:
+            return ConvNormAct(
+                inputs, outputs, kernel, stride=step, norm=norm, activation=activation, numerics=numerics, rngs=rngs
+            )
+
+        out_channels = width * EXPANSION
+        self.conv1 = conv(in_channels, width, 1)
+        self.conv2 = conv(width, width, 3, stride)
+        self.conv3 = conv(width, out_channels, 1, activation=None)
+        needs_projection = stride != 1 or in_channels != out_channels
+        self.downsample = nnx.data(conv(in_channels, out_channels, 1, stride, None) if needs_projection else None)
+        self.act = Activation("relu")
+        self.stride = stride
+
+    def __call__(self, x: Array, extents: Array | None = None, *, train: bool = False) -> Array:
+        y = self.conv1(x, extents, train=train)
+        y = self.conv2(y, extents, train=train)
+        y = self.conv3(y, strided(extents, self.stride), train=train)
+        if self.downsample is not None:
+            x = self.downsample(x, extents, train=train)
+        return self.act(x + y)
+
+
+class ResNet(Classifier):
+    """``model(x)`` gives logits; ``model.features(x)`` gives ``layer1``..``layer4`` at strides 4 to 32."""
+
+    masks_padding = True
+    names = ("layer1", "layer2", "layer3", "layer4")
+
+    def __init__(self, config: ResNetConfig, *, numerics: Numerics = Numerics(), rngs: nnx.Rngs):
+        self.config = config
+        self.conv1 = ConvNormAct(3, 64, 7, stride=2, norm=config.norm, numerics=numerics, rngs=rngs)
+        self.maxpool = MaxPool(3, stride=2, padding=1)
+        channels = 64
+        for index, (name, blocks) in enumerate(zip(self.names, config.blocks, strict=True)):
+            width = 64 * 2**index
+            stage = []
+            for block in range(blocks):
+                stride = 2 if block == 0 and index > 0 else 1
+                stage.append(Bottleneck(channels, width, stride=stride, norm=config.norm, numerics=numerics, rngs=rngs))
+                channels = width * EXPANSION
+            setattr(self, name, nnx.List(stage))
+        super().__init__(channels, config.num_classes, numerics=numerics, rngs=rngs)
+
+    @property
+    def channels(self) -> dict[str, int]:
+        return {name: 64 * 2**index * EXPANSION for index, name in enumerate(self.names)}
+
+    @property
+    def strides(self) -> dict[str, int]:
+        return {name: 4 * 2**index for index, name in enumerate(self.names)}
+
+    def features(self, x: Array, extents: Array | None = None, *, train: bool = False) -> dict[str, Array]:
+        """Images ``[B, H, W, 3]`` to ``layer1`` ``[B, H/4, W/4, 256]`` .. ``layer4`` ``[B, H/32, W/32, 2048]``.
+
+        ``extents [B, 2]``: each image's (height, width) rounded up to 32, beyond which a map may hold anything;
+        None: images fill their canvas, of any size.
+        """
+        x = self.conv1(x, extents, train=train)
+        extents = strided(extents, 2)
+        x = self.maxpool(x, extents)
+        extents = strided(extents, 2)
+        maps = {}
+        for name in self.names:
+            for block in getattr(self, name):
+                x = block(x, extents, train=train)
+                extents = strided(extents, block.stride)
+            maps[name] = x
+        return maps

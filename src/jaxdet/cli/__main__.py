@@ -1,0 +1,65 @@
+"""The ``jaxdet`` command: one small file a subcommand, JAX imported only when one runs."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+COMMANDS = ("convert", "detect", "classify", "train", "evaluate", "summary", "parity", "shapes", "demo")
+
+
+class UserError(Exception):
+    """A user's mistake: printed as one line, without a traceback."""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; each command's module adds its own arguments and says how to run it."""
+    parser = argparse.ArgumentParser(prog="jaxdet", description="Object detection in JAX, with PyTorch's numbers.")
+    parser.add_argument("--version", action="store_true", help="print jaxdet's and JAX's versions and devices")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    for name in COMMANDS:
+        module = importlib.import_module(f"jaxdet.cli.{name}")
+        line = (module.__doc__ or "").strip().splitlines()[0]
+        command = commands.add_parser(
+            name, help=line, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; a user's mistake prints one line on standard error and gives status 1."""
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    if args.version:
+        return _print_version()
+    if args.command is None:
+        parser.print_help()
+        return 0
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA's cache warns at length on every warm run otherwise
+    try:
+        return args.run(args) or 0
+    except KeyboardInterrupt:
+        return 130
+    except (UserError, OSError, ValueError) as error:
+        if os.environ.get("JAXDET_TRACEBACK"):
+            raise
+        print(f"jaxdet {args.command}: {error}", file=sys.stderr)
+        return 1
+
+
+def _print_version() -> int:
+    from importlib.metadata import version
+
+    import jax
+
+    print(f"jaxdet {version('jaxdet')}, jax {jax.__version__}, {', '.join(str(device) for device in jax.devices())}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

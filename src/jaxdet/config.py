@@ -1,0 +1,83 @@
+"""Frozen configurations: overriding by option name, and to JSON and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+Config = TypeVar("Config")
+
+
+def option_names(config: Any) -> dict[str, tuple[str, ...]]:
+    """Every option of a configuration and the path of the field that it sets.
+
+    A child configuration may carry ``metadata={"options": prefix}``: its fields are then options of the parent under
+    ``prefix + name`` (``rpn_nms_thresh`` sets ``config.rpn.nms_thresh``; the transform's prefix is empty). A child
+    without the metadata is an option as a whole. ``metadata={"option": name}`` renames a single field's option.
+    """
+    names: dict[str, tuple[str, ...]] = {}
+    for field in dataclasses.fields(config):
+        prefix = field.metadata.get("options")
+        child = getattr(config, field.name)
+        if prefix is None or not dataclasses.is_dataclass(child):
+            names[field.metadata.get("option", field.name)] = (field.name,)
+            continue
+        absolute = {f.metadata["option"] for f in dataclasses.fields(child) if "option" in f.metadata}
+        for name, path in option_names(child).items():
+            names[name if name in absolute else prefix + name] = (field.name, *path)
+    return names
+
+
+def override(config: Config, options: Mapping[str, Any]) -> Config:
+    """The configuration with some options changed; an unknown one is an error that names the nearest known."""
+    known = option_names(config)
+    for name, value in options.items():
+        if name not in known:
+            raise ValueError(f"unknown option {name!r}{nearest(name, known)}. Known: {', '.join(sorted(known))}")
+        config = _replace(config, known[name], _frozen(value))
+    return config
+
+
+def nearest(name: str, known: typing.Iterable[str]) -> str:
+    """``"; did you mean 'x'?"`` for an error message, or nothing."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _replace(config: Any, path: tuple[str, ...], value: Any) -> Any:
+    if len(path) > 1:
+        value = _replace(getattr(config, path[0]), path[1:], value)
+    return dataclasses.replace(config, **{path[0]: value})
+
+
+def _frozen(value: Any) -> Any:
+    """Lists become tuples, so that a configuration stays hashable."""
+    return tuple(_frozen(item) for item in value) if isinstance(value, (list, tuple)) else value
+
+
+def to_dict(config: Any) -> Any:
+    """A configuration as plain JSON values; each dataclass carries its class name under ``"type"``."""
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        fields = {field.name: to_dict(getattr(config, field.name)) for field in dataclasses.fields(config)}
+        return {"type": type(config).__name__, **fields}
+    return [to_dict(item) for item in config] if isinstance(config, (list, tuple)) else config
+
+
+def from_dict(value: Any, types: Mapping[str, type]) -> Any:
+    """The inverse of `to_dict`; ``types`` are the only classes that can come out of it."""
+    if isinstance(value, list):
+        return tuple(from_dict(item, types) for item in value)
+    if not isinstance(value, dict):
+        return value
+    fields = dict(value)
+    name = fields.pop("type", None)
+    if name not in types:
+        raise ValueError(f"unknown configuration type {name!r}; known: {', '.join(sorted(types))}")
+    known = {field.name for field in dataclasses.fields(types[name])}
+    for key in fields:
+        if key not in known:
+            raise ValueError(f"{name} has no field {key!r}{nearest(key, known)}")
+    return types[name](**{key: from_dict(item, types) for key, item in fields.items()})

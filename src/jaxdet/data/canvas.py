@@ -1,0 +1,69 @@
+"""The few fixed picture sizes that batches come in, so that a training step is compiled a handful of times.
+
+A canvas is (height, width), both multiples of 32. An image lies in its top left corner at the size that
+`jaxdet.ops.resize.resized_size` gives it; what a canvas has to hold is that size rounded up to multiples of 32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+ALIGNMENT = 32
+
+
+def align(length: int) -> int:
+    """``length`` rounded up to a multiple of 32."""
+    return -(-int(length) // ALIGNMENT) * ALIGNMENT
+
+
+def canvases(min_size: int, max_size: int, *, square: bool = False) -> tuple[tuple[int, int], ...]:
+    """The canvases for images resized to a short side of ``min_size``, but a long side of at most ``max_size``.
+
+    The short side is ``min_size``; the long side is 1, 4/3 and 3/2 times it (the common aspect ratios) and
+    ``max_size``; each in both orientations. 800 / 1333 gives long sides of 800, 1088, 1216 and 1344.
+
+    Args:
+        square: add the ``max_size`` square, which holds every image in either orientation. The batch plan then
+            drops fewer images, for one larger compiled step.
+
+    Returns:
+        (height, width) pairs by increasing area; every image's resized size fits one of them.
+
+    Raises:
+        ValueError: a size is below 1.
+    """
+    if min_size < 1 or max_size < 1:
+        raise ValueError(f"expected min_size and max_size of at least 1 pixel, got {min_size} and {max_size}")
+    longest = align(max_size)
+    short = min(align(min_size), longest)
+    long_sides = {min(align(-(-min_size * over // under)), longest) for over, under in ((1, 1), (4, 3), (3, 2))}
+    long_sides.add(longest)
+    found = {size for side in long_sides for size in ((short, side), (side, short))}
+    if square:
+        found.add((longest, longest))
+    return tuple(sorted(found, key=_order))
+
+
+def choose_canvas(size: Sequence[int], choices: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """The canvas of smallest area that holds an image of ``size`` (height, width), after resizing.
+
+    Raises:
+        ValueError: none does.
+    """
+    needed = (align(size[0]), align(size[1]))
+    fitting = [canvas for canvas in choices if covers(canvas, needed)]
+    if not fitting:
+        raise ValueError(
+            f"no canvas holds an image resized to {tuple(size)} (height, width), which needs {needed}; "
+            f"given were {tuple(choices)}: add one that does"
+        )
+    return min(fitting, key=_order)
+
+
+def covers(canvas: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether ``other`` fits within ``canvas``; both (height, width)."""
+    return canvas[0] >= other[0] and canvas[1] >= other[1]
+
+
+def _order(canvas: tuple[int, int]) -> tuple[int, int, int]:
+    return canvas[0] * canvas[1], canvas[0], canvas[1]

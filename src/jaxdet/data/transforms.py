@@ -1,0 +1,78 @@
+"""What happens to an image and its boxes on the host, with torchvision's numbers.
+
+Axes: H W stored pixels, h w pixels after resizing, G ground truths. Boxes are xyxy in pixels. Randomness is an
+explicit numpy Generator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from jaxdet.data.dataset import Example
+from jaxdet.ops.resize import resize_bilinear, resized_size
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def horizontal_flip(example: Example) -> Example:
+    """The example mirrored left to right; a box keeps its corner order."""
+    width = example.image.shape[1]
+    x1, y1, x2, y2 = example.boxes.T
+    boxes = np.stack([width - x2, y1, width - x1, y2], axis=1).astype(np.float32)  # [G, 4]
+    return replace(example, image=example.image[:, ::-1], boxes=boxes)
+
+
+def random_horizontal_flip(example: Example, probability: float, generator: np.random.Generator) -> Example:
+    """Mirrors the example with the given probability; draws one number from ``generator`` whatever happens."""
+    return horizontal_flip(example) if generator.random() < probability else example
+
+
+def preprocess(
+    image: np.ndarray,
+    min_size: int,
+    max_size: int,
+    *,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+) -> np.ndarray:
+    """An image as the model takes it: scaled to 0..1, normalised, then resized, in torchvision's order.
+
+    Reproduces ``torchvision.transforms.functional.to_tensor`` followed by ``GeneralizedRCNNTransform``.
+
+    Args:
+        image: [H, W, 3] uint8 RGB.
+        min_size: the short side after resizing, unless the long side would exceed ``max_size``.
+        mean, std: three numbers each, for pixels in 0..1.
+
+    Returns:
+        [h, w, 3] float32; its size is `jaxdet.ops.resize.resized_size`'s.
+
+    Raises:
+        ValueError: the image is not [H, W, 3] uint8, or mean and std are not three numbers each.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"expected an image [H, W, 3] uint8, got {image.dtype} {image.shape}")
+    if len(mean) != 3 or len(std) != 3:
+        raise ValueError(f"expected three numbers for mean and std, got {tuple(mean)} and {tuple(std)}")
+    # A pixel has 256 values: normalising a table of them gives the same bits as normalising every pixel.
+    levels = np.arange(256, dtype=np.float32) / np.float32(255)
+    table = (levels[:, None] - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)  # [256, 3]
+    normalised = np.empty(image.shape, np.float32)
+    for channel in range(3):
+        np.take(table[:, channel], image[..., channel], out=normalised[..., channel], mode="clip")
+    return resize_bilinear(normalised, resized_size(image.shape[0], image.shape[1], min_size, max_size))
+
+
+def resize_boxes(boxes: np.ndarray, old_size: Sequence[int], new_size: Sequence[int]) -> np.ndarray:
+    """Boxes [G, 4] xyxy of a picture of ``old_size`` (height, width) in one of ``new_size``, as float32.
+
+    Each axis has its own ratio, computed in float32, as in torchvision's ``resize_boxes``. With the sizes swapped
+    it takes detections back to the original picture.
+    """
+    ratio_y, ratio_x = (np.float32(new) / np.float32(old) for new, old in zip(new_size, old_size, strict=True))
+    ratios = np.array([ratio_x, ratio_y, ratio_x, ratio_y], np.float32)
+    return np.asarray(boxes, np.float32).reshape(-1, 4) * ratios

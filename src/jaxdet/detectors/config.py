@@ -1,0 +1,63 @@
+"""The configuration of a detector: one child a part."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from jaxdet.backbones import Darknet53Config, MobileNetV1Config, ResNetConfig
+from jaxdet.backbones.base import IMAGENET_MEAN, IMAGENET_STD
+from jaxdet.heads import BoxConfig, RPNConfig
+from jaxdet.nn import NormConfig
+
+BackboneConfig = ResNetConfig | MobileNetV1Config | Darknet53Config
+
+
+@dataclass(frozen=True)
+class DetectorTransform:
+    """How a detector wants its pictures (torchvision's ``GeneralizedRCNNTransform``).
+
+    min_size: of the shorter side in pixels, unless the longer one would exceed ``max_size``.
+    image_mean, image_std: of values in 0..1, before resizing.
+    """
+
+    min_size: int = 800
+    max_size: int = 1333
+    image_mean: tuple[float, float, float] = IMAGENET_MEAN
+    image_std: tuple[float, float, float] = IMAGENET_STD
+
+
+@dataclass(frozen=True)
+class FPNConfig:
+    """levels: the backbone's maps that enter the pyramid, highest resolution first. norm: None gives biases."""
+
+    levels: tuple[str, ...] = ("layer1", "layer2", "layer3", "layer4")
+    out_channels: int = 256
+    norm: NormConfig | None = None
+    pool: bool = True
+
+
+@dataclass(frozen=True)
+class FasterRCNNConfig:
+    """Faster R-CNN with a feature pyramid.
+
+    backbone: None where the caller brought a module of their own.
+    num_classes: with the background.
+    names: of the classes, index 0 the background; empty: unknown.
+    canvas: ``"image"``: an image's result does not depend on its batch mates or on padding; ``"fast"``: nothing is
+        masked, so it does a little.
+    """
+
+    backbone: BackboneConfig | None = field(default_factory=ResNetConfig)
+    fpn: FPNConfig = field(default_factory=FPNConfig, metadata={"options": "fpn_"})
+    rpn: RPNConfig = field(default_factory=RPNConfig, metadata={"options": "rpn_"})
+    box: BoxConfig = field(default_factory=BoxConfig, metadata={"options": "box_"})
+    transform: DetectorTransform = field(default_factory=DetectorTransform, metadata={"options": ""})
+    num_classes: int = 91
+    names: tuple[str, ...] = ()
+    canvas: str = "image"
+
+    def __post_init__(self) -> None:
+        if self.canvas not in ("image", "fast"):
+            raise ValueError(f'canvas is "image" or "fast", not {self.canvas!r}')
+        if self.names and len(self.names) != self.num_classes:
+            raise ValueError(f"{len(self.names)} class names for num_classes={self.num_classes}, background included")

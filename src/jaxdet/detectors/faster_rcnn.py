@@ -1,0 +1,166 @@
+"""Faster R-CNN (Ren et al. 2015) with a feature pyramid, as torchvision computes it: the algorithm on one page.
+
+Axes: B images, L levels, N anchors of a level, R proposals, K classes, D detections.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+from jax.sharding import Mesh
+
+from jaxdet.backbones import Backbone
+from jaxdet.detectors.config import FasterRCNNConfig
+from jaxdet.heads import (
+    FastRCNNConvFCHead,
+    FastRCNNPredictor,
+    RoIOutputs,
+    RPNHead,
+    RPNOutputs,
+    TwoMLPHead,
+    pool_proposals,
+    postprocess,
+    select_proposals,
+)
+from jaxdet.necks import FPN, POOL, map_extents
+from jaxdet.nn import Numerics, image_extents, inside
+from jaxdet.parallel import over_images
+from jaxdet.types import Detections, Images, Proposals
+
+Features = dict[str, Array]  # by the names of the pyramid's levels
+
+
+class FasterRCNN(nnx.Module):
+    """``detector(images)`` gives `Detections`; its stages are methods that inference, losses and tests all walk.
+
+    ``features -> rpn -> propose -> classify -> detect``. Pure functions of their arguments but for batch statistics
+    with ``train=True``. ``mesh`` names the devices over which a batch is split, so that what follows the RPN stays on
+    the device of its image.
+    """
+
+    def __init__(
+        self, config: FasterRCNNConfig, backbone: Backbone, *, numerics: Numerics = Numerics(), rngs: nnx.Rngs
+    ):
+        _check(config, backbone)
+        self.config, self.numerics = config, numerics
+        self.backbone = backbone
+        channels = tuple(backbone.channels[level] for level in config.fpn.levels)
+        width = config.fpn.out_channels
+        self.fpn = FPN(channels, width, norm=config.fpn.norm, pool=config.fpn.pool, numerics=numerics, rngs=rngs)
+        anchors = config.rpn.anchor_generator.num_anchors_per_location()
+        self.rpn_head = RPNHead(width, anchors[0], conv_depth=config.rpn.conv_depth, numerics=numerics, rngs=rngs)
+        box = config.box
+        size = box.representation_size
+        self.box_head: TwoMLPHead | FastRCNNConvFCHead
+        if box.conv_layers:
+            self.box_head = FastRCNNConvFCHead(
+                width, box.conv_layers, size, output_size=box.output_size, numerics=numerics, rngs=rngs
+            )
+        else:
+            self.box_head = TwoMLPHead(width * box.output_size**2, size, numerics=numerics, rngs=rngs)
+        self.box_predictor = FastRCNNPredictor(size, config.num_classes, numerics=numerics, rngs=rngs)
+
+    @property
+    def strides(self) -> dict[str, int]:
+        """Stride in input pixels of every level of the pyramid."""
+        return self.fpn.strides({level: self.backbone.strides[level] for level in self.config.fpn.levels})
+
+    def features(self, images: Images, *, train: bool = False) -> Features:
+        """Pyramid maps ``[B, H_l, W_l, C]``, highest resolution first. Whatever lies beyond an image is ignored."""
+        height, width = images.pixels.shape[1:3]
+        own = inside(images.sizes, height, width)
+        pixels = jnp.where(own, images.pixels, 0).astype(self.numerics.dtype)
+        maps = self.backbone.features(pixels, self._extents(images), train=train)
+        maps = {level: maps[level] for level in self.config.fpn.levels}
+        return self.fpn(maps, self._map_extents(images), train=train)
+
+    def rpn(self, features: Features, images: Images) -> RPNOutputs:
+        """Objectness, box deltas and anchors of every level."""
+        logits, deltas = self.rpn_head(features, self._map_extents(images))
+        shapes = [(x.shape[1], x.shape[2]) for x in features.values()]
+        extents = self._extents(images)
+        grids = list(self._map_extents(images).values())
+        if extents is None:  # canvas="fast": every image is as large as the canvas
+            batch, *canvas = images.pixels.shape[:3]
+            extents = jnp.tile(jnp.asarray(canvas)[None], (batch, 1))
+            grids = [jnp.tile(jnp.asarray(shape)[None], (batch, 1)) for shape in shapes]
+        anchors, valid = self.config.rpn.anchor_generator(shapes, extents, grids)
+        return RPNOutputs(logits, deltas, anchors, valid)
+
+    def propose(self, rpn: RPNOutputs, images: Images, *, train: bool = False, mesh: Mesh | None = None) -> Proposals:
+        """The best boxes of every image; ``train`` chooses between the two sets of ``top_n`` options."""
+        config = self.config.rpn
+        return over_images(lambda rpn, sizes: select_proposals(rpn, sizes, config, train=train), mesh)(
+            rpn, images.sizes
+        )
+
+    def classify(
+        self, features: Features, proposals: Proposals, images: Images, *, train: bool = False,
+        mesh: Mesh | None = None,
+    ) -> RoIOutputs:  # fmt: skip
+        """Class logits and box deltas for every proposal."""
+        pooled = self.pool(features, proposals, images, mesh=mesh)
+        batch, count = pooled.shape[:2]
+        hidden = self.box_head(pooled.reshape(-1, *pooled.shape[2:]), proposals.valid.reshape(-1), train=train)
+        logits, deltas = self.box_predictor(hidden)
+        return RoIOutputs(logits.reshape(batch, count, -1), deltas.reshape(batch, count, -1, 4))
+
+    def pool(self, features: Features, proposals: Proposals, images: Images, *, mesh: Mesh | None = None) -> Array:
+        """RoIAlign of every proposal from the level that fits its size, ``[B, R, P, P, C]``."""
+        levels = [level for level in features if level != POOL]
+        maps = [features[level] for level in levels]
+        strides = [self.strides[level] for level in levels]
+        own = self._map_extents(images)
+        extents = None if own[levels[0]] is None else [own[level] for level in levels]
+        box = self.config.box
+
+        def pool(maps: list[Array], boxes: Array, valid: Array, extents: list[Array] | None) -> Array:
+            return pool_proposals(
+                maps, boxes, valid, strides, output_size=box.output_size, sampling_ratio=box.sampling_ratio,
+                extents=extents,
+            )  # fmt: skip
+
+        return over_images(pool, mesh)(maps, proposals.boxes, proposals.valid, extents)
+
+    def detect(
+        self, outputs: RoIOutputs, proposals: Proposals, images: Images, *, mesh: Mesh | None = None
+    ) -> Detections:
+        """Scores, per-class NMS and the best boxes, clipped to each image's true size."""
+        config = self.config.box
+        return over_images(lambda *args: postprocess(*args, config), mesh)(outputs, proposals, images.sizes)
+
+    def __call__(self, images: Images, *, mesh: Mesh | None = None) -> Detections:
+        """Images on a canvas whose sides are multiples of 32 to detections in the canvas's pixels."""
+        features = self.features(images)
+        proposals = self.propose(self.rpn(features, images), images, mesh=mesh)
+        outputs = self.classify(features, proposals, images, mesh=mesh)
+        return self.detect(outputs, proposals, images, mesh=mesh)
+
+    def _extents(self, images: Images) -> Array | None:
+        return image_extents(images.sizes) if self.config.canvas == "image" else None
+
+    def _map_extents(self, images: Images) -> dict[str, Array | None]:
+        return map_extents(self._extents(images), self.strides)
+
+
+def _check(config: FasterRCNNConfig, backbone: Backbone) -> None:
+    levels = config.fpn.levels
+    missing = [level for level in levels if level not in backbone.channels]
+    if missing:
+        raise ValueError(f"the backbone has no maps {missing}; it has {list(backbone.channels)}")
+    if not backbone.masks_padding and config.canvas == "image":
+        raise ValueError(
+            f"{type(backbone).__name__} does not mask padding, so results would depend on the canvas: "
+            'ask for that with canvas="fast", or give the backbone masks_padding=True and use its extents'
+        )
+    generator = config.rpn.anchor_generator
+    maps = len(levels) + config.fpn.pool
+    if len(generator.sizes) != maps:
+        raise ValueError(
+            f"anchor sizes are given for {len(generator.sizes)} levels, but there are {maps} feature maps "
+            f"({', '.join(levels)}{' and ' + POOL if config.fpn.pool else ''}): give one tuple of sizes a map"
+        )
+    counts = generator.num_anchors_per_location()
+    if len(set(counts)) != 1:
+        raise ValueError(f"the RPN head is shared by all levels, so each needs as many anchors a location: {counts}")

@@ -1,0 +1,110 @@
+"""Box heads: from pooled features to class logits and box deltas.
+
+Axes: N = B * R proposals of a batch, P x P pooled cells, C channels, K classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from jaxdet.nn import ConvNormAct, Linear, NormConfig, Numerics
+
+
+@dataclass(frozen=True)
+class BoxConfig:
+    """The second stage; the names and defaults of torchvision's ``box_*`` options.
+
+    representation_size: width of the fully connected layers.
+    conv_layers: channels of the 3x3 convolutions before one fully connected layer (torchvision's v2);
+        empty: two fully connected layers and no convolution.
+    output_size, sampling_ratio: of RoIAlign.
+    class_agnostic_nms: boxes of different classes suppress each other, too.
+    fg_iou_thresh, bg_iou_thresh, batch_size_per_image, positive_fraction: which proposals the loss samples.
+    smooth_l1_beta: where the box loss turns from quadratic to linear.
+    """
+
+    representation_size: int = 1024
+    conv_layers: tuple[int, ...] = ()
+    output_size: int = 7
+    sampling_ratio: int = 2
+    reg_weights: tuple[float, float, float, float] = field(
+        default=(10.0, 10.0, 5.0, 5.0), metadata={"option": "bbox_reg_weights"}
+    )
+    score_thresh: float = 0.05
+    nms_thresh: float = 0.5
+    detections_per_img: int = 100
+    class_agnostic_nms: bool = False
+    fg_iou_thresh: float = 0.5
+    bg_iou_thresh: float = 0.5
+    batch_size_per_image: int = 512
+    positive_fraction: float = 0.25
+    smooth_l1_beta: float = 1 / 9
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class RoIOutputs:
+    """The second stage's predictions for every proposal."""
+
+    logits: Array  # [B, R, K]
+    deltas: Array  # [B, R, K, 4] relative to the proposals
+
+
+class TwoMLPHead(nnx.Module):
+    """torchvision's ``TwoMLPHead``: two fully connected layers with ReLU."""
+
+    def __init__(self, in_features: int, representation_size: int, *, numerics: Numerics = Numerics(), rngs: nnx.Rngs):
+        self.fc6 = Linear(in_features, representation_size, numerics=numerics, rngs=rngs)
+        self.fc7 = Linear(representation_size, representation_size, numerics=numerics, rngs=rngs)
+
+    def __call__(self, x: Array, valid: Array | None = None, *, train: bool = False) -> Array:
+        """Pooled features ``[N, P, P, C]`` to ``[N, representation_size]``, flattened as (P, P, C)."""
+        x = x.reshape(x.shape[0], -1)
+        return jax.nn.relu(self.fc7(jax.nn.relu(self.fc6(x))))
+
+
+class FastRCNNConvFCHead(nnx.Module):
+    """torchvision's ``FastRCNNConvFCHead``: 3x3 convolutions with norm, then one fully connected layer."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        conv_layers: tuple[int, ...],
+        representation_size: int,
+        *,
+        output_size: int = 7,
+        norm: NormConfig = NormConfig(),
+        numerics: Numerics = Numerics(),
+        rngs: nnx.Rngs,
+    ):
+        convs = []
+        for channels in conv_layers:
+            convs.append(ConvNormAct(in_channels, channels, 3, norm=norm, numerics=numerics, rngs=rngs))
+            in_channels = channels
+        self.convs = nnx.List(convs)
+        self.fc = Linear(in_channels * output_size**2, representation_size, numerics=numerics, rngs=rngs)
+
+    def __call__(self, x: Array, valid: Array | None = None, *, train: bool = False) -> Array:
+        """Pooled features ``[N, P, P, C]`` to ``[N, representation_size]``; statistics see ``valid [N]`` alone."""
+        side = x.shape[1]
+        extents = None if valid is None else jnp.where(valid[:, None], side, 0) * jnp.ones((1, 2), jnp.int32)
+        for conv in self.convs:
+            x = conv(x, extents if train else None, train=train)
+        return jax.nn.relu(self.fc(x.reshape(x.shape[0], -1)))
+
+
+class FastRCNNPredictor(nnx.Module):
+    """torchvision's ``FastRCNNPredictor``: class logits and, per class, box deltas."""
+
+    def __init__(self, in_features: int, num_classes: int, *, numerics: Numerics = Numerics(), rngs: nnx.Rngs):
+        self.cls_score = Linear(in_features, num_classes, numerics=numerics, rngs=rngs)
+        self.bbox_pred = Linear(in_features, 4 * num_classes, numerics=numerics, rngs=rngs)
+
+    def __call__(self, x: Array) -> tuple[Array, Array]:
+        """Features ``[N, F]`` to logits ``[N, K]`` and deltas ``[N, K, 4]``."""
+        return self.cls_score(x), self.bbox_pred(x).reshape(x.shape[0], -1, 4)

@@ -1,0 +1,121 @@
+"""Pictures of any size in, detections in each picture's own pixels out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+
+from jaxdet.config import override
+from jaxdet.data.canvas import canvases, choose_canvas
+from jaxdet.data.transforms import preprocess
+from jaxdet.detectors import DetectorTransform, FasterRCNN
+from jaxdet.types import Detections, Images
+
+Prediction = dict[str, Any]
+
+
+@partial(jax.jit, static_argnums=(0,), static_argnames=("mesh",))
+def infer_step(graphdef: nnx.GraphDef, state: nnx.State, images: Images, *, mesh: Mesh | None = None) -> Detections:
+    """The compiled forward pass of ``nnx.split(model)``; compiles once a model and canvas."""
+    return nnx.merge(graphdef, state)(images, mesh=mesh)
+
+
+def with_options(model: FasterRCNN, **options: Any) -> FasterRCNN:
+    """The same parameters under other options that do not shape them (``box_score_thresh``, ``min_size``, ...)."""
+    copy = nnx.merge(*nnx.split(model))
+    copy.config = override(model.config, options)
+    return copy
+
+
+def predict(
+    model: FasterRCNN,
+    images: Sequence[np.ndarray],
+    *,
+    score_threshold: float | None = None,
+    batch_size: int = 1,
+) -> list[Prediction]:
+    """Detect objects in pictures.
+
+    Args:
+        images: ``[H, W, 3]`` RGB arrays of any sizes, uint8 or float in 0..1. They are resized as torchvision does and
+            put on a small set of canvases; each compiles once.
+        score_threshold: of the detections returned; by default the model's ``box_score_thresh``.
+        batch_size: pictures of one canvas that go through the model together.
+
+    Returns:
+        Per picture a dict of numpy ``boxes [D, 4]`` (xyxy, its own pixels), ``labels [D]`` and ``scores [D]``, by
+        decreasing score, and ``names`` (a list) where the model knows its classes.
+    """
+    if score_threshold is not None and score_threshold < model.config.box.score_thresh:
+        model = with_options(model, box_score_thresh=score_threshold)
+    transform = model.config.transform
+    pictures = [_checked(image, index) for index, image in enumerate(images)]
+    resized = [_preprocess(picture, transform) for picture in pictures]
+    sizes = canvases(transform.min_size, transform.max_size)
+    groups: dict[tuple[int, int], list[int]] = {}
+    for index, picture in enumerate(resized):
+        groups.setdefault(choose_canvas(picture.shape[:2], sizes), []).append(index)
+
+    graphdef, state = nnx.split(model)
+    results: list[Prediction] = [{} for _ in pictures]
+    for canvas, members in groups.items():
+        for start in range(0, len(members), batch_size):
+            rows = members[start : start + batch_size]
+            batch = collate([resized[row] for row in rows], canvas, batch_size)
+            detections = jax.device_get(infer_step(graphdef, state, batch))
+            for slot, row in enumerate(rows):
+                found = jax.tree.map(lambda x, slot=slot: x[slot], detections)
+                results[row] = _prediction(found, resized[row], pictures[row], model.config.names, score_threshold)
+    return results
+
+
+def collate(pictures: Sequence[np.ndarray], canvas: tuple[int, int], batch_size: int) -> Images:
+    """Preprocessed pictures ``[h, w, 3]`` on one canvas; slots that are left over are empty."""
+    pixels = np.zeros((batch_size, *canvas, 3), np.float32)
+    sizes = np.zeros((batch_size, 2), np.int32)
+    for slot, picture in enumerate(pictures):
+        height, width = picture.shape[:2]
+        pixels[slot, :height, :width] = picture
+        sizes[slot] = height, width
+    return Images(pixels, sizes)  # type: ignore[arg-type]  # numpy until it reaches a device
+
+
+def _checked(image: np.ndarray, index: int) -> np.ndarray:
+    image = np.asarray(image)
+    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise ValueError(f"image {index} has shape {image.shape}; expected RGB [height, width, 3]")
+    if image.dtype == np.uint8:
+        return image
+    if not np.issubdtype(image.dtype, np.floating):
+        raise ValueError(f"image {index} is of type {image.dtype}; expected uint8, or float in 0..1")
+    if not (image.min() >= 0 and image.max() <= 1):
+        raise ValueError(f"image {index} is float but not in 0..1; give uint8 for values up to 255")
+    return image.astype(np.float32)
+
+
+def _preprocess(picture: np.ndarray, transform: DetectorTransform) -> np.ndarray:
+    return preprocess(
+        picture, transform.min_size, transform.max_size, transform.image_mean, transform.image_std
+    )
+
+
+def _prediction(
+    found: Detections, resized: np.ndarray, picture: np.ndarray, names: tuple[str, ...], threshold: float | None
+) -> Prediction:
+    keep = np.asarray(found.valid)
+    scores = np.asarray(found.scores)
+    if threshold is not None:
+        keep = keep & (scores > threshold)
+    scale = np.asarray(picture.shape[:2], np.float32) / np.asarray(resized.shape[:2], np.float32)
+    boxes = np.asarray(found.boxes)[keep] * scale[[1, 0, 1, 0]]
+    labels = np.asarray(found.labels)[keep]
+    result: Prediction = {"boxes": boxes, "labels": labels, "scores": scores[keep]}
+    if names:
+        result["names"] = [names[label] for label in labels]
+    return result

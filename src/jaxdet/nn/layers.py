@@ -1,0 +1,168 @@
+"""The layers that every backbone, neck and head is made of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from jaxdet.nn.masking import mask, strided
+from jaxdet.nn.norm import NormConfig, make_norm
+from jaxdet.nn.numerics import Numerics
+
+Initializer = Callable[..., Array]
+
+# PyTorch's names for these: kaiming_normal_(mode="fan_out"), kaiming_uniform_(a=1), and its default for Conv2d, Linear.
+KAIMING_NORMAL_FAN_OUT = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
+KAIMING_UNIFORM = nnx.initializers.variance_scaling(1.0, "fan_in", "uniform")
+TORCH_DEFAULT = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+class Conv(nnx.Conv):
+    """A 2-D convolution with explicit symmetric padding: "SAME" is not PyTorch's padding at stride 2."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        padding: int | None = None,
+        groups: int = 1,
+        use_bias: bool = True,
+        kernel_init: Initializer = TORCH_DEFAULT,
+        numerics: Numerics,
+        rngs: nnx.Rngs,
+    ):
+        pad = (kernel_size - 1) // 2 if padding is None else padding
+        super().__init__(
+            in_channels,
+            out_channels,
+            (kernel_size, kernel_size),
+            strides=stride,
+            padding=((pad, pad), (pad, pad)),
+            feature_group_count=groups,
+            use_bias=use_bias,
+            dtype=jnp.dtype(numerics.dtype),
+            param_dtype=jnp.dtype(numerics.param_dtype),
+            precision=numerics.precision,
+            kernel_init=kernel_init,
+            rngs=rngs,
+        )
+
+
+class Linear(nnx.Linear):
+    """A fully connected layer, by default initialised as PyTorch's."""
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        kernel_init: Initializer = TORCH_DEFAULT,
+        numerics: Numerics,
+        rngs: nnx.Rngs,
+    ):
+        bound = 1 / math.sqrt(in_features)
+        super().__init__(
+            in_features,
+            out_features,
+            dtype=jnp.dtype(numerics.dtype),
+            param_dtype=jnp.dtype(numerics.param_dtype),
+            precision=numerics.precision,
+            kernel_init=kernel_init,
+            bias_init=lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -bound, bound),
+            rngs=rngs,
+        )
+
+
+class Activation(nnx.Module):
+    """``"relu"``, ``"relu6"`` or ``"leaky_relu"`` with its negative slope."""
+
+    def __init__(self, kind: str = "relu", *, negative_slope: float = 0.0):
+        if kind not in ("relu", "relu6", "leaky_relu"):
+            raise ValueError(f"unknown activation {kind!r}: relu, relu6 and leaky_relu are known")
+        self.kind = kind
+        self.negative_slope = negative_slope
+
+    def __call__(self, x: Array) -> Array:
+        if self.kind == "relu":
+            return jax.nn.relu(x)
+        if self.kind == "relu6":
+            return jax.nn.relu6(x)
+        return jax.nn.leaky_relu(x, self.negative_slope)
+
+
+class MaxPool(nnx.Module):
+    """PyTorch's ``MaxPool2d``: padding never wins."""
+
+    def __init__(self, kernel_size: int, *, stride: int, padding: int = 0):
+        self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
+
+    def __call__(self, x: Array, extents: Array | None = None) -> Array:
+        """With extents, ``x [B, H, W, C]`` must not be negative (it follows a ReLU): what is masked is zero."""
+        x = mask(x, extents)
+        window, stride, pad = self.kernel_size, self.stride, self.padding
+        return nnx.max_pool(x, (window, window), (stride, stride), ((pad, pad), (pad, pad)))
+
+
+class GlobalAvgPool(nnx.Module):
+    """The mean over height and width: ``[B, H, W, C]`` to ``[B, 1, 1, C]``."""
+
+    def __call__(self, x: Array) -> Array:
+        dtype = jnp.promote_types(x.dtype, jnp.float32)
+        return x.mean((1, 2), keepdims=True, dtype=dtype).astype(x.dtype)
+
+
+class ConvNormAct(nnx.Module):
+    """Convolution, then normalisation and activation where they are given.
+
+    ``norm=None`` gives the convolution a bias instead. The input is masked to its extents where the kernel looks
+    across pixels (see `jaxdet.nn.masking`).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        *,
+        stride: int = 1,
+        padding: int | None = None,
+        groups: int = 1,
+        norm: NormConfig | None = None,
+        activation: str | None = "relu",
+        negative_slope: float = 0.0,
+        kernel_init: Initializer = KAIMING_NORMAL_FAN_OUT,
+        numerics: Numerics,
+        rngs: nnx.Rngs,
+    ):
+        self.conv = Conv(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride=stride,
+            padding=padding,
+            groups=groups,
+            use_bias=norm is None,
+            kernel_init=kernel_init,
+            numerics=numerics,
+            rngs=rngs,
+        )
+        self.norm = nnx.data(None if norm is None else make_norm(out_channels, config=norm, numerics=numerics))
+        self.act = nnx.data(None if activation is None else Activation(activation, negative_slope=negative_slope))
+        self.stride = stride
+
+    def __call__(self, x: Array, extents: Array | None = None, *, train: bool = False) -> Array:
+        """``x [B, H, W, in]`` with extents ``[B, 2]`` of the *input* to ``[B, H', W', out]``."""
+        if self.conv.kernel_size != (1, 1):
+            x = mask(x, extents)
+        x = self.conv(x)
+        if self.norm is not None:
+            x = self.norm(x, strided(extents, self.stride), train=train)
+        return x if self.act is None else self.act(x)

@@ -1,0 +1,98 @@
+"""Axis-aligned boxes as ``(x1, y1, x2, y2)`` in pixels: area, IoU, clipping, mirroring, scaling.
+
+Every function takes boxes of any leading shape, computes in at least float32 where it multiplies, and treats each
+box on its own, so that a padded slot (NaN included) never reaches its neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike, DTypeLike
+
+
+def float_dtype(*arrays: Array) -> jnp.dtype:
+    """The dtype boxes are computed in: that of ``arrays``, and at least float32."""
+    dtype: DTypeLike = jnp.float32
+    for array in arrays:
+        dtype = jnp.promote_types(dtype, array.dtype)
+    return jnp.dtype(dtype)
+
+
+def box_area(boxes: Array) -> Array:
+    """Areas of ``boxes [..., 4]`` in square pixels, ``[...]``; an inverted box has area 0.
+
+    The product passes through ``maximum(., 0)``, which also keeps the compiler from contracting it into a fused
+    multiply-add further down: the IoU built on it is then bit-equal to PyTorch's.
+    """
+    boxes = boxes.astype(float_dtype(boxes))
+    return jnp.maximum((boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1]), 0)
+
+
+def intersection_and_union(boxes1: Array, boxes2: Array) -> tuple[Array, Array]:
+    """Shared and joint areas of every pair: ``[..., N, 4]`` and ``[..., M, 4]`` to twice ``[..., N, M]``."""
+    dtype = float_dtype(boxes1, boxes2)
+    first, second = boxes1.astype(dtype)[..., :, None, :], boxes2.astype(dtype)[..., None, :, :]
+    top_left = jnp.maximum(first[..., :2], second[..., :2])  # [..., N, M, 2]
+    bottom_right = jnp.minimum(first[..., 2:], second[..., 2:])
+    sides = jnp.maximum(bottom_right - top_left, 0)
+    # The outer maximum changes no value; it stops the fused multiply-add (see box_area).
+    intersection = jnp.maximum(sides[..., 0] * sides[..., 1], 0)  # [..., N, M]
+    union = box_area(first) + box_area(second) - intersection
+    return intersection, union
+
+
+def box_iou(boxes1: Array, boxes2: Array) -> Array:
+    """Intersection over union of every pair.
+
+    Args:
+      boxes1: ``[..., N, 4]`` xyxy.
+      boxes2: ``[..., M, 4]`` xyxy.
+
+    Returns:
+      ``[..., N, M]`` in [0, 1], equal bit for bit to ``torchvision.ops.box_iou`` on the CPU, except that a pair
+      without any area is 0 here and NaN there: it would otherwise poison a maximum over the boxes.
+    """
+    intersection, union = intersection_and_union(boxes1, boxes2)
+    has_area = union > 0
+    return jnp.where(has_area, intersection / jnp.where(has_area, union, 1), 0)
+
+
+def clip_boxes(boxes: Array, size: ArrayLike | Sequence[ArrayLike]) -> Array:
+    """Clip ``boxes [..., 4]`` to a picture of ``size`` = (height, width), as ``clip_boxes_to_image`` does.
+
+    ``size`` is a pair, or an array ``[..., 2]`` that broadcasts against the leading axes of ``boxes``.
+    """
+    if isinstance(size, Sequence):
+        size = jnp.stack([jnp.asarray(side) for side in size], axis=-1)
+    size = jnp.asarray(size).astype(boxes.dtype)
+    limits = jnp.stack([size[..., 1], size[..., 0]] * 2, axis=-1)  # [..., 4]
+    limits = limits.reshape((1,) * (boxes.ndim - limits.ndim) + limits.shape)
+    return jnp.minimum(jnp.maximum(boxes, 0), limits)
+
+
+def flip_boxes(boxes: Array, width: ArrayLike) -> Array:
+    """Mirror ``boxes [..., 4]`` left to right in a picture ``width`` pixels wide (a scalar, or ``[...]``)."""
+    width = jnp.asarray(width).astype(boxes.dtype)
+    width = width.reshape((1,) * (boxes.ndim - 1 - width.ndim) + width.shape)
+    x1, y1, x2, y2 = (boxes[..., i] for i in range(4))
+    return jnp.stack([width - x2, y1, width - x1, y2], axis=-1)
+
+
+def scale_boxes(boxes: Array, scale_yx: ArrayLike | Sequence[ArrayLike]) -> Array:
+    """Multiply ``boxes [..., 4]`` by ``scale_yx`` = (vertical, horizontal), a pair or an array ``[..., 2]``."""
+    if isinstance(scale_yx, Sequence):
+        scale_yx = jnp.stack([jnp.asarray(factor) for factor in scale_yx], axis=-1)
+    scale = jnp.asarray(scale_yx).astype(boxes.dtype)
+    factors = jnp.stack([scale[..., 1], scale[..., 0]] * 2, axis=-1)  # [..., 4]
+    return boxes * factors.reshape((1,) * (boxes.ndim - factors.ndim) + factors.shape)
+
+
+def large_enough(boxes: Array, min_size: float) -> Array:
+    """Which of ``boxes [..., 4]`` have both sides at least ``min_size`` pixels, ``[...]`` bool.
+
+    The mask of ``torchvision.ops.remove_small_boxes``; a NaN box is not large enough.
+    """
+    return (boxes[..., 2] - boxes[..., 0] >= min_size) & (boxes[..., 3] - boxes[..., 1] >= min_size)

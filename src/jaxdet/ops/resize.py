@@ -1,0 +1,95 @@
+"""Resizing with PyTorch's numbers: output sizes, bilinear on the host, nearest on the device.
+
+``jax.image.resize`` is no substitute: its bilinear filter smooths when shrinking, and its nearest samples at pixel
+centres, which differs from PyTorch's for sizes such as 13 -> 25.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+
+def resized_size(height: int, width: int, min_size: int, max_size: int) -> tuple[int, int]:
+    """Size (height, width) of a picture after torchvision's ``GeneralizedRCNNTransform``.
+
+    The shorter side becomes ``min_size`` unless the longer one would exceed ``max_size``; both are rounded down from
+    a float64 product, so that the shorter side of some pictures is ``min_size - 1``.
+    """
+    if min(height, width, min_size, max_size) < 1:
+        raise ValueError(
+            f"resized_size: got a {height}x{width} picture, min_size={min_size}, max_size={max_size}; "
+            "all four must be at least 1."
+        )
+    scale = min(min_size / min(height, width), max_size / max(height, width))
+    return math.floor(height * scale), math.floor(width * scale)
+
+
+def resize_bilinear(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize ``image [H, W, C]`` float on the host to ``size`` = (height, width), giving ``[height, width, C]``.
+
+    As ``torch.nn.functional.interpolate(mode="bilinear", align_corners=False, antialias=False)`` with that output
+    size: the scale is recomputed from the two sizes, and nothing is smoothed when shrinking. An integer image is
+    computed in float32.
+    """
+    if image.ndim != 3:
+        raise ValueError(f"resize_bilinear: expected an image [H, W, C], got shape {image.shape}.")
+    dtype = np.promote_types(image.dtype, np.float32) if image.dtype.kind == "f" else np.dtype(np.float32)
+    image = np.ascontiguousarray(image, dtype)
+    if image.shape[:2] == tuple(size):
+        return image.copy()
+    # The axis that shrinks most, or grows least, goes first: the second pass then has less to read.
+    axes = (0, 1) if size[0] * image.shape[1] < size[1] * image.shape[0] else (1, 0)
+    for axis in axes:
+        image = _interpolate(image, axis, size[axis])
+    return image
+
+
+def _interpolate(image: np.ndarray, axis: int, count: int) -> np.ndarray:
+    """Linear interpolation of ``image`` along one axis to ``count`` points."""
+    length = image.shape[axis]
+    if length == count:
+        return image
+    dtype = image.dtype.type
+    position = dtype(length) / dtype(count) * (np.arange(count, dtype=dtype) + dtype(0.5)) - dtype(0.5)
+    position = np.maximum(position, dtype(0))
+    low = np.minimum(position.astype(np.int64), length - 1)
+    high = np.minimum(low + 1, length - 1)
+    weight = np.clip(position - low.astype(dtype), dtype(0), dtype(1))
+    weight = weight.reshape([-1 if i == axis else 1 for i in range(image.ndim)])
+    result = np.take(image, low, axis=axis)
+    result *= 1 - weight
+    other = np.take(image, high, axis=axis)
+    other *= weight
+    result += other
+    return result
+
+
+def resize_nearest(x: Array, size: tuple[int, int]) -> Array:
+    """Resize ``x [..., H, W, C]`` to ``size`` = (height, width) by repeating pixels, ``[..., height, width, C]``.
+
+    As ``torch.nn.functional.interpolate(mode="nearest")`` with that output size: output row ``i`` shows input row
+    ``floor(i * H / height)``, with the ratio and the product rounded to float32.
+    """
+    if x.ndim < 3:
+        raise ValueError(f"resize_nearest: expected [..., H, W, C], got shape {x.shape}.")
+    for axis, count in zip((-3, -2), size, strict=True):
+        length = x.shape[axis]
+        if count == length:
+            continue
+        source = _nearest_source(length, count)
+        if count % length == 0 and np.array_equal(source, np.arange(count) // (count // length)):
+            x = jnp.repeat(x, count // length, axis=axis)  # no gather, and a plain sum in the gradient
+        else:
+            x = jnp.take(x, source, axis=axis, mode="clip")
+    return x
+
+
+def _nearest_source(length: int, count: int) -> np.ndarray:
+    """Source index of each of ``count`` output positions, ``[count]``, known when tracing."""
+    ratio = np.float32(length) / np.float32(count)
+    source = np.floor(np.arange(count, dtype=np.float32) * ratio).astype(np.int32)
+    return np.minimum(source, length - 1)

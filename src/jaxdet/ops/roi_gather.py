@@ -1,0 +1,88 @@
+"""RoIAlign by gathering rows of a table: the algorithm of CPUs and GPUs, and the TPU's for very long regions.
+
+Axes: R regions, T table rows, C channels, PH and PW output bins, S sampling points a bin and side.
+The table holds all levels one behind another, channels last: each row read is contiguous.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxdet.ops.roi_samples import AxisSamples
+
+_REGIONS_A_CHUNK = 16  # of the CPU's gradient: 16 x 784 rows of 64 to 256 channels stay in its caches
+
+
+def pool_by_gather(table: Array, y: AxisSamples, x: AxisSamples, offset: Array, stride: Array) -> Array:
+    """Pool every region.
+
+    Args:
+      table: ``[T, C]``; map cell (row, column) of a region's level is ``offset + row * stride + column``.
+      y: samples ``[R, PH, S]``.
+      x: samples ``[R, PW, S]``.
+      offset: ``[R]`` int32.
+      stride: ``[R]`` int32.
+
+    Returns:
+      ``[R, PH, PW, C]`` in the dtype of the weights.
+    """
+    # One fused loop over 4 S^2 reads: nothing of 4 S^2 times the output's size is ever stored.
+    pooled = jnp.zeros((*y.low.shape[:2], x.low.shape[1], table.shape[1]), y.weight_low.dtype)
+    for rows, weights in _corners(y, x, offset, stride):
+        pooled += weights[..., None] * table.at[rows].get(mode="promise_in_bounds").astype(pooled.dtype)
+    return pooled
+
+
+def scatter_at_once(grad: Array, y: AxisSamples, x: AxisSamples, offset: Array, stride: Array, height: int) -> Array:
+    """Gradient of ``pool_by_gather`` to its table, ``[height, C]``, from ``grad [R, PH, PW, C]``: wide scatters."""
+    table = jnp.zeros((height, grad.shape[-1]), grad.dtype)
+    for rows, weights in _corners(y, x, offset, stride):
+        table = table.at[rows].add(weights[..., None] * grad, mode="promise_in_bounds")
+    return table
+
+
+def scatter_in_chunks(grad: Array, y: AxisSamples, x: AxisSamples, offset: Array, stride: Array, height: int) -> Array:
+    """The same, a few regions at a time: five times faster than ``scatter_at_once`` on a CPU."""
+
+    def add_chunk(table: Array, chunk: tuple) -> tuple[Array, None]:
+        grad, *samples = chunk
+        corners = list(_corners(*samples))
+        rows = jnp.stack([rows for rows, _ in corners], axis=-1)  # [16, PH, PW, 4 S^2]
+        weights = jnp.stack([weights for _, weights in corners], axis=-1)
+        update = weights[..., None] * grad[..., None, :]  # [16, PH, PW, 4 S^2, C]
+        return table.at[rows].add(update, mode="promise_in_bounds"), None
+
+    table = jnp.zeros((height, grad.shape[-1]), grad.dtype)
+    chunks = split_regions((grad, y, x, offset, stride), _REGIONS_A_CHUNK)
+    return jax.lax.scan(add_chunk, table, chunks)[0]
+
+
+def split_regions(tree: Any, size: int) -> Any:
+    """Cut the leading axis R of every leaf into ``[ceil(R / size), size]``, padding with zeros (of no weight)."""
+
+    def split(leaf: Array) -> Array:
+        missing = -leaf.shape[0] % size
+        leaf = jnp.pad(leaf, [(0, missing)] + [(0, 0)] * (leaf.ndim - 1))
+        return leaf.reshape(-1, size, *leaf.shape[1:])
+
+    return jax.tree.map(split, tree)
+
+
+def _corners(y: AxisSamples, x: AxisSamples, offset: Array, stride: Array) -> Iterator[tuple[Array, Array]]:
+    """The 4 S^2 reads of every bin: table rows ``[R, PH, PW]`` int32 and weights ``[R, PH, PW]``."""
+    start, stride = offset[:, None, None], stride[:, None, None]
+    tops = [(start + index * stride, weight) for index, weight in ((y.low, y.weight_low), (y.high, y.weight_high))]
+    sides = [(x.low, x.weight_low), (x.high, x.weight_high)]
+    for i in range(y.low.shape[2]):
+        for row, row_weight in tops:
+            for j in range(x.low.shape[2]):
+                for column, column_weight in sides:
+                    yield (
+                        row[:, :, None, i] + column[:, None, :, j],
+                        row_weight[:, :, None, i] * column_weight[:, None, :, j],
+                    )

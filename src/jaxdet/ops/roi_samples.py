@@ -1,0 +1,89 @@
+"""Where RoIAlign samples a feature map, and with what weights: shared by the algorithms of every platform.
+
+Axes: R regions, L levels, P output bins along one side, S sampling points a bin. RoIAlign is separable: a bin's
+value is a weighted sum over (rows of the samples) x (columns of the samples), so each side is described on its own.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxdet.ops.boxes import float_dtype
+from jaxdet.ops.exact import quotient, rounded
+
+
+class AxisSamples(NamedTuple):
+    """Linear interpolation along one side: each sample reads two neighbours, inside the map even at weight 0.
+
+    The weights include the 1/S of the average, and are 0 for samples that count as outside and regions not valid.
+    """
+
+    low: Array  # [R, P, S] int32
+    high: Array  # [R, P, S] int32
+    weight_low: Array  # [R, P, S]
+    weight_high: Array  # [R, P, S]
+
+
+def box_samples(
+    boxes: Array,
+    scales: Array,
+    extents: Array,
+    valid: Array,
+    *,
+    output_size: tuple[int, int],
+    sampling_ratio: int,
+    aligned: bool,
+) -> tuple[AxisSamples, AxisSamples]:
+    """Samples of every region along y and along x.
+
+    Args:
+      boxes: ``[R, 4]`` xyxy in input pixels.
+      scales: ``[R]``, map cells a pixel at the region's level.
+      extents: ``[R, 2]`` int, (height, width) of the part of the region's level that counts.
+      valid: ``[R]`` bool.
+      output_size: (PH, PW).
+      sampling_ratio: S.
+      aligned: shift by half a cell and allow regions smaller than a cell, as in torchvision.
+
+    Returns:
+      ``AxisSamples`` of y, ``[R, PH, S]``, and of x, ``[R, PW, S]``, in the dtype of ``scales`` (at least float32).
+    """
+    dtype = float_dtype(boxes, scales)
+    boxes = jnp.where(valid[:, None], boxes.astype(dtype), 0)
+    edges = rounded(boxes * scales.astype(dtype)[:, None]) - (0.5 if aligned else 0.0)
+    return (
+        _axis_samples(edges[:, 1], edges[:, 3], extents[:, 0], valid, output_size[0], sampling_ratio, aligned),
+        _axis_samples(edges[:, 0], edges[:, 2], extents[:, 1], valid, output_size[1], sampling_ratio, aligned),
+    )
+
+
+def _axis_samples(
+    start: Array, end: Array, length: Array, valid: Array, bins: int, ratio: int, aligned: bool
+) -> AxisSamples:
+    """Samples between ``start`` and ``end`` (``[R]``, in cells) of a side that is ``length [R]`` cells long."""
+    dtype = start.dtype
+    span = end - start
+    if not aligned:
+        span = jnp.maximum(span, 1)
+    bin_size = quotient(span, bins)[:, None, None]  # [R, 1, 1]
+    bin_index = jnp.arange(bins, dtype=dtype)[None, :, None]
+    sample_index = jnp.arange(ratio, dtype=dtype)[None, None, :] + 0.5
+    # The order of torchvision's C++: bin corner first, then the sample's product before its quotient.
+    position = start[:, None, None] + rounded(bin_index * bin_size)  # [R, P, 1]
+    position = position + quotient(sample_index * bin_size, ratio)  # [R, P, S]
+
+    last = jnp.maximum(length, 1).astype(jnp.int32)[:, None, None] - 1
+    inside = (position >= -1) & (position <= length.astype(dtype)[:, None, None])  # false for NaN
+    position = jnp.clip(jnp.where(inside, position, 0), 0, last.astype(dtype))
+    low = position.astype(jnp.int32)
+    fraction = position - low.astype(dtype)
+    counts = inside & valid[:, None, None]
+    return AxisSamples(
+        low,
+        jnp.minimum(low + 1, last),
+        jnp.where(counts, (1 - fraction) / ratio, 0),
+        jnp.where(counts, fraction / ratio, 0),
+    )

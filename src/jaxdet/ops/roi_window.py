@@ -1,0 +1,153 @@
+"""RoIAlign by fixed windows and matrix products: the TPU's algorithm.
+
+A TPU reads scattered rows slowly and multiplies matrices fast: from one contiguous 32x32 window a region, bilinear
+interpolation and averaging are two products with small weight matrices. Regions whose samples reach further go
+through the gather; they are brought together first, so that few chunks need it.
+
+Axes: R regions, C channels, PH and PW output bins, S sampling points a bin and side, (h, w) a window.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxdet.ops.batching import any_in_batch
+from jaxdet.ops.roi_gather import pool_by_gather, scatter_at_once, split_regions
+from jaxdet.ops.roi_samples import AxisSamples
+
+_WINDOW = 32
+_REGIONS_A_CHUNK = 64  # bounds the windows in memory: 33 MB in bfloat16 at 256 channels, an image
+
+
+def pool_by_window(canvas: Array, y: AxisSamples, x: AxisSamples, origin: Array) -> Array:
+    """Pool every region.
+
+    Args:
+      canvas: ``[H, W, C]``, all levels side by side.
+      y: samples ``[R, PH, S]``.
+      x: samples ``[R, PW, S]``.
+      origin: ``[R, 2]`` int32, (row, column) of the canvas where the region's level begins.
+
+    Returns:
+      ``[R, PH, PW, C]`` in the dtype of the weights.
+    """
+    y, x = _shift(y, origin[:, 0]), _shift(x, origin[:, 1])
+    long = _too_long(y, canvas.shape[0]) | _too_long(x, canvas.shape[1])  # [R]
+    order = jnp.argsort(~long, stable=True)
+
+    def pool_chunk(chunk: tuple[Array, AxisSamples, AxisSamples]) -> Array:
+        long, y, x = chunk
+        return jax.lax.cond(any_in_batch(long), _gather_chunk, _window_chunk, canvas, y, x)
+
+    pooled = jax.lax.map(pool_chunk, _arrange((long, y, x), order))  # [chunks, chunk, PH, PW, C]
+    return pooled.reshape(-1, *pooled.shape[2:])[jnp.argsort(order)]
+
+
+def window_gradient(grad: Array, y: AxisSamples, x: AxisSamples, origin: Array, size: tuple[int, int]) -> Array:
+    """Gradient of ``pool_by_window`` to its canvas, ``[H, W, C]`` with ``size`` = (H, W), from ``grad``."""
+    y, x = _shift(y, origin[:, 0]), _shift(x, origin[:, 1])
+    long = _too_long(y, size[0]) | _too_long(x, size[1])
+    order = jnp.argsort(~long, stable=True)
+    canvas = jnp.zeros((*size, grad.shape[-1]), grad.dtype)
+
+    def add_chunk(canvas: Array, chunk: tuple) -> tuple[Array, None]:
+        grad, long, y, x = chunk
+        return jax.lax.cond(any_in_batch(long), _scatter_chunk, _add_windows, canvas, grad, y, x), None
+
+    return jax.lax.scan(add_chunk, canvas, _arrange((grad, long, y, x), order))[0]
+
+
+def _gather_chunk(canvas: Array, y: AxisSamples, x: AxisSamples) -> Array:
+    """A chunk through the gather, exact for regions of any length."""
+    height, width, channels = canvas.shape
+    none, stride = _canvas_rows(y, width)
+    return pool_by_gather(canvas.reshape(height * width, channels), y, x, none, stride)
+
+
+def _scatter_chunk(canvas: Array, grad: Array, y: AxisSamples, x: AxisSamples) -> Array:
+    """The gradient of ``_gather_chunk``, added to ``canvas``."""
+    height, width, _ = canvas.shape
+    none, stride = _canvas_rows(y, width)
+    return canvas + scatter_at_once(grad, y, x, none, stride, height * width).reshape(canvas.shape)
+
+
+def _canvas_rows(y: AxisSamples, width: int) -> tuple[Array, Array]:
+    """Offset and stride that address the cells of a whole canvas."""
+    none = jnp.zeros(y.low.shape[0], jnp.int32)
+    return none, none + width
+
+
+def _window_chunk(canvas: Array, y: AxisSamples, x: AxisSamples) -> Array:
+    """A chunk of regions that fit: slice, then interpolate along y, then along x."""
+    start_y, weights_y = _window_weights(y, canvas.shape[0])
+    start_x, weights_x = _window_weights(x, canvas.shape[1])
+    windows = _slice_windows(canvas, start_y, start_x, weights_y, weights_x).astype(weights_y.dtype)
+    # What no sample touches may be padding, another level or NaN, and 0 * NaN would show it.
+    windows = jnp.where(_touched(weights_y, weights_x), windows, 0)
+    # Bilinear weights are no bfloat16 numbers: without the explicit precision a TPU would round them.
+    rows = jnp.einsum("rph,rhwc->rpwc", weights_y, windows, precision=jax.lax.Precision.HIGHEST)
+    return jnp.einsum("rqw,rpwc->rpqc", weights_x, rows, precision=jax.lax.Precision.HIGHEST)
+
+
+def _add_windows(canvas: Array, grad: Array, y: AxisSamples, x: AxisSamples) -> Array:
+    """The gradient of ``_window_chunk``, added to ``canvas``."""
+    start_y, weights_y = _window_weights(y, canvas.shape[0])
+    start_x, weights_x = _window_weights(x, canvas.shape[1])
+    rows = jnp.einsum("rqw,rpqc->rpwc", weights_x, grad, precision=jax.lax.Precision.HIGHEST)
+    windows = jnp.einsum("rph,rpwc->rhwc", weights_y, rows, precision=jax.lax.Precision.HIGHEST)
+    take = partial(_slice_windows, start_y=start_y, start_x=start_x, weights_y=weights_y, weights_x=weights_x)
+    (added,) = jax.linear_transpose(take, canvas)(windows)
+    return canvas + added
+
+
+def _slice_windows(canvas: Array, start_y: Array, start_x: Array, weights_y: Array, weights_x: Array) -> Array:
+    """One contiguous window a region, ``[R, h, w, C]``."""
+    size = (weights_y.shape[-1], weights_x.shape[-1], canvas.shape[-1])
+    return jax.vmap(lambda row, column: jax.lax.dynamic_slice(canvas, (row, column, 0), size))(start_y, start_x)
+
+
+def _window_weights(samples: AxisSamples, length: int) -> tuple[Array, Array]:
+    """First cell ``[R]`` of each window along one side and the weights ``[R, P, window]`` of its cells in each bin."""
+    size = min(_WINDOW, length)
+    lowest, _ = _reach(samples)
+    start = jnp.clip(lowest, 0, length - size)
+    cell = start[:, None, None, None] + jnp.arange(size)[None, None, None, :]  # [R, 1, 1, window]
+    weights = jnp.where(samples.low[..., None] == cell, samples.weight_low[..., None], 0)
+    weights += jnp.where(samples.high[..., None] == cell, samples.weight_high[..., None], 0)
+    return start, jnp.sum(weights, axis=2)
+
+
+def _touched(weights_y: Array, weights_x: Array) -> Array:
+    """Cells of the windows that some sample reads, ``[R, h, w, 1]`` bool."""
+    rows, columns = jnp.any(weights_y != 0, axis=1), jnp.any(weights_x != 0, axis=1)
+    return (rows[:, :, None] & columns[:, None, :])[..., None]
+
+
+def _reach(samples: AxisSamples) -> tuple[Array, Array]:
+    """Lowest and highest cell, ``[R]`` each, among the samples that count; (0, 0) without any."""
+    counts = samples.weight_low + samples.weight_high > 0
+    lowest = jnp.min(jnp.where(counts, samples.low, jnp.iinfo(jnp.int32).max), axis=(1, 2))
+    highest = jnp.max(jnp.where(counts, samples.high, 0), axis=(1, 2))
+    return jnp.minimum(lowest, highest), highest
+
+
+def _too_long(samples: AxisSamples, length: int) -> Array:
+    """Regions, ``[R]`` bool, whose samples do not fit in a window along this side of a canvas ``length`` long."""
+    lowest, highest = _reach(samples)
+    return highest - lowest >= min(_WINDOW, length)
+
+
+def _shift(samples: AxisSamples, origin: Array) -> AxisSamples:
+    """Samples in cells of their level to cells of the canvas."""
+    origin = origin[:, None, None]
+    return samples._replace(low=samples.low + origin, high=samples.high + origin)
+
+
+def _arrange(tree: tuple, order: Array) -> tuple:
+    """Every leaf's rows in ``order``, cut into chunks."""
+    size = min(_REGIONS_A_CHUNK, order.shape[0])
+    return split_regions(jax.tree.map(lambda leaf: leaf[order], tree), size)

@@ -1,0 +1,225 @@
+"""Pictures for people: boxes on photographs, several pictures on one sheet, loss curves."""
+
+from __future__ import annotations
+
+import colorsys
+import os
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw, ImageFont
+
+_COLOURS = (
+    (230, 57, 70),
+    (29, 120, 216),
+    (42, 157, 80),
+    (244, 162, 30),
+    (131, 56, 200),
+    (0, 165, 175),
+    (240, 80, 160),
+    (120, 85, 60),
+    (130, 170, 20),
+    (70, 80, 110),
+)
+
+
+def class_colour(label: int) -> tuple[int, int, int]:
+    """The RGB colour of a class: ten hand-picked ones from label 1 on, then hues a golden section apart."""
+    if 1 <= label <= len(_COLOURS):
+        return _COLOURS[label - 1]
+    saturation, value = ((0.75, 0.85), (0.6, 0.6), (0.95, 0.5))[label % 3]
+    red, green, blue = colorsys.hsv_to_rgb((label * 0.618034 + 0.95) % 1.0, saturation, value)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def draw_detections(
+    image: np.ndarray,
+    boxes: np.ndarray,
+    labels: np.ndarray,
+    scores: np.ndarray | None = None,
+    names: Sequence[str] | None = None,
+    *,
+    scale: int = 1,
+) -> np.ndarray:
+    """A copy of the picture with boxes, each with a label such as ``circle 97%``.
+
+    Lines and text grow with the picture. A label sits on its box's upper edge, or inside it where there is no room
+    above, and always within the picture. The best box is drawn last, on top.
+
+    Args:
+        image: [H, W, 3] uint8 RGB.
+        boxes: [D, 4] xyxy in pixels of ``image``; parts outside are cut off, and boxes with NaN left out.
+        labels: [D] integers.
+        scores: [D] from 0 to 1, or None for ground truth.
+        names: class names by label; without them the label's number is written.
+        scale: how many times to enlarge a small picture before drawing.
+
+    Returns:
+        [H * scale, W * scale, 3] uint8.
+
+    Raises:
+        ValueError: the shapes do not belong together.
+    """
+    boxes = np.asarray(boxes, np.float64).reshape(-1, 4) * scale
+    labels = np.asarray(labels).reshape(-1)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"expected an image [H, W, 3] uint8, got {image.dtype} {image.shape}")
+    if len(labels) != len(boxes) or (scores is not None and len(scores) != len(boxes)):
+        raise ValueError(f"expected a label and a score a box, got {len(boxes)} boxes and {len(labels)} labels")
+    picture = Image.fromarray(image)
+    if scale != 1:
+        picture = picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.LANCZOS)
+    draw = ImageDraw.Draw(picture)
+    diagonal = float(np.hypot(*picture.size))
+    line = max(1, round(diagonal / 250))
+    font = _font(max(10, round(diagonal / 52)))
+    order = range(len(boxes)) if scores is None else np.argsort(scores, kind="stable").tolist()
+    visible = [i for i in order if np.isfinite(boxes[i]).all()]
+    corners = {i: _within(boxes[i], picture.size) for i in visible}
+    for i in visible:
+        draw.rectangle(corners[i], outline=class_colour(int(labels[i])), width=line)
+    for i in visible:
+        label = int(labels[i])
+        text = names[label] if names is not None and 0 <= label < len(names) else str(label)
+        if scores is not None:
+            text += f" {round(float(scores[i]) * 100)}%"
+        _write_label(draw, text, corners[i], class_colour(label), font, picture.size, line)
+    return np.asarray(picture).copy()
+
+
+def contact_sheet(
+    images: Sequence[np.ndarray], columns: int, *, gap: int = 8, background: tuple[int, int, int] = (255, 255, 255)
+) -> np.ndarray:
+    """Several pictures [H, W, 3] uint8 of any size side by side, row by row, each in the middle of its cell.
+
+    Raises:
+        ValueError: there is no picture, or no column.
+    """
+    if not images or columns < 1:
+        raise ValueError(f"expected at least one picture and one column, got {len(images)} and {columns}")
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    widths = [max(image.shape[1] for image in images[column::columns]) for column in range(columns)]
+    heights = [max(image.shape[0] for image in images[row * columns : (row + 1) * columns]) for row in range(rows)]
+    sheet = np.empty((sum(heights) + gap * (rows + 1), sum(widths) + gap * (columns + 1), 3), np.uint8)
+    sheet[:] = background
+    for number, image in enumerate(images):
+        row, column = divmod(number, columns)
+        top = gap * (row + 1) + sum(heights[:row]) + (heights[row] - image.shape[0]) // 2
+        left = gap * (column + 1) + sum(widths[:column]) + (widths[column] - image.shape[1]) // 2
+        sheet[top : top + image.shape[0], left : left + image.shape[1]] = image
+    return sheet
+
+
+def save_image(image: np.ndarray, path: str | Path) -> None:
+    """Writes a picture [H, W, 3] uint8; the suffix says the format. The file appears complete or not at all."""
+    path = Path(path)
+    unfinished = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        Image.fromarray(image).save(unfinished)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def plot_losses(rows: Sequence[Mapping[str, float]], path: str | Path, *, title: str = "") -> None:
+    """Draws the losses of a training run as a PNG, each as measured (faint) and smoothed; complete or not at all.
+
+    Args:
+        rows: one mapping a logged step. Drawn is every key that starts with ``loss``, over ``step`` (or the row's
+            number); rows may lack keys, and values that are not finite leave a gap.
+        path: the PNG file.
+
+    Raises:
+        ValueError: no row has a loss.
+    """
+    keys = sorted({key for row in rows for key in row if key.startswith("loss")}, key=lambda key: (key != "loss", key))
+    if not keys:
+        raise ValueError(f"none of the {len(rows)} rows has a key that starts with 'loss'")
+    figure = Figure(figsize=(8, 4.5), dpi=130, layout="constrained")
+    axes = figure.add_subplot()
+    lowest = np.inf
+    for number, key in enumerate(keys):
+        points = [(row.get("step", i), row[key]) for i, row in enumerate(rows) if key in row]
+        steps, values = np.array(points, float).T
+        colour = "#222222" if key == "loss" else tuple(v / 255 for v in class_colour(number + (keys[0] != "loss")))
+        smooth = _smooth(values)
+        axes.plot(steps, values, color=colour, alpha=0.2, linewidth=0.8)
+        name = "total" if key == "loss" else key.removeprefix("loss").lstrip("_/").replace("_", " ")
+        axes.plot(
+            steps,
+            smooth,
+            color=colour,
+            linewidth=2.2 if key == "loss" else 1.5,
+            label=name,
+            marker="o" if len(values) == 1 else None,
+        )
+        finite = values[np.isfinite(values)]
+        lowest = min(lowest, finite.min()) if len(finite) else lowest
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss")
+    axes.set_title(title)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    if lowest >= 0:
+        axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
+    path = Path(path)
+    unfinished = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        FigureCanvasAgg(figure).print_png(str(unfinished))
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+@lru_cache(maxsize=16)
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    # matplotlib brings this font along, so that a picture looks the same on every machine.
+    return ImageFont.truetype(os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans-Bold.ttf"), size)
+
+
+def _within(box: np.ndarray, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Whole-pixel corners inside a picture of ``size`` (width, height); the right and lower edges are inclusive."""
+    x1, x2 = sorted(int(np.clip(round(value), 0, size[0] - 1)) for value in (box[0], box[2] - 1))
+    y1, y2 = sorted(int(np.clip(round(value), 0, size[1] - 1)) for value in (box[1], box[3] - 1))
+    return x1, y1, x2, y2
+
+
+def _write_label(
+    draw: ImageDraw.ImageDraw,
+    text: str,
+    corners: tuple[int, int, int, int],
+    colour: tuple[int, int, int],
+    font: ImageFont.FreeTypeFont,
+    size: tuple[int, int],
+    line: int,
+) -> None:
+    pad = line + 1
+    ascent, descent = font.getmetrics()
+    while len(text) > 2 and font.getlength(text) + 2 * pad > size[0]:
+        text = text[:-2] + "…"
+    width, height = int(np.ceil(font.getlength(text))) + 2 * pad, ascent + descent
+    x = max(0, min(corners[0], size[0] - width))
+    above = corners[1] - height + line
+    y = max(0, min(above if above >= 0 else corners[1], size[1] - height))
+    draw.rectangle((x, y, x + width - 1, y + height - 1), fill=colour)
+    luminance = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]
+    draw.text((x + pad, y), text, font=font, fill=(0, 0, 0) if luminance > 150 else (255, 255, 255))
+
+
+def _smooth(values: np.ndarray) -> np.ndarray:
+    """A running mean over about a twentieth of the curve, of the finite values; NaN where there are none."""
+    half = len(values) // 40
+    finite = np.isfinite(values)
+    totals = np.concatenate([[0.0], np.cumsum(np.where(finite, values, 0.0))])
+    counts = np.concatenate([[0], np.cumsum(finite)])
+    start = np.maximum(np.arange(len(values)) - half, 0)
+    stop = np.minimum(np.arange(len(values)) + half + 1, len(values))
+    found = counts[stop] - counts[start]
+    return np.where(found > 0, (totals[stop] - totals[start]) / np.maximum(found, 1), np.nan)

@@ -1,0 +1,29 @@
+"""Shared by all tests: strict JAX, a compilation cache, and where the optional files lie."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before JAX: the warm cache warns at length otherwise
+
+import jax
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_compilation_cache_dir", str(ROOT / ".jax_cache"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real pictures and weights beside the checkout; a test that needs it skips without it."""
+    if not SHARED.is_dir():
+        pytest.skip(f"{SHARED} is absent: this test needs the real files that lie there")
+    return SHARED

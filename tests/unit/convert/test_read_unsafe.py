@@ -1,0 +1,199 @@
+"""A pickle that would run code is refused and runs nothing; other files that are no weights are named."""
+
+import gzip
+import io
+import os
+import pickle
+import re
+import struct
+import zipfile
+
+import numpy as np
+import pytest
+
+from jaxdet_convert.read import read_weights
+from jaxdet_convert.read_errors import WeightsError
+from jaxdet_convert.read_pickle import scan
+
+SAVE = re.escape('torch.save(model.state_dict(), "weights.pth")')
+
+
+class Runs:
+    """Reduces to a call of the caller's choice."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+def as_zip(path, data):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", data)
+        archive.writestr("archive/data/0", bytes(16))
+    return path
+
+
+def as_legacy(path, data):
+    head = [0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}]
+    path.write_bytes(b"".join(pickle.dumps(item, 2) for item in head) + data + pickle.dumps([], 2))
+    return path
+
+
+def as_magic(path, data):
+    """In the place of the first pickle, before anything is known of the file."""
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("write", [as_zip, as_legacy, as_magic])
+@pytest.mark.parametrize("protocol", [2, 4])
+@pytest.mark.parametrize("call", [(os.system, "touch {}"), (eval, "open('{}', 'w')"), (getattr, os, "system")])
+def test_calls_are_refused_and_not_made(tmp_path, write, protocol, call):
+    victim = tmp_path / "victim"
+    function, *arguments = call
+    bad = Runs(function, *(a.format(victim) if isinstance(a, str) else Runs(__import__, "os") for a in arguments))
+    path = write(tmp_path / "w.pth", pickle.dumps({"state_dict": {}, "x": bad}, protocol))
+    with pytest.raises(WeightsError, match="never run") as caught:
+        read_weights(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    assert not victim.exists()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x80\x02cnumpy\nload\n)R.",
+        b"\x80\x02cbuiltins\neval\n.",
+        b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n}U\x01aK\x01sb.",  # a state for an allowed function
+        b"\x80\x02cargparse\nNamespace\n}U\x01aK\x01sb.",  # and for an allowed class
+        b"\x80\x02ccollections\nOrderedDict\nN}U\x01aK\x01s\x86b.",
+        b"\x80\x02}r\xff\xff\xff\x7f.",  # a memo slot that takes 32 GB
+        b"\x80\x02\x82\x01.",  # the running program's extension registry
+        b"\x80\x02U\x01aQ.",  # an external reference of an unknown kind
+        b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(K\x01K\x02)) tR.",
+        b"\x80\x02ctorch._utils\n_rebuild_parameter\n(K\x01K\x02)tR.",
+        b"\x80\x02K\x01Q.",
+    ],
+)
+def test_crafted_pickles(tmp_path, data):
+    with pytest.raises(WeightsError):
+        read_weights(as_zip(tmp_path / "w.pth", data))
+
+
+STORAGE = b"((X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK%ctQ"
+
+
+@pytest.mark.parametrize(
+    ("count", "offset", "size", "stride", "valid"),
+    [
+        (4, 0, 4, 1, True),
+        (4, 1, 4, 1, False),
+        (4, 0, 5, 1, False),
+        (4, 0, 2, 4, False),
+        (4, 3, 9, 0, True),  # expanded: one number, nine times
+        (4, 200, 0, 1, True),  # empty: it reads nothing, wherever it points
+        (4, 200, 1, 1, False),
+        (3, 0, 4, 1, False),
+        (200, 0, 100, 1, False),  # the storage itself is shorter than announced
+    ],
+)
+def test_tensors_stay_within_their_storage(tmp_path, count, offset, size, stride, valid):
+    tensor = (
+        b"ctorch._utils\n_rebuild_tensor_v2\n" + STORAGE % count + b"K%cK%c\x85K%c\x85\x89}tR" % (offset, size, stride)
+    )
+    path = as_zip(tmp_path / "w.pth", b"\x80\x02}X\x01\x00\x00\x00a" + tensor + b"s.")
+    if valid:
+        assert read_weights(path).tensors["a"].shape == (size,)
+    else:
+        with pytest.raises(WeightsError, match="the tensor a cannot be read"):
+            read_weights(path)
+
+
+def test_scan_stops_behind_the_pickle():
+    stream = io.BytesIO(pickle.dumps([1, 2]) + b"rest")
+    assert scan(stream).load()[0] == [1, 2]
+    assert stream.read() == b"rest"
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickled_module_is_refused_with_the_line_that_helps(tmp_path, zipped):
+    torch = pytest.importorskip("torch")
+    path = tmp_path / "w.pth"
+    torch.save({"model": torch.nn.Linear(2, 3)}, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(WeightsError, match=rf"class torch\.nn\.modules\.linear\.Linear.*{SAVE}") as caught:
+        read_weights(path)
+    assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
+
+
+def tar_head():
+    head = bytearray(512)
+    head[:5] = b"a.pth"
+    head[257:262] = b"ustar"
+    return bytes(head)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "it is empty"),
+        (b"<!DOCTYPE html><html>Not found</html>", "HTML"),
+        (b"\n  <html>", "HTML"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        (gzip.compress(b"x"), "unpack"),
+        (tar_head(), "unpack"),
+        (b"some text that is no checkpoint at all", "no format that is known"),
+        (b"abc", "cut short"),
+        (b"PK\x03\x04 and then nothing", "cut short or damaged"),
+        (pickle.dumps({"blobs": {}}), "no torch checkpoint"),
+        (struct.pack("<Q", 10**6) + b'{"a"', "cut short"),
+    ],
+)
+def test_files_that_are_no_weights(tmp_path, data, message):
+    path = tmp_path / "w.pth"
+    path.write_bytes(data)
+    with pytest.raises(WeightsError, match=message) as caught:
+        read_weights(path)
+    assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
+
+
+def test_missing_files_and_folders(tmp_path):
+    with pytest.raises(WeightsError, match="no such file"):
+        read_weights(tmp_path / "absent.pth")
+    with pytest.raises(WeightsError, match="a directory"):
+        read_weights(str(tmp_path))
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("weights.pth", b"x")
+    with pytest.raises(WeightsError, match=r"without a torch checkpoint's data\.pkl"):
+        read_weights(tmp_path / "a.zip")
+
+
+def test_safetensors(tmp_path):
+    safetensors_numpy = pytest.importorskip("safetensors.numpy")
+    rng = np.random.default_rng(0)
+    arrays = {f"module.{d}": rng.integers(0, 2, (2, 3)).astype(d) for d in "f4 f8 f2 i8 i4 i2 i1 u1 u2 u4 u8 ?".split()}
+    arrays |= {"module.scalar": np.array(3, np.float32), "module.empty": np.zeros((0, 2), np.float32)}
+    path = tmp_path / "w.safetensors"
+    safetensors_numpy.save_file(arrays, path)
+    weights = read_weights(path)
+    assert (weights.source, weights.prefix) == ("safetensors", "module.")
+    assert weights.tensors.keys() == {name.removeprefix("module.") for name in arrays}
+    for name, array in arrays.items():
+        read = weights.tensors[name.removeprefix("module.")]
+        assert (read.dtype, read.shape, read.tobytes()) == (array.dtype, array.shape, array.tobytes())
+
+    whole = path.read_bytes()
+    for length in [*range(1, 60), *range(60, len(whole), 11), len(whole) - 1]:
+        path.write_bytes(whole[:length])
+        with pytest.raises(WeightsError):
+            read_weights(path)
+
+
+def test_safetensors_bfloat16(tmp_path):
+    torch = pytest.importorskip("torch")
+    safetensors_torch = pytest.importorskip("safetensors.torch")
+    tensor = torch.randn(3, 5).bfloat16()
+    safetensors_torch.save_file({"a": tensor}, tmp_path / "w.safetensors")
+    array = read_weights(tmp_path / "w.safetensors").tensors["a"]
+    assert str(array.dtype) == "bfloat16" and array.tobytes() == tensor.view(torch.int16).numpy().tobytes()

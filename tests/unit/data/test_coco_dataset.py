@@ -1,0 +1,170 @@
+"""COCO files: what is read, and what is said about those that are wrong."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxdet.data import CocoDataset, DataError, ground_truth, to_coco
+
+DOG, CAT = 1, 2  # categories 3 and 7, in the order of their ids
+
+
+def test_boxes_become_xyxy_and_labels_contiguous(write_coco):
+    file, folder = write_coco(
+        {
+            "a.png": (
+                20,
+                30,
+                [{"bbox": [1, 2, 10, 5.5], "category_id": 7}, {"bbox": [0, 0, 30, 20], "category_id": 3}],
+            ),
+            "empty.png": (16, 8, []),
+        }
+    )
+    dataset = CocoDataset(file, folder)
+    assert dataset.names == ("__background__", "dog", "cat")
+    assert dataset.category_ids == (-1, 3, 7)
+    assert dataset.image_ids == (10, 11)
+    np.testing.assert_array_equal(dataset.sizes, [[20, 30], [16, 8]])
+    assert dataset.max_boxes == 2 and len(dataset) == 2 and dataset.skipped == 0
+    example = dataset[0]
+    np.testing.assert_array_equal(example.boxes, np.float32([[1, 2, 11, 7.5], [0, 0, 30, 20]]))
+    np.testing.assert_array_equal(example.labels, [CAT, DOG])
+    assert example.boxes.dtype == np.float32 and example.labels.dtype == np.int32
+    assert example.image_id == 10 and example.path == str(folder / "a.png")
+    np.testing.assert_array_equal(example.image, np.asarray(Image.open(folder / "a.png")))
+    empty = dataset[1]
+    assert empty.boxes.shape == (0, 4) and empty.labels.shape == (0,) and empty.image.shape == (16, 8, 3)
+
+
+def test_crowds_are_not_trained_on_but_stay_for_evaluation(write_coco):
+    crowd = {"bbox": [0, 0, 0, 0], "category_id": 3, "iscrowd": 1}
+    file, folder = write_coco({"a.png": (20, 30, [crowd, {"bbox": [1, 2, 3, 4], "category_id": 3}])})
+    dataset = CocoDataset(file, folder)
+    assert dataset[0].labels.tolist() == [DOG]
+    assert [entry["iscrowd"] for entry in ground_truth(dataset)["annotations"]] == [1, 0]
+
+
+FAULTY = [
+    {"bbox": [1, 2, 0, 5], "category_id": 3},  # 100: no width
+    {"bbox": [1, 2, 5, -1], "category_id": 3},  # 101: negative height
+    {"bbox": [1, 2, 5, 5], "category_id": 3},  # 102: fine
+    {"bbox": [float("nan"), 2, 5, 5], "category_id": 3},  # 103
+    {"bbox": [40, 2, 5, 5], "category_id": 7},  # 104: outside
+    {"bbox": [1, 2, 5], "category_id": 7},  # 105: three numbers
+    {"bbox": [28, 18, 2.9, 2.9], "category_id": 7},  # 106: sticks out by less than a pixel
+]
+
+
+def test_faults_are_listed_each_with_file_image_and_id(write_coco):
+    file, folder = write_coco({"good.png": (8, 8, []), "bad.png": (20, 30, FAULTY)})
+    with pytest.raises(DataError, match=r"5 faulty annotations.*skip_faulty=True") as caught:
+        CocoDataset(file, folder)
+    lines = str(caught.value).splitlines()[1:]
+    assert len(lines) == 5 == len(caught.value.faults)
+    for line, (number, problem) in zip(
+        lines,
+        [(100, "0 wide"), (101, "-1 high"), (103, "not finite"), (104, "sticks 15 px out"), (105, "not four numbers")],
+        strict=True,
+    ):
+        assert f"{file}: image bad.png (id 11), annotation {number}:" in line and problem in line
+
+
+def test_skip_faulty_leaves_out_exactly_the_faults(write_coco):
+    file, folder = write_coco({"bad.png": (20, 30, FAULTY)})
+    dataset = CocoDataset(file, folder, skip_faulty=True)
+    assert dataset.skipped == 5
+    np.testing.assert_allclose(dataset[0].boxes, [[1, 2, 6, 7], [28, 18, 30, 20]])  # the second clipped
+    assert [entry["id"] for entry in ground_truth(dataset)["annotations"]] == [102, 106]
+
+
+def test_to_coco_gives_back_the_same_dataset(write_coco, tmp_path):
+    file, folder = write_coco({"a.png": (20, 30, [{"bbox": [1, 2, 10, 5.5], "category_id": 7}]), "b.png": (9, 9, [])})
+    dataset = CocoDataset(file, folder)
+    content = to_coco(dataset)
+    assert content["annotations"] == [
+        {"id": 1, "image_id": 10, "category_id": 7, "bbox": [1.0, 2.0, 10.0, 5.5], "area": 55.0, "iscrowd": 0}
+    ]
+    again = tmp_path / "again.json"
+    again.write_text(json.dumps(content))
+    other = CocoDataset(again, folder)
+    assert other.names == dataset.names and other.image_ids == dataset.image_ids
+    np.testing.assert_array_equal(other.sizes, dataset.sizes)
+    np.testing.assert_array_equal(other[0].boxes, dataset[0].boxes)
+
+
+def _drop(section, key):
+    return lambda content: content[section][0].pop(key)
+
+
+def _set(section, key, value):
+    return lambda content: content[section][0].update({key: value})
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda content: content.pop("categories"), "no list 'categories'"),
+        (_drop("annotations", "bbox"), r"entry 0 of 'annotations' \(id 100\) has no 'bbox'; add it"),
+        (_drop("images", "id"), r"entry 0 of 'images' \(id missing\) has no 'id'"),
+        (_set("images", "id", "ten"), "has 'id' = 'ten'; it must be an integer"),
+        (_set("annotations", "category_id", 5), r"\(id 100\) has category_id 5, which is not in 'categories'"),
+        (_set("annotations", "image_id", 99), r"\(id 100\) has image_id 99, which is not in 'images'"),
+        (lambda content: content["images"].append(content["images"][0]), "id 10 occurs more than once in 'images'"),
+        (_set("images", "file_name", "c.png"), "c.png: the file of image 10 is missing; check that"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said_in_one_line(write_coco, edit, message):
+    file, folder = write_coco({"a.png": (20, 30, [{"bbox": [1, 2, 3, 4], "category_id": 3}])}, edit=edit)
+    with pytest.raises(DataError, match=message) as caught:
+        CocoDataset(file, folder)
+    text = str(caught.value)
+    assert "\n" not in text and (str(file) in text or str(folder) in text)
+
+
+@pytest.mark.parametrize(("text", "message"), [("{not json", "is not JSON"), ("[1, 2]", "holds a list, not an object")])
+def test_files_of_another_kind(tmp_path, text, message):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(DataError, match=rf"a\.json: {message}"):
+        CocoDataset(tmp_path / "a.json", tmp_path)
+    with pytest.raises(DataError, match=r"b\.json: there is no such annotation file"):
+        CocoDataset(tmp_path / "b.json", tmp_path)
+
+
+def test_missing_sizes_are_read_from_the_image(write_coco):
+    file, folder = write_coco({"a.png": (20, 30, [])}, edit=_drop("images", "height"))
+    np.testing.assert_array_equal(CocoDataset(file, folder).sizes, [[20, 30]])
+
+
+def test_images_that_contradict_the_annotation(write_coco):
+    file, folder = write_coco({"a.png": (20, 30, [])}, edit=_set("images", "height", 25))
+    with pytest.raises(DataError, match=r"a\.png: the image is 30 x 20 but its annotation says 30 x 25"):
+        CocoDataset(file, folder)[0]
+    (folder / "a.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"a\.png: cannot be decoded as an image"):
+        CocoDataset(file, folder)[0]
+
+
+@pytest.mark.parametrize(("annotated", "turned"), [((20, 30), False), ((30, 20), True)])
+def test_exif_orientation_is_applied_only_where_the_annotation_agrees(write_coco, annotated, turned):
+    file, folder = write_coco(
+        {"a.jpg": (20, 30, [])}, edit=lambda c: c["images"][0].update(height=annotated[0], width=annotated[1])
+    )
+    stored = np.zeros((20, 30, 3), np.uint8)
+    stored[:, :8] = 255  # a white left edge; orientation 6 turns it to the top
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(stored).save(folder / "a.jpg", exif=exif, quality=95)
+    image = CocoDataset(file, folder)[0].image
+    assert image.shape[:2] == annotated
+    assert (image[:4].mean() > 240) == turned
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1"])
+def test_every_colour_mode_becomes_rgb(write_coco, mode):
+    name = "a.jpg" if mode == "CMYK" else "a.png"
+    file, folder = write_coco({name: (20, 30, [])})
+    Image.new("RGB", (30, 20), (255, 255, 255)).convert(mode).save(folder / name)
+    image = CocoDataset(file, folder)[0].image
+    assert image.dtype == np.uint8 and image.shape == (20, 30, 3) and image.min() > 250

@@ -1,0 +1,130 @@
+"""COCO's numbers: worked out by hand, and those of a public example."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxdet.data.dataset import DataError
+from jaxdet.evaluation import METRICS, CocoEvaluator
+
+GOLDEN = Path(__file__).resolve().parents[4] / "shared" / "golden" / "coco_eval"
+EXPECTED = {
+    "AP": 0.504581, "AP50": 0.696973, "AP75": 0.572982, "APs": 0.585626, "APm": 0.519400, "APl": 0.501398,
+    "AR1": 0.386813, "AR10": 0.593680, "AR100": 0.595353, "ARs": 0.639811, "ARm": 0.566421, "ARl": 0.564291,
+}  # fmt: skip
+needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"COCO's example is not at {GOLDEN}")
+
+
+def _truth():
+    """Two images; category 5 has a 50 x 50 box on each, category 9 a 200 x 200 box on the first."""
+    return {
+        "images": [{"id": 1, "file_name": "a"}, {"id": 2, "file_name": "b"}],
+        "categories": [{"id": 9, "name": "nine"}, {"id": 5, "name": "five"}],
+        "annotations": [
+            {"id": 0, "image_id": 1, "category_id": 5, "bbox": [10, 10, 50, 50]},
+            {"id": 1, "image_id": 2, "category_id": 5, "bbox": [10, 10, 50, 50]},
+            {"id": 2, "image_id": 1, "category_id": 9, "bbox": [0, 0, 200, 200]},
+        ],
+    }
+
+
+def test_perfect_detections_score_one_and_print_nothing(capsys):
+    evaluator = CocoEvaluator(_truth())
+    evaluator.add(1, np.array([[10, 10, 60, 60], [0, 0, 200, 200]]), np.array([0.9, 0.8]), np.array([1, 2]))
+    evaluator.add(2, np.array([[10, 10, 60, 60]]), np.array([0.7]), np.array([1]))
+    numbers = evaluator.evaluate()
+    assert tuple(numbers) == (*METRICS, "AP/five", "AP/nine")
+    assert capsys.readouterr() == ("", "")
+    for name in ("AP", "AP50", "AP75", "APm", "APl", "AR1", "AR100", "AP/five", "AP/nine"):
+        assert numbers[name] == pytest.approx(1.0, abs=1e-9), name
+    assert numbers["APs"] == -1.0 == numbers["ARs"]  # no small object in the ground truth
+
+
+def test_an_image_without_detections_counts():
+    evaluator = CocoEvaluator(_truth())
+    evaluator.add(1, np.array([[10, 10, 60, 60]]), np.array([0.9]), np.array([1]))
+    numbers = evaluator.evaluate()
+    # Precision 1 up to recall 0.5, that is at 51 of the 101 recall points; the other class is missed.
+    assert numbers["AP/five"] == pytest.approx(51 / 101) and numbers["AP/nine"] == 0.0
+    assert numbers["AP"] == pytest.approx(51 / 202) and numbers["AR100"] == pytest.approx(0.25)
+
+
+def test_overlap_decides_at_each_threshold():
+    evaluator = CocoEvaluator(_truth())
+    shifted = np.array([[20, 10, 70, 60]])  # IoU 40 / 60 = 0.667: enough for 0.50, 0.55, 0.60 and 0.65
+    for image_id in (1, 2):
+        evaluator.add(image_id, shifted, np.array([0.9]), np.array([1]))
+    numbers = evaluator.evaluate()
+    assert numbers["AP/five"] == pytest.approx(0.4) and numbers["AP50"] == pytest.approx(0.5)
+    assert numbers["AP75"] == 0.0
+
+
+def test_results_are_coco_records_and_padding_is_left_out(tmp_path):
+    evaluator = CocoEvaluator(_truth(), category_ids=(-1, 9, 5))
+    boxes = np.float32([[1, 2, 4, 8], [np.nan] * 4])
+    evaluator.add(2, boxes, np.float32([0.5, np.nan]), np.int32([2, 77]), valid=np.array([True, False]))
+    assert evaluator.results == [{"image_id": 2, "category_id": 5, "bbox": [1.0, 2.0, 3.0, 6.0], "score": 0.5}]
+    evaluator.write(tmp_path / "results.json")
+    other = CocoEvaluator(_truth())
+    other.add_results(json.loads((tmp_path / "results.json").read_text()))
+    assert other.results == evaluator.results
+
+
+def test_no_detections_give_zeros():
+    evaluator = CocoEvaluator(_truth())
+    evaluator.add(1, np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))
+    numbers = evaluator.evaluate()
+    assert {numbers[name] for name in ("AP", "AP50", "APm", "APl", "AR100", "AP/five")} == {0.0}
+
+
+def test_no_ground_truth_at_all_is_not_an_error():
+    evaluator = CocoEvaluator({**_truth(), "annotations": []})
+    evaluator.add(1, np.array([[10, 10, 60, 60]]), np.array([0.9]), np.array([1]))
+    assert evaluator.evaluate()["AP"] == -1.0
+
+
+def test_evaluating_twice_gives_the_same():
+    evaluator = CocoEvaluator(_truth())
+    evaluator.add(1, np.array([[10, 10, 60, 60]]), np.array([0.9]), np.array([1]))
+    assert evaluator.evaluate() == evaluator.evaluate()
+
+
+def test_mistakes_are_refused():
+    evaluator = CocoEvaluator(_truth())
+    box, score, label = np.array([[10, 10, 60, 60]]), np.array([0.9]), np.array([1])
+    with pytest.raises(DataError, match="image 3 is not in the ground truth, which has 2 images"):
+        evaluator.add(3, box, score, label)
+    with pytest.raises(DataError, match=r"image 1: label 3 is not in 1\.\.2"):
+        evaluator.add(1, box, score, label + 2)
+    with pytest.raises(ValueError, match="not finite; mask padding"):
+        evaluator.add(1, box * np.nan, score, label)
+    with pytest.raises(ValueError, match=r"expected boxes \[D, 4\]"):
+        evaluator.add(1, box, np.array([0.9, 0.8]), label)
+    with pytest.raises(DataError, match="the ground truth: has no list 'images'"):
+        CocoEvaluator({})
+    assert evaluator.results == []
+
+
+@needs_golden
+def test_the_public_example():
+    evaluator = CocoEvaluator(GOLDEN / "instances_val2014_100.json")
+    evaluator.add_results(json.loads((GOLDEN / "instances_val2014_fakebbox100_results.json").read_text()))
+    numbers = evaluator.evaluate()
+    for name, value in EXPECTED.items():
+        assert numbers[name] == pytest.approx(value, abs=1e-6), name
+
+
+@needs_golden
+def test_the_public_example_through_boxes_and_labels():
+    truth = json.loads((GOLDEN / "instances_val2014_100.json").read_text())
+    records = json.loads((GOLDEN / "instances_val2014_fakebbox100_results.json").read_text())
+    evaluator = CocoEvaluator(truth, category_ids=range(91))
+    for image in truth["images"]:
+        found = [record for record in records if record["image_id"] == image["id"]]
+        boxes = np.array([record["bbox"] for record in found], float).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        scores, labels = (np.array([record[key] for record in found]) for key in ("score", "category_id"))
+        evaluator.add(image["id"], boxes, scores, labels.astype(int))
+    assert evaluator.evaluate()["AP"] == pytest.approx(EXPECTED["AP"], abs=1e-6)
