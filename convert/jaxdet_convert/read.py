@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ def read_weights(
     weights: str | os.PathLike[str] | Mapping[str, Any],
     *,
     container: str | None = None,
-    layers: Sequence[DarknetLayer] | None = None,
+    layers: Sequence[DarknetLayer] | Callable[[int], Sequence[DarknetLayer]] | None = None,
 ) -> Weights:
     """Reads a weights file, or takes a mapping of arrays or torch tensors.
 
@@ -75,7 +75,8 @@ def read_weights(
         weights: a path, or {name: array}.
         container: the entry that holds the state dict, where a checkpoint has several; by default the first of
             `CONTAINERS`, so `model_ema` only where it is the only one.
-        layers: the convolutions of a Darknet network in the file's order; only such a file needs them.
+        layers: the convolutions of a Darknet network in the file's order, or what gives them for its count of numbers;
+            only such a file needs them.
 
     Raises:
         WeightsError: one line with the file, what is wrong with it, and what to do.
@@ -96,8 +97,9 @@ def read_weights(
                 file, f"its {len(flat)} numbers are of a Darknet network, whose layers it does not name", remedy
             )
         try:
+            layers = layers(len(flat)) if callable(layers) else layers
             return Weights(darknet_tensors(flat, layers), kind, file, header=header)
-        except WeightsError as error:
+        except ValueError as error:
             raise WeightsError(f"{file}: {error}") from None
     with open(file, "rb") as stream:
         reader = ZipReader(file, stream) if kind == "torch-zip" else LegacyReader(file, stream)

@@ -202,6 +202,11 @@ class Spelling:
         """The new name for an old one; None where the spelling is not about it."""
         return _carry(name, *self._sides)
 
+    def former(self, name: str) -> str | None:
+        """The old name for a new one; None where the spelling is not about it."""
+        source, target = self._sides
+        return _carry(name, target, source)
+
 
 def _carry(text: str, source: Template, target: Template) -> str | None:
     values = source.match(text)

@@ -6,6 +6,8 @@ Darknet's own reader name it. A detector's table is its backbone's under ``backb
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from jaxdet.backbones import Darknet53Config, MobileNetV1Config, ResNetConfig
 from jaxdet.backbones.darknet import BLOCKS as DARKNET_BLOCKS
 from jaxdet.backbones.darknet import STEM_CHANNELS as DARKNET_STEM
@@ -162,3 +164,11 @@ def detector_table(config: FasterRCNNConfig, *, names: str = "") -> Table:
     rules += linear("roi_heads.box_predictor.cls_score", "box_predictor.cls_score")
     rules += linear("roi_heads.box_predictor.bbox_pred", "box_predictor.bbox_pred")
     return Table(tuple(rules), OLD_SPELLINGS)
+
+
+def model_table(config: BackboneConfig | FasterRCNNConfig, origin: Sequence[str] = ()) -> Table:
+    """The table of any model; of a Darknet-53, under the names that its origin says."""
+    names = next((name for name in origin if name in DARKNET_SOURCES), "")
+    if isinstance(config, FasterRCNNConfig):
+        return detector_table(config, names=names)
+    return backbone_table(config, names=names)

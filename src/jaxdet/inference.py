@@ -9,11 +9,13 @@ from typing import Any
 import jax
 import numpy as np
 from flax import nnx
+from jax import Array
 from jax.sharding import Mesh
 
+from jaxdet.backbones.base import Classifier
 from jaxdet.config import override
 from jaxdet.data.canvas import canvases, choose_canvas
-from jaxdet.data.transforms import preprocess
+from jaxdet.data.transforms import centre_crop, preprocess, resize_boxes
 from jaxdet.detectors import DetectorTransform, FasterRCNN
 from jaxdet.types import Detections, Images
 
@@ -101,7 +103,7 @@ def _checked(image: np.ndarray, index: int) -> np.ndarray:
 
 def _preprocess(picture: np.ndarray, transform: DetectorTransform) -> np.ndarray:
     return preprocess(
-        picture, transform.min_size, transform.max_size, transform.image_mean, transform.image_std
+        picture, transform.min_size, transform.max_size, mean=transform.image_mean, std=transform.image_std
     )
 
 
@@ -112,10 +114,29 @@ def _prediction(
     scores = np.asarray(found.scores)
     if threshold is not None:
         keep = keep & (scores > threshold)
-    scale = np.asarray(picture.shape[:2], np.float32) / np.asarray(resized.shape[:2], np.float32)
-    boxes = np.asarray(found.boxes)[keep] * scale[[1, 0, 1, 0]]
+    boxes = resize_boxes(np.asarray(found.boxes)[keep], resized.shape[:2], picture.shape[:2])
     labels = np.asarray(found.labels)[keep]
     result: Prediction = {"boxes": boxes, "labels": labels, "scores": scores[keep]}
     if names:
         result["names"] = [names[label] for label in labels]
     return result
+
+
+@partial(jax.jit, static_argnums=(0,))
+def _logits(graphdef: nnx.GraphDef, state: nnx.State, x: Array) -> Array:
+    return nnx.merge(graphdef, state)(x)
+
+
+def classify(model: Classifier, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Class probabilities ``[K]`` of each picture (``[H, W, 3]`` RGB uint8, any size).
+
+    The shorter side is resized and the centre cut out as the model's ``config.transform`` says, with Pillow's bilinear
+    filter, which is what torchvision's classification presets use.
+    """
+    graphdef, state = nnx.split(model)
+    transform = model.config.transform  # type: ignore[attr-defined]
+    results = []
+    for image in images:
+        x = centre_crop(image, transform.resize, transform.crop, transform.image_mean, transform.image_std)
+        results.append(np.asarray(jax.nn.softmax(_logits(graphdef, state, x[None])[0])))
+    return results

@@ -9,9 +9,7 @@ from flax import nnx
 from jax import Array
 
 from jaxdet.nn import GlobalAvgPool, Linear, Numerics
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from jaxdet.ops.pixels import IMAGENET_MEAN, IMAGENET_STD
 
 
 @runtime_checkable
@@ -51,6 +49,7 @@ class Classifier(nnx.Module):
     """Shared by the backbones: global average pooling of the last map and a linear layer give the logits."""
 
     names: tuple[str, ...]  # of the maps that `features` returns
+    origin: tuple[str, ...] = ()  # whose names its weights came under, for the way back to PyTorch
 
     def __init__(self, channels: int, num_classes: int | None, *, numerics: Numerics, rngs: nnx.Rngs):
         self.numerics = numerics

@@ -1,4 +1,4 @@
-"""(being written)"""
+"""Classify pictures: the five most likely classes of each with their probabilities."""
 
 from __future__ import annotations
 
@@ -6,8 +6,41 @@ import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    pass
+    parser.add_argument("pictures", nargs="+", metavar="PICTURE", help="files and folders")
+    parser.add_argument("--weights", required=True, metavar="MODEL", help="a jaxdet model's folder, or a weights file")
+    parser.add_argument("--names", metavar="FILE", help="class names, one a line")
+    parser.add_argument("--top", type=int, default=5, metavar="N", help="default: %(default)s")
 
 
 def run(args: argparse.Namespace) -> int:
-    return 1
+    from pathlib import Path
+
+    from jaxdet.cli.models import picture_files
+    from jaxdet.data import read_image
+    from jaxdet.detectors import FasterRCNN
+    from jaxdet.inference import classify
+    from jaxdet.runs.checkpoint import load
+
+    files = picture_files(args.pictures)
+    if Path(args.weights).is_file():
+        from jaxdet_convert import load_torch
+
+        model = load_torch(args.weights)
+    else:
+        model = load(args.weights)
+    if isinstance(model, FasterRCNN):
+        raise ValueError(f"{args.weights} holds a detector; use jaxdet detect")
+    classes = model.config.num_classes
+    if classes is None:
+        raise ValueError(f"{args.weights} has no classifier")
+    names = [f"class {index}" for index in range(classes)]
+    if args.names:
+        names = [line for line in Path(args.names).read_text().splitlines() if line.strip()]
+        if len(names) != classes:
+            raise ValueError(f"{args.names} has {len(names)} names for {classes} classes")
+    for file in files:
+        probabilities = classify(model, [read_image(file)])[0]
+        print(file)
+        for label in (-probabilities).argsort()[: args.top]:
+            print(f"  {probabilities[label]:7.2%}  {names[label]}")
+    return 0

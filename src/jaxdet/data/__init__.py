@@ -20,8 +20,10 @@ from jaxdet.data.loader import LoadedBatch as LoadedBatch
 from jaxdet.data.loader import load_batch as load_batch
 from jaxdet.data.loader import load_batches as load_batches
 from jaxdet.data.shapes import draw_shapes as draw_shapes
-from jaxdet.data.transforms import IMAGENET_MEAN as IMAGENET_MEAN
-from jaxdet.data.transforms import IMAGENET_STD as IMAGENET_STD
+from jaxdet.data.sources import CocoFiles as CocoFiles
+from jaxdet.data.sources import DataSource as DataSource
+from jaxdet.data.sources import VocFolder as VocFolder
+from jaxdet.data.transforms import centre_crop as centre_crop
 from jaxdet.data.transforms import horizontal_flip as horizontal_flip
 from jaxdet.data.transforms import preprocess as preprocess
 from jaxdet.data.transforms import resize_boxes as resize_boxes

@@ -18,13 +18,8 @@ import numpy as np
 
 from jaxdet.data.batches import NO_IMAGE, Plan
 from jaxdet.data.dataset import DataError, DetectionDataset
-from jaxdet.data.transforms import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    preprocess,
-    random_horizontal_flip,
-    resize_boxes,
-)
+from jaxdet.data.transforms import preprocess, random_horizontal_flip, resize_boxes
+from jaxdet.ops.pixels import IMAGENET_MEAN, IMAGENET_STD
 from jaxdet.types import Images, Targets
 
 

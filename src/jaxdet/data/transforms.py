@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from PIL import Image
 
 from jaxdet.data.dataset import Example
+from jaxdet.ops.pixels import IMAGENET_MEAN, IMAGENET_STD
 from jaxdet.ops.resize import resize_bilinear, resized_size
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def horizontal_flip(example: Example) -> Example:
@@ -44,7 +43,7 @@ def preprocess(
     Reproduces ``torchvision.transforms.functional.to_tensor`` followed by ``GeneralizedRCNNTransform``.
 
     Args:
-        image: [H, W, 3] uint8 RGB.
+        image: [H, W, 3] RGB, uint8 or float in 0..1.
         min_size: the short side after resizing, unless the long side would exceed ``max_size``.
         mean, std: three numbers each, for pixels in 0..1.
 
@@ -52,19 +51,54 @@ def preprocess(
         [h, w, 3] float32; its size is `jaxdet.ops.resize.resized_size`'s.
 
     Raises:
-        ValueError: the image is not [H, W, 3] uint8, or mean and std are not three numbers each.
+        ValueError: the image is not [H, W, 3] uint8 or float, or mean and std are not three numbers each.
     """
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise ValueError(f"expected an image [H, W, 3] uint8, got {image.dtype} {image.shape}")
+    return resize_bilinear(
+        _normalize(image, mean, std), resized_size(image.shape[0], image.shape[1], min_size, max_size)
+    )
+
+
+def centre_crop(
+    image: np.ndarray,
+    resize: int,
+    crop: int,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+) -> np.ndarray:
+    """An image as a classifier takes it: the shorter side resized, the centre cut out, normalised.
+
+    As torchvision's classification presets treat a PIL image: Pillow's bilinear filter, which smooths when it shrinks.
+
+    Args:
+        image: [H, W, 3] uint8 RGB.
+        resize: the shorter side after resizing, at least ``crop``; crop: the side of the result.
+
+    Returns:
+        [crop, crop, 3] float32.
+    """
+    height, width = image.shape[:2]
+    short = min(height, width)
+    # torchvision's Resize truncates the longer side, its CenterCrop rounds the offset.
+    size = (resize * width // short, resize * height // short)
+    resized = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+    top, left = (round((side - crop) / 2.0) for side in resized.shape[:2])
+    return _normalize(resized[top : top + crop, left : left + crop], mean, std)
+
+
+def _normalize(image: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
+    if image.ndim != 3 or image.shape[2] != 3 or not (image.dtype == np.uint8 or image.dtype.kind == "f"):
+        raise ValueError(f"expected an image [H, W, 3], uint8 or float, got {image.dtype} {image.shape}")
     if len(mean) != 3 or len(std) != 3:
         raise ValueError(f"expected three numbers for mean and std, got {tuple(mean)} and {tuple(std)}")
+    if image.dtype.kind == "f":
+        return (image.astype(np.float32) - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
     # A pixel has 256 values: normalising a table of them gives the same bits as normalising every pixel.
     levels = np.arange(256, dtype=np.float32) / np.float32(255)
     table = (levels[:, None] - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)  # [256, 3]
     normalised = np.empty(image.shape, np.float32)
     for channel in range(3):
         np.take(table[:, channel], image[..., channel], out=normalised[..., channel], mode="clip")
-    return resize_bilinear(normalised, resized_size(image.shape[0], image.shape[1], min_size, max_size))
+    return normalised
 
 
 def resize_boxes(boxes: np.ndarray, old_size: Sequence[int], new_size: Sequence[int]) -> np.ndarray:

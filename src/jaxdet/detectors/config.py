@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from jaxdet.backbones import Darknet53Config, MobileNetV1Config, ResNetConfig
-from jaxdet.backbones.base import IMAGENET_MEAN, IMAGENET_STD
 from jaxdet.heads import BoxConfig, RPNConfig
 from jaxdet.nn import NormConfig
+from jaxdet.ops.pixels import IMAGENET_MEAN, IMAGENET_STD
 
 BackboneConfig = ResNetConfig | MobileNetV1Config | Darknet53Config
 

@@ -39,6 +39,8 @@ class FasterRCNN(nnx.Module):
     the device of its image.
     """
 
+    origin: tuple[str, ...] = ()  # whose names its weights came under, for the way back to PyTorch
+
     def __init__(
         self, config: FasterRCNNConfig, backbone: Backbone, *, numerics: Numerics = Numerics(), rngs: nnx.Rngs
     ):
@@ -55,7 +57,7 @@ class FasterRCNN(nnx.Module):
         self.box_head: TwoMLPHead | FastRCNNConvFCHead
         if box.conv_layers:
             self.box_head = FastRCNNConvFCHead(
-                width, box.conv_layers, size, output_size=box.output_size, numerics=numerics, rngs=rngs
+                width, box.conv_layers, size, output_size=box.output_size, norm=box.norm, numerics=numerics, rngs=rngs
             )
         else:
             self.box_head = TwoMLPHead(width * box.output_size**2, size, numerics=numerics, rngs=rngs)
@@ -80,7 +82,7 @@ class FasterRCNN(nnx.Module):
         logits, deltas = self.rpn_head(features, self._map_extents(images))
         shapes = [(x.shape[1], x.shape[2]) for x in features.values()]
         extents = self._extents(images)
-        grids = list(self._map_extents(images).values())
+        grids = [grid for grid in self._map_extents(images).values() if grid is not None]
         if extents is None:  # canvas="fast": every image is as large as the canvas
             batch, *canvas = images.pixels.shape[:3]
             extents = jnp.tile(jnp.asarray(canvas)[None], (batch, 1))
@@ -128,7 +130,11 @@ class FasterRCNN(nnx.Module):
     ) -> Detections:
         """Scores, per-class NMS and the best boxes, clipped to each image's true size."""
         config = self.config.box
-        return over_images(lambda *args: postprocess(*args, config), mesh)(outputs, proposals, images.sizes)
+
+        def detect(outputs: RoIOutputs, proposals: Proposals, sizes: Array) -> Detections:
+            return postprocess(outputs, proposals, sizes, config)
+
+        return over_images(detect, mesh)(outputs, proposals, images.sizes)
 
     def __call__(self, images: Images, *, mesh: Mesh | None = None) -> Detections:
         """Images on a canvas whose sides are multiples of 32 to detections in the canvas's pixels."""

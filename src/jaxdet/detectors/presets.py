@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, overload
 
 import jax
 from flax import nnx
@@ -115,6 +115,14 @@ def model_config(name: str, **options: Any) -> ModelConfig:
     return override(replace(config, backbone=backbone), options)
 
 
+def detector_config(name: str, **options: Any) -> FasterRCNNConfig:
+    """The configuration of a named detector with some options changed, as `model_config`'s."""
+    config = model_config(name, **options)
+    if not isinstance(config, FasterRCNNConfig):
+        raise ValueError(f"{name} is a classifier; detectors are {', '.join(n for n in _PRESETS if '_fpn' in n)}")
+    return config
+
+
 def create_model(
     name: str,
     *,
@@ -138,6 +146,18 @@ def create_model(
     return build(model_config(name, **options), numerics=Numerics(dtype, precision=precision), rngs=rngs)
 
 
+@overload
+def build(
+    config: FasterRCNNConfig,
+    *,
+    backbone: Backbone | None = None,
+    numerics: Numerics = ...,
+    rngs: nnx.Rngs | None = None,
+) -> FasterRCNN: ...
+@overload
+def build(
+    config: ModelConfig, *, backbone: Backbone | None = None, numerics: Numerics = ..., rngs: nnx.Rngs | None = None
+) -> Model: ...
 def build(
     config: ModelConfig,
     *,
@@ -190,6 +210,4 @@ def faster_rcnn(
         rpn=RPNConfig(anchor_generator=AnchorGenerator(sizes, (0.5, 1.0, 2.0))),
         num_classes=num_classes,
     )
-    model = build(override(config, options), backbone=backbone, numerics=numerics, rngs=rngs)
-    assert isinstance(model, FasterRCNN)
-    return model
+    return build(override(config, options), backbone=backbone, numerics=numerics, rngs=rngs)

@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, cast
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+Levels = tuple[tuple[float, ...], ...]
 
-def _per_level(value: Sequence, levels: int | None) -> tuple[tuple[float, ...], ...]:
+
+def _per_level(value: Sequence[Any], levels: int | None) -> Levels:
     """torchvision's shorthand: plain numbers are one size a level, or the same ratios on all levels."""
     if all(isinstance(item, (list, tuple)) for item in value):
         return tuple(tuple(item) for item in value)
@@ -29,8 +32,8 @@ class AnchorGenerator:
     aspect_ratios: height / width, per level; ``(0.5, 1.0)`` is short for the same ratios on all levels.
     """
 
-    sizes: tuple[tuple[float, ...], ...] = ((128, 256, 512),)
-    aspect_ratios: tuple[tuple[float, ...], ...] = ((0.5, 1.0, 2.0),)
+    sizes: Levels | tuple[float, ...] = ((128, 256, 512),)
+    aspect_ratios: Levels | tuple[float, ...] = ((0.5, 1.0, 2.0),)
 
     def __post_init__(self) -> None:
         sizes = _per_level(self.sizes, None)
@@ -41,12 +44,16 @@ class AnchorGenerator:
         object.__setattr__(self, "aspect_ratios", ratios)
 
     def num_anchors_per_location(self) -> list[int]:
-        return [len(sizes) * len(ratios) for sizes, ratios in zip(self.sizes, self.aspect_ratios, strict=True)]
+        return [len(sizes) * len(ratios) for sizes, ratios in self._levels]
 
     @cached_property
     def cell_anchors(self) -> tuple[np.ndarray, ...]:
         """Per level the anchors ``[A, 4]`` around the origin, ratio by ratio, rounded to whole pixels."""
-        return tuple(_cell_anchors(*level) for level in zip(self.sizes, self.aspect_ratios, strict=True))
+        return tuple(_cell_anchors(*level) for level in self._levels)
+
+    @property
+    def _levels(self) -> list[tuple[tuple[float, ...], tuple[float, ...]]]:
+        return list(zip(cast(Levels, self.sizes), cast(Levels, self.aspect_ratios), strict=True))
 
     def __call__(
         self, shapes: Sequence[tuple[int, int]], extents: Array, grids: Sequence[Array]

@@ -22,6 +22,7 @@ class BoxConfig:
     representation_size: width of the fully connected layers.
     conv_layers: channels of the 3x3 convolutions before one fully connected layer (torchvision's v2);
         empty: two fully connected layers and no convolution.
+    norm: after those convolutions.
     output_size, sampling_ratio: of RoIAlign.
     class_agnostic_nms: boxes of different classes suppress each other, too.
     fg_iou_thresh, bg_iou_thresh, batch_size_per_image, positive_fraction: which proposals the loss samples.
@@ -30,6 +31,7 @@ class BoxConfig:
 
     representation_size: int = 1024
     conv_layers: tuple[int, ...] = ()
+    norm: NormConfig = NormConfig()
     output_size: int = 7
     sampling_ratio: int = 2
     reg_weights: tuple[float, float, float, float] = field(

@@ -59,11 +59,11 @@ def pool_proposals(
     levels = assign_levels(boxes, strides)
     scales = tuple(1 / stride for stride in strides)
 
-    def one_image(maps: list[Array], boxes: Array, levels: Array, valid: Array, extents: Array | None) -> Array:
+    def one_image(maps: list[Array], boxes: Array, levels: Array, valid: Array, extents: Array | None = None) -> Array:
         return multiscale_roi_align(
             maps, boxes, levels, output_size, scales, sampling_ratio, valid=valid, extents=extents
         )
 
     if extents is None:
-        return jax.vmap(lambda *args: one_image(*args, None))(list(maps), boxes, levels, valid)
+        return jax.vmap(one_image)(list(maps), boxes, levels, valid)
     return jax.vmap(one_image)(list(maps), boxes, levels, valid, jnp.stack(list(extents), axis=1))

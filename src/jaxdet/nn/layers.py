@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax import Array
+from jax import Array, lax
 
 from jaxdet.nn.masking import mask, strided
 from jaxdet.nn.norm import NormConfig, make_norm
 from jaxdet.nn.numerics import Numerics
+from jaxdet.ops.depthwise import depthwise_conv
 
 Initializer = Callable[..., Array]
 
@@ -52,8 +54,16 @@ class Conv(nnx.Conv):
             param_dtype=jnp.dtype(numerics.param_dtype),
             precision=numerics.precision,
             kernel_init=kernel_init,
+            conv_general_dilated=_depthwise if groups == in_channels == out_channels > 1 else lax.conv_general_dilated,
             rngs=rngs,
         )
+
+
+def _depthwise(
+    x: Array, kernel: Array, strides: Sequence[int], padding: Sequence[tuple[int, int]], *, precision: Any, **_: Any
+) -> Array:
+    """What `nnx.Conv` calls in place of `lax.conv_general_dilated`."""
+    return depthwise_conv(x, kernel, strides, padding, precision=precision)
 
 
 class Linear(nnx.Linear):

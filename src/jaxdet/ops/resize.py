@@ -54,7 +54,9 @@ def _interpolate(image: np.ndarray, axis: int, count: int) -> np.ndarray:
     if length == count:
         return image
     dtype = image.dtype.type
-    position = dtype(length) / dtype(count) * (np.arange(count, dtype=dtype) + dtype(0.5)) - dtype(0.5)
+    centre = np.arange(count, dtype=dtype) + dtype(0.5)
+    # PyTorch's build contracts this product and difference into one rounding; float64 holds the product exactly.
+    position = (np.float64(dtype(length) / dtype(count)) * centre - 0.5).astype(dtype)
     position = np.maximum(position, dtype(0))
     low = np.minimum(position.astype(np.int64), length - 1)
     high = np.minimum(low + 1, length - 1)
@@ -80,7 +82,7 @@ def resize_nearest(x: Array, size: tuple[int, int]) -> Array:
         length = x.shape[axis]
         if count == length:
             continue
-        source = _nearest_source(length, count)
+        source = nearest_source(length, count)
         if count % length == 0 and np.array_equal(source, np.arange(count) // (count // length)):
             x = jnp.repeat(x, count // length, axis=axis)  # no gather, and a plain sum in the gradient
         else:
@@ -88,7 +90,7 @@ def resize_nearest(x: Array, size: tuple[int, int]) -> Array:
     return x
 
 
-def _nearest_source(length: int, count: int) -> np.ndarray:
+def nearest_source(length: int, count: int) -> np.ndarray:
     """Source index of each of ``count`` output positions, ``[count]``, known when tracing."""
     ratio = np.float32(length) / np.float32(count)
     source = np.floor(np.arange(count, dtype=np.float32) * ratio).astype(np.int32)

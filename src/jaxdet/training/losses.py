@@ -5,6 +5,8 @@ Axes: B images, N anchors of an image (all levels), S samples, K classes.
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -105,10 +107,10 @@ def _losses(
     def sample(rpn: RPNOutputs, proposals: Proposals, targets: Targets, keys: Array):
         keys = jax.vmap(jax.random.split)(keys)  # [B, 2]
         anchors, known = (jnp.concatenate(x, axis=1) for x in (rpn.anchors, rpn.valid))
-        of_anchors = jax.vmap(lambda *args: sample_anchors(*args, config.rpn))(
+        of_anchors = jax.vmap(partial(sample_anchors, config=config.rpn))(
             keys[:, 0], anchors, known, targets.boxes, targets.valid
         )
-        of_proposals = jax.vmap(lambda *args: sample_proposals(*args, config.box))(
+        of_proposals = jax.vmap(partial(sample_proposals, config=config.box))(
             keys[:, 1], proposals.boxes, proposals.valid, targets.boxes, targets.labels, targets.valid
         )
         return of_anchors, of_proposals

@@ -12,7 +12,6 @@ import optax
 from flax import nnx
 from jax import Array
 
-
 Filter = Callable[[tuple[Any, ...], Any], bool]
 
 
@@ -43,7 +42,8 @@ def init_state(
     model: nnx.Module, optimizer: optax.GradientTransformation, *, frozen: tuple[str, ...] = ()
 ) -> tuple[nnx.GraphDef, TrainState]:
     """Split a model into its structure and the state of a run that starts from it."""
-    graphdef, params, rest = nnx.split(model, trainable(frozen), ...)
+    wanted = trainable(frozen)
+    graphdef, params, rest = nnx.split(model, wanted, nnx.Not(wanted))
     known = {".".join(str(part) for part in path) for path, _ in nnx.to_flat_state(rest)}
     for prefix in frozen:
         if not any(name == prefix or name.startswith(prefix + ".") for name in known):
@@ -58,5 +58,3 @@ def _tops(model: nnx.Module) -> set[str]:
 def to_model(graphdef: nnx.GraphDef, state: TrainState) -> Any:
     """The model of a state."""
     return nnx.merge(graphdef, state.params, state.rest)
-
-

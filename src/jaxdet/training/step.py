@@ -48,9 +48,9 @@ def make_train_step(
         keys = image_keys(key, state.step, images.pixels.shape[0])
 
         def total(params: nnx.State) -> tuple[Array, tuple[Losses, nnx.State]]:
-            model = nnx.merge(graphdef, params, state.rest)
+            model = nnx.merge(graphdef, params, state.rest, copy=True)  # its statistics move within this trace
             values = losses(model, images, targets, keys, mesh=mesh)
-            _, _, rest = nnx.split(model, wanted, ...)  # batch statistics have moved
+            rest = nnx.state(model, nnx.Not(wanted))  # batch statistics have moved
             return sum(values.values(), jnp.zeros(())), (values, rest)
 
         (loss, (values, rest)), gradient = jax.value_and_grad(total, has_aux=True)(state.params)

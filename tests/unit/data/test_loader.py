@@ -113,7 +113,7 @@ def test_too_many_boxes_are_named_at_once(dataset, plan):
 def test_an_unreadable_image_is_named(dataset, plan, threads):
     with open(dataset.records[int(plan.batch(1).indices[2])].path, "wb") as file:
         file.write(b"no picture")
-    batches = iter(load_batches(dataset, plan, 0, 4, threads=threads))
+    batches = load_batches(dataset, plan, 0, 4, threads=threads)
     assert next(batches).step == 0
     with pytest.raises(DataError, match="cannot be decoded as an image"):
         next(batches)
@@ -129,15 +129,28 @@ def test_arguments_are_checked_at_once(dataset, plan):
     assert list(load_batches(dataset, plan, 3, 0)) == []
 
 
-def test_an_abandoned_loader_ends_promptly(dataset, plan, monkeypatch):
-    read = type(dataset).__getitem__
-    monkeypatch.setattr(type(dataset), "__getitem__", lambda self, index: (time.sleep(0.05), read(self, index))[1])
+def test_an_abandoned_loader_gives_up_after_the_images_under_way(dataset, plan, monkeypatch):
+    read, gate, held = type(dataset).__getitem__, threading.Event(), []
+
+    def gated(self, index):
+        if index not in plan.batch(0).indices:
+            held.append(index)
+            assert gate.wait(10)
+        return read(self, index)
+
+    monkeypatch.setattr(type(dataset), "__getitem__", gated)
     before = threading.active_count()
-    batches = iter(load_batches(dataset, plan, 0, 10_000, threads=2, prefetch=8))
-    next(batches)
-    started = time.monotonic()
+    batches = load_batches(dataset, plan, 0, 10_000, threads=2, prefetch=8)
+    assert next(batches).step == 0
+    _wait_until(lambda: len(held) == 2)  # both threads are at the first image of steps 1 and 2
     batches.close()
-    while threading.active_count() > before and time.monotonic() < started + 5:
-        time.sleep(0.01)
-    assert threading.active_count() <= before
-    assert time.monotonic() < started + 1.0  # one image under way, not eight batches
+    gate.set()
+    _wait_until(lambda: threading.active_count() <= before)
+    assert len(held) == 2
+
+
+def _wait_until(condition):
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.005)

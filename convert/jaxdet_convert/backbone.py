@@ -1,0 +1,120 @@
+"""Filling a detector's body from a classifier's weights."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxdet.backbones import Darknet53Config, MobileNetV1Config, ResNetConfig
+from jaxdet.detectors import FasterRCNN, FasterRCNNConfig, abstract
+from jaxdet.detectors.config import BackboneConfig
+from jaxdet.runs.checkpoint import arrays, fill, load
+from jaxdet_convert.apply import ConversionError
+from jaxdet_convert.load import convert_weights
+from jaxdet_convert.tables import model_table
+
+_BODY, _CLASSIFIER, _COUNTER = "backbone.", "fc.", ".count"
+_SHAPING: dict[type, tuple[str, ...]] = {
+    ResNetConfig: ("blocks",),
+    MobileNetV1Config: ("width", "stem"),
+    Darknet53Config: (),
+}
+
+
+def load_backbone(
+    model: FasterRCNN, weights: str | os.PathLike[str] | Mapping[str, Any], *, container: str | None = None
+) -> tuple[FasterRCNN, tuple[str, ...]]:
+    """The detector with its body taken from a classifier, and the names of the classifier's ``fc`` that are dropped.
+
+    Strict otherwise: the whole body is filled, and nothing else is left over. The norms stay of the detector's kind:
+    counters of batches are left out where it is frozen, and start at 0 where the weights have none. What belongs to the
+    weights follows them: a Darknet-53's slope and normalisation of pictures, and of a jaxdet folder all that its
+    configuration says about the body and the eps of its norms.
+
+    Args:
+        model: as `jaxdet.create_model` makes it; it is not changed.
+        weights: whatever `load_torch` reads, or the folder of a classifier that ``jaxdet convert`` or `jaxdet.save`
+            wrote.
+        container: the entry of a checkpoint that holds the state dict.
+
+    Raises:
+        ValueError: the weights do not read, are no classifier's, or of another than the detector's body.
+        ConversionError: with all that does not fit.
+    """
+    config = model.config
+    if not isinstance(config, FasterRCNNConfig) or config.backbone is None:
+        raise ValueError("a classifier's weights go into a detector on a named backbone, as create_model makes it")
+    if not isinstance(weights, Mapping) and Path(weights).is_dir():
+        classifier = load(weights)
+        told = None if isinstance(classifier.config, FasterRCNNConfig) else _of_folder(config, classifier.config)
+    else:
+        classifier = convert_weights(weights, container=container).model
+        told = None if isinstance(classifier.config, FasterRCNNConfig) else _of_weights(config, classifier.config)
+    where = "these weights" if isinstance(weights, Mapping) else os.fspath(weights)
+    if isinstance(classifier.config, FasterRCNNConfig) or told is None:
+        raise ValueError(f"{where} are of a whole detector; give a classifier's, or start from that detector")
+    _check_kind(config.backbone, classifier.config, where)
+
+    found = arrays(classifier)
+    table = model_table(classifier.config, getattr(classifier, "origin", ()))
+    names = [name for path in found if path.startswith(_CLASSIFIER) for _, name in table.inverse(path)]
+    current = arrays(model)
+    target = {path: array for path, array in current.items() if path.startswith(_BODY)}
+    body = _fitted({_BODY + path: array for path, array in found.items() if not path.startswith(_CLASSIFIER)}, target)
+    filled = fill(abstract(told, numerics=model.numerics), current | body)
+    filled.origin = getattr(model, "origin", ())
+    assert isinstance(filled, FasterRCNN)
+    return filled, tuple(sorted(names))
+
+
+def _of_weights(config: FasterRCNNConfig, classifier: BackboneConfig) -> FasterRCNNConfig:
+    """The detector's configuration with what a PyTorch or Darknet file tells of the body it holds."""
+    if not isinstance(config.backbone, Darknet53Config) or not isinstance(classifier, Darknet53Config):
+        return config
+    slope, transform = classifier.negative_slope, classifier.transform
+    return _normalising(replace(config, backbone=replace(config.backbone, negative_slope=slope, transform=transform)))
+
+
+def _of_folder(config: FasterRCNNConfig, classifier: BackboneConfig) -> FasterRCNNConfig:
+    assert config.backbone is not None
+    norm = replace(config.backbone.norm, eps=classifier.norm.eps)
+    return _normalising(replace(config, backbone=replace(classifier, num_classes=None, norm=norm)))
+
+
+def _normalising(config: FasterRCNNConfig) -> FasterRCNNConfig:
+    assert config.backbone is not None
+    own = config.backbone.transform
+    return replace(config, transform=replace(config.transform, image_mean=own.image_mean, image_std=own.image_std))
+
+
+def _check_kind(body: BackboneConfig, classifier: BackboneConfig, where: str) -> None:
+    ours, theirs = _kind(body), _kind(classifier)
+    if ours != theirs:
+        raise ValueError(f"{where} are of {theirs}, and the detector's body is {ours}: give weights of that")
+
+
+def _kind(config: BackboneConfig) -> str:
+    options = ", ".join(f"{name}={getattr(config, name)}" for name in _SHAPING[type(config)])
+    return type(config).__name__.removesuffix("Config") + (f" ({options})" if options else "")
+
+
+def _fitted(found: dict[str, jax.Array], target: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    """The body's arrays under the detector's norms; strict but for the counters of batches."""
+    found = {path: array for path, array in found.items() if path in target or not path.endswith(_COUNTER)}
+    found |= {path: jnp.zeros_like(target[path]) for path in target.keys() - found.keys() if path.endswith(_COUNTER)}
+    problems = [f"not in the model: {path}" for path in found.keys() - target.keys()]
+    problems += [f"unfilled: {path}" for path in target.keys() - found.keys()]
+    problems += [
+        f"shape: {path}: {found[path].shape}, where {target[path].shape} is wanted"
+        for path in found.keys() & target.keys()
+        if found[path].shape != target[path].shape
+    ]
+    if problems:
+        raise ConversionError(problems)
+    return {path: array.astype(target[path].dtype) for path, array in found.items()}

@@ -1,0 +1,215 @@
+"""Weights of PyTorch and Darknet as a model of this library."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxdet.backbones import ClassifierTransform
+from jaxdet.data.coco_names import COCO_NAMES
+from jaxdet.detectors import FasterRCNNConfig, abstract, model_config
+from jaxdet.detectors.presets import Model, ModelConfig
+from jaxdet.heads import FastRCNNPredictor
+from jaxdet.nn import Linear, NormConfig, Numerics
+from jaxdet.runs.checkpoint import arrays, fill, flatten
+from jaxdet_convert.apply import Converted, to_jax
+from jaxdet_convert.official import OfficialWeights, recognise_official
+from jaxdet_convert.read import Weights, read_weights
+from jaxdet_convert.recognise import Recognised, darknet53_layers, recognise
+from jaxdet_convert.recognise_body import RecognitionError
+from jaxdet_convert.tables import model_table
+
+NORM_EPS = 1e-5
+_COUNTERS = "{x:path}.count"
+_CLASSIFIERS = ("fc.{p:name}", "head.fc.{p:name}")
+_COCO_MODELS = ("fasterrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2")
+
+
+@dataclass(frozen=True, eq=False)
+class Conversion:
+    """A model and how it was made.
+
+    Attributes:
+        name: of the model, as recognised.
+        told: options of it that the weights told.
+        source, container, prefix, beside: see `jaxdet_convert.read.Weights`.
+        dropped: names of the weights that were left out: the old predictor's.
+        fresh: parameters that are new.
+        official: which of torchvision's published files the weights are.
+    """
+
+    model: Model
+    name: str
+    told: Mapping[str, Any]
+    source: str
+    container: str | None = None
+    prefix: str = ""
+    beside: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+    fresh: tuple[str, ...] = ()
+    official: OfficialWeights | None = None
+
+    @property
+    def norm_eps(self) -> float:
+        """Of the backbone's norms."""
+        config = self.model.config
+        backbone = config.backbone if isinstance(config, FasterRCNNConfig) else config
+        assert backbone is not None
+        return backbone.norm.eps
+
+
+def load_torch(weights: str | os.PathLike[str] | Mapping[str, Any], name: str | None = None, **options: Any) -> Model:
+    """A model from PyTorch's or Darknet's weights; `convert_weights` documents the options and errors."""
+    return convert_weights(weights, name, **options).model
+
+
+def convert_weights(
+    weights: str | os.PathLike[str] | Mapping[str, Any],
+    name: str | None = None,
+    *,
+    num_classes: int | None = None,
+    norm_eps: float | None = None,
+    names: Sequence[str] | None = None,
+    container: str | None = None,
+    fresh_predictor: bool = False,
+    rngs: nnx.Rngs | None = None,
+    dtype: str = "float32",
+    param_dtype: str = "float32",
+    precision: str = "highest",
+    **options: Any,
+) -> Conversion:
+    """A model from weights, and what was recognised, dropped and left fresh on the way.
+
+    Args:
+        weights: a file (.pth, .pt, .tar, .safetensors, .weights) or a state dict of arrays or torch tensors.
+        name: of the model; by default recognised from the weights' names and shapes, as are the options that these
+            tell. Given, it has to agree.
+        num_classes: with ``fresh_predictor``, of the new predictor; otherwise it has to agree with the weights.
+        norm_eps: of all norms, which no state dict holds; by default 0.0 for torchvision's official COCO_V1 file of
+            ``fasterrcnn_resnet50_fpn`` (known by its hash) and 1e-5 for all others.
+        names: of a detector's classes, the background first; by default COCO's for torchvision's detectors of 91.
+        container: the entry that holds the state dict, where a checkpoint has several.
+        fresh_predictor: leave out the weights' predictor (a classifier's ``fc``) and initialise a new one.
+        rngs: of that predictor; by default ``nnx.Rngs(0)``.
+        dtype, param_dtype, precision: see `jaxdet.nn.Numerics`.
+        options: of the model (`jaxdet.create_model`); they go before what the weights tell.
+
+    Raises:
+        WeightsError: the file does not read.
+        RecognitionError: the weights are of no model of this library, or of another than ``name``.
+        ConversionError: something in the weights or the model is left over, or has another shape: all is listed.
+        ValueError: an option is unknown or does not fit the weights.
+    """
+    read = read_weights(weights, container=container, layers=darknet53_layers)
+    found = recognise_weights(read, name)
+    official = None if isinstance(weights, Mapping) else recognise_official(weights)
+    if norm_eps is None:
+        norm_eps = official.norm_eps if official is not None and found.is_detector else NORM_EPS
+    told = {
+        key: replace(value, eps=norm_eps) if isinstance(value, NormConfig) else value
+        for key, value in found.options.items()
+    }
+    if official is not None and not found.is_detector:
+        told["transform"] = ClassifierTransform(resize=official.resize)
+    chosen = told | options
+    if num_classes is not None:
+        chosen["num_classes"] = _agreed(num_classes, told.get("num_classes"), fresh_predictor)
+    if names is not None:
+        chosen["names"] = tuple(names)
+    elif not fresh_predictor:
+        chosen |= coco_names(found.name, chosen)
+    config = model_config(found.name, **chosen)
+    rngs = (nnx.Rngs(0) if rngs is None else rngs) if fresh_predictor else None
+    model, converted = fill_strictly(read, found, config, Numerics(dtype, param_dtype, precision), rngs)
+    fresh = tuple(path for path in converted.fresh if not path.endswith(".count"))
+    return Conversion(
+        model, found.name, told, read.source, read.container, read.prefix, read.beside, converted.dropped, fresh,
+        official,
+    )  # fmt: skip
+
+
+def recognise_weights(read: Weights, name: str | None = None) -> Recognised:
+    """What weights that were read are of; an error names the file.
+
+    Raises:
+        RecognitionError: see `jaxdet_convert.recognise.recognise`.
+    """
+    try:
+        return recognise({key: tuple(array.shape) for key, array in read.tensors.items()}, name)
+    except RecognitionError as error:
+        raise RecognitionError(f"{read.file}: {error}" if read.file else str(error)) from None
+
+
+def coco_names(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The option ``names`` for a detector of torchvision that has COCO's count of classes; otherwise nothing."""
+    is_coco = name in _COCO_MODELS and options.get("num_classes") == len(COCO_NAMES) and not options.get("names")
+    return {"names": COCO_NAMES} if is_coco else {}
+
+
+def fill_strictly(
+    read: Weights, found: Recognised, config: ModelConfig, numerics: Numerics, fresh: nnx.Rngs | None = None
+) -> tuple[Model, Converted]:
+    """The model of a configuration with the weights that were read; with ``fresh``, its predictor is drawn from that.
+
+    Raises:
+        ConversionError: with everything that is left over on either side, or has another shape.
+        ValueError: the anchors are not as many as the weights predict.
+    """
+    _check_anchors(config, found)
+    model = abstract(config, numerics=numerics)
+    target = flatten(nnx.state(model))
+    prefix = "box_predictor." if found.is_detector else "fc."
+    predictor = {path: struct for path, struct in target.items() if path.startswith(prefix)}
+    drop = () if fresh is None else ("roi_heads.box_predictor.{x:path}",) if found.is_detector else _CLASSIFIERS
+    leave = [] if fresh is None else list(predictor)
+    if found.origin[-1:] == ("darknet",):
+        leave.append(_COUNTERS)  # Darknet counts pictures, not batches
+    converted = to_jax(read.tensors, model_table(config, found.origin), target, drop=drop, fresh=leave)
+    # A copy, because an array of the caller's would be shared and could change under the model.
+    values = {path: jnp.array(array) for path, array in converted.arrays.items()}
+    values |= {path: jnp.zeros((), jnp.int32) for path in converted.fresh if path.endswith(".count")}
+    if fresh is not None:
+        values |= {prefix + path: array for path, array in _new_predictor(config, predictor, numerics, fresh).items()}
+    model = fill(model, values)
+    model.origin = found.origin
+    return model, converted
+
+
+def _agreed(num_classes: int, told: int | None, fresh: bool) -> int:
+    if num_classes != told and not fresh:
+        has = "have no classifier" if told is None else f"are for {told} classes"
+        raise ValueError(
+            f"the weights {has} and num_classes={num_classes} was asked for: leave it out, or start with a new predictor "
+            "(fresh_predictor=True, --fresh-predictor)"
+        )
+    return num_classes
+
+
+def _check_anchors(config: ModelConfig, found: Recognised) -> None:
+    if not isinstance(config, FasterRCNNConfig) or not found.num_anchors:
+        return
+    counts = config.rpn.anchor_generator.num_anchors_per_location()
+    if set(counts) != {found.num_anchors}:
+        raise ValueError(
+            f"the weights predict {found.num_anchors} anchors a location and the anchor generator gives {counts} a level: "
+            "say which sizes and ratios they were trained with (rpn_anchor_generator=AnchorGenerator(sizes, ratios))"
+        )
+
+
+def _new_predictor(
+    config: ModelConfig, structs: Mapping[str, Any], numerics: Numerics, rngs: nnx.Rngs
+) -> dict[str, jax.Array]:
+    """The parameters of a predictor as a new model would have them."""
+    if isinstance(config, FasterRCNNConfig):
+        size = config.box.representation_size
+        return arrays(FastRCNNPredictor(size, config.num_classes, numerics=numerics, rngs=rngs))
+    if not structs:
+        raise ValueError("the weights have no classifier: say how many classes the new one has (num_classes=)")
+    features, classes = structs["fc.kernel"].shape
+    return arrays(Linear(features, classes, numerics=numerics, rngs=rngs))

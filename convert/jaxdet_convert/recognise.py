@@ -1,0 +1,190 @@
+"""Which model some weights are of, from their names and shapes alone."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from jaxdet.detectors import list_models
+from jaxdet_convert.read_darknet import DarknetLayer
+from jaxdet_convert.recognise_body import Body, RecognitionError, Shapes, norm_config, recognise_body
+from jaxdet_convert.tables import OLD_SPELLINGS, darknet_layers
+
+BODY = "backbone.body."
+_FPN, _RPN, _BOX = "backbone.fpn.", "rpn.head.", "roi_heads.box_head."
+_DETECTORS = {
+    "resnet": "fasterrcnn_resnet50_fpn",
+    "mobilenet": "fasterrcnn_mobilenet_v1_fpn",
+    "darknet": "fasterrcnn_darknet53_fpn",
+}
+_SHOWN = 6  # names in an error message
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """A model's name and those of its options that the weights tell.
+
+    Attributes:
+        origin: whose names these are and in which spelling, as `jaxdet_convert.to_torch` takes it up again.
+        num_anchors: a location; 0: untold; None: it is no detector.
+    """
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    origin: tuple[str, ...] = ()
+    num_anchors: int | None = None
+
+    @property
+    def is_detector(self) -> bool:
+        return self.num_anchors is not None
+
+
+def recognise(shapes: Shapes, name: str | None = None) -> Recognised:
+    """The model that weights of these names and shapes are of.
+
+    Args:
+        shapes: {PyTorch name: shape}, old and new spellings alike.
+        name: which model it should be, if that is known. Weights of no known kind are then taken for that model's, so
+            that the strict application names all that is wrong with them.
+
+    Raises:
+        RecognitionError: it is no model of this library, or another one than ``name``.
+    """
+    _check_name(name)
+    modern = {_modern(key): tuple(shape) for key, shape in shapes.items()}
+    inner = {key.removeprefix(BODY): shape for key, shape in modern.items() if key.startswith(BODY)}
+    try:
+        body = recognise_body(inner or modern)
+    except RecognitionError as error:
+        raise RecognitionError(f"these weights are of {error}") from None
+    if body is None and name is not None:
+        return Recognised(name, num_anchors=0 if name.startswith("fasterrcnn") else None)
+    if body is None:
+        raise RecognitionError(
+            f"these weights are of no model that is known here: {_seen(inner or modern)}. "
+            f"Known: {', '.join(list_models())}"
+        )
+    found = _detector(modern, inner, body, _spelling(shapes)) if inner else _classifier(body)
+    if name is not None and name != found.name:
+        raise RecognitionError(_contradiction(name, found))
+    return found
+
+
+def darknet53_layers(numbers: int) -> Sequence[DarknetLayer]:
+    """The layers of a Darknet-53 file with this many numbers, whatever the count of its classes.
+
+    Raises:
+        RecognitionError: no count of classes gives that many.
+    """
+    body = sum(layer.numbers for layer in darknet_layers(1)[:-1])
+    per_class = darknet_layers(1)[-1].numbers
+    classes, rest = divmod(numbers - body, per_class)
+    if rest or classes < 0:
+        raise RecognitionError(
+            f"{numbers:,} numbers are not Darknet-53's, which has {body:,} and {per_class:,} more a class. "
+            "Of another network built on it, cut the file after its 52 backbone convolutions"
+        )
+    return darknet_layers(classes or 1)
+
+
+def _check_name(name: str | None) -> None:
+    if name is not None and name not in list_models():
+        close = difflib.get_close_matches(name, list_models(), n=1)
+        nearest = f"; did you mean {close[0]!r}?" if close else ""
+        raise RecognitionError(f"unknown model {name!r}{nearest}. Known: {', '.join(list_models())}")
+
+
+def _modern(name: str) -> str:
+    return next((new for spelling in OLD_SPELLINGS if (new := spelling.modern(name)) is not None), name)
+
+
+def _spelling(shapes: Shapes) -> str:
+    rpn, fpn = (any(spelling.modern(name) for name in shapes) for spelling in OLD_SPELLINGS)
+    return {(False, False): "new", (True, True): "old", (True, False): "old-rpn", (False, True): "old-fpn"}[rpn, fpn]
+
+
+def _seen(shapes: Shapes) -> str:
+    shown = ", ".join(f"{name} {shape}" for name, shape in list(shapes.items())[:_SHOWN])
+    return f"{len(shapes)} tensors ({shown}{', ...' if len(shapes) > _SHOWN else ''})"
+
+
+def _contradiction(name: str, found: Recognised) -> str:
+    classes = found.options.get("num_classes")
+    text = f"these weights are of {found.name!r} ({classes} classes), and not of {name!r}"
+    if name.startswith("fasterrcnn") and not found.is_detector:
+        return f"{text}: they can fill a detector's backbone (load_backbone, or --backbone-weights)"
+    return f"{text}: leave the name out, or give {found.name!r}"
+
+
+def _classifier(body: Body) -> Recognised:
+    return Recognised(body.name, {**body.options, "num_classes": body.num_classes}, (body.source,))
+
+
+def _detector(shapes: Shapes, inner: Shapes, body: Body, spelling: str) -> Recognised:
+    # One missing tensor leaves the kind plain, and is for the strict application to name.
+    missing = [part for part in (_FPN, _RPN, "roi_heads.box_") if not any(name.startswith(part) for name in shapes)]
+    if missing:
+        others = {name: shape for name, shape in shapes.items() if not name.startswith(BODY)}
+        raise RecognitionError(
+            f"these weights have the body of a {body.name}, but are of no Faster R-CNN with a pyramid: there is nothing "
+            f"under {', '.join(missing)}; beside the body there are {_seen(others)}"
+        )
+    laterals = _numbered(shapes, rf"{re.escape(_FPN)}inner_blocks\.(\d+)\.0\.weight")
+    outputs = _numbered(shapes, rf"{re.escape(_FPN)}layer_blocks\.(\d+)\.0\.weight")
+    score = shapes.get("roi_heads.box_predictor.cls_score.weight")
+    logits = shapes.get(f"{_RPN}cls_logits.weight")
+    options: dict[str, Any] = {f"backbone_{key}": value for key, value in body.options.items()}
+    if body.num_classes is not None:
+        options["backbone_num_classes"] = body.num_classes
+    if "transform" in body.options:
+        options["image_mean"] = body.options["transform"].image_mean
+        options["image_std"] = body.options["transform"].image_std
+    if score is not None:
+        options["num_classes"] = score[0]
+    if outputs:
+        options["fpn_out_channels"] = outputs[0][0]
+    if len(laterals) == len(outputs):
+        options["fpn_levels"] = _levels(body, [shape[1] for shape in laterals])
+    normed = [name for name in shapes if re.match(rf"{re.escape(_FPN)}\w+\.\d+\.1\.", name)]
+    options["fpn_norm"] = norm_config(normed) if normed else None
+    depth = len(_numbered(shapes, rf"{re.escape(_RPN)}conv\.(\d+)\.0\.weight"))
+    options["rpn_conv_depth"] = max(depth, 1)
+    options |= _box_head(shapes, outputs[0][0] if outputs else 256)
+    kind = next(kind for kind in _DETECTORS if body.name.startswith(kind))
+    name = _DETECTORS[kind]
+    if kind == "resnet" and (normed or depth > 1 or options["box_conv_layers"]):
+        name += "_v2"
+    origin = ("torchvision", spelling, *([body.source] if kind == "darknet" else []))
+    return Recognised(name, options, origin, 0 if logits is None else logits[0])
+
+
+def _levels(body: Body, channels: list[int]) -> tuple[str, ...]:
+    """The maps that the pyramid stands on: those of its laterals' channels, which grow from map to map."""
+    levels = [level for level, width in body.channels.items() if width in channels]
+    if [body.channels[level] for level in levels] != channels:
+        known = ", ".join(f"{level} {width}" for level, width in body.channels.items())
+        raise RecognitionError(f"the pyramid's laterals take {channels} channels, where the {body.name} has {known}")
+    return tuple(levels)
+
+
+def _box_head(shapes: Shapes, width: int) -> dict[str, Any]:
+    convs = _numbered(shapes, rf"{re.escape(_BOX)}(\d+)\.0\.weight")
+    first = f"{_BOX}{len(convs) + 1}.weight" if convs else f"{_BOX}fc6.weight"  # after nn.Flatten
+    options: dict[str, Any] = {"box_conv_layers": tuple(shape[0] for shape in convs)}
+    if convs:
+        options["box_norm"] = norm_config([name for name in shapes if re.match(rf"{re.escape(_BOX)}\d+\.1\.", name)])
+    if (shape := shapes.get(first)) is not None:
+        options["box_representation_size"] = shape[0]
+        side = math.isqrt(shape[1] // (convs[-1][0] if convs else width))
+        options["box_output_size"] = max(side, 1)
+    return options
+
+
+def _numbered(shapes: Shapes, pattern: str) -> list[tuple[int, ...]]:
+    """The shapes of names with one number, by it."""
+    found = {int(match[1]): shape for name, shape in shapes.items() if (match := re.fullmatch(pattern, name))}
+    return [found[number] for number in sorted(found)]

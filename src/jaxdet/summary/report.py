@@ -1,0 +1,132 @@
+"""Whole models, and how a summary is printed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxdet.backbones.base import Classifier
+from jaxdet.detectors import FasterRCNN
+from jaxdet.summary.rows import Row, Shape, parameters, trace
+from jaxdet.summary.stages import Stage, detector_stages
+
+BYTES = 4  # a value, whatever the model computes in: torchsummary's convention
+MEGABYTE = 1024**2
+NAME, SHAPE = 24, 26  # columns of the tables
+RULE = NAME + SHAPE + 36
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A model on one picture of ``height x width``, or on a batch of such.
+
+    batch: None: one picture, and shapes are printed with -1 in its place.
+    stages: a detector's, in calling order; empty for a classifier.
+    trainable, frozen: parameters. Frozen are the weight and bias of frozen batch norms, as torchsummary counts them;
+        running means and variances are not parameters.
+    """
+
+    height: int
+    width: int
+    batch: int | None
+    rows: tuple[Row, ...]
+    stages: tuple[Stage, ...]
+    trainable: int
+    frozen: int
+
+    @property
+    def parameters(self) -> int:
+        return self.trainable + self.frozen
+
+    @property
+    def macs(self) -> int:
+        return sum(row.macs for row in self.rows)
+
+    def megabytes(self) -> dict[str, float]:
+        """torchsummary's estimate for a classifier: every row's output in float32, once for each direction."""
+        images = self.batch or 1
+        counts = {
+            "Input size": 3 * self.height * self.width * images,
+            "Forward/backward pass size": 2 * sum(math.prod(row.shape) for row in self.rows) * images,
+            "Params size": self.parameters,
+        }
+        sizes = {name: count * BYTES / MEGABYTE for name, count in counts.items()}
+        return {**sizes, "Estimated Total Size": sum(sizes.values())}
+
+
+def summarize(model: Classifier | FasterRCNN, height: int, width: int, *, batch: int | None = None) -> Summary:
+    """Summarise a model, abstract (`jaxdet.detectors.abstract`) or not; it is left as it is.
+
+    Args:
+        height, width: of the picture: for a classifier as it enters the model, for a detector before resizing.
+
+    Raises:
+        ValueError: a size is below 1 pixel, or becomes so when the detector resizes it.
+    """
+    if min(height, width) < 1:
+        raise ValueError(f"a picture's height and width are at least 1 pixel each; got {height} and {width}")
+    if batch is not None and batch < 1:
+        raise ValueError(f"a batch has at least 1 picture; got {batch}")
+    stages: tuple[Stage, ...] = ()
+    if isinstance(model, FasterRCNN):
+        rows, stages = detector_stages(model, height, width, batch or 1)
+    else:
+        rows, _ = trace(model, _classify, jax.ShapeDtypeStruct((batch or 1, height, width, 3), jnp.float32))
+    return Summary(height, width, batch, rows, stages, *parameters(model))
+
+
+def _classify(model: Classifier, x: jax.Array) -> Any:
+    return model.features(x) if model.fc is None else model(x)
+
+
+def to_dict(summary: Summary) -> dict[str, Any]:
+    """A summary as plain JSON values, totals included."""
+    totals = {"parameters": summary.parameters, "macs": summary.macs}
+    return {**asdict(summary), **totals, "megabytes": {} if summary.stages else summary.megabytes()}
+
+
+def to_text(summary: Summary) -> str:
+    """A summary as ``jaxdet summary`` prints it: torchsummary's table with a column more, or a detector's stages."""
+    lines = _stage_lines(summary) if summary.stages else _row_lines(summary)
+    lines += [
+        "=" * RULE,
+        f"Total params: {summary.parameters:,}",
+        f"Trainable params: {summary.trainable:,}",
+        f"Non-trainable params: {summary.frozen:,}",
+        f"Total MACs: {summary.macs:,} ({summary.macs / 1e9:.1f} G)",
+        "-" * RULE,
+    ]
+    if not summary.stages:
+        lines += [f"{name} (MB): {size:.2f}" for name, size in summary.megabytes().items()] + ["-" * RULE]
+    return "\n".join(lines)
+
+
+def _header(first: str) -> list[str]:
+    return ["-" * RULE, f"{first:<{NAME}}{'Output Shape':>{SHAPE}}{'Param #':>16}{'MACs':>20}", "=" * RULE]
+
+
+def _shape(summary: Summary, shape: Shape) -> str:
+    return str([summary.batch or -1, *shape])
+
+
+def _row_lines(summary: Summary) -> list[str]:
+    lines = _header("Layer (type)")
+    for row in summary.rows:
+        name, shape = f"{row.kind}-{row.number}", _shape(summary, row.shape)
+        lines.append(f"{name:<{NAME}}{shape:>{SHAPE}}{row.parameters:>16,}{row.macs:>20,}")
+    return lines
+
+
+def _stage_lines(summary: Summary) -> list[str]:
+    lines = _header("Stage")
+    for number, stage in enumerate(summary.stages, 1):
+        lines.append(f"{f'{number}. {stage.name}':<{NAME + SHAPE}}{stage.parameters:>16,}{stage.macs:>20,}")
+        lines.append(f"    {stage.detail}")
+        for output in stage.outputs:
+            shape = _shape(summary, output.shape)
+            lines.append(f"    {output.name:<{NAME - 4}}{shape:>{SHAPE}}  {output.note}".rstrip())
+    return lines

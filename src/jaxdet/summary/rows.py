@@ -1,0 +1,144 @@
+"""One row a call of a layer or block, recorded while the model is traced with shapes alone.
+
+The rows are those of the ``torchsummary`` package for the same model in PyTorch, in the order in which calls return.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import types
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+from flax import nnx
+
+from jaxdet.backbones.darknet import DarkStage
+from jaxdet.nn import Activation, BatchNorm, Conv, ConvNormAct, FrozenBatchNorm, GlobalAvgPool, MaxPool
+
+Shape = tuple[int, ...]
+
+TRANSPARENT = (ConvNormAct, DarkStage)  # grouping alone, PyTorch's nn.Sequential: what they hold has rows, they do not
+KINDS = (
+    (nnx.Conv, "Conv2d"), (nnx.Linear, "Linear"), (BatchNorm, "BatchNorm2d"), (FrozenBatchNorm, "FrozenBatchNorm2d"),
+    (MaxPool, "MaxPool2d"), (GlobalAvgPool, "AdaptiveAvgPool2d"),
+)  # fmt: skip
+ACTIVATIONS = {"relu": "ReLU", "relu6": "ReLU6", "leaky_relu": "LeakyReLU"}
+
+
+@dataclass(frozen=True)
+class Window:
+    """Height and width of a convolution's or pooling's kernel, its stride, and the padding on either side."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One call of a layer or block.
+
+    kind: PyTorch's name of a layer, the class name of a block.
+    path: of the module in the model.
+    input_shape, shape: of what goes in and comes out, in PyTorch's order and without the batch.
+    parameters: of the module itself, not of what it holds: weight and bias, trainable or not.
+    macs: multiplications, each with an addition, of convolutions and linear layers; of the whole batch.
+    window: of convolutions and poolings with one.
+    """
+
+    number: int
+    kind: str
+    path: str
+    input_shape: Shape
+    shape: Shape
+    parameters: int
+    macs: int
+    window: Window | None
+
+
+def parameters(model: nnx.Module) -> tuple[int, int]:
+    """Trainable parameters, and the weight and bias of frozen norms."""
+    trainable = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
+    norms = (module for _, module in nnx.iter_modules(model) if isinstance(module, FrozenBatchNorm))
+    return trainable, sum(norm.scale.size + norm.bias.size for norm in norms)
+
+
+# Recording. A copy of the model lives while it is traced; each of its modules is moved to a subclass whose
+# __call__ reports to the recorder of this context. Neither the model nor its classes change.
+
+_recorder: ContextVar[Callable[[nnx.Module, Any, Any], None]] = ContextVar("recorder")
+
+
+@functools.cache
+def _recording(cls: type[nnx.Module]) -> type[nnx.Module]:
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        output = cls.__call__(self, *args, **kwargs)  # type: ignore[operator]
+        _recorder.get()(self, next(iter((*args, *kwargs.values())), None), output)
+        return output
+
+    return types.new_class(cls.__name__, (cls,), exec_body=lambda body: body.update(__call__=call))
+
+
+def trace(model: nnx.Module, forward: Callable[..., Any], *inputs: Any) -> tuple[tuple[Row, ...], Any]:
+    """The rows of ``forward(model, *inputs)``, and the shapes of what it returns."""
+    graphdef, state = nnx.split(model)
+    rows: list[Row] = []
+
+    def run(state: nnx.State, *inputs: Any) -> Any:
+        copy = nnx.merge(graphdef, state)
+        paths = {}
+        for path, module in nnx.iter_modules(copy):
+            if path and callable(module) and not isinstance(module, TRANSPARENT):
+                paths[id(module)] = ".".join(str(part) for part in path)
+                object.__setattr__(module, "__class__", _recording(type(module)))
+
+        def record(module: nnx.Module, x: Any, output: Any) -> None:
+            if hasattr(x, "shape") and hasattr(output, "shape"):  # not a part that takes or gives named maps
+                rows.append(_row(len(rows) + 1, module, paths[id(module)], x.shape, output.shape))
+
+        token = _recorder.set(record)
+        try:
+            return forward(copy, *inputs)
+        finally:
+            _recorder.reset(token)
+
+    outputs = jax.eval_shape(run, state, *inputs)
+    return tuple(rows), outputs
+
+
+def _row(number: int, module: nnx.Module, path: str, before: Shape, after: Shape) -> Row:
+    macs = 0
+    if isinstance(module, (nnx.Conv, nnx.Linear)):
+        macs = math.prod(after[:-1]) * module.kernel[...].size  # the kernel at every place of the output
+    own = sum(
+        value[...].size
+        for name, value in vars(module).items()
+        if isinstance(value, nnx.Param) or (isinstance(module, FrozenBatchNorm) and name in ("scale", "bias"))
+    )
+    before, after = torch_order(before[1:]), torch_order(after[1:])
+    return Row(number, _kind(module), path, before, after, own, macs, _window(module))
+
+
+def _kind(module: nnx.Module) -> str:
+    if isinstance(module, Activation):
+        return ACTIVATIONS[module.kind]
+    return next((kind for cls, kind in KINDS if isinstance(module, cls)), type(module).__name__)
+
+
+def _window(module: Any) -> Window | None:
+    if isinstance(module, MaxPool):
+        return Window((module.kernel_size,) * 2, (module.stride,) * 2, (module.padding,) * 2)
+    if not isinstance(module, Conv):
+        return None
+    conv: Any = module  # Flax's types allow for more than this class makes of them
+    (top, _), (left, _) = conv.padding
+    return Window(tuple(conv.kernel_size), (conv.strides,) * 2, (top, left))
+
+
+def torch_order(shape: Shape) -> Shape:
+    """A map's ``[..., H, W, C]`` as ``[..., C, H, W]``; anything else as it is."""
+    return (*shape[:-3], shape[-1], *shape[-3:-1]) if len(shape) >= 3 else shape

@@ -1,0 +1,169 @@
+"""RoIAlign: hand-computed values, padding, dtypes, and which algorithm each platform gets."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdet.ops import multiscale_roi_align, roi_align
+from jaxdet.ops.roi_samples import box_samples
+from jaxdet.ops.roi_window import pool_by_window
+
+NAN = np.float32(np.nan)
+SHAPES, SCALES = [(36, 40), (18, 20)], (1 / 4, 1 / 8)
+
+
+@pytest.fixture(params=["gather", "window"])
+def algorithm(request, monkeypatch):
+    """Runs the test with the CPU's and, on the CPU, with the TPU's algorithm."""
+    if request.param == "window":
+        monkeypatch.setattr(jax.lax, "platform_dependent", lambda *args, tpu, **others: tpu(*args))
+    return request.param
+
+
+def pyramid(channels=3):
+    rng = np.random.default_rng(0)
+    return [rng.standard_normal((*shape, channels)).astype(np.float32) for shape in SHAPES]
+
+
+def regions(count=20):
+    rng = np.random.default_rng(1)
+    corner = rng.uniform(0, 100, (count, 2))
+    boxes = np.concatenate([corner, corner + rng.uniform(3, 60, (count, 2))], axis=1).astype(np.float32)
+    return boxes, rng.integers(0, 2, count).astype(np.int32)
+
+
+def pool(maps, boxes, levels, **options):
+    return multiscale_roi_align(maps, boxes, levels, 7, SCALES, 2, **options)
+
+
+def test_linear_map_by_hand(algorithm):
+    # Bilinear interpolation reproduces a ramp; a bin's value is the ramp at its centre.
+    rows, columns = jnp.meshgrid(jnp.arange(10.0), jnp.arange(12.0), indexing="ij")
+    features = jnp.stack([rows, columns], axis=-1)
+    pooled = roi_align(features, jnp.array([[4.0, 2, 12, 10]]), 2, 0.5, 2)
+    np.testing.assert_allclose(pooled[0, :, :, 0], [[2, 2], [4, 4]], atol=1e-6)
+    np.testing.assert_allclose(pooled[0, :, :, 1], [[3, 5], [3, 5]], atol=1e-6)
+    shifted = roi_align(features, jnp.array([[4.0, 2, 12, 10]]), 2, 0.5, 2, aligned=True)
+    np.testing.assert_allclose(shifted, pooled - 0.5, atol=1e-6)
+
+
+def test_window_function_equals_the_gather():
+    features = pyramid()[0]
+    boxes = np.concatenate([regions()[0], [[0, 0, 159, 20], [5, 0, 20, 143]]]).astype(np.float32)  # two too long
+    count = len(boxes)
+    y, x = box_samples(
+        boxes=jnp.array(boxes),
+        scales=jnp.full(count, 0.25),
+        extents=jnp.tile(jnp.array(SHAPES[:1]), (count, 1)),
+        valid=jnp.ones(count, bool),
+        output_size=(7, 7),
+        sampling_ratio=2,
+        aligned=False,
+    )
+    windowed = jax.jit(pool_by_window)(features, y, x, jnp.zeros((count, 2), jnp.int32))
+    np.testing.assert_allclose(windowed, roi_align(features, boxes, 7, 0.25), atol=2e-6)
+
+
+def test_padding_changes_nothing(algorithm):
+    maps, (boxes, levels) = pyramid(), regions()
+    valid = np.arange(len(boxes)) % 3 > 0
+    extents = jnp.array([[30, 33], [15, 17]])
+    dirty_maps = [np.full_like(map_, NAN) for map_ in maps]
+    for clean, dirty, (height, width) in zip(maps, dirty_maps, extents.tolist(), strict=True):
+        dirty[:height, :width] = clean[:height, :width]
+
+    @jax.jit
+    def run(maps, boxes, levels, valid):
+        pooled, pull = jax.vjp(lambda m: pool(m, boxes, levels, valid=valid, extents=extents), maps)
+        return pooled, pull(jnp.where(valid[:, None, None, None], 1, NAN) * jnp.ones_like(pooled))[0]
+
+    expected = run(maps, np.where(valid[:, None], boxes, 0), np.where(valid, levels, 0), valid)
+    pooled = run(dirty_maps, np.where(valid[:, None], boxes, NAN), np.where(valid, levels, 99), valid)
+    for ours, clean in zip(jax.tree.leaves(pooled), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_array_equal(ours, clean)
+        assert np.isfinite(ours).all()
+    assert not np.asarray(pooled[0])[~valid].any() and np.asarray(pooled[0])[valid].any()
+
+
+def test_an_image_of_padding_alone(algorithm):
+    maps, (boxes, levels) = [np.full_like(map_, NAN) for map_ in pyramid()], regions()
+    none = jnp.zeros(len(boxes), bool)
+    pooled, pull = jax.vjp(lambda m: pool(m, boxes, levels, valid=none, extents=jnp.zeros((2, 2), jnp.int32)), maps)
+    assert not pooled.any() and not any(gradient.any() for gradient in pull(pooled)[0])
+
+
+def test_batch_by_vmap(algorithm):
+    maps, (boxes, levels) = pyramid(), regions()
+    stacked = [jnp.stack([map_, map_[::-1]]) for map_ in maps]
+    both = jax.jit(jax.vmap(pool))(stacked, jnp.stack([boxes, boxes + 9]), jnp.stack([levels, 1 - levels]))
+    np.testing.assert_allclose(both[0], pool(maps, boxes, levels), atol=2e-6)
+    np.testing.assert_allclose(both[1], pool([m[::-1] for m in maps], boxes + 9, 1 - levels), atol=2e-6)
+
+
+def test_bfloat16_is_summed_in_float32(algorithm):
+    features = jnp.asarray(pyramid()[0], jnp.bfloat16)
+    boxes = np.tile(np.float32([[20, 20, 60, 60]]), (600, 1))
+    pooled, pull = jax.vjp(lambda f: roi_align(f, boxes, 7, 0.25), features)
+    assert pooled.dtype == jnp.bfloat16
+    exact, exact_pull = jax.vjp(lambda f: roi_align(f, boxes, 7, 0.25), features.astype(jnp.float32))
+    np.testing.assert_array_equal(pooled, exact.astype(jnp.bfloat16))
+    # 600 equal terms: a bfloat16 sum stops growing at 256 of them.
+    gradient, exact_gradient = pull(jnp.ones_like(pooled))[0], exact_pull(jnp.ones_like(exact))[0]
+    assert gradient.dtype == jnp.bfloat16
+    np.testing.assert_allclose(gradient.astype(jnp.float32), exact_gradient, rtol=2**-8)
+
+
+def test_boxes_are_detached():
+    gradient = jax.grad(lambda b: roi_align(pyramid()[0], b, 7, 0.25).sum())(jnp.array([[4.0, 4, 40, 40]]))
+    assert not gradient.any()
+
+
+@pytest.mark.parametrize("box", [[0, 0, np.inf, 9], [-np.inf, 0, 5, 9], [NAN, 0, 5, 9], [0, 0, 5, NAN]])
+def test_samples_nowhere_are_zero(box):
+    assert not roi_align(jnp.ones((9, 9, 1)), jnp.array([box], jnp.float32), 3).any()
+
+
+@pytest.mark.parametrize("platform", ["tpu", "cpu"])
+@pytest.mark.parametrize("backward", [False, True])
+def test_each_platform_lowers_its_own_algorithm(platform, backward):
+    maps, (boxes, levels) = pyramid(), regions(70)
+
+    def run(maps, boxes, levels):
+        pooled, pull = jax.vjp(lambda m: pool(m, boxes, levels), maps)
+        return pull(pooled) if backward else pooled
+
+    text = jax.jit(run).trace(maps, boxes, levels).lower(lowering_platforms=(platform,)).as_text()
+    table_rows = sum(height * width for height, width in SHAPES)
+    assert (f"tensor<{table_rows}x3xf32>" in text) == (platform == "cpu")
+    assert ("stablehlo.dot_general" in text) == (platform == "tpu")
+    assert ("slice_sizes = array<i64: 32, 32, 3>" in text) == (platform == "tpu" and not backward)
+    assert ("tensor<64x32x32x3xf32>" in text) == (platform == "tpu")  # 64 windows a chunk
+
+
+def test_the_tpu_branches_once_for_a_batch():
+    maps, (boxes, levels) = [jnp.stack([map_] * 2) for map_ in pyramid()], regions()
+    traced = jax.jit(jax.vmap(pool)).trace(maps, jnp.stack([boxes] * 2), jnp.stack([levels] * 2))
+    text = traced.lower(lowering_platforms=("tpu",)).as_text()
+    # Under vmap a branch on a batched predicate becomes a select, which computes both sides.
+    branch = text[text.index("slice_sizes = array<i64: 1, 32, 32, 3>") - 40000 :]
+    assert "stablehlo.case" in branch
+    assert text.count("stablehlo.case") == 3  # two by which JAX picks the platform, one to fall back
+
+
+def test_no_regions():
+    assert roi_align(jnp.ones((4, 4, 2)), jnp.zeros((0, 4)), (3, 2)).shape == (0, 3, 2, 2)
+
+
+def test_errors():
+    maps, (boxes, levels) = pyramid(), regions()
+    with pytest.raises(ValueError, match="shapes here are fixed"):
+        roi_align(maps[0], boxes, 7, 0.25, sampling_ratio=0)
+    with pytest.raises(ValueError, match="each map needs one"):
+        multiscale_roi_align(maps, boxes, levels, 7, (0.25,), 2)
+    with pytest.raises(ValueError, match="use vmap"):
+        roi_align(maps[0][None], boxes, 7)
+    with pytest.raises(ValueError, match=r"boxes \[R, 4\]"):
+        roi_align(maps[0], boxes[:, :3], 7)
+    with pytest.raises(ValueError, match="output_size"):
+        roi_align(maps[0], boxes, 0)
