@@ -2,10 +2,10 @@
 
 The package index may offer torchvision for CUDA only. Beside a CPU build of PyTorch its extension asks the loader for
 CUDA libraries that are not there, its operators stay unregistered and the import fails. The wheel brings one of them,
-the CUDA runtime, in a folder of its own. No CPU operator calls into the others, and the loader looks functions up when they
-are first called; it insists only on the libraries' names and on the one variable among the symbols. Empty libraries of
-those names, made here with the C compiler, satisfy it. Seen with torch 2.13.0+cpu and torchvision 0.28.0 on Linux
-x86-64.
+the CUDA runtime, in a folder of its own. No CPU operator calls into the others, and the loader looks functions up when
+they are first called; it insists only on the libraries' names and on the one variable among the symbols. Empty
+libraries of those names, made here with the C compiler, satisfy it. Seen with torch 2.13.0+cpu and torchvision 0.28.0
+on Linux x86-64.
 """
 
 from __future__ import annotations

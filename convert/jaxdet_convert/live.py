@@ -88,9 +88,7 @@ def _norm(module: Any, prefix: str, told: NormConfig) -> NormConfig:
         kind = "batch" if counted else "frozen"
         seen.setdefault(NormConfig(kind, float(getattr(layer, "eps", NORM_EPS)), kept), name)
     if len(seen) > 1:
-        found = "; ".join(
-            f"{name}: {norm.kind}, eps {norm.eps:g}, keeps {norm.momentum:g}" for norm, name in seen.items()
-        )
+        found = "; ".join(f"{name}: {n.kind}, eps {n.eps:g}, momentum {1 - n.momentum:g}" for n, name in seen.items())
         raise UnsupportedModuleError(f"the norms under {prefix or 'the module'} differ, and here they agree: {found}")
     return next(iter(seen), told)
 

@@ -111,7 +111,7 @@ def convert_weights(
     official = None if isinstance(weights, Mapping) else recognise_official(weights)
     if norm_eps is None:
         norm_eps = official.norm_eps if official is not None and found.is_detector else NORM_EPS
-    told = {
+    told: dict[str, Any] = {
         key: replace(value, eps=norm_eps) if isinstance(value, NormConfig) else value
         for key, value in found.options.items()
     }
@@ -185,8 +185,8 @@ def _agreed(num_classes: int, told: int | None, fresh: bool) -> int:
     if num_classes != told and not fresh:
         has = "have no classifier" if told is None else f"are for {told} classes"
         raise ValueError(
-            f"the weights {has} and num_classes={num_classes} was asked for: leave it out, or start with a new predictor "
-            "(fresh_predictor=True, --fresh-predictor)"
+            f"the weights {has} and num_classes={num_classes} was asked for: leave it out, or start with a new "
+            "predictor (fresh_predictor=True, --fresh-predictor)"
         )
     return num_classes
 
@@ -197,8 +197,8 @@ def _check_anchors(config: ModelConfig, found: Recognised) -> None:
     counts = config.rpn.anchor_generator.num_anchors_per_location()
     if set(counts) != {found.num_anchors}:
         raise ValueError(
-            f"the weights predict {found.num_anchors} anchors a location and the anchor generator gives {counts} a level: "
-            "say which sizes and ratios they were trained with (rpn_anchor_generator=AnchorGenerator(sizes, ratios))"
+            f"the weights predict {found.num_anchors} anchors a location and the anchor generator gives {counts} a "
+            "level: say with which they were trained (rpn_anchor_generator=AnchorGenerator(sizes, aspect_ratios))"
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import os
 import tempfile
@@ -10,6 +9,11 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from jaxdet.config import nearest
 
 URL = "https://download.pytorch.org/models/"
 _CHUNK = 1 << 20
@@ -66,9 +70,8 @@ def find_official(name: str) -> Path:
         OfficialWeightsError: they are nowhere here and cannot be downloaded, or a file of theirs is damaged.
     """
     if name not in OFFICIAL:
-        close = difflib.get_close_matches(name, OFFICIAL, n=1)
-        nearest = f"; did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"no official weights of {name!r} are known{nearest}. Known: {', '.join(OFFICIAL)}")
+        known = ", ".join(OFFICIAL)
+        raise ValueError(f"no official weights of {name!r} are known, but of: {known}{nearest(name, OFFICIAL)}")
     weights = OFFICIAL[name]
     folders = list(_folders())
     for folder in folders:
@@ -107,7 +110,7 @@ def _download(weights: OfficialWeights, folders: list[Path]) -> Path:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         digest = hashlib.sha256()
-        with urllib.request.urlopen(url, timeout=_TIMEOUT) as response:
+        with urllib.request.urlopen(url, timeout=_TIMEOUT) as response, _progress(response, weights.file) as bar:
             if not response.geturl().startswith("https://"):
                 raise OSError(f"it was redirected to {response.geturl()}, which is not encrypted")
             handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{weights.file}.")
@@ -116,6 +119,7 @@ def _download(weights: OfficialWeights, folders: list[Path]) -> Path:
                 while chunk := response.read(_CHUNK):
                     file.write(chunk)
                     digest.update(chunk)
+                    bar.update(len(chunk))
         if not digest.hexdigest().startswith(weights.prefix):
             raise OSError(f"what came has the SHA-256 {digest.hexdigest()[:12]}..., which is not the file's")
         temporary.chmod(0o644)
@@ -129,3 +133,8 @@ def _download(weights: OfficialWeights, folders: list[Path]) -> Path:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
     return target
+
+
+def _progress(response: Any, file: str) -> tqdm:
+    size = response.headers.get("Content-Length")
+    return tqdm(desc=file, total=int(size) if size else None, unit="B", unit_scale=True, disable=None)  # on a terminal

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from jaxdet.config import nearest
 from jaxdet.detectors import list_models
 from jaxdet_convert.read_darknet import DarknetLayer
 from jaxdet_convert.recognise_body import Body, RecognitionError, Shapes, norm_config, recognise_body
@@ -93,9 +93,8 @@ def darknet53_layers(numbers: int) -> Sequence[DarknetLayer]:
 
 def _check_name(name: str | None) -> None:
     if name is not None and name not in list_models():
-        close = difflib.get_close_matches(name, list_models(), n=1)
-        nearest = f"; did you mean {close[0]!r}?" if close else ""
-        raise RecognitionError(f"unknown model {name!r}{nearest}. Known: {', '.join(list_models())}")
+        known = list_models()
+        raise RecognitionError(f"unknown model {name!r}; known: {', '.join(known)}{nearest(name, known)}")
 
 
 def _modern(name: str) -> str:
@@ -130,8 +129,8 @@ def _detector(shapes: Shapes, inner: Shapes, body: Body, spelling: str) -> Recog
     if missing:
         others = {name: shape for name, shape in shapes.items() if not name.startswith(BODY)}
         raise RecognitionError(
-            f"these weights have the body of a {body.name}, but are of no Faster R-CNN with a pyramid: there is nothing "
-            f"under {', '.join(missing)}; beside the body there are {_seen(others)}"
+            f"these weights have the body of a {body.name}, but are of no Faster R-CNN with a pyramid: there is "
+            f"nothing under {', '.join(missing)}; beside the body there are {_seen(others)}"
         )
     laterals = _numbered(shapes, rf"{re.escape(_FPN)}inner_blocks\.(\d+)\.0\.weight")
     outputs = _numbered(shapes, rf"{re.escape(_FPN)}layer_blocks\.(\d+)\.0\.weight")

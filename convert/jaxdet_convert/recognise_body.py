@@ -19,7 +19,7 @@ RESNETS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3), "resnet152": (3
 TIMM_TRANSFORM = ClassifierTransform(288, 256)  # timm cuts 256 out of 256 / 0.887, with ImageNet's mean and deviation
 DARKNET_SLOPE, TORCH_SLOPE = 0.1, 0.01  # of LeakyReLU: Darknet's own, and PyTorch's default
 DARKNET_MOMENTUM = 0.99
-_STEMS = {(3, 3): "3x3s2", (2, 2): "2x2s1"}
+_STEMS: dict[tuple[int, ...], str] = {(3, 3): "3x3s2", (2, 2): "2x2s1"}
 
 
 class RecognitionError(ValueError):
@@ -93,7 +93,7 @@ def _resnet(shapes: Shapes) -> Body:
     inner = shapes.get("layer1.0.conv2.weight", (64, 64, 3, 3))
     if inner[:2] != (64, 64):
         raise RecognitionError(
-            f"a ResNeXt or wide ResNet (layer1.0.conv2.weight has the shape {inner}, where (64, 64, 3, 3) is a ResNet's)"
+            f"a ResNeXt or wide ResNet (layer1.0.conv2.weight has the shape {inner}; a ResNet's is (64, 64, 3, 3))"
         )
     # Another depth is a ResNet, too: its blocks are an option.
     name = next((name for name, known in RESNETS.items() if known == blocks), "resnet50")

@@ -1,13 +1,236 @@
-"""(being written)"""
+"""Convert PyTorch or Darknet weights into a jaxdet model, and back.
+
+jaxdet convert weights.pth                        a checkpoint of any known model, recognised by its names and shapes
+jaxdet convert fasterrcnn_resnet50_fpn            torchvision's official weights: from a cache, or downloaded
+jaxdet convert DIR --to-torch weights.pth         a jaxdet model as a PyTorch state dict, in the spelling it came from
+jaxdet convert fasterrcnn_mobilenet_v1_fpn --backbone-weights mobilenet.tar --num-classes 4
+                                                  a new detector on a trained classifier, to be trained
+"""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxdet.detectors.presets import Model
+    from jaxdet_convert import Conversion
+
+SPELLINGS = ("new", "old", "old-rpn", "old-fpn", "listing", "timm", "darknet")
+_OWN_FLAGS = ("num_classes", "names", "norm_eps", "container", "fresh_predictor")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    pass
+    parser.add_argument("source", metavar="FILE", help="a weights file, a model's name, or a jaxdet model's folder")
+    parser.add_argument("--model", metavar="NAME", help="which model it is, where that should be checked")
+    parser.add_argument("--out", metavar="DIR", help="where the jaxdet model goes (default: FILE's name + .jaxdet)")
+    parser.add_argument("--num-classes", type=int, metavar="N", help="a detector's with background")
+    parser.add_argument("--fresh-predictor", action="store_true", help="start the predictor anew, for other classes")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of what starts anew (default: %(default)s)")
+    parser.add_argument("--names", metavar="FILE", help="class names, one a line; the background may be left out")
+    parser.add_argument("--norm-eps", type=float, metavar="E", help="of all norms (default: as the weights' source)")
+    parser.add_argument("--container", metavar="C", help="the entry of a checkpoint that holds the state dict")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="options",
+        help="an option of the model, its value as JSON (box_score_thresh=0.3); may be repeated",
+    )  # fmt: skip
+    parser.add_argument("--backbone-weights", metavar="FILE", help="of a classifier, for a new detector named FILE")
+    parser.add_argument("--to-torch", metavar="OUT.pth", help="write a PyTorch state dict")
+    parser.add_argument("--spelling", choices=SPELLINGS, help="of its names (default: the one they came in)")
 
 
 def run(args: argparse.Namespace) -> int:
-    return 1
+    from jaxdet.runs.checkpoint import save
+
+    if args.spelling and not args.to_torch:
+        raise ValueError("--spelling is of the state dict that --to-torch writes: give both")
+    if is_jaxdet_model(args.source):
+        if not args.to_torch:
+            raise ValueError(f"{args.source} is a jaxdet model already; --to-torch OUT.pth writes it back")
+        _write_torch(_opened(args), args)
+        return 0
+    model = _new_detector(args) if args.backbone_weights else _converted(args)
+    if args.out or not args.to_torch:
+        out = args.out or f"{Path(args.source).stem if Path(args.source).is_file() else args.source}.jaxdet"
+        save(model, out)
+        print(f"written   {out}")
+        command = "detect" if hasattr(model, "box_predictor") else "classify"
+        needs_training = args.fresh_predictor or args.backbone_weights
+        print("next      train it: jaxdet train --help" if needs_training else f"next      {_next(command, out)}")
+    if args.to_torch:
+        _write_torch(model, args)
+    return 0
+
+
+def is_jaxdet_model(path: str) -> bool:
+    """Whether a path is the folder of a model that jaxdet wrote."""
+    return (Path(path) / "model.json").is_file()
+
+
+def _next(command: str, out: str) -> str:
+    return f"jaxdet {command} PICTURES --weights {out}"
+
+
+def _opened(args: argparse.Namespace) -> Model:
+    from jaxdet.runs.checkpoint import load
+
+    changing = {
+        "--model": args.model, "--out": args.out, "--num-classes": args.num_classes, "--names": args.names,
+        "--norm-eps": args.norm_eps, "--container": args.container, "--set": args.options,
+        "--fresh-predictor": args.fresh_predictor, "--backbone-weights": args.backbone_weights,
+    }  # fmt: skip
+    given = [name for name, value in changing.items() if value]
+    if given:
+        raise ValueError(f"{args.source} is a jaxdet model, which is written as it is: leave out {', '.join(given)}")
+    return load(args.source)
+
+
+def _converted(args: argparse.Namespace) -> Model:
+    from flax import nnx
+
+    from jaxdet_convert import convert_weights
+
+    result = convert_weights(
+        _weights_file(args.source),
+        args.model,
+        num_classes=args.num_classes,
+        norm_eps=args.norm_eps,
+        names=_class_names(args),
+        container=args.container,
+        fresh_predictor=args.fresh_predictor,
+        rngs=nnx.Rngs(args.seed),
+        **_options(args.options),
+    )
+    _report(result)
+    return result.model
+
+
+def _weights_file(source: str) -> str:
+    """The path given, or that of the official weights of the model named."""
+    if Path(source).exists():
+        return source
+    from jaxdet.config import nearest
+    from jaxdet.detectors import list_models
+    from jaxdet_convert import find_official
+    from jaxdet_convert.official import OFFICIAL
+
+    if source in OFFICIAL:
+        path = find_official(source)
+        print(f"official  {path}")
+        return str(path)
+    if source in list_models():
+        with_detector = ", or build it on a classifier's with --backbone-weights" if "_fpn" in source else ""
+        raise ValueError(f"there are no official weights of {source}: give a weights file{with_detector}")
+    known = f"no official weights of that name ({', '.join(OFFICIAL)})"
+    raise FileNotFoundError(f"{source}: there is no such file, and there are {known}{nearest(source, OFFICIAL)}")
+
+
+def _new_detector(args: argparse.Namespace) -> Model:
+    """A detector by its name, whose body is a classifier's."""
+    from flax import nnx
+
+    from jaxdet.detectors import FasterRCNN, create_model
+    from jaxdet_convert import load_backbone
+
+    if args.norm_eps is not None or args.fresh_predictor or args.model:
+        raise ValueError("--norm-eps, --fresh-predictor and --model are of weights that are converted whole")
+    options = _options(args.options)
+    names = _class_names(args)
+    if names is not None:
+        options["names"] = names
+        options["num_classes"] = len(names)
+    if args.num_classes is not None:
+        options["num_classes"] = args.num_classes
+    model = create_model(args.source, rngs=nnx.Rngs(args.seed), **options)
+    if not isinstance(model, FasterRCNN):
+        raise ValueError(f"--backbone-weights is for a detector, and {args.source} is a classifier: give it as FILE")
+    model, dropped = load_backbone(model, args.backbone_weights, container=args.container)
+    print(f"model     {args.source}, {model.config.num_classes} classes, {_count(model):,} parameters")
+    print(f"body      from {args.backbone_weights}; dropped: {', '.join(dropped) or 'nothing'}")
+    return model
+
+
+def _write_torch(model: Model, args: argparse.Namespace) -> None:
+    from jaxdet_convert import save_torch, to_torch
+
+    tensors = to_torch(model, args.spelling)
+    out = Path(args.to_torch)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save_torch(out, tensors)
+    print(f"written   {out}: a state dict of {len(tensors)} tensors")
+    print(f'next      model.load_state_dict(torch.load("{out}", weights_only=True))')
+
+
+def _report(result: Conversion) -> None:
+    from jaxdet.detectors import model_config
+
+    config = result.model.config
+    preset = model_config(result.name)
+    told = [key for key, value in result.told.items() if model_config(result.name, **{key: value}) != preset]
+    classes = "no classifier" if config.num_classes is None else f"{config.num_classes} classes"
+    named = ", named" if getattr(config, "names", ()) else ""
+    under = f", under {result.container!r}" if result.container else ""
+    print(f"model     {result.name}, {classes}{named}, {_count(result.model):,} parameters")
+    print(f"source    {result.source}{under}{f', names without {result.prefix!r}' if result.prefix else ''}")
+    print(f"norms     {_norm_kind(config)}, eps {result.norm_eps:g}")
+    for key in told:
+        if not key.endswith(("norm", "num_classes")):
+            print(f"told      {key} = {_short(result.told[key])}")
+    if result.beside:
+        print(f"beside    {', '.join(result.beside)} (left in the file)")
+    if result.dropped:
+        print(f"dropped   {', '.join(result.dropped)}")
+    if result.fresh:
+        print(f"fresh     {', '.join(result.fresh)}")
+
+
+def _norm_kind(config: Any) -> str:
+    return {"batch": "batch norm", "frozen": "frozen batch norm"}[getattr(config, "backbone", config).norm.kind]
+
+
+def _short(value: Any) -> str:
+    import dataclasses
+
+    if not dataclasses.is_dataclass(value):
+        return str(value)
+    return ", ".join(f"{field.name} {getattr(value, field.name)}" for field in dataclasses.fields(value))
+
+
+def _count(model: Model) -> int:
+    """Numbers that train, as PyTorch counts parameters."""
+    import jax
+    from flax import nnx
+
+    return sum(array.size for array in jax.tree.leaves(nnx.state(model, nnx.Param)))
+
+
+def _class_names(args: argparse.Namespace) -> list[str] | None:
+    if args.names is None:
+        return None
+    names = [line.strip() for line in Path(args.names).read_text().splitlines() if line.strip()]
+    if not names:
+        raise ValueError(f"{args.names} holds no class names: write one a line")
+    return names if names[0].strip("_").lower() == "background" else ["__background__", *names]
+
+
+def _options(given: list[str]) -> dict[str, Any]:
+    """``KEY=VALUE`` with values as JSON; what is no JSON is a string, and an object names its ``"type"``."""
+    import json
+
+    from jaxdet.config import from_dict
+    from jaxdet.detectors.presets import CONFIG_TYPES
+
+    options = {}
+    for item in given:
+        key, equals, text = item.partition("=")
+        if not equals:
+            raise ValueError(f"--set takes KEY=VALUE, not {item!r}")
+        if key in _OWN_FLAGS:
+            raise ValueError(f"--set {item}: give --{key.replace('_', '-')} instead")
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError:
+            value = text
+        options[key] = from_dict(value, CONFIG_TYPES)
+    return options

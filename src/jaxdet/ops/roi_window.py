@@ -107,7 +107,8 @@ def _add_windows(canvas: Array, grad: Array, y: AxisSamples, x: AxisSamples) -> 
 def _slice_windows(canvas: Array, start_y: Array, start_x: Array, weights_y: Array, weights_x: Array) -> Array:
     """One contiguous window a region, ``[R, h, w, C]``."""
     size = (weights_y.shape[-1], weights_x.shape[-1], canvas.shape[-1])
-    return jax.vmap(lambda row, column: jax.lax.dynamic_slice(canvas, (row, column, 0), size))(start_y, start_x)
+    channel = jnp.zeros((), start_y.dtype)  # a literal 0 would be an int64 under jax_enable_x64
+    return jax.vmap(lambda row, column: jax.lax.dynamic_slice(canvas, (row, column, channel), size))(start_y, start_x)
 
 
 def _window_weights(samples: AxisSamples, length: int) -> tuple[Array, Array]:
@@ -138,7 +139,7 @@ def _reach(samples: AxisSamples) -> tuple[Array, Array]:
 def _too_long(samples: AxisSamples, length: int) -> Array:
     """Regions, ``[R]`` bool, whose samples do not fit in a window along this side of a canvas ``length`` long."""
     lowest, highest = _reach(samples)
-    return highest - lowest >= 10**6
+    return highest - lowest >= min(_WINDOW, length)
 
 
 def _shift(samples: AxisSamples, origin: Array) -> AxisSamples:

@@ -84,7 +84,7 @@ def _classify(model: Classifier, x: jax.Array) -> Any:
 
 
 def to_dict(summary: Summary) -> dict[str, Any]:
-    """A summary as plain JSON values, totals included."""
+    """A summary as plain JSON values, totals included; megabytes for a classifier alone."""
     totals = {"parameters": summary.parameters, "macs": summary.macs}
     return {**asdict(summary), **totals, "megabytes": {} if summary.stages else summary.megabytes()}
 

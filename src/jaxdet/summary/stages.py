@@ -51,7 +51,7 @@ def detector_stages(
     generator = rpn.anchor_generator
     levels = list(features)
     hidden = next(row.shape for row in rows if row.path == "box_head")
-    grids = zip(levels, outputs.anchors, generator.sizes, generator.aspect_ratios, strict=True)
+    shapes: Any = zip(generator.sizes, generator.aspect_ratios, strict=True)  # both a tuple a level by now
 
     def part(name: str, detail: str, arrays: list[Output], attribute: str = "") -> Stage:
         """A stage; ``attribute`` names the module that it owns, if any."""
@@ -78,7 +78,7 @@ def detector_stages(
             f"{sum(boxes.shape[1] for boxes in outputs.anchors):,} in all",
             [
                 _array(level, boxes, f"every {step(level)} px; sizes {_words(sizes)}; ratios {_words(ratios)}")
-                for level, boxes, sizes, ratios in grids
+                for level, boxes, (sizes, ratios) in zip(levels, outputs.anchors, shapes, strict=True)
             ],
         ),
         part(

@@ -43,7 +43,8 @@ def init_state(
 ) -> tuple[nnx.GraphDef, TrainState]:
     """Split a model into its structure and the state of a run that starts from it."""
     wanted = trainable(frozen)
-    graphdef, params, rest = nnx.split(model, wanted, nnx.Not(wanted))
+    graphdef, *states = nnx.split(model, wanted, nnx.Not(wanted))
+    params, rest = states
     known = {".".join(str(part) for part in path) for path, _ in nnx.to_flat_state(rest)}
     for prefix in frozen:
         if not any(name == prefix or name.startswith(prefix + ".") for name in known):

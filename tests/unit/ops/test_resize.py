@@ -97,7 +97,7 @@ LIMITS = [(800, 1333), (320, 640), (128, 128), (600, 1000)]
 
 @pytest.mark.parametrize(("min_size", "max_size"), LIMITS)
 def test_size_equals_torchvision(min_size, max_size):
-    compare_sizes(min_size, max_size, 150)
+    compare_sizes(min_size, max_size, 60)
 
 
 @pytest.mark.verify

@@ -1,0 +1,207 @@
+"""Proof that a model gives its original's numbers: your own PyTorch module and its conversion, side by side."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from jaxdet.data import centre_crop, resize_boxes
+from jaxdet.detectors import FasterRCNN
+from jaxdet.detectors.presets import Model
+from jaxdet_convert import compare_jax, compare_torch, compare_ties
+from jaxdet_convert.compare_match import Boxes, match
+from jaxdet_convert.compare_report import Matching, Report, Stage, Unmatched
+
+PYTORCH, JAXDET = "PyTorch", "jaxdet"
+
+
+def compare(module: Any, model: Model, images: Sequence[np.ndarray]) -> Report:
+    """Run the same pictures through both and measure every stage.
+
+    The module is hooked, run in evaluation mode and left as it was. Pictures go through one by one, as torchvision pads
+    a batch to its largest; the model puts each on the canvas that `jaxdet.predict` would choose. The stages before the
+    proposals are compared as they come; pooled features and box predictions on the module's proposals in both; the
+    detections again from end to end.
+
+    Args:
+        module: a torchvision-style Faster R-CNN, or a classifier with the layers of a model here.
+        model: what `jaxdet_convert.from_torch` made of it.
+        images: ``[H, W, 3]`` RGB, uint8 or float in 0..1, of any sizes.
+
+    Returns:
+        A `Report`: ``print(report.text())``, ``report.json()``, ``report.ok``.
+
+    Raises:
+        ValueError: no pictures; or the module is not built as torchvision's.
+    """
+    if not len(images):
+        raise ValueError("there is nothing to compare: give at least one picture")
+    one = _compare_detector if isinstance(model, FasterRCNN) else _compare_classifier
+    stages: dict[str, Stage] = {}
+    detections = proposals = Matching()
+    for number, picture in enumerate(images):
+        found, of_proposals, of_detections = one(module, model, np.asarray(picture), number)
+        for stage in found:
+            stages[stage.name] = stages[stage.name].worst(stage) if stage.name in stages else stage
+        proposals, detections = proposals + of_proposals, detections + of_detections
+    detector = isinstance(model, FasterRCNN)
+    return Report(
+        model=type(module).__name__,
+        environment=_environment(module, model),
+        pictures=tuple((int(picture.shape[0]), int(picture.shape[1])) for picture in images),
+        stages=tuple(stages.values()),
+        detections=detections if detector else None,
+        proposals=proposals if detector else None,
+        notes=() if detector else ("Both see the same pictures, cropped and normalised as the model's transform says.",),
+    )
+
+
+def _stage(name: str, theirs: np.ndarray, ours: np.ndarray, **options: float) -> Stage:
+    if theirs.shape != ours.shape:
+        raise ValueError(f"{name}: PyTorch's has shape {theirs.shape} and ours {ours.shape}; these are different models")
+    theirs, ours = theirs.astype(np.float64), ours.astype(np.float64)
+    error = float(np.abs(theirs - ours).max(initial=0))
+    largest = float(np.abs(theirs).max(initial=0))
+    return Stage(name, error, error / largest if largest else error, largest, **options)
+
+
+def _compare_classifier(
+    module: Any, model: Any, picture: np.ndarray, number: int
+) -> tuple[list[Stage], Matching, Matching]:
+    transform = model.config.transform
+    x = centre_crop(picture, transform.resize, transform.crop, transform.image_mean, transform.image_std)
+    maps, logits = compare_torch.trace_classifier(module, model.names, x)
+    ours, our_logits = jax.device_get(compare_jax.classifier_stages(*nnx.split(model), x[None]))
+    stages = [_stage(name, theirs, ours[name][0]) for name, theirs in maps.items()]
+    return [*stages, _stage("logits", logits, our_logits[0])], Matching(), Matching()
+
+
+def _compare_detector(
+    module: Any, model: FasterRCNN, picture: np.ndarray, number: int
+) -> tuple[list[Stage], Matching, Matching]:
+    theirs = compare_torch.trace_detector(module, picture)
+    ours = compare_jax.trace_detector(model, picture, theirs.proposals)
+    stages = [_stage("transformed picture", theirs.pixels, ours.pixels)]
+    levels = list(model.strides)
+    for title, names, a, b in (
+        ("body", model.config.fpn.levels, theirs.body, ours.body),
+        ("pyramid", levels, theirs.pyramid, ours.pyramid),
+        ("RPN logits", levels, theirs.rpn_logits, ours.rpn_logits),
+        ("RPN deltas", levels, theirs.rpn_deltas, ours.rpn_deltas),
+    ):
+        stages += [_stage(f"{title} {name}", x, y) for name, x, y in zip(names, a, b, strict=True)]
+    stages.append(_stage("anchors", theirs.anchors, ours.anchors, bound=0.0))
+    pairs = match(_unscored(theirs.proposals), _unscored(ours.proposals))
+    rows = np.asarray(pairs, np.int64).reshape(-1, 2)
+    stages += [
+        _stage("proposals (matched ones)", theirs.proposals[rows[:, 0]], ours.proposals[rows[:, 1]]),
+        _stage("pooled features", theirs.pooled, ours.given_pooled),
+        _stage("class logits", theirs.logits, ours.given_logits),
+        _stage("box deltas", theirs.deltas, ours.given_deltas),
+    ]
+    apart = np.abs(theirs.proposals[rows[:, 0]] - ours.proposals[rows[:, 1]]).max(initial=0)
+    proposals = Matching(len(theirs.proposals), len(ours.proposals), len(pairs), float(apart))
+    return stages, proposals, _detections(theirs, ours, model, picture, number)
+
+
+def _unscored(boxes: np.ndarray) -> Boxes:
+    return Boxes(boxes, np.full(len(boxes), np.nan), np.zeros(len(boxes), np.int64))
+
+
+def _detections(
+    theirs: compare_torch.DetectorTrace, ours: compare_jax.Trace, model: FasterRCNN, picture: np.ndarray, number: int
+) -> Matching:
+    a, b = (Boxes(side.boxes, side.scores, side.labels) for side in (theirs, ours))
+    pairs = match(a, b)
+    rows = np.asarray(pairs, np.int64).reshape(-1, 2)
+    lonely = (
+        (PYTORCH, a, np.setdiff1d(np.arange(len(a.boxes)), rows[:, 0])),
+        (JAXDET, b, np.setdiff1d(np.arange(len(b.boxes)), rows[:, 1])),
+    )
+    unmatched: list[Unmatched] = []
+    if any(len(left) for _, _, left in lonely):
+        judge = _Judge(theirs, ours, model, picture.shape[:2])
+        for side, found, left in lonely:
+            for row in left:
+                cause = judge.cause(side, found, row)
+                unmatched.append(
+                    Unmatched(
+                        number, side, int(found.labels[row]), float(found.scores[row]),
+                        tuple(float(value) for value in found.boxes[row]), cause.text, cause.near_tie,
+                    )
+                )  # fmt: skip
+    box_error = np.abs(a.boxes[rows[:, 0]] - b.boxes[rows[:, 1]]).max(initial=0)
+    score_error = np.abs(a.scores[rows[:, 0]] - b.scores[rows[:, 1]]).max(initial=0)
+    return Matching(len(a.boxes), len(b.boxes), len(pairs), float(box_error), float(score_error), tuple(unmatched))
+
+
+class _Judge:
+    """Both sides' selections of one picture, and what they say about a detection without a partner."""
+
+    def __init__(
+        self, theirs: compare_torch.DetectorTrace, ours: compare_jax.Trace, model: FasterRCNN, stored: Sequence[int]
+    ):
+        config, size = model.config, ours.pixels.shape[:2]
+        self.classes = config.num_classes
+        self.proposals = {PYTORCH: theirs.proposals, JAXDET: ours.proposals}
+        self.rpn: dict[str, compare_ties.Selection] = {}
+        self.box: dict[str, compare_ties.Selection] = {}
+        self.anchors: dict[str, np.ndarray] = {}
+        for side, trace in ((PYTORCH, theirs), (JAXDET, ours)):
+            rpn = compare_ties.rpn_selection(
+                trace.rpn_logits, trace.rpn_deltas, theirs.anchors, size, trace.proposals, config
+            )
+            anchors = rpn.keys[compare_ties.nearest_rows(trace.proposals, rpn.boxes)]
+            kept = resize_boxes(trace.boxes, stored, size), trace.scores, trace.labels
+            self.rpn[side], self.anchors[side] = rpn, anchors
+            self.box[side] = compare_ties.box_selection(
+                trace.logits, trace.deltas, trace.proposals, anchors, size, kept, config
+            )
+
+    def cause(self, side: str, found: Boxes, row: int) -> compare_ties.Cause:
+        """Why the other side lacks this detection of ``side``."""
+        other = JAXDET if side == PYTORCH else PYTORCH
+        mine, theirs = self.box[side], self.box[other]
+        score = np.abs(mine.scores - found.scores[row])
+        rows = np.flatnonzero(mine.kept & (mine.keys % self.classes == found.labels[row]))
+        if not len(rows):
+            return compare_ties.UNKNOWN
+        key = int(mine.keys[rows[np.argmin(score[rows])]])
+        anchor = key // self.classes
+        if anchor not in self.anchors[other]:
+            cause = compare_ties.explain(anchor, self.rpn[side], self.rpn[other])
+            return compare_ties.Cause(f"{other} has no such proposal: {cause.text}", cause.near_tie)
+        there = theirs.row(key)
+        if there is not None and not theirs.kept[there]:
+            cause = compare_ties.explain(key, mine, theirs)
+            return compare_ties.Cause(f"{other} did not keep it: {cause.text}", cause.near_tie)
+        proposal = self.proposals[side][np.flatnonzero(self.anchors[side] == anchor)[0]]
+        if compare_ties.on_level_boundary(proposal):
+            return compare_ties.Cause("its proposal's size is where two levels of the pyramid meet", True)
+        return compare_ties.Cause(f"{other} has other numbers for it", False)
+
+
+def _environment(module: Any, model: Model) -> dict[str, str]:
+    """What ran, where and in which precision."""
+    torch = sys.modules["torch"]
+    found = {"jaxdet": _version("jaxdet"), "jax": jax.__version__, "torch": torch.__version__}
+    if "torchvision" in sys.modules:
+        found["torchvision"] = sys.modules["torchvision"].__version__
+    first = next(module.parameters())
+    numerics = model.numerics
+    found["jaxdet on"] = f"{jax.devices()[0].device_kind}, {numerics.dtype}, precision {numerics.precision}"
+    found["PyTorch on"] = f"{first.device}, {str(first.dtype).removeprefix('torch.')}"
+    return found
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "(not installed)"

@@ -1,0 +1,161 @@
+"""What a comparison found: numbers a stage, detections matched, and what the rest is."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+
+RELATIVE_BOUND = 1e-5  # of every stage: maximum error over maximum value
+BOX_BOUND = 0.02  # pixels of the picture as it was given
+SCORE_BOUND = 1e-4
+TIE_BOUND = 1e-4  # a score or an IoU this close to what decides about it is a near-tie
+SHARE_BOUND = 0.995
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage's output in both: of all pictures the worst absolute and the worst relative error."""
+
+    name: str
+    absolute: float  # maximum |error|
+    relative: float  # maximum |error| / maximum |value|
+    largest: float  # maximum |value| of PyTorch's
+    bound: float = RELATIVE_BOUND
+
+    @property
+    def ok(self) -> bool:
+        return self.relative <= self.bound  # False for NaN
+
+    def worst(self, other: Stage) -> Stage:
+        """Both pictures' numbers as one; NaN stays."""
+        return Stage(
+            self.name,
+            *(_larger(getattr(self, key), getattr(other, key)) for key in ("absolute", "relative", "largest")),
+            self.bound,
+        )
+
+
+def _larger(a: float, b: float) -> float:
+    return a if a != a or a > b else b
+
+
+@dataclass(frozen=True)
+class Unmatched:
+    """A detection that the other side does not have."""
+
+    picture: int
+    side: str  # "PyTorch" or "jaxdet": whose detection it is
+    label: int
+    score: float
+    box: tuple[float, ...]  # xyxy in the picture's pixels
+    reason: str
+    near_tie: bool
+
+    def text(self) -> str:
+        box = ", ".join(f"{value:.2f}" for value in self.box)
+        kind = "near-tie" if self.near_tie else "UNEXPLAINED"
+        return (
+            f"{kind}: picture {self.picture}, {self.side} alone has label {self.label}, score {self.score:.6f}, "
+            f"box ({box}): {self.reason}"
+        )
+
+
+@dataclass(frozen=True)
+class Matching:
+    """Detections of all pictures. Errors are of the matched ones, boxes in the pictures' own pixels."""
+
+    theirs: int = 0
+    ours: int = 0
+    matched: int = 0
+    box_error: float = 0.0
+    score_error: float = 0.0
+    unmatched: tuple[Unmatched, ...] = ()
+
+    @property
+    def share(self) -> float:
+        total = max(self.theirs, self.ours)
+        return self.matched / total if total else 1.0
+
+    @property
+    def ok(self) -> bool:
+        return self.share >= SHARE_BOUND and all(one.near_tie for one in self.unmatched)
+
+    def __add__(self, other: Matching) -> Matching:
+        return Matching(
+            self.theirs + other.theirs,
+            self.ours + other.ours,
+            self.matched + other.matched,
+            max(self.box_error, other.box_error),
+            max(self.score_error, other.score_error),
+            self.unmatched + other.unmatched,
+        )
+
+
+@dataclass(frozen=True)
+class Report:
+    """The whole comparison; ``ok`` is its verdict.
+
+    ok: every stage's relative error is within its bound, at least 99.5% of the detections have a partner (same label,
+        each coordinate within 0.02 pixels of the picture as given, score within 1e-4), and each of the others is a
+        near-tie that is shown with its numbers. A classifier has no detections.
+    """
+
+    model: str
+    environment: dict[str, str]
+    pictures: tuple[tuple[int, int], ...]  # (height, width)
+    stages: tuple[Stage, ...]
+    detections: Matching | None = None
+    proposals: Matching | None = None  # told, not judged: a near-tie among them matters where it reaches a detection
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def ok(self) -> bool:
+        return all(stage.ok for stage in self.stages) and (self.detections is None or self.detections.ok)
+
+    def json(self) -> str:
+        """Everything in it, as one line."""
+        content = asdict(self) | {"ok": self.ok}
+        for entry, stage in zip(content["stages"], self.stages, strict=True):
+            entry["ok"] = stage.ok
+        if self.detections is not None:
+            content["detections"]["share"] = self.detections.share
+        return json.dumps(content)
+
+    def text(self) -> str:
+        """A page for a reader who does not believe it."""
+        sizes = ", ".join(f"{height}x{width}" for height, width in self.pictures)
+        lines = [
+            f"{self.model} in jaxdet against PyTorch, same weights, same pictures",
+            "; ".join(f"{key} {value}" for key, value in self.environment.items()),
+            f"{len(self.pictures)} picture{'s' * (len(self.pictures) != 1)} (height x width): {sizes}",
+            *self.notes,
+            "",
+            f"{'stage':<28}{'max |error|':>13}{'max |value|':>13}{'relative':>11}{'bound':>9}",
+        ]
+        for stage in self.stages:
+            lines.append(
+                f"{stage.name:<28}{stage.absolute:>13.3g}{stage.largest:>13.4g}{stage.relative:>11.2g}"
+                f"{stage.bound:>9.0g}{'' if stage.ok else '  EXCEEDED'}"
+            )
+        lines.append("")
+        if self.proposals is not None:
+            lines.append(_matched("proposals", self.proposals, "px of the model's input"))
+        if self.detections is not None:
+            found = self.detections
+            lines += [
+                _matched("detections", found, "px of the picture"),
+                f"  a match: same label, coordinates within {BOX_BOUND:g} px of the picture as given, "
+                f"score within {SCORE_BOUND:g}; at least {SHARE_BOUND:.1%} have to match",
+                *(f"  {one.text()}" for one in found.unmatched),
+            ]
+            if not found.unmatched:
+                lines.append("  no exceptions, so no near-tie to show")
+        lines += ["", f"verdict: {'the same numbers' if self.ok else 'BEYOND THE BOUND'}"]
+        return "\n".join(lines)
+
+
+def _matched(what: str, found: Matching, unit: str) -> str:
+    return (
+        f"{what}: PyTorch {found.theirs}, jaxdet {found.ours}, matched {found.matched} ({found.share:.2%}); "
+        f"of these the worst box {found.box_error:.2g} {unit}, the worst score {found.score_error:.2g}"
+    )

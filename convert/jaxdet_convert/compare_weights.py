@@ -1,0 +1,181 @@
+"""Weights and pictures to compare two implementations with, where no trained weights are at hand.
+
+A freshly initialised detector is no test: its activations explode with depth, its scores are all alike and its boxes
+overflow. Here a random one is calibrated on a picture until it behaves as a trained one does: norms that normalise,
+scores that spread without saturating, deltas of moderate size, and some hundred boxes above the threshold.
+
+torch is imported by the functions, not by this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+DETECTORS = ("fasterrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2")
+CLASSIFIERS = ("resnet50", "resnet101", "resnet152")
+
+CANDIDATES = 600  # (proposal, class) pairs above the score threshold on the calibration picture
+_LOGIT_STD, _RPN_DELTA_STD, _BOX_DELTA_STD = 2.0, 0.3, 0.8  # the last before the box coder divides by 10 and 5
+_CALIBRATION_SIZE = (256, 320)
+
+
+def smooth_picture(seed: int, height: int, width: int) -> np.ndarray:
+    """A random picture ``[height, width, 3]`` uint8: soft clouds of colour with some flat shapes on them."""
+    from PIL import Image
+
+    rng = np.random.default_rng((seed, height, width))
+    cells = (max(2, -(-width // 24)), max(2, -(-height // 24)))
+    noise = Image.fromarray(rng.integers(0, 256, (cells[1], cells[0], 3), dtype=np.uint8))
+    picture = np.asarray(noise.resize((width, height), Image.Resampling.BICUBIC)).copy()
+    y, x = np.mgrid[:height, :width]
+    for number in range(8):
+        centre, radius = rng.uniform((0, 0), (height, width)), rng.uniform(0.05, 0.3, 2) * min(height, width)
+        offset = np.abs(np.stack([y - centre[0], x - centre[1]])) / np.maximum(radius, 1)[:, None, None]
+        inside = (offset.max(0) < 1) if number % 2 else ((offset**2).sum(0) < 1)
+        picture[inside] = rng.integers(0, 256, 3)
+    return picture
+
+
+def torchvision_model(torchvision: Any, name: str, *, seed: int = 0, frozen: bool = False, **options: Any) -> Any:
+    """torchvision's model of this name in evaluation mode, with calibrated random weights.
+
+    Args:
+        torchvision: the module, with its operators registered.
+        frozen: the backbone's norms as FrozenBatchNorm2d, as torchvision builds the first detector for its weights.
+        options: of torchvision's builder (``num_classes``, ``min_size``, ...).
+
+    Raises:
+        ValueError: torchvision has no such model, or this library has not.
+    """
+    import torch
+
+    known = (*DETECTORS, *CLASSIFIERS)
+    if name not in known:
+        raise ValueError(f"there is no torchvision model {name!r} to compare with; there are {', '.join(known)}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if name in CLASSIFIERS:
+            model = getattr(torchvision.models, name)(weights=None, **options).eval()
+        else:
+            build = getattr(torchvision.models.detection, name)
+            model = build(weights=None, weights_backbone=None, **options).eval()
+        _randomise_norms(model)
+    with torch.no_grad():
+        if name in CLASSIFIERS:
+            _calibrate_classifier(model, seed)
+        else:
+            _calibrate_detector(model, seed)
+    if frozen:
+        _freeze(torchvision, model if name in CLASSIFIERS else model.backbone.body)
+    return model
+
+
+def _tensor(picture: np.ndarray) -> Any:
+    import torch
+
+    return torch.from_numpy(picture).permute(2, 0, 1).float() / 255
+
+
+def _randomise_norms(model: Any) -> None:
+    """Scales and shifts that differ, so that a norm in the wrong place shows.
+
+    The last norm of a bottleneck is weak. At full strength every block amplifies what rounding left of the block before,
+    and torchvision differs from itself in another memory layout by 2e-5 of the largest RPN logit; so by 4e-6.
+    """
+    import torch
+
+    for name, layer in model.named_modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            last = name.endswith("bn3")
+            layer.weight.data.uniform_(0.08, 0.24) if last else layer.weight.data.uniform_(0.7, 1.3)
+            layer.bias.data.uniform_(-0.3, 0.3)
+
+
+def _calibrate_classifier(model: Any, seed: int) -> None:
+    pictures = _tensor(smooth_picture(seed, *_CALIBRATION_SIZE))[None] * 4 - 2
+    with _measuring(model):
+        model(pictures)
+
+
+def _calibrate_detector(model: Any, seed: int) -> None:
+    picture = _tensor(smooth_picture(seed, *_CALIBRATION_SIZE))
+    minimum = model.transform.min_size
+    model.transform.min_size = (_CALIBRATION_SIZE[0],)  # small, to be quick
+    images, _ = model.transform([picture])
+    model.transform.min_size = minimum
+    with _measuring(model.backbone):
+        features = model.backbone(images.tensors)
+    head = model.rpn.head
+    logits, deltas = head(list(features.values()))
+    _standardise(head.cls_logits, _channels(logits), _LOGIT_STD)
+    _standardise(head.bbox_pred, _channels(deltas), _RPN_DELTA_STD)
+    proposals, _ = model.rpn(images, features)
+    pooled = model.roi_heads.box_roi_pool(features, proposals, images.image_sizes)
+    with _measuring(model.roi_heads.box_head):
+        hidden = model.roi_heads.box_head(pooled)
+    predictor = model.roi_heads.box_predictor
+    logits, deltas = predictor(hidden)
+    _standardise(predictor.cls_score, logits, _LOGIT_STD)
+    _standardise(predictor.bbox_pred, deltas, _BOX_DELTA_STD)
+    _raise_background(predictor.cls_score, predictor(hidden)[0], model.roi_heads.score_thresh)
+
+
+def _channels(maps: list[Any]) -> Any:
+    """``[N, C]`` of maps ``[B, C, H, W]``."""
+    import torch
+
+    return torch.cat([x.permute(0, 2, 3, 1).reshape(-1, x.shape[1]) for x in maps])
+
+
+def _standardise(layer: Any, outputs: Any, std: float) -> None:
+    """Scales and shifts a linear layer so that its outputs ``[N, C]`` have mean 0 and this deviation per channel."""
+    gain = std / outputs.std(0).clamp(min=1e-6)
+    layer.weight.mul_(gain.reshape(-1, *[1] * (layer.weight.ndim - 1)))
+    layer.bias.copy_((layer.bias - outputs.mean(0)) * gain)
+
+
+def _raise_background(layer: Any, logits: Any, threshold: float) -> None:
+    """Raises the background's bias until about `CANDIDATES` pairs pass the threshold."""
+    low, high = -10.0, 20.0
+    for _ in range(30):
+        middle = (low + high) / 2
+        shifted = logits.clone()
+        shifted[:, 0] += middle
+        count = int((shifted.softmax(1)[:, 1:] > threshold).sum())
+        low, high = (middle, high) if count > CANDIDATES else (low, middle)
+    layer.bias[0] += middle
+
+
+@contextmanager
+def _measuring(model: Any) -> Iterator[None]:
+    """Batch norms normalise by the batch and take its statistics for their own; nothing else trains."""
+    import torch
+
+    norms = [layer for layer in model.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = None  # the plain average over passes, of which there is one
+        norm.train()
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+            norm.eval()
+
+
+def _freeze(torchvision: Any, model: Any) -> None:
+    """Every BatchNorm2d becomes torchvision's FrozenBatchNorm2d with the same four vectors and eps."""
+    import torch
+
+    for layer in list(model.modules()):
+        for name, child in layer.named_children():
+            if isinstance(child, torch.nn.BatchNorm2d):
+                frozen = torchvision.ops.FrozenBatchNorm2d(child.num_features, eps=child.eps)
+                state = {key: value for key, value in child.state_dict().items() if key != "num_batches_tracked"}
+                frozen.load_state_dict(state)
+                setattr(layer, name, frozen)

@@ -1,0 +1,84 @@
+"""Masking, depthwise convolution and activations."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax import lax
+
+from jaxdet.nn import Activation, Conv, ConvNormAct, MaxPool, NormConfig, Numerics, image_extents, mask, strided
+from jaxdet.ops.depthwise import depthwise_conv
+
+
+def test_extents_are_sizes_rounded_up_and_halved_upwards():
+    sizes = jnp.array([[1, 32], [33, 800], [0, 0]])
+    extents = image_extents(sizes)
+    np.testing.assert_array_equal(extents, [[32, 32], [64, 800], [32, 32]])
+    np.testing.assert_array_equal(strided(extents, 64), [[1, 1], [1, 13], [1, 1]])
+    assert strided(None, 2) is None
+
+
+def test_mask_zeroes_beyond_the_extent_whatever_lies_there():
+    x = jnp.full((1, 2, 3, 1), jnp.nan).at[0, 0, :2].set(1.0)
+    np.testing.assert_array_equal(mask(x, jnp.array([[1, 2]]))[0, :, :, 0], [[1, 1, 0], [0, 0, 0]])
+
+
+@pytest.mark.parametrize("kernel, stride", [(3, 1), (3, 2), (7, 2)])
+def test_a_masked_convolution_equals_the_unpadded_one(kernel, stride):
+    rng = np.random.default_rng(0)
+    layer = ConvNormAct(3, 4, kernel, stride=stride, norm=NormConfig(), numerics=Numerics(), rngs=nnx.Rngs(0))
+    alone = jnp.asarray(rng.normal(size=(1, 8, 12, 3)), jnp.float32)
+    padded = jnp.full((1, 16, 16, 3), jnp.nan).at[:, :8, :12].set(alone)
+    small = layer(alone)
+    large = layer(padded, jnp.array([[8, 12]]))
+    np.testing.assert_allclose(large[:, : small.shape[1], : small.shape[2]], small, atol=1e-6)
+
+
+def test_max_pool_is_pytorchs_at_odd_sizes():
+    x = jnp.arange(25.0).reshape(1, 5, 5, 1)
+    pooled = MaxPool(3, stride=2, padding=1)(x)[0, :, :, 0]
+    np.testing.assert_array_equal(pooled, [[6, 8, 9], [16, 18, 19], [21, 23, 24]])
+
+
+@pytest.mark.parametrize(
+    "kind, slope, expected",
+    [("relu", 0.0, [0, 0, 7]), ("relu6", 0.0, [0, 0, 6]), ("leaky_relu", 0.1, [-0.2, 0, 7])],
+)
+def test_activations(kind, slope, expected):
+    act = Activation(kind, negative_slope=slope)
+    np.testing.assert_allclose(act(jnp.array([-2.0, 0.0, 7.0])), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kernel, stride, padding, size", [(3, 1, 1, (9, 12)), (3, 2, 1, (9, 12)), (2, 1, 1, (8, 8))])
+def test_depthwise_is_the_grouped_convolution_with_its_gradients(kernel, stride, padding, size):
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(2, *size, 5)), jnp.float32)
+    weights = jnp.asarray(rng.normal(size=(kernel, kernel, 1, 5)), jnp.float32)
+    strides, pads = (stride, stride), ((padding, padding),) * 2
+
+    def grouped(x, weights):
+        numbers = ("NHWC", "HWIO", "NHWC")
+        return lax.conv_general_dilated(
+            x, weights, strides, pads, dimension_numbers=numbers, feature_group_count=5, precision="highest"
+        )
+
+    def ours(x, weights):
+        return depthwise_conv(x, weights, strides, pads, precision="highest")
+
+    np.testing.assert_allclose(ours(x, weights), grouped(x, weights), atol=1e-5)
+    expected, actual = (
+        jax.grad(lambda *args, f=f: jnp.sin(f(*args)).sum(), argnums=(0, 1))(x, weights) for f in (grouped, ours)
+    )
+    for a, b in zip(expected, actual, strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-4)
+
+
+def test_depthwise_is_a_grouped_convolution_on_accelerators():
+    layer = Conv(8, 8, 3, groups=8, numerics=Numerics(), rngs=nnx.Rngs(0))
+    graphdef, state = nnx.split(layer)
+    traced = jax.jit(lambda state, x: nnx.merge(graphdef, state)(x)).trace(state, jnp.zeros((1, 8, 8, 8)))
+    assert "feature_group_count = 8" in traced.lower(lowering_platforms=("tpu",)).as_text()
+    assert "convolution" not in traced.lower(lowering_platforms=("cpu",)).as_text()

@@ -1,0 +1,82 @@
+"""Imports go one way, down the list of docs/design.md, and `jaxdet` never needs torch."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Each room may import from those to the left of it, and from itself.
+ORDER = (
+    "types", "config", "ops", "nn", "backbones", "necks", "heads", "parallel", "detectors", "training", "data",
+    "evaluation", "inference", "visualize", "summary", "runs", "cli",
+)  # fmt: skip
+TORCH_NAMES = {"torch", "torchvision"}
+MAY_CONVERT = {"convert.py", "parity.py", "models.py", "train.py", "classify.py"}
+
+
+def _sources(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+def _imports(path: Path) -> list[tuple[str, bool]]:
+    """(module, whether it is imported inside a function) of every import in a file."""
+    tree = ast.parse(path.read_text())
+    inside = {
+        id(node)
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(function)
+    }
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, id(node) in inside) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found.append((node.module or "", id(node) in inside))
+    return found
+
+
+def _room(module: str) -> str:
+    return module.split(".")[1]
+
+
+@pytest.mark.parametrize("path", _sources("src/jaxdet"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_go_one_way(path):
+    parts = path.relative_to(ROOT / "src" / "jaxdet").parts
+    room = parts[0].removesuffix(".py")
+    if room in ("__init__", "__main__"):
+        return
+    for module, inside in _imports(path):
+        top = module.split(".")[0]
+        assert top not in TORCH_NAMES, f"{module} in jaxdet"
+        if top == "jaxdet_convert":
+            assert room == "cli" and parts[-1] in MAY_CONVERT and inside, f"{module} outside of a command's function"
+        elif top == "jaxdet" and module != "jaxdet":
+            assert ORDER.index(_room(module)) <= ORDER.index(room), f"{room} imports {module}"
+
+
+@pytest.mark.parametrize("path", [*_sources("src"), *_sources("convert")], ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_private_imports_and_readable_length(path):
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("jaxdet"):
+            private = [alias.name for alias in node.names if alias.name.startswith("_")]
+            assert not private, f"{path} imports another file's {private}"
+    assert len(path.read_text().splitlines()) <= 320, f"{path}: one job a file, about 300 lines"
+
+
+def test_runs_without_torch_and_help_without_jax():
+    code = (
+        "import sys; sys.modules['torch'] = None; sys.modules['torchvision'] = None\n"
+        "from jaxdet.cli.__main__ import make_parser; make_parser()\n"
+        "assert 'jax' not in sys.modules, 'the parser imports JAX'\n"
+        "import jaxdet, jaxdet_convert; jaxdet.create_model; jaxdet.predict; jaxdet.load; jaxdet_convert.load_torch\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
