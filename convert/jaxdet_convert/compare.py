@@ -14,7 +14,8 @@ from flax import nnx
 from jaxdet.data import centre_crop, resize_boxes
 from jaxdet.detectors import FasterRCNN
 from jaxdet.detectors.presets import Model
-from jaxdet_convert import compare_jax, compare_torch, compare_ties
+from jaxdet.necks import POOL
+from jaxdet_convert import compare_jax, compare_ties, compare_torch
 from jaxdet_convert.compare_match import Boxes, match
 from jaxdet_convert.compare_report import Matching, Report, Stage, Unmatched
 
@@ -42,7 +43,7 @@ def compare(module: Any, model: Model, images: Sequence[np.ndarray]) -> Report:
     """
     if not len(images):
         raise ValueError("there is nothing to compare: give at least one picture")
-    one = _compare_detector if isinstance(model, FasterRCNN) else _compare_classifier
+    one: Any = _compare_detector if isinstance(model, FasterRCNN) else _compare_classifier
     stages: dict[str, Stage] = {}
     detections = proposals = Matching()
     for number, picture in enumerate(images):
@@ -58,13 +59,13 @@ def compare(module: Any, model: Model, images: Sequence[np.ndarray]) -> Report:
         stages=tuple(stages.values()),
         detections=detections if detector else None,
         proposals=proposals if detector else None,
-        notes=() if detector else ("Both see the same pictures, cropped and normalised as the model's transform says.",),
+        notes=_notes(module, model),
     )
 
 
 def _stage(name: str, theirs: np.ndarray, ours: np.ndarray, **options: float) -> Stage:
     if theirs.shape != ours.shape:
-        raise ValueError(f"{name}: PyTorch's has shape {theirs.shape} and ours {ours.shape}; these are different models")
+        raise ValueError(f"{name}: PyTorch's has shape {theirs.shape} and ours {ours.shape}: other models")
     theirs, ours = theirs.astype(np.float64), ours.astype(np.float64)
     error = float(np.abs(theirs - ours).max(initial=0))
     largest = float(np.abs(theirs).max(initial=0))
@@ -185,6 +186,19 @@ class _Judge:
         if compare_ties.on_level_boundary(proposal):
             return compare_ties.Cause("its proposal's size is where two levels of the pyramid meet", True)
         return compare_ties.Cause(f"{other} has other numbers for it", False)
+
+
+def _notes(module: Any, model: Model) -> tuple[str, ...]:
+    if not isinstance(model, FasterRCNN):
+        return ("Both see the same pictures, cropped and normalised as the model's transform says.",)
+    scales = getattr(module.roi_heads.box_roi_pool, "scales", None)
+    strides = [stride for level, stride in model.strides.items() if level != POOL]
+    if scales is None or [round(1 / scale) for scale in scales] == strides:
+        return ()
+    return (
+        "torchvision infers the strides of RoIAlign's levels from the height of its first picture; here it took them "
+        f"for {[round(1 / scale) for scale in scales]}, and they are {strides}: show it one that is not thin first.",
+    )
 
 
 def _environment(module: Any, model: Model) -> dict[str, str]:

@@ -30,7 +30,9 @@ class Stage:
         """Both pictures' numbers as one; NaN stays."""
         return Stage(
             self.name,
-            *(_larger(getattr(self, key), getattr(other, key)) for key in ("absolute", "relative", "largest")),
+            _larger(self.absolute, other.absolute),
+            _larger(self.relative, other.relative),
+            _larger(self.largest, other.largest),
             self.bound,
         )
 

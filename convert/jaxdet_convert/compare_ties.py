@@ -149,11 +149,19 @@ def rpn_selection(
         scores.append(values[order])
         boxes.append(_decode(delta.reshape(-1, 4)[order], anchors[start + order], BoxCoder(), size))
         start += len(values)
-    merged = [np.concatenate(part) for part in (keys, groups, boxes, scores, cuts)]
-    order = np.argsort(-merged[3], kind="stable")
-    merged = [part[order] for part in merged]
-    kept = _rows_of(proposals, merged[2], np.ones((len(proposals), len(order)), bool))
-    return Selection(*merged, _mask(kept, len(order)), rpn.nms_thresh, rpn.post_nms_top_n_test)
+    order = np.argsort(-np.concatenate(scores), kind="stable")
+    found = np.concatenate(boxes)[order]
+    kept = _rows_of(proposals, found, np.ones((len(proposals), len(order)), bool))
+    return Selection(
+        keys=np.concatenate(keys)[order],
+        groups=np.concatenate(groups)[order],
+        boxes=found,
+        scores=np.concatenate(scores)[order],
+        cuts=np.concatenate(cuts)[order],
+        kept=_mask(kept, len(order)),
+        nms_thresh=rpn.nms_thresh,
+        limit=rpn.post_nms_top_n_test,
+    )
 
 
 def box_selection(

@@ -53,16 +53,9 @@ def torchvision_model(torchvision: Any, name: str, *, seed: int = 0, frozen: boo
     """
     import torch
 
-    known = (*DETECTORS, *CLASSIFIERS)
-    if name not in known:
-        raise ValueError(f"there is no torchvision model {name!r} to compare with; there are {', '.join(known)}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if name in CLASSIFIERS:
-            model = getattr(torchvision.models, name)(weights=None, **options).eval()
-        else:
-            build = getattr(torchvision.models.detection, name)
-            model = build(weights=None, weights_backbone=None, **options).eval()
+        model = _built(torchvision, name, options)
         _randomise_norms(model)
     with torch.no_grad():
         if name in CLASSIFIERS:
@@ -74,6 +67,49 @@ def torchvision_model(torchvision: Any, name: str, *, seed: int = 0, frozen: boo
     return model
 
 
+def torchvision_model_of_file(torchvision: Any, name: str, path: str, **options: Any) -> Any:
+    """torchvision's model with the weights of a file, which torchvision itself loads, strictly.
+
+    The number of classes, the norms' kind and their eps follow the file, as in `jaxdet_convert.load_torch`; our reader
+    is used because it runs no code of the file.
+    """
+    import torch
+
+    from jaxdet.detectors import FasterRCNNConfig
+    from jaxdet_convert.load import load_torch
+    from jaxdet_convert.read import read_weights
+
+    _check_name(name)
+    config = load_torch(path, name).config
+    model = _built(torchvision, name, {"num_classes": config.num_classes} | options)
+    body, norm = model, getattr(config, "norm", None)
+    if isinstance(config, FasterRCNNConfig):
+        assert config.backbone is not None
+        body, norm = model.backbone.body, config.backbone.norm
+    assert norm is not None
+    if norm.kind == "frozen":
+        _freeze(torchvision, body)
+        for layer in body.modules():
+            if isinstance(layer, torchvision.ops.FrozenBatchNorm2d):
+                layer.eps = norm.eps
+    tensors = {key: torch.from_numpy(np.array(value)) for key, value in read_weights(path).tensors.items()}
+    model.load_state_dict(tensors)  # also takes the names from before torchvision 0.13
+    return model
+
+
+def _check_name(name: str) -> None:
+    known = (*DETECTORS, *CLASSIFIERS)
+    if name not in known:
+        raise ValueError(f"torchvision has no model {name!r} that is also here; it has {', '.join(known)}")
+
+
+def _built(torchvision: Any, name: str, options: dict[str, Any]) -> Any:
+    _check_name(name)
+    if name in CLASSIFIERS:
+        return getattr(torchvision.models, name)(weights=None, **options).eval()
+    return getattr(torchvision.models.detection, name)(weights=None, weights_backbone=None, **options).eval()
+
+
 def _tensor(picture: np.ndarray) -> Any:
     import torch
 
@@ -83,8 +119,8 @@ def _tensor(picture: np.ndarray) -> Any:
 def _randomise_norms(model: Any) -> None:
     """Scales and shifts that differ, so that a norm in the wrong place shows.
 
-    The last norm of a bottleneck is weak. At full strength every block amplifies what rounding left of the block before,
-    and torchvision differs from itself in another memory layout by 2e-5 of the largest RPN logit; so by 4e-6.
+    The last norm of a bottleneck is weak. Were it strong, every block would amplify the rounding of the blocks before:
+    torchvision then differs from itself in another memory layout by 1e-5 of the largest RPN logit; so by 4e-6.
     """
     import torch
 

@@ -8,14 +8,14 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
-from parity.twins.darknet53 import Darknet53, TimmDarknet53
-from parity.twins.mobilenet_v1 import MobileNetV1
-from parity.twins.weights import randomise
-from torchvision_cpu import torchvision_or_skip
 
 import jaxdet.data
 from jaxdet.backbones.base import IMAGENET_MEAN, IMAGENET_STD
 from jaxdet_convert import from_torch, load_torch
+from parity.twins.darknet53 import Darknet53, TimmDarknet53
+from parity.twins.mobilenet_v1 import MobileNetV1
+from parity.twins.weights import randomise
+from torchvision_cpu import torchvision_or_skip
 
 torchvision = torchvision_or_skip()
 torch = pytest.importorskip("torch")

@@ -8,7 +8,7 @@ from flax import nnx
 from jax import Array
 
 from jaxdet.backbones.base import Classifier, ClassifierTransform
-from jaxdet.nn import ConvNormAct, NormConfig, Numerics, strided
+from jaxdet.nn import TORCH_DEFAULT, ConvNormAct, NormConfig, Numerics, strided
 
 STEM_CHANNELS = 32
 BLOCKS = (1, 2, 8, 8, 4)
@@ -41,6 +41,7 @@ def _conv(
         norm=config.norm,
         activation="leaky_relu",
         negative_slope=config.negative_slope,
+        kernel_init=TORCH_DEFAULT,
         numerics=numerics,
         rngs=rngs,
     )

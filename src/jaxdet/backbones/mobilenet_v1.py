@@ -8,7 +8,7 @@ from flax import nnx
 from jax import Array
 
 from jaxdet.backbones.base import Classifier, ClassifierTransform
-from jaxdet.nn import ConvNormAct, NormConfig, Numerics, strided
+from jaxdet.nn import TORCH_DEFAULT, ConvNormAct, NormConfig, Numerics, strided
 
 STEM_CHANNELS = 32
 # (channels at width 1, stride) of each depthwise-separable block; a stage ends where a map is taken.
@@ -71,6 +71,7 @@ def _conv(
         norm=config.norm,
         activation=config.activation,
         negative_slope=config.negative_slope,
+        kernel_init=TORCH_DEFAULT,
         numerics=numerics,
         rngs=rngs,
     )

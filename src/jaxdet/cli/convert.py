@@ -135,6 +135,8 @@ def _new_detector(args: argparse.Namespace) -> Model:
 
     if args.norm_eps is not None or args.fresh_predictor or args.model:
         raise ValueError("--norm-eps, --fresh-predictor and --model are of weights that are converted whole")
+    if not Path(args.backbone_weights).exists():
+        raise FileNotFoundError(f"{args.backbone_weights}: there is no such file")
     options = _options(args.options)
     names = _class_names(args)
     if names is not None:

@@ -2,6 +2,7 @@
 
 from jaxdet.nn.layers import KAIMING_NORMAL_FAN_OUT as KAIMING_NORMAL_FAN_OUT
 from jaxdet.nn.layers import KAIMING_UNIFORM as KAIMING_UNIFORM
+from jaxdet.nn.layers import TORCH_DEFAULT as TORCH_DEFAULT
 from jaxdet.nn.layers import Activation as Activation
 from jaxdet.nn.layers import Conv as Conv
 from jaxdet.nn.layers import ConvNormAct as ConvNormAct

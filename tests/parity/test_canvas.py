@@ -1,0 +1,187 @@
+"""An image's result depends on neither its batch mates nor its padding; what lies in the padding changes nothing."""
+
+from __future__ import annotations
+
+from functools import cache, partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from jaxdet import create_model
+from jaxdet.data import preprocess
+from jaxdet.inference import collate, infer_step
+from jaxdet.nn import BatchNorm, NormConfig, Numerics
+from jaxdet.training.losses import losses
+from jaxdet.types import Images, Targets
+from torchvision_cpu import torchvision_or_skip
+
+torchvision_or_skip()
+import torch  # noqa: E402
+from weights import DETECTORS, pair, resized, smooth_picture  # noqa: E402
+
+SIZES = ((120, 151), (150, 97))  # what the batch holds: neither is a multiple of 32
+OWN, LARGER = (160, 160), (192, 256)
+MODELS = ("resnet", "resnet_v2", "mobilenet")
+
+
+@cache
+def detector(name):
+    """ResNets bear calibrated weights, so that detections are many and distinct; a MobileNet gets its own below."""
+    few = {"rpn_post_nms_top_n_test": 200, "rpn_pre_nms_top_n_test": 400}
+    if name != "mobilenet":
+        number = MODELS.index(name)
+        return pair(DETECTORS[number], 3, number == 0, num_classes=11, **resized(160), **few)[1]
+    model = create_model(
+        "fasterrcnn_mobilenet_v1_fpn", num_classes=11, **resized(160), **few, fpn_out_channels=32,
+        box_representation_size=64,
+    )  # fmt: skip
+    return calibrated(model)
+
+
+def calibrated(model):
+    """Running statistics from one batch, and predictions that spread, as `compare_weights` does for torchvision's."""
+    batch = collate(pictures(), OWN, 2)
+    batch = Images(jnp.asarray(batch.pixels), jnp.asarray(batch.sizes))
+
+    @nnx.jit
+    def settle(model, batch):
+        for _, norm in nnx.iter_modules(model):
+            if isinstance(norm, BatchNorm):
+                norm.momentum = 0.0
+        features = model.features(batch, train=True)
+        rpn = model.rpn(features, batch)
+        return jnp.concatenate(rpn.logits, 1).std(), jnp.concatenate(rpn.deltas, 1).std()
+
+    logits, deltas = settle(model, batch)
+    for layer, gain in ((model.rpn_head.cls_logits, 2 / logits), (model.rpn_head.bbox_pred, 0.3 / deltas)):
+        layer.kernel[...] = layer.kernel[...] * gain
+    predictor = model.box_predictor
+    predictor.cls_score.kernel[...] = predictor.cls_score.kernel[...] * 10
+    return model
+
+
+@cache
+def pictures():
+    return [preprocess(smooth_picture(index, *size), min(size), 400) for index, size in enumerate(SIZES)]
+
+
+def on_canvas(members, canvas, fill=0.0):
+    """Images with ``fill`` everywhere beyond each image's true size."""
+    batch = collate(members, canvas, len(members))
+    pixels = np.array(batch.pixels)
+    for row, (height, width) in enumerate(batch.sizes):
+        pixels[row, height:] = fill
+        pixels[row, :, width:] = fill
+    return Images(jnp.asarray(pixels), jnp.asarray(batch.sizes))
+
+
+def detect(model, images, row=0):
+    found = jax.device_get(infer_step(*nnx.split(model), images))
+    keep = found.valid[row]
+    return found.boxes[row][keep], found.scores[row][keep], found.labels[row][keep]
+
+
+def assert_same(found, expected):
+    assert len(expected[0]) > 20
+    np.testing.assert_array_equal(found[2], expected[2])
+    np.testing.assert_allclose(found[0], expected[0], atol=1e-3, rtol=0)
+    np.testing.assert_allclose(found[1], expected[1], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_alone_with_mates_and_on_a_larger_canvas(name):
+    """All at once: NaN fills whatever lies beyond an image's true size on the larger canvas."""
+    model = detector(name)
+    small, other = pictures()
+    alone = detect(model, on_canvas([small], OWN))
+    assert alone[0][:, 0::2].max() <= 151 and alone[0][:, 1::2].max() <= 120
+    larger = on_canvas([small, other], LARGER, np.nan)
+    assert_same(detect(model, larger, 0), alone)
+    # The mate is the same on either side, too.
+    assert_same(detect(model, on_canvas([other, small], LARGER, np.nan), 1), alone)
+
+
+def test_fast_canvas_differs_but_works():
+    model = nnx.merge(*nnx.split(detector("mobilenet")))
+    small, other = pictures()
+    exact = detect(model, on_canvas([small], OWN))
+    model.config = model.config.__class__(**vars(model.config) | {"canvas": "fast"})
+    fast = detect(model, on_canvas([small, other], LARGER))
+    assert len(fast[0]) > 20 and np.isfinite(fast[0]).all() and np.isfinite(fast[1]).all()
+    assert len(fast[0]) != len(exact[0]) or np.abs(fast[0] - exact[0]).max() > 1e-3
+
+
+def targets(fill):
+    """Two boxes and one; three and four slots left over that hold ``fill``, one image without boxes at all."""
+    boxes = np.full((2, 4, 4), fill, np.float32)
+    boxes[0, :2] = [[10, 10, 60, 70], [40, 30, 140, 110]]
+    boxes[1, 0] = [5, 40, 80, 130]
+    labels, valid = np.zeros((2, 4), np.int32), np.zeros((2, 4), bool)
+    labels[0, :2], labels[1, 0] = (3, 7), 2
+    valid[0, :2] = valid[1, 0] = True
+    labels[~valid] = 9
+    return Targets(jnp.asarray(boxes), jnp.asarray(labels), jnp.asarray(valid))
+
+
+@partial(jax.jit, static_argnums=0)
+def loss_and_gradient(graphdef, params, rest, images, targets):
+    """Losses, gradients and the batch statistics that the step left behind."""
+
+    def total(params):
+        model = nnx.merge(graphdef, params, rest, copy=True)
+        values = losses(model, images, targets, jax.random.split(jax.random.key(0), images.pixels.shape[0]))
+        return sum(values.values()), (values, nnx.split(model, nnx.Param, ...)[2])
+
+    (_, (values, rest)), gradient = jax.value_and_grad(total, has_aux=True)(params)
+    return values, gradient, rest
+
+
+def close_trees(one, two, tolerance):
+    """Every leaf to ``tolerance`` of its own largest value; 0 is exact equality."""
+    for (path, a), b in zip(jax.tree.leaves_with_path(one), jax.tree.leaves(two), strict=True):
+        assert np.isfinite(a).all(), jax.tree_util.keystr(path)
+        scale = float(np.abs(np.asarray(b, np.float64)).max(initial=0))
+        np.testing.assert_allclose(a, b, atol=tolerance * scale, rtol=0, err_msg=jax.tree_util.keystr(path))
+
+
+def test_nan_in_padding_changes_no_loss_and_no_gradient():
+    """Bit for bit: pixels beyond the images' sizes, and slots of targets that are not valid."""
+    graphdef, params, rest = nnx.split(detector("mobilenet"), nnx.Param, ...)
+    members = pictures()
+    plain = loss_and_gradient(graphdef, params, rest, on_canvas(members, LARGER), targets(0))
+    filled = loss_and_gradient(graphdef, params, rest, on_canvas(members, LARGER, np.nan), targets(np.nan))
+    close_trees(filled, plain, 0)
+    assert all(float(value) > 0 for value in plain[0].values())
+    norms = [float(np.abs(leaf).max()) for leaf in jax.tree.leaves(plain[1])]
+    assert min(norms) > 0 and len(norms) > 50  # every parameter trains
+
+
+def test_training_statistics_see_the_images_alone():
+    """The batch's statistics do not know how large the canvas is: those of the same two images on a smaller one."""
+    graphdef, params, rest = nnx.split(detector("mobilenet"), nnx.Param, ...)
+    small = loss_and_gradient(graphdef, params, rest, on_canvas(pictures(), OWN), targets(0))
+    large = loss_and_gradient(graphdef, params, rest, on_canvas(pictures(), LARGER, np.nan), targets(np.nan))
+    close_trees(nnx.filter_state(large[2], nnx.BatchStat), nnx.filter_state(small[2], nnx.BatchStat), 1e-5)
+
+
+@pytest.mark.parametrize("fill", [0.0, 5.0, np.nan])
+def test_batch_norm_against_torch_on_the_unpadded_image(fill):
+    rng = np.random.default_rng(0)
+    channels, height, width = 6, 9, 13
+    x = np.full((1, 16, 16, channels), fill, np.float32)
+    x[0, :height, :width] = rng.normal(3, 2, (height, width, channels))
+    theirs = torch.nn.BatchNorm2d(channels, momentum=0.3).train()
+    with torch.no_grad():
+        theirs.weight.copy_(torch.linspace(0.5, 2, channels))
+        theirs.bias.copy_(torch.linspace(-1, 1, channels))
+    ours = BatchNorm(channels, config=NormConfig(momentum=0.7), numerics=Numerics())
+    ours.scale[...], ours.bias[...] = (jnp.asarray(v.detach().numpy()) for v in (theirs.weight, theirs.bias))
+    expected = theirs(torch.from_numpy(x[:, :height, :width].transpose(0, 3, 1, 2))).detach().numpy()
+    found = ours(jnp.asarray(x), jnp.asarray([[height, width]]), train=True)
+    np.testing.assert_allclose(found[:, :height, :width], expected.transpose(0, 2, 3, 1), atol=2e-6)
+    np.testing.assert_allclose(ours.mean[...], theirs.running_mean.numpy(), rtol=1e-6)
+    np.testing.assert_allclose(ours.var[...], theirs.running_var.numpy(), rtol=1e-6)
+    assert int(ours.count[...]) == int(theirs.num_batches_tracked) == 1

@@ -1,0 +1,25 @@
+"""torchvision's models with well-conditioned seeded weights, and their conversions, each built once a session."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from jaxdet.detectors.presets import Model
+from jaxdet_convert import from_torch
+from jaxdet_convert.compare_weights import DETECTORS as DETECTORS
+from jaxdet_convert.compare_weights import smooth_picture as smooth_picture
+from jaxdet_convert.compare_weights import torchvision_model
+from jaxdet_convert.torchvision_cpu import import_torchvision
+
+
+@cache
+def pair(name: str, seed: int = 0, frozen: bool = False, **options: Any) -> tuple[Any, Model]:
+    """torchvision's module and what `from_torch` makes of it."""
+    module = torchvision_model(import_torchvision(), name, seed=seed, frozen=frozen, **options)
+    return module, from_torch(module)
+
+
+def resized(min_size: int) -> dict[str, int]:
+    """Options for a smaller ``min_size`` with ``max_size`` in torchvision's proportion."""
+    return {"min_size": min_size, "max_size": round(min_size * 1333 / 800)}
