@@ -65,7 +65,8 @@ def trace_detector(model: FasterRCNN, picture: np.ndarray, given: np.ndarray) ->
     found = jax.device_get(_stages(*nnx.split(model), images, others))
 
     grids = [(-(-extent[0] // stride), -(-extent[1] // stride)) for stride in model.strides.values()]
-    shapes = [x.shape[1:3] for x in found["pyramid"].values()]
+    pyramid = [found["pyramid"][level] for level in model.strides]  # a jit boundary sorts dicts by name
+    shapes = [x.shape[1:3] for x in pyramid]
 
     def cut(maps: Any) -> list[np.ndarray]:
         return [x[0, :height, :width] for x, (height, width) in zip(maps, grids, strict=False)]
@@ -78,7 +79,7 @@ def trace_detector(model: FasterRCNN, picture: np.ndarray, given: np.ndarray) ->
     return Trace(
         pixels=pixels,
         body=cut([found["body"][level] for level in model.config.fpn.levels]),
-        pyramid=cut(found["pyramid"].values()),
+        pyramid=cut(pyramid),
         rpn_logits=gridded(rpn.logits),
         rpn_deltas=gridded(rpn.deltas, 4),
         anchors=np.concatenate([x.reshape(-1, 4) for x in gridded(rpn.anchors, 4)]),

@@ -45,7 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return args.run(args) or 0
     except KeyboardInterrupt:
         return 130
-    except (UserError, OSError, ValueError) as error:
+    except BrokenPipeError:  # `jaxdet ... | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (UserError, OSError, ValueError, FloatingPointError) as error:
         if os.environ.get("JAXDET_TRACEBACK"):
             raise
         print(f"jaxdet {args.command}: {error}", file=sys.stderr)

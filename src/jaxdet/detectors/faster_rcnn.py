@@ -79,6 +79,7 @@ class FasterRCNN(nnx.Module):
 
     def rpn(self, features: Features, images: Images) -> RPNOutputs:
         """Objectness, box deltas and anchors of every level."""
+        features = {level: features[level] for level in self.strides}  # a jit boundary sorts dicts by name
         logits, deltas = self.rpn_head(features, self._map_extents(images))
         shapes = [(x.shape[1], x.shape[2]) for x in features.values()]
         extents = self._extents(images)
@@ -110,7 +111,7 @@ class FasterRCNN(nnx.Module):
 
     def pool(self, features: Features, proposals: Proposals, images: Images, *, mesh: Mesh | None = None) -> Array:
         """RoIAlign of every proposal from the level that fits its size, ``[B, R, P, P, C]``."""
-        levels = [level for level in features if level != POOL]
+        levels = self.config.fpn.levels
         maps = [features[level] for level in levels]
         strides = [self.strides[level] for level in levels]
         own = self._map_extents(images)

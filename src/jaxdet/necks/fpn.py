@@ -13,6 +13,11 @@ from jaxdet.ops.resize import resize_nearest
 POOL = "pool"  # the name of the map that the last-level max pool adds, as torchvision's
 
 
+def _by_resolution(maps: Mapping[str, Array]) -> list[str]:
+    """Names of the maps, highest resolution first, whatever their order: a jit boundary sorts dicts by name."""
+    return sorted(maps, key=lambda name: -maps[name].shape[1] * maps[name].shape[2])
+
+
 def _upsample_to(x: Array, like: Array) -> Array:
     return resize_nearest(x, (like.shape[1], like.shape[2]))
 
@@ -57,14 +62,14 @@ class FPN(nnx.Module):
     def __call__(
         self, maps: Mapping[str, Array], extents: Mapping[str, Array | None] | None = None, *, train: bool = False
     ) -> dict[str, Array]:
-        """Named maps ``[B, H_l, W_l, C_l]``, highest resolution first, to the same names at ``out_channels``.
+        """Named maps ``[B, H_l, W_l, C_l]`` to the same names, highest resolution first, at ``out_channels``.
 
         ``extents`` holds ``[B, 2]`` a map (see `jaxdet.nn.masking`); None where images fill their canvas.
         """
         if len(maps) != len(self.inner_blocks):
             raise ValueError(f"this FPN was built for {len(self.inner_blocks)} maps and was given {len(maps)}")
         own = dict.fromkeys(maps) if extents is None else extents
-        names = list(maps)
+        names = _by_resolution(maps)
         outputs: dict[str, Array] = {}
         top_down = None
         for name, inner, layer in reversed(list(zip(names, self.inner_blocks, self.layer_blocks, strict=True))):
@@ -121,9 +126,9 @@ class RetinaFaceFPN(nnx.Module):
     def __call__(
         self, maps: Mapping[str, Array], extents: Mapping[str, Array | None] | None = None, *, train: bool = False
     ) -> dict[str, Array]:
-        """Three named maps ``[B, H_l, W_l, C_l]``, highest resolution first, to the same names at ``out_channels``."""
+        """Three named maps ``[B, H_l, W_l, C_l]`` to the same names, highest resolution first, at ``out_channels``."""
         own = dict.fromkeys(maps) if extents is None else extents
-        names = list(maps)
+        names = _by_resolution(maps)
         levels = [output(maps[n], own[n], train=train) for n, output in zip(names, self.outputs, strict=True)]
         for level in (1, 0):
             levels[level] = levels[level] + _upsample_to(levels[level + 1], levels[level])

@@ -20,7 +20,7 @@ def image_extents(sizes: Array) -> Array:
 
 def strided(extents: Array | None, stride: int) -> Array | None:
     """The extents after an operation of this stride with PyTorch's symmetric padding: ``ceil(n / stride)``."""
-    return None if extents is None or stride == 1 else -(-extents // stride)
+    return None if extents is None else -(-extents // stride)
 
 
 def inside(extents: Array, height: int, width: int) -> Array:

@@ -25,6 +25,8 @@ def randomise(module: nn.Module, seed: int = 0, *, size: int = 160, last: tuple[
         for parameter in module.parameters():
             if parameter.ndim > 1:
                 nn.init.kaiming_normal_(parameter, generator=generator)
+            else:
+                parameter.normal_(0, 0.1, generator=generator)
         for name, layer in norms.items():
             layer.weight.uniform_(0.5, 1.5, generator=generator)
             layer.bias.normal_(0.5, 0.25, generator=generator)

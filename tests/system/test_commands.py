@@ -1,0 +1,103 @@
+"""The commands as a user runs them, on small data: what they write, and one clear line for a mistake."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import jaxdet
+from jaxdet.cli.__main__ import COMMANDS, main
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A folder with drawn data and a detector trained on it for two steps."""
+    folder = tmp_path_factory.mktemp("commands")
+    data = folder / "data"
+    assert main(["shapes", str(data), "--train", "8", "--val", "4"]) == 0
+    # The smallest options that still go through every branch.
+    small = ["steps=2", "batch_size=2", "eval_batch_size=2", "log_every=1", "max_boxes=4"]
+    options = [part for option in small for part in ("--set", option)]
+    assert main(["train", str(data / "config.py"), "--out", str(folder / "run"), *options]) == 0
+    return folder
+
+
+def test_training_leaves_a_model_metrics_and_a_curve(run):
+    rows = [json.loads(line) for line in (run / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2]
+    assert all(np.isfinite(row["loss"]) and row["loss"] > 0 for row in rows)
+    assert Image.open(run / "run" / "losses.png").size[0] > 400
+    model = jaxdet.load(run / "run" / "model")
+    assert model.config.names == ("__background__", "circle", "square", "triangle")
+    assert int(model.backbone.stem.norm.count[...]) == 2
+
+
+def test_evaluate_writes_metrics_and_results(run, capsys):
+    files = [str(run / "data" / "val.json"), str(run / "data" / "val")]
+    out = ["--json", str(run / "metrics.json"), "--results", str(run / "results.json"), "--batch-size", "2"]
+    assert main(["evaluate", str(run / "run" / "model"), *files, *out]) == 0
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert {"AP", "AP50", "AP/circle"} <= metrics.keys() and 0 <= metrics["AP50"] <= 1
+    assert isinstance(json.loads((run / "results.json").read_text()), list)
+    assert "AP50" in capsys.readouterr().out
+
+
+def test_detect_annotates_pictures_and_survives_a_broken_one(run, capsys):
+    pictures = run / "pictures"
+    pictures.mkdir()
+    source = sorted((run / "data" / "val").iterdir())[0]
+    (pictures / "good.jpg").write_bytes(source.read_bytes())
+    (pictures / "broken.jpg").write_bytes(source.read_bytes()[:200])
+    command = ["detect", str(pictures), "--weights", str(run / "run" / "model"), "--out", str(run / "found")]
+    assert main([*command, "--score-threshold", "0.01"]) == 1
+    assert "broken.jpg" in "".join(capsys.readouterr())
+    content = json.loads((run / "found" / "detections.json").read_text())
+    assert [image["file_name"] for image in content["images"]] == [str(pictures / "good.jpg")]
+    height, width = content["images"][0]["height"], content["images"][0]["width"]
+    for found in content["annotations"]:
+        x, y, w, h = found["bbox"]
+        assert -1e-3 <= x and -1e-3 <= y and x + w <= width + 1e-2 and y + h <= height + 1e-2
+        assert found["name"] == content["categories"][found["category_id"] - 1]["name"]
+    annotated = Image.open(run / "found" / "good.png")
+    assert annotated.size == (width, height)
+
+
+def test_classify_prints_the_most_likely(run, tmp_path, capsys):
+    jaxdet.save(jaxdet.create_model("mobilenet_v1", num_classes=6), tmp_path / "model")
+    picture = sorted((run / "data" / "val").iterdir())[0]
+    assert main(["classify", str(picture), "--weights", str(tmp_path / "model"), "--top", "3"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == str(picture) and len(lines) == 4 and all("class" in line for line in lines[1:])
+
+
+@pytest.mark.parametrize(
+    "command, says",
+    [
+        (["train", "nowhere.py", "--out", "x"], "nowhere.py: there is no such configuration file"),
+        (["train", "{data}/config.py", "--out", "x", "--set", "step=3"], "did you mean 'steps'"),
+        (["train", "{data}/config.py", "--out", "x", "--set", "steps"], "expected KEY=VALUE"),
+        (["detect", "nowhere.jpg", "--weights", "{run}/model"], "nowhere.jpg: there is no such file"),
+        (["detect", "{data}/val", "--weights", "{data}"], "not a jaxdet model"),
+        (["detect", "{data}/val", "--weights", "{data}/val.json"], "val.json"),
+        (["evaluate", "{run}/model", "nowhere.json", "{data}/val"], "nowhere.json"),
+        (["evaluate", "{run}/model", "{data}/val.json", "{data}/train2"], "is missing"),
+        (["summary", "resnet51", "--size", "64", "64"], "did you mean"),
+    ],
+)
+def test_a_mistake_costs_one_clear_line(run, tmp_path, monkeypatch, capsys, command, says):
+    monkeypatch.chdir(tmp_path)
+    places = {"data": run / "data", "run": run / "run"}
+    assert main([part.format(**places) for part in command]) == 1
+    error = capsys.readouterr().err.strip()
+    assert says in error and "Traceback" not in error
+    assert not list(tmp_path.iterdir()), "something was left behind"
+
+
+def test_help_comes_at_once_and_lists_every_command():
+    shown = subprocess.run([sys.executable, "-m", "jaxdet", "--help"], capture_output=True, text=True, check=True)
+    assert all(f"\n  {name} " in shown.stdout or f"    {name} " in shown.stdout for name in COMMANDS)
