@@ -145,7 +145,7 @@ class Report:
         if self.detections is not None:
             found = self.detections
             lines += [
-                _matched("detections", found, "px of the picture"),
+                _matched("detections", found, "px of the picture") + f", the worst score {found.score_error:.2g}",
                 f"  a match: same label, coordinates within {BOX_BOUND:g} px of the picture as given, "
                 f"score within {SCORE_BOUND:g}; at least {SHARE_BOUND:.1%} have to match",
                 *(f"  {one.text()}" for one in found.unmatched),
@@ -159,5 +159,5 @@ class Report:
 def _matched(what: str, found: Matching, unit: str) -> str:
     return (
         f"{what}: PyTorch {found.theirs}, jaxdet {found.ours}, matched {found.matched} ({found.share:.2%}); "
-        f"of these the worst box {found.box_error:.2g} {unit}, the worst score {found.score_error:.2g}"
+        f"of these the worst box {found.box_error:.2g} {unit}"
     )

@@ -22,6 +22,7 @@ from jaxdet_convert.compare_match import iou
 from jaxdet_convert.compare_report import TIE_BOUND
 
 _MARGIN = 64  # candidates beyond the limit of a level that are looked at
+_BOX_BOUND = 0.1  # pixels of the model's input: beyond it two boxes are not one box rounded twice
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +61,10 @@ def explain(key: int, mine: Selection, theirs: Selection, seen: frozenset[tuple[
         return UNKNOWN
     seen |= {(key, id(mine))}
     score, cut = theirs.scores[there], theirs.cuts[there]
+    if abs(score - mine.scores[here]) > TIE_BOUND * max(1, abs(score)):
+        return Cause(f"its score is {score:.7f}, and {mine.scores[here]:.7f} on the other side", False)
+    if (apart := np.abs(theirs.boxes[there] - mine.boxes[here]).max()) > _BOX_BOUND:
+        return Cause(f"its box lies {apart:.2f} px from where it lies on the other side", False)
     if abs(score - cut) <= TIE_BOUND:
         return Cause(f"its score {score:.7f} is {score - cut:+.1e} from {cut:.7f}, where candidates begin", True)
     if score < cut:

@@ -46,7 +46,7 @@ def draw_detections(
     *,
     scale: int = 1,
 ) -> np.ndarray:
-    """A copy of the picture with boxes, each with a label such as ``circle 97%``.
+    """A copy of the picture with boxes, each with a label such as ``ring 97%``.
 
     Lines and text grow with the picture. A label sits on its box's upper edge, or inside it where there is no room
     above, and always within the picture. The best box is drawn last, on top.

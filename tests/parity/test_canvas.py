@@ -16,6 +16,7 @@ from jaxdet.inference import collate, infer_step
 from jaxdet.nn import BatchNorm, NormConfig, Numerics
 from jaxdet.training.losses import losses
 from jaxdet.types import Images, Targets
+from jaxdet_convert.compare_match import Boxes, match
 from torchvision_cpu import torchvision_or_skip
 
 torchvision_or_skip()
@@ -85,13 +86,14 @@ def detect(model, images, row=0):
 
 
 def assert_same(found, expected):
-    assert len(expected[0]) > 20
-    np.testing.assert_array_equal(found[2], expected[2])
-    np.testing.assert_allclose(found[0], expected[0], atol=1e-3, rtol=0)
-    np.testing.assert_allclose(found[1], expected[1], atol=1e-5, rtol=0)
+    """The same detections one to one, boxes within 1e-3 pixels; equal scores may change places."""
+    assert len(expected[0]) == len(found[0]) > 20
+    pairs = np.asarray(match(Boxes(*expected), Boxes(*found)))
+    assert len(pairs) == len(expected[0])
+    np.testing.assert_allclose(found[0][pairs[:, 1]], expected[0][pairs[:, 0]], atol=1e-3, rtol=0)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [MODELS[0], pytest.param(MODELS[1], marks=pytest.mark.verify), MODELS[2]])
 def test_alone_with_mates_and_on_a_larger_canvas(name):
     """All at once: NaN fills whatever lies beyond an image's true size on the larger canvas."""
     model = detector(name)
@@ -128,7 +130,7 @@ def targets(fill):
 
 @partial(jax.jit, static_argnums=0)
 def loss_and_gradient(graphdef, params, rest, images, targets):
-    """Losses, gradients and the batch statistics that the step left behind."""
+    """Losses and gradients, and the batch statistics that the step left behind."""
 
     def total(params):
         model = nnx.merge(graphdef, params, rest, copy=True)
@@ -159,12 +161,20 @@ def test_nan_in_padding_changes_no_loss_and_no_gradient():
     assert min(norms) > 0 and len(norms) > 50  # every parameter trains
 
 
+@partial(jax.jit, static_argnums=0)
+def statistics(graphdef, state, images):
+    """What the norms of backbone and pyramid hold after a training pass."""
+    model = nnx.merge(graphdef, state, copy=True)
+    model.features(images, train=True)
+    return nnx.state(model, nnx.BatchStat)
+
+
 def test_training_statistics_see_the_images_alone():
     """The batch's statistics do not know how large the canvas is: those of the same two images on a smaller one."""
-    graphdef, params, rest = nnx.split(detector("mobilenet"), nnx.Param, ...)
-    small = loss_and_gradient(graphdef, params, rest, on_canvas(pictures(), OWN), targets(0))
-    large = loss_and_gradient(graphdef, params, rest, on_canvas(pictures(), LARGER, np.nan), targets(np.nan))
-    close_trees(nnx.filter_state(large[2], nnx.BatchStat), nnx.filter_state(small[2], nnx.BatchStat), 1e-5)
+    graphdef, state = nnx.split(detector("mobilenet"))
+    small = statistics(graphdef, state, on_canvas(pictures(), OWN))
+    large = statistics(graphdef, state, on_canvas(pictures(), LARGER, np.nan))
+    close_trees(large, small, 1e-4)  # one pixel too many in a 5x5 map is 4e-2; rounding grows through 27 norms
 
 
 @pytest.mark.parametrize("fill", [0.0, 5.0, np.nan])

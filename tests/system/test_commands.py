@@ -33,7 +33,7 @@ def test_training_leaves_a_model_metrics_and_a_curve(run):
     assert all(np.isfinite(row["loss"]) and row["loss"] > 0 for row in rows)
     assert Image.open(run / "run" / "losses.png").size[0] > 400
     model = jaxdet.load(run / "run" / "model")
-    assert model.config.names == ("__background__", "circle", "square", "triangle")
+    assert model.config.names == ("__background__", "ring", "square", "triangle")
     assert int(model.backbone.stem.norm.count[...]) == 2
 
 
@@ -42,7 +42,7 @@ def test_evaluate_writes_metrics_and_results(run, capsys):
     out = ["--json", str(run / "metrics.json"), "--results", str(run / "results.json"), "--batch-size", "2"]
     assert main(["evaluate", str(run / "run" / "model"), *files, *out]) == 0
     metrics = json.loads((run / "metrics.json").read_text())
-    assert {"AP", "AP50", "AP/circle"} <= metrics.keys() and 0 <= metrics["AP50"] <= 1
+    assert {"AP", "AP50", "AP/ring"} <= metrics.keys() and 0 <= metrics["AP50"] <= 1
     assert isinstance(json.loads((run / "results.json").read_text()), list)
     assert "AP50" in capsys.readouterr().out
 

@@ -1,4 +1,4 @@
-"""A small detection data set drawn on the spot: coloured circles, squares and triangles on textured grounds.
+"""A small detection data set drawn on the spot: coloured rings, squares and triangles on textured grounds.
 
 It is written as an ordinary COCO folder, so that the demo and the tests take the same road as real data. Colour says
 nothing about the class; the grounds (gradients, stripes, checks, clouds, all with noise) make it a real task.
@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-SHAPE_NAMES = ("circle", "square", "triangle")
+SHAPE_NAMES = ("ring", "square", "triangle")
 SMALLEST, LARGEST = 24, 64  # the longer side of a shape's box, in pixels
 _EMPTY_EVERY = 20  # one image in so many has no object
 _MAX_OBJECTS = 4
@@ -43,7 +43,7 @@ def draw_shapes(
 ) -> Path:
     """Draws a training and a validation set into ``directory``.
 
-    Writes ``train/*.jpg``, ``val/*.jpg``, ``train.json`` and ``val.json`` (COCO, categories 1 circle, 2 square,
+    Writes ``train/*.jpg``, ``val/*.jpg``, ``train.json`` and ``val.json`` (COCO, categories 1 ring, 2 square,
     3 triangle). Every image has 1 to 4 shapes of 24 to 64 pixels that hardly overlap; every twentieth has none.
     Image i of a split depends on the seed, the split and i only. The json files are written last, so an
     interrupted call leaves no data set that looks complete.
@@ -92,7 +92,7 @@ def draw_picture(
         box = _box(outline)
         left, top, right, bottom = (int(value) for value in box)
         colour = _contrasting_colour(generator, ground[top : bottom + 1, left : right + 1].mean((0, 1)))
-        picture = _paint(picture, outline, colour)
+        picture = _paint(picture, outline, colour, hole=0.5 if SHAPE_NAMES[label - 1] == "ring" else 0.0)
         boxes.append(box)
         labels.append(label)
     grain = generator.normal(0.0, 4.0, (height, width, 1))
@@ -128,12 +128,12 @@ def _draw_split(folder: Path, count: int, size: tuple[int, int], key: tuple[int,
 
 def _outline(generator: np.random.Generator, name: str) -> np.ndarray:
     """[P, 2] corners (x, y) around the shape's middle; the longer side of their box is 1."""
-    if name == "circle":
+    if name == "ring":
         angles = np.linspace(0.0, 2 * np.pi, 72, endpoint=False)
     elif name == "square":
         angles = np.pi / 4 + np.arange(4) * np.pi / 2 + generator.uniform(-0.3, 0.3)
     else:
-        angles = np.arange(3) * 2 * np.pi / 3 + generator.uniform(0.0, 2 * np.pi)
+        angles = -np.pi / 2 + np.arange(3) * 2 * np.pi / 3 + generator.uniform(-0.3, 0.3)
     corners = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     low, high = corners.min(0), corners.max(0)
     return (corners - (low + high) / 2) / (high - low).max()
@@ -180,18 +180,23 @@ def _contrasting_colour(generator: np.random.Generator, ground: np.ndarray) -> n
     return candidates[generator.choice(visible) if len(visible) else distance.argmax()].clip(0, 255)
 
 
-def _paint(picture: Image.Image, outline: np.ndarray, colour: np.ndarray) -> Image.Image:
-    """The picture with the shape on it: a soft shadow, a lighter top, a darker rim."""
+def _paint(picture: Image.Image, outline: np.ndarray, colour: np.ndarray, *, hole: float) -> Image.Image:
+    """The picture with the shape on it: a soft shadow, a lighter top, a darker rim, a hole of this share of it."""
     width, height = picture.size
-    mask = _mask(outline, (height, width))
+    middle = (outline.min(0) + outline.max(0)) / 2
+
+    def scaled(share: float) -> Image.Image:
+        return _mask(middle + (outline - middle) * share, (height, width))
+
+    mask, inner = scaled(1.0), scaled(0.9)
+    if hole:
+        mask, inner = ImageChops.subtract(mask, scaled(hole)), ImageChops.subtract(inner, scaled(hole + 0.1))
     shadow = _mask(outline + 2.0, (height, width)).filter(ImageFilter.GaussianBlur(2.5)).point(lambda v: v * 0.45)
     picture = Image.composite(Image.new("RGB", picture.size, (15, 15, 25)), picture, shadow)
     _, top, _, bottom = _box(outline)
     shade = np.interp(np.arange(height), (top, bottom), (1.1, 0.86))[:, None, None]
     body = np.broadcast_to(colour * shade, (height, width, 3)).clip(0, 255).astype(np.uint8)
     rim = Image.fromarray((body * 0.68).astype(np.uint8))
-    middle = (outline.min(0) + outline.max(0)) / 2
-    inner = _mask(middle + (outline - middle) * 0.9, (height, width))
     return Image.composite(Image.fromarray(body), Image.composite(rim, picture, mask), inner)
 
 

@@ -78,7 +78,8 @@ def _backward(strides: tuple[int, int], saved: tuple[Array, Array], gradient: Ar
     of_x = _correlate(spread, kernel[::-1, ::-1], (1, 1))
     # For the kernel: sums over all pixels, as products with a row of ones, which use all cores; XLA's reduction not.
     ones = jnp.ones((1, gradient[..., 0].size), x.dtype)
-    sums = [ones @ (tap * gradient).reshape(-1, x.shape[-1]) for tap in _taps(x, windows, strides)]
+    exact = partial(jnp.matmul, precision=lax.Precision.HIGHEST)
+    sums = [exact(ones, (tap * gradient).reshape(-1, x.shape[-1])) for tap in _taps(x, windows, strides)]
     return of_x, jnp.concatenate(sums).reshape(kernel.shape)
 
 

@@ -23,9 +23,10 @@ def config() -> TrainConfig:
         "fasterrcnn_mobilenet_v1_fpn",
         min_size=128,
         max_size=128,
-        backbone_width=0.5,
+        backbone_width=0.25,
         fpn_out_channels=64,
-        rpn_anchor_generator=AnchorGenerator((16, 32, 48, 64), (0.5, 1.0, 2.0)),
+        # The objects are small for the strides of 8 to 64: every level looks for every size.
+        rpn_anchor_generator=AnchorGenerator(((24, 36, 54, 80),) * 4, (1.0,)),
         rpn_pre_nms_top_n_train=200,
         rpn_post_nms_top_n_train=100,
         rpn_pre_nms_top_n_test=200,
@@ -38,10 +39,10 @@ def config() -> TrainConfig:
         model=model,
         train=CocoFiles(str(HERE / "train.json"), str(HERE / "train")),
         val=CocoFiles(str(HERE / "val.json"), str(HERE / "val")),
-        steps=500,
+        steps=400,
         batch_size=16,
         optimizer=OptimizerConfig(
-            kind="adamw", learning_rate=2e-3, weight_decay=1e-4, schedule="cosine", warmup_steps=50, clip_norm=5.0
+            kind="adamw", learning_rate=3e-3, weight_decay=1e-4, schedule="cosine", warmup_steps=50, clip_norm=5.0
         ),
         eval_batch_size=16,
     )

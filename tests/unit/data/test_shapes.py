@@ -34,7 +34,7 @@ def test_the_same_seed_draws_the_same_files(tmp_path):
 def test_it_is_an_ordinary_coco_folder_within_its_promises(tmp_path):
     draw_shapes(tmp_path, images_train=80, images_val=1, size=(96, 128))
     dataset = CocoDataset(tmp_path / "train.json", tmp_path / "train")
-    assert dataset.names == ("__background__", "circle", "square", "triangle") and len(dataset) == 80
+    assert dataset.names == ("__background__", "ring", "square", "triangle") and len(dataset) == 80
     counts = [len(record.labels) for record in dataset.records]
     assert counts.count(0) == 4 and set(counts) == {0, 1, 2, 3, 4}
     assert dataset.sizes.min() >= 96 and dataset.sizes.max() <= 128

@@ -1,0 +1,1 @@
+"""What this project claims about speed, each measured beside a peer in one run."""
