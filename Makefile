@@ -21,8 +21,8 @@ bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks.inference
 
 lint: $(VENV)/.test
-	$(BIN)/ruff check src convert tests benchmarks
-	$(BIN)/ruff format --check src convert tests benchmarks
+	$(BIN)/ruff check src convert tests benchmarks examples
+	$(BIN)/ruff format --check src convert tests benchmarks examples
 	$(BIN)/mypy
 
 $(VENV)/bin/python:

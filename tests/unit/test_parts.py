@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import linen
-from flax import nnx
+from flax import linen, nnx
 
 import jaxdet
 from jaxdet.nn import ConvNormAct, NormConfig, Numerics, strided
@@ -147,11 +146,14 @@ def test_a_backbone_that_does_not_mask_says_so():
 
 def test_anchors_that_do_not_match_the_levels_say_both():
     with pytest.raises(ValueError, match=r"3 levels, but there are 5 feature maps"):
-        jaxdet.create_model("fasterrcnn_resnet50_fpn", rpn_anchor_generator=jaxdet.AnchorGenerator((32, 64, 128), (1.0,)))
+        jaxdet.create_model(
+            "fasterrcnn_resnet50_fpn", rpn_anchor_generator=jaxdet.AnchorGenerator((32, 64, 128), (1.0,))
+        )
 
 
 def test_options_are_torchvisions_and_unknown_ones_name_the_nearest():
-    config = jaxdet.detectors.model_config("fasterrcnn_resnet50_fpn", min_size=600, rpn_nms_thresh=0.6, bbox_reg_weights=[1, 1, 1, 1])  # fmt: skip
+    options = {"min_size": 600, "rpn_nms_thresh": 0.6, "bbox_reg_weights": [1, 1, 1, 1]}
+    config = jaxdet.detectors.model_config("fasterrcnn_resnet50_fpn", **options)
     assert (config.transform.min_size, config.rpn.nms_thresh, config.box.reg_weights) == (600, 0.6, (1, 1, 1, 1))
     assert hash(config) == hash(config)
     with pytest.raises(ValueError, match="did you mean 'rpn_nms_thresh'"):

@@ -96,7 +96,9 @@ def load(path: str | os.PathLike[str], *, backbone: Backbone | None = None) -> M
         numerics = from_dict(description["numerics"], CONFIG_TYPES)
     except (OSError, KeyError, ValueError, TypeError) as error:
         reason = "it has no model.json" if isinstance(error, OSError) else f"its model.json does not read ({error})"
-        raise ValueError(f"{path} is not a jaxdet model: {reason}. Write one with jaxdet.save or jaxdet convert") from None
+        raise ValueError(
+            f"{path} is not a jaxdet model: {reason}. Write one with jaxdet.save or jaxdet convert"
+        ) from None
     model = _abstract(config, numerics, backbone)
     wanted = {
         name: jax.ShapeDtypeStruct(variable.shape, variable.dtype, sharding=_first_device())

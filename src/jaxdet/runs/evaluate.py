@@ -41,6 +41,8 @@ def evaluate(
             if index < 0:
                 continue
             record = dataset.records[index]
-            boxes = resize_boxes(np.asarray(found.boxes[row]), np.asarray(batch.images.sizes[row]).tolist(), record.size)
+            boxes = resize_boxes(
+                np.asarray(found.boxes[row]), np.asarray(batch.images.sizes[row]).tolist(), record.size
+            )
             evaluator.add(record.image_id, boxes, found.scores[row], found.labels[row], valid=found.valid[row])
     return evaluator.evaluate(), evaluator

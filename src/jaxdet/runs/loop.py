@@ -45,7 +45,9 @@ def train(
     key = jax.random.key(config.seed)
     rows: list[dict[str, Any]] = []
     with (out / METRICS_FILE).open("w") as log:
-        bar = tqdm(_batches(config, model, dataset), total=config.steps, desc="train", unit="step", disable=not progress)
+        bar = tqdm(
+            _batches(config, model, dataset), total=config.steps, desc="train", unit="step", disable=not progress
+        )
         for batch in bar:
             state, values = step(state, batch.images, batch.targets, key)
             done = batch.step + 1

@@ -7,9 +7,9 @@ import jax
 jax.config.update("jax_enable_x64", True)
 
 import numpy as np
-from conftest import make_batch, tiny_config
 from flax import nnx
 
+from conftest import make_batch, tiny_config
 from jaxdet.detectors import build
 from jaxdet.nn import Numerics
 from jaxdet.parallel import data_mesh
@@ -21,7 +21,9 @@ batch = jax.tree.map(lambda x: x.astype("float64") if x.dtype == "float32" else 
 optimizer = make_optimizer(OptimizerConfig(learning_rate=0.01, warmup_steps=0, schedule="constant"), 2)
 results, programs, updates = [], [], []
 for devices in (jax.devices()[:1], jax.devices()):
-    graphdef, state = init_state(build(tiny_config(), numerics=Numerics("float64", "float64"), rngs=nnx.Rngs(0)), optimizer)
+    graphdef, state = init_state(
+        build(tiny_config(), numerics=Numerics("float64", "float64"), rngs=nnx.Rngs(0)), optimizer
+    )
     before = jax.device_get(state.params)
     compiled = make_train_step(graphdef, optimizer, mesh=data_mesh(devices)).lower(state, *batch, KEY).compile()
     programs.append(compiled.as_text())

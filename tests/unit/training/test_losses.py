@@ -21,9 +21,14 @@ def test_smooth_l1_is_quadratic_then_linear():
 
 
 def test_rpn_losses_by_hand():
-    rpn = RPNOutputs((jnp.array([[0.0, 2.0]]), jnp.array([[-1.0]])), (jnp.ones((1, 2, 4)), jnp.zeros((1, 1, 4))), (), ())
+    rpn = RPNOutputs(
+        (jnp.array([[0.0, 2.0]]), jnp.array([[-1.0]])), (jnp.ones((1, 2, 4)), jnp.zeros((1, 1, 4))), (), ()
+    )
     sampled = AnchorTargets(
-        jnp.array([[1, 2, 0]]), jnp.array([[True, False, True]]), jnp.full((1, 3, 4), 3.0), jnp.array([[True, True, False]])
+        jnp.array([[1, 2, 0]]),
+        jnp.array([[True, False, True]]),
+        jnp.full((1, 3, 4), 3.0),
+        jnp.array([[True, True, False]]),
     )
     values = rpn_losses(rpn, sampled, 1.0)
     expected = (np.log1p(np.exp(-2.0)) + np.log1p(np.exp(-1.0))) / 2

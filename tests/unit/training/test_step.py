@@ -42,7 +42,7 @@ def test_it_learns_and_leaves_the_frozen_alone(tiny, batch):
 
 
 def test_freezing_nothing_is_an_error(tiny):
-    with pytest.raises(ValueError, match="nothing to freeze under 'backbone.layer9'"):
+    with pytest.raises(ValueError, match=r"nothing to freeze under 'backbone\.layer9'"):
         init_state(tiny, make_optimizer(OptimizerConfig(), 1), frozen=("backbone.layer9",))
 
 
@@ -57,4 +57,5 @@ def test_eight_devices_give_one_devices_losses():
     """In a process of its own: the number of virtual devices is fixed when JAX starts."""
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
     paths = [str(HERE), *sys.path]
-    subprocess.run([sys.executable, str(HERE / "eight_devices.py")], env=environment | {"PYTHONPATH": os.pathsep.join(paths)}, check=True)  # fmt: skip
+    environment |= {"PYTHONPATH": os.pathsep.join(paths)}
+    subprocess.run([sys.executable, str(HERE / "eight_devices.py")], env=environment, check=True)
