@@ -84,11 +84,9 @@ def test_every_float32_product_asks_for_the_highest_precision(name):
     assert bool(rest) == (name in DETECTORS)
 
 
-def test_so_does_each_platform_alone():
-    """The same as of all at once, in programs as they are compiled."""
-    for platform in PLATFORMS:
-        rest = assert_highest(program(DETECTORS[0], platform), 80)
-        assert len(rest) == (4 if platform == "tpu" else 0)
+def test_so_does_a_program_for_one_platform():
+    """As it is compiled there: NMS with four products of 0-1 matrices."""
+    assert len(assert_highest(program(DETECTORS[0], "tpu"), 80)) == 4
 
 
 @pytest.mark.parametrize("name", [DETECTORS[0], DETECTORS[2]])

@@ -27,8 +27,6 @@ def run(args: argparse.Namespace) -> int:
     from jaxdet.data import read_image
 
     try:
-        import torch  # noqa: F401
-
         from jaxdet_convert.torchvision_cpu import import_torchvision
 
         torchvision = import_torchvision()

@@ -105,3 +105,20 @@ def test_what_does_not_fit_is_said(classifier, detector, make_detector, tmp_path
         load_backbone(detector, tmp_path)
     with pytest.raises(ValueError, match="go into a detector"):
         load_backbone(load_torch(state), state)
+
+
+def test_create_model_takes_backbone_weights(tmp_path, caplog):
+    import jaxdet
+    from jaxdet.detectors import create_model
+
+    classifier = create_model("mobilenet_v1", num_classes=5)
+    jaxdet.save(classifier, tmp_path / "classifier")
+    with caplog.at_level("INFO", logger="jaxdet"):
+        model = create_model(
+            "fasterrcnn_mobilenet_v1_fpn", num_classes=3, fpn_out_channels=8, box_representation_size=8,
+            backbone_weights=tmp_path / "classifier",
+        )  # fmt: skip
+    assert (model.backbone.stem.conv.kernel[...] == classifier.stem.conv.kernel[...]).all()
+    assert "fc" in caplog.text
+    with pytest.raises(ValueError, match="is a classifier"):
+        create_model("resnet50", backbone_weights=tmp_path / "classifier")
