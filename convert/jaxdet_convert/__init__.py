@@ -2,6 +2,8 @@
 
 from jaxdet_convert.apply import ConversionError as ConversionError
 from jaxdet_convert.backbone import load_backbone as load_backbone
+from jaxdet_convert.compare import compare as compare
+from jaxdet_convert.compare_report import Report as Report
 from jaxdet_convert.export import to_torch as to_torch
 from jaxdet_convert.live import UnsupportedModuleError as UnsupportedModuleError
 from jaxdet_convert.live import from_torch as from_torch

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from jaxdet.backbones import MobileNetV1 as MobileNetV1
     from jaxdet.backbones import ResNet as ResNet
     from jaxdet.detectors import FasterRCNN as FasterRCNN
-    from jaxdet.detectors import create_model as create_model
     from jaxdet.detectors import faster_rcnn as faster_rcnn
     from jaxdet.detectors import list_models as list_models
     from jaxdet.heads import AnchorGenerator as AnchorGenerator
     from jaxdet.inference import predict as predict
     from jaxdet.inference import with_options as with_options
+    from jaxdet.models import create_model as create_model
     from jaxdet.necks import FPN as FPN
     from jaxdet.ops import BoxCoder as BoxCoder
     from jaxdet.ops import batched_nms as batched_nms
@@ -34,9 +34,10 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "jaxdet.backbones": ("Darknet53", "MobileNetV1", "ResNet"),
-    "jaxdet.detectors": ("FasterRCNN", "create_model", "faster_rcnn", "list_models"),
+    "jaxdet.detectors": ("FasterRCNN", "faster_rcnn", "list_models"),
     "jaxdet.heads": ("AnchorGenerator",),
     "jaxdet.inference": ("predict", "with_options"),
+    "jaxdet.models": ("create_model",),
     "jaxdet.necks": ("FPN",),
     "jaxdet.ops": ("BoxCoder", "batched_nms", "box_iou", "nms", "roi_align"),
     "jaxdet.runs.checkpoint": ("load", "save"),

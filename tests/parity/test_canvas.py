@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxdet import create_model
 from jaxdet.data import preprocess
+from jaxdet.detectors.presets import abstract, model_config
 from jaxdet.inference import collate, infer_step
 from jaxdet.nn import BatchNorm, NormConfig, Numerics
+from jaxdet.runs.checkpoint import fill, flatten
 from jaxdet.training.losses import losses
 from jaxdet.types import Images, Targets
 from jaxdet_convert.compare_match import Boxes, match
@@ -25,7 +26,10 @@ from weights import pair, resized, smooth_picture  # noqa: E402
 
 SIZES = ((120, 151), (150, 97))  # what the batch holds: neither is a multiple of 32
 OWN, LARGER = (160, 160), (192, 256)
-FEW = {"rpn_post_nms_top_n_test": 200, "rpn_pre_nms_top_n_test": 400}
+FEW = {
+    "rpn_pre_nms_top_n_test": 400, "rpn_post_nms_top_n_test": 200,
+    "rpn_pre_nms_top_n_train": 200, "rpn_post_nms_top_n_train": 100, "box_batch_size_per_image": 64,
+}  # fmt: skip
 NARROW = {"fpn_out_channels": 32, "box_representation_size": 64}
 # Whole ones in `make verify`; a ResNet with one block a stage has all that a long one has, and compiles sooner.
 WHOLE = ("fasterrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2")
@@ -36,33 +40,40 @@ def detector(name):
     """Calibrated weights, so that detections are many and distinct."""
     if name in WHOLE:
         return pair(name, 3, name == WHOLE[0], num_classes=11, **resized(160), **FEW)[1]
-    options = resized(160) | FEW | NARROW
+    options = resized(160) | FEW | NARROW | {"num_classes": 11}
     if name == "resnet":
         options |= {"backbone_blocks": (1, 1, 1, 1), "backbone_norm": NormConfig(), "fpn_norm": NormConfig()}
-        return calibrated(create_model("fasterrcnn_resnet50_fpn", num_classes=11, **options))
-    return calibrated(create_model("fasterrcnn_mobilenet_v1_fpn", num_classes=11, **options))
+        return calibrated(model_config("fasterrcnn_resnet50_fpn", **options))
+    return calibrated(model_config("fasterrcnn_mobilenet_v1_fpn", **options))
 
 
-def calibrated(model):
-    """Running statistics from one batch, and predictions that spread, as `compare_weights` does for torchvision's."""
-    batch = collate(pictures(), OWN, 2)
-    batch = Images(jnp.asarray(batch.pixels), jnp.asarray(batch.sizes))
-
-    @nnx.jit
-    def settle(model, batch):
-        for _, norm in nnx.iter_modules(model):
-            if isinstance(norm, BatchNorm):
-                norm.momentum = 0.0
-        features = model.features(batch, train=True)
-        rpn = model.rpn(features, batch)
-        return jnp.concatenate(rpn.logits, 1).std(), jnp.concatenate(rpn.deltas, 1).std()
-
-    logits, deltas = settle(model, batch)
-    for layer, gain in ((model.rpn_head.cls_logits, 2 / logits), (model.rpn_head.bbox_pred, 0.3 / deltas)):
-        layer.kernel[...] = layer.kernel[...] * gain
-    predictor = model.box_predictor
-    predictor.cls_score.kernel[...] = predictor.cls_score.kernel[...] * 10
+def calibrated(config):
+    """A model with random weights, drawn by numpy to compile nothing, and statistics of its own pictures."""
+    rng = np.random.default_rng(0)
+    spread = {"rpn_head.cls_logits": 2, "rpn_head.bbox_pred": 0.3, "box_predictor.cls_score": 2}  # of the outputs
+    model = abstract(config)
+    values = {}
+    for path, variable in flatten(nnx.state(model)).items():
+        layer, kind = path.rsplit(".", 1)
+        shape, dtype = variable.shape, variable.dtype
+        if kind == "kernel":
+            values[path] = rng.normal(0, spread.get(layer, 2**0.5) / np.prod(shape[:-1]) ** 0.5, shape).astype(dtype)
+        elif kind in ("scale", "var"):
+            values[path] = rng.uniform(0.5, 1.5, shape).astype(dtype)
+        else:
+            values[path] = np.zeros(shape, dtype)
+    model = fill(model, values)
+    for _ in range(20):  # a running average keeps nine tenths
+        nnx.update(model, statistics(*nnx.split(model), on_canvas(pictures(), OWN)))
     return model
+
+
+@partial(jax.jit, static_argnums=0)
+def statistics(graphdef, state, images):
+    """What the norms of backbone and pyramid hold after a training pass."""
+    model = nnx.merge(graphdef, state, copy=True)
+    model.features(images, train=True)
+    return nnx.state(model, nnx.BatchStat)
 
 
 @cache
@@ -160,14 +171,6 @@ def test_nan_in_padding_changes_no_loss_and_no_gradient():
     assert all(float(value) > 0 for value in plain[0].values())
     norms = [float(np.abs(leaf).max()) for leaf in jax.tree.leaves(plain[1])]
     assert min(norms) > 0 and len(norms) > 50  # every parameter trains
-
-
-@partial(jax.jit, static_argnums=0)
-def statistics(graphdef, state, images):
-    """What the norms of backbone and pyramid hold after a training pass."""
-    model = nnx.merge(graphdef, state, copy=True)
-    model.features(images, train=True)
-    return nnx.state(model, nnx.BatchStat)
 
 
 def test_training_statistics_see_the_images_alone():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxdet import predict
-from jaxdet_convert.compare import compare
+from jaxdet_convert import compare
 from jaxdet_convert.compare_report import Matching
 from torchvision_cpu import torchvision_or_skip
 

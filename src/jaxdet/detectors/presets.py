@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, overload
@@ -131,7 +129,6 @@ def create_model(
     num_classes: int | None = None,
     dtype: str = "float32",
     precision: str = "highest",
-    backbone_weights: str | os.PathLike[str] | None = None,
     rngs: nnx.Rngs | None = None,
     **options: Any,
 ) -> Model:
@@ -141,25 +138,12 @@ def create_model(
         num_classes: classes of a classifier; for a detector with the background (91 for COCO).
         dtype: ``"float32"`` or ``"bfloat16"``, in which it computes; parameters are float32.
         precision: of float32 products: ``"highest"`` is true float32 on every platform, ``"default"`` the platform's.
-        backbone_weights: a classifier's checkpoint (PyTorch's, Darknet's, or a jaxdet folder) that fills a detector's
-            body, strictly; its ``fc`` is left out, which the log names. Needs jaxdet[convert].
         rngs: of the parameters; by default ``nnx.Rngs(0)``.
         options: see `model_config`.
     """
     if num_classes is not None:
         options["num_classes"] = num_classes
-    config, numerics = model_config(name, **options), Numerics(dtype, precision=precision)
-    if backbone_weights is None:
-        return build(config, numerics=numerics, rngs=rngs)
-    if not isinstance(config, FasterRCNNConfig):
-        raise ValueError(
-            f"backbone_weights fills a detector's body; {name} is a classifier: use jaxdet_convert.load_torch"
-        )
-    from jaxdet_convert import load_backbone  # the one reader of such files stands beside jaxdet
-
-    model, dropped = load_backbone(build(config, numerics=numerics, rngs=rngs), backbone_weights)
-    logging.getLogger("jaxdet").info("%s: left out %s", backbone_weights, ", ".join(dropped) or "nothing")
-    return model
+    return build(model_config(name, **options), numerics=Numerics(dtype, precision=precision), rngs=rngs)
 
 
 @overload
