@@ -8,8 +8,9 @@ from typing import Any
 
 from flax import nnx
 
-from jaxdet.detectors import FasterRCNN, presets
+from jaxdet.detectors import FasterRCNN, build, model_config
 from jaxdet.detectors.presets import Model
+from jaxdet.nn import Numerics
 
 
 def create_model(
@@ -33,7 +34,9 @@ def create_model(
         rngs: of the parameters; by default ``nnx.Rngs(0)``.
         options: see `jaxdet.detectors.model_config`.
     """
-    model = presets.create_model(name, num_classes=num_classes, dtype=dtype, precision=precision, rngs=rngs, **options)
+    if num_classes is not None:
+        options["num_classes"] = num_classes
+    model = build(model_config(name, **options), numerics=Numerics(dtype, precision=precision), rngs=rngs)
     if backbone_weights is None:
         return model
     if not isinstance(model, FasterRCNN):

@@ -130,7 +130,8 @@ def _new_detector(args: argparse.Namespace) -> Model:
     """A detector by its name, whose body is a classifier's."""
     from flax import nnx
 
-    from jaxdet.detectors import FasterRCNN, create_model
+    from jaxdet.detectors import FasterRCNN
+    from jaxdet.models import create_model
     from jaxdet_convert import load_backbone
 
     if args.norm_eps is not None or args.fresh_predictor or args.model:

@@ -6,7 +6,6 @@ from jaxdet.detectors.config import FPNConfig as FPNConfig
 from jaxdet.detectors.faster_rcnn import FasterRCNN as FasterRCNN
 from jaxdet.detectors.presets import abstract as abstract
 from jaxdet.detectors.presets import build as build
-from jaxdet.detectors.presets import create_model as create_model
 from jaxdet.detectors.presets import detector_config as detector_config
 from jaxdet.detectors.presets import faster_rcnn as faster_rcnn
 from jaxdet.detectors.presets import list_models as list_models

@@ -1,4 +1,4 @@
-"""Named models: what `create_model` knows."""
+"""Named models, and how a configuration becomes a module."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ _PRESETS: dict[str, Callable[[], ModelConfig]] = {
 
 
 def list_models() -> list[str]:
-    """The names that `create_model` knows."""
+    """The names of the models there are."""
     return list(_PRESETS)
 
 
@@ -121,29 +121,6 @@ def detector_config(name: str, **options: Any) -> FasterRCNNConfig:
     if not isinstance(config, FasterRCNNConfig):
         raise ValueError(f"{name} is a classifier; detectors are {', '.join(n for n in _PRESETS if '_fpn' in n)}")
     return config
-
-
-def create_model(
-    name: str,
-    *,
-    num_classes: int | None = None,
-    dtype: str = "float32",
-    precision: str = "highest",
-    rngs: nnx.Rngs | None = None,
-    **options: Any,
-) -> Model:
-    """A model by its name (`list_models`), with freshly initialised parameters.
-
-    Args:
-        num_classes: classes of a classifier; for a detector with the background (91 for COCO).
-        dtype: ``"float32"`` or ``"bfloat16"``, in which it computes; parameters are float32.
-        precision: of float32 products: ``"highest"`` is true float32 on every platform, ``"default"`` the platform's.
-        rngs: of the parameters; by default ``nnx.Rngs(0)``.
-        options: see `model_config`.
-    """
-    if num_classes is not None:
-        options["num_classes"] = num_classes
-    return build(model_config(name, **options), numerics=Numerics(dtype, precision=precision), rngs=rngs)
 
 
 @overload
@@ -199,7 +176,7 @@ def faster_rcnn(
         num_classes: with the background.
         levels: the maps to build the pyramid on, highest resolution first; by default all.
         anchor_sizes: a tuple a level, the max-pooled one included; by default eight times each level's stride.
-        options: as `create_model`'s.
+        options: see `model_config`.
     """
     levels = tuple(backbone.channels) if levels is None else tuple(levels)
     strides = [backbone.strides[level] for level in levels]
