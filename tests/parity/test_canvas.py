@@ -161,9 +161,10 @@ def close_trees(one, two, tolerance):
         np.testing.assert_allclose(a, b, atol=tolerance * scale, rtol=0, err_msg=jax.tree_util.keystr(path))
 
 
-def test_nan_in_padding_changes_no_loss_and_no_gradient():
+@pytest.mark.parametrize("name", ["resnet", pytest.param("mobilenet", marks=pytest.mark.verify)])
+def test_nan_in_padding_changes_no_loss_and_no_gradient(name):
     """Bit for bit: pixels beyond the images' sizes, and slots of targets that are not valid."""
-    graphdef, params, rest = nnx.split(detector("mobilenet"), nnx.Param, ...)
+    graphdef, params, rest = nnx.split(detector(name), nnx.Param, ...)
     members = pictures()
     plain = loss_and_gradient(graphdef, params, rest, on_canvas(members, LARGER), targets(0))
     filled = loss_and_gradient(graphdef, params, rest, on_canvas(members, LARGER, np.nan), targets(np.nan))

@@ -54,7 +54,11 @@ assert resize_bilinear(features, (5, 7)).dtype == np.float64
 
 def test_operators_in_float64():
     tests = Path(__file__).resolve().parents[2]
-    environment = os.environ | {"JAX_ENABLE_X64": "1", "JAX_NUMPY_RANK_PROMOTION": "raise", "PYTHONPATH": str(tests)}
+    environment = os.environ | {
+        "JAX_ENABLE_X64": "1",
+        "JAX_NUMPY_RANK_PROMOTION": "raise",
+        "PYTHONPATH": os.pathsep.join([str(tests), *sys.path]),
+    }
     command = [sys.executable, "-W", "error", "-c", SCRIPT]
     run = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
