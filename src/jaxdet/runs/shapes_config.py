@@ -39,7 +39,7 @@ def config() -> TrainConfig:
         model=model,
         train=CocoFiles(str(HERE / "train.json"), str(HERE / "train")),
         val=CocoFiles(str(HERE / "val.json"), str(HERE / "val")),
-        steps=400,
+        steps=300,
         batch_size=16,
         optimizer=OptimizerConfig(
             kind="adamw", learning_rate=3e-3, weight_decay=1e-4, schedule="cosine", warmup_steps=50, clip_norm=5.0
