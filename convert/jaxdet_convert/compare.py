@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -107,74 +108,95 @@ def _compare_detector(
         _stage("box deltas", theirs.deltas, ours.given_deltas),
     ]
     apart = np.abs(theirs.proposals[rows[:, 0]] - ours.proposals[rows[:, 1]]).max(initial=0)
-    proposals = Matching(len(theirs.proposals), len(ours.proposals), len(pairs), float(apart))
-    return stages, proposals, _detections(theirs, ours, model, picture, number)
+    judge = _Judge(theirs, ours, model, picture.shape[:2])
+    alone = _alone(_unscored(theirs.proposals), _unscored(ours.proposals), rows)
+    lonely = tuple(judge.proposal(side, row, number) for side, _, row in alone)
+    proposals = Matching(len(theirs.proposals), len(ours.proposals), len(pairs), float(apart), unmatched=lonely)
+    return stages, proposals, _detections(theirs, ours, judge, number)
 
 
 def _unscored(boxes: np.ndarray) -> Boxes:
     return Boxes(boxes, np.full(len(boxes), np.nan), np.zeros(len(boxes), np.int64))
 
 
-def _detections(
-    theirs: compare_torch.DetectorTrace, ours: compare_jax.Trace, model: FasterRCNN, picture: np.ndarray, number: int
-) -> Matching:
+def _alone(theirs: Boxes, ours: Boxes, rows: np.ndarray) -> list[tuple[str, Boxes, int]]:
+    """Side, its boxes and the row of each box without a partner in ``rows [N, 2]``."""
+    return [
+        (side, found, int(row))
+        for column, (side, found) in enumerate(((PYTORCH, theirs), (JAXDET, ours)))
+        for row in np.setdiff1d(np.arange(len(found.boxes)), rows[:, column])
+    ]
+
+
+def _detections(theirs: compare_torch.DetectorTrace, ours: compare_jax.Trace, judge: _Judge, number: int) -> Matching:
     a, b = (Boxes(side.boxes, side.scores, side.labels) for side in (theirs, ours))
     pairs = match(a, b)
     rows = np.asarray(pairs, np.int64).reshape(-1, 2)
-    lonely = (
-        (PYTORCH, a, np.setdiff1d(np.arange(len(a.boxes)), rows[:, 0])),
-        (JAXDET, b, np.setdiff1d(np.arange(len(b.boxes)), rows[:, 1])),
-    )
-    unmatched: list[Unmatched] = []
-    if any(len(left) for _, _, left in lonely):
-        judge = _Judge(theirs, ours, model, picture.shape[:2])
-        for side, found, left in lonely:
-            for row in left:
-                cause = judge.cause(side, found, row)
-                unmatched.append(
-                    Unmatched(
-                        number, side, int(found.labels[row]), float(found.scores[row]),
-                        tuple(float(value) for value in found.boxes[row]), cause.text, cause.near_tie,
-                    )
-                )  # fmt: skip
+    unmatched = tuple(judge.detection(side, found, row, number) for side, found, row in _alone(a, b, rows))
     box_error = np.abs(a.boxes[rows[:, 0]] - b.boxes[rows[:, 1]]).max(initial=0)
     score_error = np.abs(a.scores[rows[:, 0]] - b.scores[rows[:, 1]]).max(initial=0)
-    return Matching(len(a.boxes), len(b.boxes), len(pairs), float(box_error), float(score_error), tuple(unmatched))
+    return Matching(len(a.boxes), len(b.boxes), len(pairs), float(box_error), float(score_error), unmatched)
 
 
 class _Judge:
-    """Both sides' selections of one picture, and what they say about a detection without a partner."""
+    """Both sides' selections of one picture, worked out when first asked, and what they say about a box alone."""
 
     def __init__(
-        self, theirs: compare_torch.DetectorTrace, ours: compare_jax.Trace, model: FasterRCNN, stored: Sequence[int]
+        self, theirs: compare_torch.DetectorTrace, ours: compare_jax.Trace, model: FasterRCNN, stored: tuple[int, ...]
     ):
-        config, size = model.config, ours.pixels.shape[:2]
-        self.classes = config.num_classes
-        self.proposals = {PYTORCH: theirs.proposals, JAXDET: ours.proposals}
-        self.rpn: dict[str, compare_ties.Selection] = {}
-        self.box: dict[str, compare_ties.Selection] = {}
-        self.anchors: dict[str, np.ndarray] = {}
-        for side, trace in ((PYTORCH, theirs), (JAXDET, ours)):
-            rpn = compare_ties.rpn_selection(
-                trace.rpn_logits, trace.rpn_deltas, theirs.anchors, size, trace.proposals, config
-            )
-            anchors = rpn.keys[compare_ties.nearest_rows(trace.proposals, rpn.boxes)]
-            kept = resize_boxes(trace.boxes, stored, size), trace.scores, trace.labels
-            self.rpn[side], self.anchors[side] = rpn, anchors
-            self.box[side] = compare_ties.box_selection(
-                trace.logits, trace.deltas, trace.proposals, anchors, size, kept, config
-            )
+        self.config, self.stored, self.all_anchors = model.config, stored, theirs.anchors
+        self.size = ours.pixels.shape[:2]
+        self.traces: dict[str, Any] = {PYTORCH: theirs, JAXDET: ours}
 
-    def cause(self, side: str, found: Boxes, row: int) -> compare_ties.Cause:
+    @cached_property
+    def rpn(self) -> dict[str, compare_ties.Selection]:
+        return {
+            side: compare_ties.rpn_selection(
+                trace.rpn_logits, trace.rpn_deltas, self.all_anchors, self.size, trace.proposals, self.config
+            )
+            for side, trace in self.traces.items()
+        }
+
+    @cached_property
+    def anchors(self) -> dict[str, np.ndarray]:
+        """The key of every proposal."""
+        return {
+            side: self.rpn[side].keys[compare_ties.nearest_rows(trace.proposals, self.rpn[side].boxes)]
+            for side, trace in self.traces.items()
+        }
+
+    @cached_property
+    def box(self) -> dict[str, compare_ties.Selection]:
+        return {
+            side: compare_ties.box_selection(
+                trace.logits, trace.deltas, trace.proposals, self.anchors[side], self.size,
+                (resize_boxes(trace.boxes, self.stored, self.size), trace.scores, trace.labels), self.config,
+            )
+            for side, trace in self.traces.items()
+        }  # fmt: skip
+
+    def proposal(self, side: str, row: int, picture: int) -> Unmatched:
+        """Why the other side lacks this proposal of ``side``."""
+        mine, theirs = self.rpn[side], self.rpn[_other(side)]
+        anchor = int(self.anchors[side][row])
+        cause = compare_ties.explain(anchor, mine, theirs)
+        place = mine.row(anchor)
+        assert place is not None
+        return _unmatched(picture, side, 0, mine.scores[place], mine.boxes[place], cause)
+
+    def detection(self, side: str, found: Boxes, row: int, picture: int) -> Unmatched:
         """Why the other side lacks this detection of ``side``."""
-        other = JAXDET if side == PYTORCH else PYTORCH
+        cause = self._cause(side, found, row)
+        return _unmatched(picture, side, found.labels[row], found.scores[row], found.boxes[row], cause)
+
+    def _cause(self, side: str, found: Boxes, row: int) -> compare_ties.Cause:
+        other, classes = _other(side), self.config.num_classes
         mine, theirs = self.box[side], self.box[other]
-        score = np.abs(mine.scores - found.scores[row])
-        rows = np.flatnonzero(mine.kept & (mine.keys % self.classes == found.labels[row]))
+        rows = np.flatnonzero(mine.kept & (mine.keys % classes == found.labels[row]))
         if not len(rows):
             return compare_ties.UNKNOWN
-        key = int(mine.keys[rows[np.argmin(score[rows])]])
-        anchor = key // self.classes
+        key = int(mine.keys[rows[np.argmin(np.abs(mine.scores[rows] - found.scores[row]))]])
+        anchor = key // classes
         if anchor not in self.anchors[other]:
             cause = compare_ties.explain(anchor, self.rpn[side], self.rpn[other])
             return compare_ties.Cause(f"{other} has no such proposal: {cause.text}", cause.near_tie)
@@ -182,10 +204,19 @@ class _Judge:
         if there is not None and not theirs.kept[there]:
             cause = compare_ties.explain(key, mine, theirs)
             return compare_ties.Cause(f"{other} did not keep it: {cause.text}", cause.near_tie)
-        proposal = self.proposals[side][np.flatnonzero(self.anchors[side] == anchor)[0]]
+        proposal = self.traces[side].proposals[np.flatnonzero(self.anchors[side] == anchor)[0]]
         if compare_ties.on_level_boundary(proposal):
             return compare_ties.Cause("its proposal's size is where two levels of the pyramid meet", True)
         return compare_ties.Cause(f"{other} has other numbers for it", False)
+
+
+def _other(side: str) -> str:
+    return JAXDET if side == PYTORCH else PYTORCH
+
+
+def _unmatched(picture: int, side: str, label: int, score: float, box: np.ndarray, cause: Any) -> Unmatched:
+    corners = tuple(float(value) for value in box)
+    return Unmatched(picture, side, int(label), float(score), corners, cause.text, cause.near_tie)
 
 
 def _notes(module: Any, model: Model) -> tuple[str, ...]:

@@ -43,7 +43,10 @@ def _larger(a: float, b: float) -> float:
 
 @dataclass(frozen=True)
 class Unmatched:
-    """A detection that the other side does not have."""
+    """A detection that the other side does not have.
+
+    Or a proposal: its label is 0, its score the logit, and its box lies in pixels of the model's input.
+    """
 
     picture: int
     side: str  # "PyTorch" or "jaxdet": whose detection it is
@@ -142,6 +145,7 @@ class Report:
         lines.append("")
         if self.proposals is not None:
             lines.append(_matched("proposals", self.proposals, "px of the model's input"))
+            lines += _summary(self.proposals.unmatched)
         if self.detections is not None:
             found = self.detections
             lines += [
@@ -154,6 +158,19 @@ class Report:
                 lines.append("  no exceptions, so no near-tie to show")
         lines += ["", f"verdict: {'the same numbers' if self.ok else 'BEYOND THE BOUND'}"]
         return "\n".join(lines)
+
+
+def _summary(unmatched: tuple[Unmatched, ...]) -> list[str]:
+    """How many without a partner are near-ties, and one of each kind: flat areas of a picture make many at a time."""
+    kinds = {True: "near-ties", False: "UNEXPLAINED"}
+    lines = []
+    for near_tie, kind in kinds.items():
+        some = [one for one in unmatched if one.near_tie is near_tie]
+        if some:
+            lines.append(
+                f"  {len(some)} that one side has alone are {kind}; the first, {some[0].side}'s: {some[0].reason}"
+            )
+    return lines
 
 
 def _matched(what: str, found: Matching, unit: str) -> str:

@@ -24,7 +24,7 @@ from jaxdet.heads import (
     select_proposals,
 )
 from jaxdet.necks import FPN, POOL, map_extents
-from jaxdet.nn import Numerics, image_extents, inside
+from jaxdet.nn import SIZE_DIVISIBLE, Numerics, image_extents, inside
 from jaxdet.parallel import over_images
 from jaxdet.types import Detections, Images, Proposals
 
@@ -71,6 +71,11 @@ class FasterRCNN(nnx.Module):
     def features(self, images: Images, *, train: bool = False) -> Features:
         """Pyramid maps ``[B, H_l, W_l, C]``, highest resolution first. Whatever lies beyond an image is ignored."""
         height, width = images.pixels.shape[1:3]
+        if self.config.canvas == "image" and (height % SIZE_DIVISIBLE or width % SIZE_DIVISIBLE):
+            raise ValueError(
+                f"the canvas is {height} high and {width} wide; both sides have to be multiples of {SIZE_DIVISIBLE}: "
+                "jaxdet.data.canvases gives such ones"
+            )
         own = inside(images.sizes, height, width)
         pixels = jnp.where(own, images.pixels, 0).astype(self.numerics.dtype)
         maps = self.backbone.features(pixels, self._extents(images), train=train)
