@@ -31,7 +31,8 @@ def test_training_leaves_a_model_metrics_and_a_curve(run):
     rows = [json.loads(line) for line in (run / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2]
     assert all(np.isfinite(row["loss"]) and row["loss"] > 0 for row in rows)
-    assert Image.open(run / "run" / "losses.png").size[0] > 400
+    with Image.open(run / "run" / "losses.png") as curve:
+        assert curve.size[0] > 400
     model = jaxdet.load(run / "run" / "model")
     assert model.config.names == ("__background__", "ring", "square", "triangle")
     assert int(model.backbone.stem.norm.count[...]) == 2
@@ -63,8 +64,8 @@ def test_detect_annotates_pictures_and_survives_a_broken_one(run, capsys):
         x, y, w, h = found["bbox"]
         assert -1e-3 <= x and -1e-3 <= y and x + w <= width + 1e-2 and y + h <= height + 1e-2
         assert found["name"] == content["categories"][found["category_id"] - 1]["name"]
-    annotated = Image.open(run / "found" / "good.png")
-    assert annotated.size == (width, height)
+    with Image.open(run / "found" / "good.png") as annotated:
+        assert annotated.size == (width, height)
 
 
 def test_classify_prints_the_most_likely(run, tmp_path, capsys):
