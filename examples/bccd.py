@@ -1,9 +1,9 @@
 """Blood cells (Shenggan/BCCD_Dataset): red cells, white cells and platelets, on a MobileNetV1 trained on ImageNet.
 
     export BCCD=path/to/bccd MOBILENET=path/to/mobilenetV1X0.25_pretrain.tar
-    jaxdet train examples/bccd.py --out bccd
-    jaxdet evaluate bccd/model val $BCCD --voc --skip-faulty
-    jaxdet detect $BCCD/JPEGImages --weights bccd/model --out bccd/pictures --limit 20
+    jaxdet train examples/bccd.py --out runs/bccd
+    jaxdet evaluate runs/bccd/model val $BCCD --voc --skip-faulty
+    jaxdet detect $BCCD/JPEGImages --weights runs/bccd/model --out runs/bccd/pictures --limit 20
 
 BCCD is a Pascal VOC folder: Annotations, JPEGImages, ImageSets/Main/{train,val}.txt.
 """

@@ -17,6 +17,7 @@ from jaxdet.config import override
 from jaxdet.data.canvas import canvases, choose_canvas
 from jaxdet.data.transforms import centre_crop, preprocess, resize_boxes
 from jaxdet.detectors import DetectorTransform, FasterRCNN
+from jaxdet.ops.resize import resized_size
 from jaxdet.types import Detections, Images
 
 Prediction = dict[str, Any]
@@ -56,24 +57,29 @@ def predict(
     """
     if score_threshold is not None and score_threshold < model.config.box.score_thresh:
         model = with_options(model, box_score_thresh=score_threshold)
+    if batch_size < 1:
+        raise ValueError(f"batch_size is at least 1, not {batch_size}")
     transform = model.config.transform
     pictures = [_checked(image, index) for index, image in enumerate(images)]
-    resized = [_preprocess(picture, transform) for picture in pictures]
-    sizes = canvases(transform.min_size, transform.max_size)
+    choices = canvases(transform.min_size, transform.max_size)
     groups: dict[tuple[int, int], list[int]] = {}
-    for index, picture in enumerate(resized):
-        groups.setdefault(choose_canvas(picture.shape[:2], sizes), []).append(index)
+    for index, picture in enumerate(pictures):
+        size = resized_size(picture.shape[0], picture.shape[1], transform.min_size, transform.max_size)
+        if min(size) < 1:
+            raise ValueError(f"image {index} of {picture.shape[:2]} would be resized to {size}, which has no pixels")
+        groups.setdefault(choose_canvas(size, choices), []).append(index)
 
     graphdef, state = nnx.split(model)
     results: list[Prediction] = [{} for _ in pictures]
     for canvas, members in groups.items():
         for start in range(0, len(members), batch_size):
             rows = members[start : start + batch_size]
-            batch = collate([resized[row] for row in rows], canvas, batch_size)
+            resized = [_preprocess(pictures[row], transform) for row in rows]
+            batch = collate(resized, canvas, batch_size)
             detections = jax.device_get(infer_step(graphdef, state, batch))
             for slot, row in enumerate(rows):
                 found = jax.tree.map(lambda x, slot=slot: x[slot], detections)
-                results[row] = _prediction(found, resized[row], pictures[row], model.config.names, score_threshold)
+                results[row] = _prediction(found, resized[slot], pictures[row], model.config.names, score_threshold)
     return results
 
 

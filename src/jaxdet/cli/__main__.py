@@ -64,11 +64,15 @@ def _use_compilation_cache() -> None:
 
 
 def _print_version() -> int:
-    from importlib.metadata import version
+    from importlib.metadata import PackageNotFoundError, version
 
     import jax
 
-    print(f"jaxdet {version('jaxdet')}, jax {jax.__version__}, {', '.join(str(device) for device in jax.devices())}")
+    try:
+        own = version("jaxdet")
+    except PackageNotFoundError:
+        own = "from source"
+    print(f"jaxdet {own}, jax {jax.__version__}, {', '.join(str(device) for device in jax.devices())}")
     return 0
 
 

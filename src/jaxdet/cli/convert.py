@@ -51,6 +51,8 @@ def run(args: argparse.Namespace) -> int:
         _write_torch(_opened(args), args)
         return 0
     model = _new_detector(args) if args.backbone_weights else _converted(args)
+    if args.to_torch:
+        _write_torch(model, args)  # first: it may refuse the spelling, and nothing is to be left behind then
     if args.out or not args.to_torch:
         out = args.out or f"{Path(args.source).stem if Path(args.source).is_file() else args.source}.jaxdet"
         save(model, out)
@@ -58,8 +60,6 @@ def run(args: argparse.Namespace) -> int:
         command = "detect" if hasattr(model, "box_predictor") else "classify"
         needs_training = args.fresh_predictor or args.backbone_weights
         print("next      train it: jaxdet train --help" if needs_training else f"next      {_next(command, out)}")
-    if args.to_torch:
-        _write_torch(model, args)
     return 0
 
 

@@ -31,10 +31,11 @@ def run(args: argparse.Namespace) -> int:
 
     if not 0 <= args.score_threshold <= 1:
         raise ValueError(f"--score-threshold is between 0 and 1, not {args.score_threshold:g}")
-    files = picture_files(args.pictures)[: args.limit]
+    out = Path(args.out)
+    files = [file for file in picture_files(args.pictures) if out.resolve() not in file.resolve().parents]
+    files = files[: args.limit]  # without what an earlier run drew
     model = open_detector(args.weights)
     names = model.config.names
-    out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     targets = annotated_names(files)
     results, images, unreadable = [], [], 0
@@ -53,7 +54,9 @@ def run(args: argparse.Namespace) -> int:
         if not args.no_pictures:
             annotated = draw_detections(picture, found["boxes"], found["labels"], found["scores"], names or None)
             save_image(annotated, out / target)
-    categories = [{"id": i, "name": name} for i, name in enumerate(names) if i > 0]
+    known = names or tuple(f"class {label}" for label in range(model.config.num_classes))
+    categories = [{"id": label, "name": name} for label, name in enumerate(known) if label > 0]
+    results = [{"id": count, **record} for count, record in enumerate(results, start=1)]
     partial = out / ".detections.json"
     partial.write_text(json.dumps({"images": images, "annotations": results, "categories": categories}))
     os.replace(partial, out / "detections.json")
@@ -70,6 +73,8 @@ def coco_results(image_id: int, found: dict) -> list[dict]:
             "image_id": image_id,
             "category_id": int(label),
             "bbox": [round(float(v), 3) for v in (x1, y1, x2 - x1, y2 - y1)],
+            "area": round(float((x2 - x1) * (y2 - y1)), 3),
+            "iscrowd": 0,
             "score": round(float(score), 5),
             **({"name": found["names"][row]} if "names" in found else {}),
         }

@@ -27,18 +27,20 @@ def run(args: argparse.Namespace) -> int:
     model = open_detector(args.weights)
     source: DataSource
     if args.voc:
-        source = VocFolder(args.images, args.annotations, model.config.names[1:] or None)
+        source = VocFolder(args.images, args.annotations)
     else:
         source = CocoFiles(args.annotations, args.images)
     dataset = source.open(skip_faulty=args.skip_faulty)
     ids = category_ids(model.config.names, model.config.num_classes, dataset)
+    for path in filter(None, (args.results, args.json)):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
     metrics, evaluator = evaluate(model, dataset, batch_size=args.batch_size, category_ids=ids)
+    for name, value in metrics.items():
+        print(f"{name:<24} {value:.3f}" if value >= 0 else f"{name:<24} -")
     if args.results:
         evaluator.write(args.results)
     if args.json:
         Path(args.json).write_text(json.dumps(metrics, indent=1))
-    for name, value in metrics.items():
-        print(f"{name:<24} {value:.3f}" if value >= 0 else f"{name:<24} -")
     return 0
 
 
@@ -50,10 +52,10 @@ def category_ids(names, num_classes, dataset) -> tuple[int, ...]:
     """
     by_name = dict(zip(dataset.names, dataset.category_ids, strict=True))
     if names:
-        missing = [name for name in dataset.names if name not in names]
+        missing = [name for name in dataset.names[1:] if name not in names]
         if missing:
             raise ValueError(f"the model has no classes {', '.join(missing)}; it knows {', '.join(names[1:])}")
-        return tuple(by_name.get(name, -1) for name in names)
+        return (-1, *(by_name.get(name, -1) for name in names[1:]))
     if num_classes != len(dataset.names):
         raise ValueError(
             f"the model has {num_classes} classes and the data set {len(dataset.names)}, background included"

@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
+    from jaxdet.cli.evaluate import category_ids
     from jaxdet.detectors import build
     from jaxdet.nn import Numerics
     from jaxdet.runs import evaluate, model_for, read_config, save, train
@@ -33,10 +34,14 @@ def run(args: argparse.Namespace) -> int:
     skipped = f", {dataset.skipped} faulty boxes skipped" if dataset.skipped else ""
     print(f"{len(dataset)} pictures to train on{skipped}, {len(validation)} to validate on")
     print(f"classes     {', '.join(dataset.names[1:])}")
-    model = build(model_for(config, dataset), numerics=Numerics(config.dtype, precision=config.precision))
+    # By name, and before the run: a validation set may number its classes otherwise.
+    ids = category_ids(dataset.names, len(dataset.names), validation)
+    numerics = Numerics(config.dtype, precision=config.precision)
     if config.weights:
-        model = start_from(model, config.weights)
-    elif config.backbone_weights:
+        model = start_from(model_for(config, dataset), config.weights, numerics=numerics)
+    else:
+        model = build(model_for(config, dataset), numerics=numerics)
+    if not config.weights and config.backbone_weights:
         from jaxdet_convert import load_backbone
 
         model, dropped = load_backbone(model, config.backbone_weights)
@@ -44,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     out = Path(args.out)
     model = train(config, model, dataset, out)
     save(model, out / "model")
-    metrics, _ = evaluate(model, validation, batch_size=config.eval_batch_size)
+    metrics, _ = evaluate(model, validation, batch_size=config.eval_batch_size, category_ids=ids)
     print(f"model       {out / 'model'}")
     print(f"loss curve  {out / CURVE_FILE}")
     print("  ".join(f"{name} {metrics[name]:.3f}" for name in ("AP", "AP50", "AP75")))

@@ -86,7 +86,7 @@ class BatchPlan:
         if self.steps_per_epoch == 0:
             raise DataError(
                 f"{self.num_images} images make no full batch of {batch_size} on any one canvas; use a smaller batch, "
-                "more images, or canvases(..., square=True) to put both orientations into one batch"
+                "more images, or square=True to put both orientations into one batch"
             )
 
     def batch(self, step: int) -> Batch:

@@ -57,6 +57,8 @@ class FasterRCNNConfig:
     canvas: str = "image"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.num_classes, int) or self.num_classes < 2:
+            raise ValueError(f"num_classes is at least 2, the background and one class, not {self.num_classes!r}")
         if self.canvas not in ("image", "fast"):
             raise ValueError(f'canvas is "image" or "fast", not {self.canvas!r}')
         if self.names and len(self.names) != self.num_classes:

@@ -180,7 +180,8 @@ def faster_rcnn(
     """
     levels = tuple(backbone.channels) if levels is None else tuple(levels)
     strides = [backbone.strides[level] for level in levels]
-    sizes = anchor_sizes or tuple((8 * stride,) for stride in [*strides, 2 * strides[-1]])
+    pooled = [2 * strides[-1]] if options.get("fpn_pool", True) else []
+    sizes = anchor_sizes or tuple((8 * stride,) for stride in [*strides, *pooled])
     config = FasterRCNNConfig(
         backbone=None,
         fpn=FPNConfig(levels=levels),

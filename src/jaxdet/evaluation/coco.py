@@ -112,8 +112,10 @@ class CocoEvaluator:
         self.results += records
 
     def write(self, path: str | Path) -> None:
-        """Writes the results as a COCO result file."""
-        Path(path).write_text(json.dumps(self.results), encoding="utf-8")
+        """Writes the results as a COCO result file; those of classes that the ground truth lacks are left out."""
+        known = set(self._known)
+        records = [record for record in self.results if record["category_id"] in known]
+        Path(path).write_text(json.dumps(records), encoding="utf-8")
 
     def evaluate(self) -> dict[str, float]:
         """COCO's twelve numbers under the names in `METRICS`, and ``AP/<class>`` of each class.

@@ -60,8 +60,8 @@ class RoIOutputs:
 class TwoMLPHead(nnx.Module):
     """torchvision's ``TwoMLPHead``: two fully connected layers with ReLU."""
 
-    def __init__(self, in_features: int, representation_size: int, *, numerics: Numerics = Numerics(), rngs: nnx.Rngs):
-        self.fc6 = Linear(in_features, representation_size, numerics=numerics, rngs=rngs)
+    def __init__(self, in_channels: int, representation_size: int, *, numerics: Numerics = Numerics(), rngs: nnx.Rngs):
+        self.fc6 = Linear(in_channels, representation_size, numerics=numerics, rngs=rngs)
         self.fc7 = Linear(representation_size, representation_size, numerics=numerics, rngs=rngs)
 
     def __call__(self, x: Array, valid: Array | None = None, *, train: bool = False) -> Array:
@@ -103,9 +103,9 @@ class FastRCNNConvFCHead(nnx.Module):
 class FastRCNNPredictor(nnx.Module):
     """torchvision's ``FastRCNNPredictor``: class logits and, per class, box deltas."""
 
-    def __init__(self, in_features: int, num_classes: int, *, numerics: Numerics = Numerics(), rngs: nnx.Rngs):
-        self.cls_score = Linear(in_features, num_classes, numerics=numerics, rngs=rngs)
-        self.bbox_pred = Linear(in_features, 4 * num_classes, numerics=numerics, rngs=rngs)
+    def __init__(self, in_channels: int, num_classes: int, *, numerics: Numerics = Numerics(), rngs: nnx.Rngs):
+        self.cls_score = Linear(in_channels, num_classes, numerics=numerics, rngs=rngs)
+        self.bbox_pred = Linear(in_channels, 4 * num_classes, numerics=numerics, rngs=rngs)
 
     def __call__(self, x: Array) -> tuple[Array, Array]:
         """Features ``[N, F]`` to logits ``[N, K]`` and deltas ``[N, K, 4]``."""

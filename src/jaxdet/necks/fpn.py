@@ -26,7 +26,7 @@ class FPN(nnx.Module):
     """torchvision's ``FeaturePyramidNetwork``: 1x1 laterals, a nearest-neighbour top-down path, 3x3 outputs.
 
     Args:
-        in_channels: channels of each map, from the highest resolution to the lowest.
+        in_channels_list: channels of each map, from the highest resolution to the lowest.
         out_channels: channels of every output.
         norm: after each convolution (torchvision's v2 detector); None: a bias (its first one).
         pool: add the map ``"pool"``, every second pixel of the last one (its ``LastLevelMaxPool``).
@@ -34,7 +34,7 @@ class FPN(nnx.Module):
 
     def __init__(
         self,
-        in_channels: tuple[int, ...],
+        in_channels_list: tuple[int, ...],
         out_channels: int,
         *,
         norm: NormConfig | None = None,
@@ -54,8 +54,8 @@ class FPN(nnx.Module):
                 rngs=rngs,
             )
 
-        self.inner_blocks = nnx.List(conv(channels, 1) for channels in in_channels)
-        self.layer_blocks = nnx.List(conv(out_channels, 3) for _ in in_channels)
+        self.inner_blocks = nnx.List(conv(channels, 1) for channels in in_channels_list)
+        self.layer_blocks = nnx.List(conv(out_channels, 3) for _ in in_channels_list)
         self.out_channels = out_channels
         self.pool = pool
 

@@ -17,3 +17,10 @@ class Numerics:
     dtype: str = "float32"
     param_dtype: str = "float32"
     precision: str = "highest"
+
+    def __post_init__(self) -> None:
+        for name in ("dtype", "param_dtype"):
+            if getattr(self, name) not in ("float32", "bfloat16", "float64"):
+                raise ValueError(f"{name} is float32, bfloat16 or float64, not {getattr(self, name)!r}")
+        if self.precision not in ("highest", "high", "default"):
+            raise ValueError(f"precision is highest, high or default, not {self.precision!r}")

@@ -26,7 +26,7 @@ from jaxdet.ops.roi_window import pool_by_window, window_gradient
 
 
 def roi_align(
-    features: Array,
+    input: Array,
     boxes: Array,
     output_size: int | tuple[int, int],
     spatial_scale: float = 1.0,
@@ -39,7 +39,7 @@ def roi_align(
     """Pool regions of one feature map of one image: ``multiscale_roi_align`` with a single level.
 
     Args:
-      features: ``[H, W, C]``.
+      input: ``[H, W, C]``.
       boxes: ``[R, 4]`` xyxy pixels.
       extent: ``[2]`` int, the (height, width) of the map that counts; all of it if not given.
 
@@ -48,7 +48,7 @@ def roi_align(
     levels = jnp.zeros(boxes.shape[:1], jnp.int32)
     extents = None if extent is None else jnp.asarray(extent)[None]
     return multiscale_roi_align(
-        [features], boxes, levels, output_size, (spatial_scale,), sampling_ratio, aligned, valid=valid, extents=extents
+        [input], boxes, levels, output_size, (spatial_scale,), sampling_ratio, aligned, valid=valid, extents=extents
     )
 
 

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,12 +20,14 @@ from flax import nnx
 
 from jaxdet.backbones import Backbone
 from jaxdet.config import from_dict, to_dict
+from jaxdet.detectors import FasterRCNN, FasterRCNNConfig
 from jaxdet.detectors.presets import CONFIG_TYPES, Model, abstract, build
 from jaxdet.nn import Numerics
 
 AnyModel = TypeVar("AnyModel", bound=nnx.Module)
 
 FORMAT = 1
+_BOX_MEANING = ("representation_size", "conv_layers", "norm", "output_size", "sampling_ratio", "reg_weights")
 _DESCRIPTION, _ARRAYS = "model.json", "arrays"
 
 
@@ -124,15 +127,33 @@ def _first_device() -> jax.sharding.Sharding:
     return jax.sharding.SingleDeviceSharding(jax.devices()[0])
 
 
-def start_from(model: AnyModel, path: str | os.PathLike[str]) -> AnyModel:
-    """The model with the parameters of a stored one; a predictor for another number of classes stays as it is.
+def start_from(
+    config: FasterRCNNConfig, path: str | os.PathLike[str], *, numerics: Numerics = Numerics()
+) -> FasterRCNN:
+    """A detector with the parameters of a stored one; a predictor for another number of classes starts anew.
+
+    What gives the stored parameters their meaning (body, pyramid, anchors, box coding, normalisation) comes with them;
+    sizes, thresholds, sampling and classes are ``config``'s.
 
     Raises:
-        ValueError: anything but the predictor differs in name or shape; all differences are listed.
+        ValueError: the stored model is no detector, or anything but the predictor differs in shape; all are listed.
     """
-    stored, own = arrays(load(path)), arrays(model)
-    differing = {name for name in stored if name in own and stored[name].shape != own[name].shape}
-    wrong = sorted((stored.keys() ^ own.keys()) | {name for name in differing if not name.startswith("box_predictor.")})
+    stored = load(path)
+    if not isinstance(stored, FasterRCNN):
+        raise ValueError(f"{path} holds a {type(stored).__name__}, not a detector: use backbone_weights for its body")
+    old = stored.config
+    config = replace(
+        config,
+        backbone=old.backbone,
+        fpn=old.fpn,
+        rpn=replace(config.rpn, anchor_generator=old.rpn.anchor_generator, conv_depth=old.rpn.conv_depth),
+        box=replace(config.box, **{name: getattr(old.box, name) for name in _BOX_MEANING}),
+        transform=replace(config.transform, image_mean=old.transform.image_mean, image_std=old.transform.image_std),
+    )
+    model = build(config, numerics=numerics)
+    values, own = arrays(stored), arrays(model)
+    differing = {name for name in values if name in own and values[name].shape != own[name].shape}
+    wrong = sorted((values.keys() ^ own.keys()) | {name for name in differing if not name.startswith("box_predictor.")})
     if wrong:
         raise ValueError(f"{path} holds another model; these differ: {', '.join(wrong)}")
-    return fill(model, own | {name: value for name, value in stored.items() if name not in differing})
+    return fill(model, own | {name: value for name, value in values.items() if name not in differing})

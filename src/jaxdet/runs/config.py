@@ -24,6 +24,7 @@ class TrainConfig:
     weights: a jaxdet model to start from; backbone_weights: a classifier's weights file for the body alone.
     frozen: paths of parameters that do not train, such as ``"backbone.conv1"``.
     flip: probability of mirroring a training picture.
+    square: also one canvas for both orientations, so that a set with few of one of them loses none.
     skip_faulty: leave out boxes that cannot be trained on, instead of stopping.
     """
 
@@ -38,6 +39,7 @@ class TrainConfig:
     frozen: tuple[str, ...] = ()
     flip: float = 0.5
     max_boxes: int | None = None
+    square: bool = False
     skip_faulty: bool = False
     seed: int = 0
     log_every: int = 20

@@ -34,7 +34,7 @@ def train(
     Writes ``metrics.jsonl`` (a line every ``log_every`` steps) and ``losses.png`` into ``out``.
 
     Raises:
-        FloatingPointError: the loss is not finite; says at which step, which terms, and which images.
+        FloatingPointError: a logged loss is not finite; says at which step, which terms, and which images.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -52,8 +52,8 @@ def train(
             state, values = step(state, batch.images, batch.targets, key)
             done = batch.step + 1
             if done % config.log_every == 0 or done in (1, config.steps):
-                row = _log(log, batch, {name: float(value) for name, value in jax.device_get(values).items()})
-                row["learning_rate"] = float(schedule(batch.step))
+                numbers = {name: float(value) for name, value in jax.device_get(values).items()}
+                row = _log(log, batch, numbers | {"learning_rate": float(schedule(batch.step))})
                 rows.append(row)
                 bar.set_postfix(loss=f"{row['loss']:.3f}", lr=f"{row['learning_rate']:.2g}")
     plot_losses(rows, out / CURVE_FILE)
@@ -63,8 +63,11 @@ def train(
 def _batches(config: TrainConfig, model: FasterRCNN, dataset: DetectionDataset) -> Any:
     transform = model.config.transform
     low, high = transform.min_size, transform.max_size
-    choices = canvases(low, high)
+    choices = canvases(low, high, square=config.square)
     plan = BatchPlan(dataset.sizes, config.batch_size, choices, min_size=low, max_size=high, seed=config.seed)
+    left_over = len(dataset) - plan.steps_per_epoch * config.batch_size
+    if left_over:
+        tqdm.write(f"{left_over} of {len(dataset)} pictures, others each epoch, fill no batch of their canvas")
     return load_batches(
         dataset,
         plan,
