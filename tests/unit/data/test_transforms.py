@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxdet.data import Example, horizontal_flip, preprocess, resize_boxes
+from jaxdet.data import Example, centre_crop, horizontal_flip, preprocess, resize_boxes
 from jaxdet.data.transforms import random_horizontal_flip
 
 
@@ -46,9 +46,24 @@ def test_preprocess_normalises_before_it_interpolates():
     assert preprocess(np.zeros((480, 640, 3), np.uint8), 80, 133).shape == (80, 106, 3)
 
 
+def test_floats_are_taken_as_values_from_0_to_1():
+    image = np.random.default_rng(0).integers(0, 256, (6, 5, 3), np.uint8)
+    np.testing.assert_allclose(preprocess(image / np.float32(255), 4, 9), preprocess(image, 4, 9), atol=1e-6)
+
+
+def test_centre_crop_keeps_the_middle_of_the_resized_picture():
+    image = np.zeros((40, 80, 3), np.uint8)
+    image[:, 30:50] = 255
+    out = centre_crop(image, 40, 20, (0, 0, 0), (1, 1, 1))
+    assert out.shape == (20, 20, 3) and out.dtype == np.float32 and (out == 1).all()
+    assert centre_crop(image, 16, 8).shape == (8, 8, 3)
+
+
 def test_preprocess_refuses_other_images():
-    with pytest.raises(ValueError, match=r"expected an image \[H, W, 3\] uint8, got float32"):
-        preprocess(np.zeros((4, 4, 3), np.float32), 4, 4)
+    with pytest.raises(ValueError, match=r"expected an image \[H, W, 3\], uint8 or float, got int32"):
+        preprocess(np.zeros((4, 4, 3), np.int32), 4, 4)
+    with pytest.raises(ValueError, match=r"got uint8 \(4, 4\)"):
+        preprocess(np.zeros((4, 4), np.uint8), 4, 4)
     with pytest.raises(ValueError, match="three numbers for mean and std"):
         preprocess(np.zeros((4, 4, 3), np.uint8), 4, 4, mean=(0.5,))
 

@@ -1,0 +1,97 @@
+"""Options, stored models and what a user gives `predict`: mistakes show at once, meaning travels with weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import jaxdet
+from jaxdet.detectors import detector_config, model_config
+from jaxdet.heads import AnchorGenerator
+from jaxdet.nn import NormConfig, Numerics
+from jaxdet.runs.checkpoint import start_from
+
+SMALL = {"fpn_out_channels": 8, "box_representation_size": 8, "min_size": 64, "max_size": 96}
+
+
+@pytest.mark.parametrize(
+    "options, says",
+    [
+        ({"min_size": "large"}, "'min_size' is of type int"),
+        ({"min_size": 600.5}, "'min_size' is of type int"),
+        ({"box_score_thresh": "0,3"}, "'box_score_thresh' is of type float"),
+        ({"canvas": "slow"}, 'canvas is "image" or "fast"'),
+        ({"num_classes": None}, "num_classes is at least 2"),
+        ({"names": ("a", "b")}, "2 class names for num_classes=91"),
+        ({"backbone_stem": "4x4"}, "did you mean"),
+    ],
+)
+def test_a_wrong_option_is_refused(options, says):
+    with pytest.raises(ValueError, match=says):
+        model_config("fasterrcnn_resnet50_fpn", **options)
+
+
+def test_whole_floats_are_whole_numbers():
+    assert model_config("fasterrcnn_resnet50_fpn", min_size=6e2).transform.min_size == 600
+
+
+def test_unknown_types_and_precisions_are_refused():
+    with pytest.raises(ValueError, match="float31"):
+        Numerics(dtype="float31")
+    with pytest.raises(ValueError, match="'exact'"):
+        Numerics(precision="exact")
+
+
+def test_no_classes_give_a_body():
+    body = jaxdet.create_model("mobilenet_v1", num_classes=None)
+    assert body.fc is None
+    with pytest.raises(ValueError, match=r"call features\(x\)"):
+        body(np.zeros((1, 32, 32, 3), np.float32))
+
+
+def test_a_start_takes_the_meaning_of_its_weights_with_them(tmp_path):
+    anchors = AnchorGenerator(((20,), (40,), (60,), (80,)), (1.0,))
+    stored = jaxdet.create_model(
+        "fasterrcnn_mobilenet_v1_fpn",
+        num_classes=5,
+        backbone_norm=NormConfig("frozen", eps=0.0),
+        rpn_anchor_generator=anchors,
+        image_mean=(0.0, 0.0, 0.0),
+        **SMALL,
+    )
+    jaxdet.save(stored, tmp_path / "stored")
+    config = detector_config("fasterrcnn_mobilenet_v1_fpn", num_classes=3, box_score_thresh=0.3, **SMALL)
+    model = start_from(config, tmp_path / "stored")
+    assert model.config.backbone.norm == NormConfig("frozen", eps=0.0)
+    assert model.config.rpn.anchor_generator == anchors and model.config.transform.image_mean == (0.0, 0.0, 0.0)
+    assert (model.config.num_classes, model.config.box.score_thresh) == (3, 0.3)
+    np.testing.assert_array_equal(
+        model.fpn.inner_blocks[0].conv.kernel[...], stored.fpn.inner_blocks[0].conv.kernel[...]
+    )
+    assert model.box_predictor.cls_score.kernel[...].shape == (8, 3)
+    jaxdet.save(jaxdet.create_model("mobilenet_v1", num_classes=2), tmp_path / "classifier")
+    with pytest.raises(ValueError, match="not a detector"):
+        start_from(config, tmp_path / "classifier")
+
+
+def test_predict_on_batches_greys_thin_and_no_pictures():
+    model = jaxdet.create_model("fasterrcnn_mobilenet_v1_fpn", num_classes=3, box_score_thresh=0.01, **SMALL)
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 256, (50, 70, 3), np.uint8) for _ in range(3)]
+    single = jaxdet.predict(model, pictures)
+    paired = jaxdet.predict(model, pictures, batch_size=2)
+    for one, two in zip(single, paired, strict=True):
+        np.testing.assert_allclose(two["boxes"], one["boxes"], atol=1e-3)
+        np.testing.assert_array_equal(two["labels"], one["labels"])
+    strict = jaxdet.predict(model, pictures[:1], score_threshold=0.4)[0]
+    assert (strict["scores"] > 0.4).all() and len(strict["scores"]) == (single[0]["scores"] > 0.4).sum()
+    assert jaxdet.predict(model, []) == []
+    for wrong, says in (
+        (np.zeros((4, 4), np.uint8), "expected RGB"),
+        (np.full((4, 4, 3), 200.0, np.float32), r"not in 0\.\.1"),
+        (np.zeros((1, 500, 3), np.uint8), "no pixels"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            jaxdet.predict(model, [wrong])
+    with pytest.raises(ValueError, match="batch_size"):
+        jaxdet.predict(model, pictures, batch_size=0)
