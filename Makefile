@@ -9,7 +9,7 @@ demo: $(VENV)/.core
 	$(BIN)/jaxdet demo
 
 test: lint
-	$(BIN)/python -m pytest -m "not verify" --durations=15
+	$(BIN)/python -m pytest -m "not verify" -n 2 --dist loadfile --durations=15
 
 verify: $(VENV)/.test
 	$(BIN)/python -m pytest --durations=25
