@@ -11,10 +11,6 @@ from collections.abc import Sequence
 COMMANDS = ("convert", "detect", "classify", "train", "evaluate", "summary", "parity", "shapes", "demo")
 
 
-class UserError(Exception):
-    """A user's mistake: printed as one line, without a traceback."""
-
-
 def make_parser() -> argparse.ArgumentParser:
     """The parser of all commands; each command's module adds its own arguments and says how to run it."""
     parser = argparse.ArgumentParser(prog="jaxdet", description="Object detection in JAX, with PyTorch's numbers.")
@@ -48,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `jaxdet ... | head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (UserError, OSError, ValueError, FloatingPointError) as error:
+    except (OSError, ValueError, FloatingPointError) as error:
         if os.environ.get("JAXDET_TRACEBACK"):
             raise
         print(f"jaxdet {args.command}: {error}", file=sys.stderr)
