@@ -26,11 +26,16 @@ class Images:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Targets:
-    """Ground-truth boxes of a batch; an image without boxes has no valid slot."""
+    """Ground-truth boxes of a batch; an image without boxes has no valid slot.
+
+    A slot that is ``ignored`` (and not ``valid``) holds a region, such as COCO's crowds, that is neither object nor
+    background: nothing that lies in it is trained on as background.
+    """
 
     boxes: Array  # [B, G, 4]
     labels: Array  # [B, G] int32, 1..K-1
     valid: Array  # [B, G] bool
+    ignored: Array | None = None  # [B, G] bool; None: nothing is
 
 
 @jax.tree_util.register_dataclass

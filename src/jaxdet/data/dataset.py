@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -20,6 +20,11 @@ from PIL import Image, ImageOps
 BACKGROUND = "__background__"
 EDGE_TOLERANCE = 1.0  # pixels by which a box may stick out of its image before it counts as a fault
 _FAULTS_SHOWN = 50
+
+
+def no_boxes() -> np.ndarray:
+    """[0, 4] float32."""
+    return np.zeros((0, 4), np.float32)
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,9 @@ class Record:
     size: tuple[int, int]  # (height, width)
     boxes: np.ndarray  # [G, 4] float32 xyxy, within the image
     labels: np.ndarray  # [G] int32, 1..K-1
+    ignored: np.ndarray = field(
+        default_factory=no_boxes
+    )  # [I, 4] float32 xyxy: regions that are neither object nor background (crowds)
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,7 @@ class Example:
     labels: np.ndarray  # [G] int32
     image_id: int
     path: str
+    ignored: np.ndarray = field(default_factory=no_boxes)  # [I, 4] float32 xyxy
 
 
 class DetectionDataset:
@@ -121,7 +130,7 @@ class DetectionDataset:
         """Decodes image ``index``. Raises DataError where the file is unreadable or of another size than annotated."""
         record = self.records[index]
         image = read_image(record.path, record.size)
-        return Example(image, record.boxes, record.labels, record.image_id, record.path)
+        return Example(image, record.boxes, record.labels, record.image_id, record.path, record.ignored)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self)} images, {len(self.names) - 1} classes)"

@@ -27,6 +27,7 @@ class BoxConfig:
     class_agnostic_nms: boxes of different classes suppress each other, too.
     fg_iou_thresh, bg_iou_thresh, batch_size_per_image, positive_fraction: which proposals the loss samples.
     smooth_l1_beta: where the box loss turns from quadratic to linear.
+    ignore_thresh: how much of a proposal lies in an ignored region if it is not to be background; None: any.
     """
 
     representation_size: int = 1024
@@ -46,6 +47,7 @@ class BoxConfig:
     batch_size_per_image: int = 512
     positive_fraction: float = 0.25
     smooth_l1_beta: float = 1 / 9
+    ignore_thresh: float | None = 0.5
 
 
 @jax.tree_util.register_dataclass

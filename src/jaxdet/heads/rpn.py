@@ -24,6 +24,7 @@ class RPNConfig:
     pre_nms_top_n_*: anchors a level that enter NMS; post_nms_top_n_*: proposals an image that leave it.
     fg_iou_thresh, bg_iou_thresh, batch_size_per_image, positive_fraction: which anchors the loss samples.
     smooth_l1_beta: where the box loss turns from quadratic to linear.
+    ignore_thresh: how much of an anchor lies in an ignored region if it is not to be background; None: any.
     """
 
     anchor_generator: AnchorGenerator = field(
@@ -41,6 +42,7 @@ class RPNConfig:
     batch_size_per_image: int = 256
     positive_fraction: float = 0.5
     smooth_l1_beta: float = 1 / 9
+    ignore_thresh: float | None = 0.5
 
 
 @jax.tree_util.register_dataclass

@@ -60,6 +60,21 @@ def box_iou(boxes1: Array, boxes2: Array) -> Array:
     return jnp.where(has_area, intersection / jnp.where(has_area, union, 1), 0)
 
 
+def box_coverage(boxes: Array, regions: Array) -> Array:
+    """How much of each box lies in each region.
+
+    Args:
+      boxes: ``[..., N, 4]`` xyxy.
+      regions: ``[..., M, 4]`` xyxy.
+
+    Returns:
+      ``[..., N, M]`` intersection over the box's own area, in [0, 1]; 0 for a box without area.
+    """
+    intersection, _ = intersection_and_union(boxes, regions)
+    area = box_area(boxes)[..., :, None]
+    return jnp.where(area > 0, intersection / jnp.where(area > 0, area, 1), 0)
+
+
 def clip_boxes(boxes: Array, size: ArrayLike | Sequence[ArrayLike]) -> Array:
     """Clip ``boxes [..., 4]`` to a picture of ``size`` = (height, width), as ``clip_boxes_to_image`` does.
 

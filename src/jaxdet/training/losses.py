@@ -107,11 +107,9 @@ def _losses(
     def sample(rpn: RPNOutputs, proposals: Proposals, targets: Targets, keys: Array):
         keys = jax.vmap(jax.random.split)(keys)  # [B, 2]
         anchors, known = (jnp.concatenate(x, axis=1) for x in (rpn.anchors, rpn.valid))
-        of_anchors = jax.vmap(partial(sample_anchors, config=config.rpn))(
-            keys[:, 0], anchors, known, targets.boxes, targets.valid
-        )
+        of_anchors = jax.vmap(partial(sample_anchors, config=config.rpn))(keys[:, 0], anchors, known, targets)
         of_proposals = jax.vmap(partial(sample_proposals, config=config.box))(
-            keys[:, 1], proposals.boxes, proposals.valid, targets.boxes, targets.labels, targets.valid
+            keys[:, 1], proposals.boxes, proposals.valid, targets
         )
         return of_anchors, of_proposals
 

@@ -1,4 +1,4 @@
-"""Learning-rate schedules and optimizers, as the field's recipes name them."""
+"""What an optimizer is configured by, and the learning rate as a function of the step."""
 
 from __future__ import annotations
 
@@ -7,33 +7,53 @@ from dataclasses import dataclass
 
 import optax
 
+_CHOICES = {"kind": ("sgd", "adamw"), "schedule": ("multistep", "cosine", "constant")}
+
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """SGD with momentum and PyTorch's (coupled) weight decay, or AdamW.
+    """SGD with momentum, or AdamW, under a learning-rate schedule. Steps are batches everywhere.
 
     learning_rate: after the warm-up.
-    schedule: ``"multistep"`` multiplies by ``gamma`` at each of ``milestones`` (steps); ``"cosine"`` decays to zero at
+    decoupled: SGD's weight decay shrinks the parameters by ``learning_rate * weight_decay`` beside the gradient,
+        instead of joining it (PyTorch's way). AdamW's is always decoupled.
+    norm_weight_decay: of the scales and biases of norms; None: as all others.
+    lr_scales: ``(("backbone", 0.1), ...)``: what lies under a path learns at a multiple of the rate; of several
+        entries that match, the longest counts.
+    betas, eps: of AdamW.
+    schedule: ``"multistep"`` multiplies by ``gamma`` at each of ``milestones``; ``"cosine"`` decays to zero at
         the last step; ``"constant"``.
     warmup_steps: of linear growth from ``warmup_factor`` of the learning rate, as torchvision's references do.
     clip_norm: largest norm of the gradient; None: unbounded.
+    accumulate: gradients of so many steps are averaged into one update.
     """
 
     kind: str = "sgd"
     learning_rate: float = 0.02
     momentum: float = 0.9
+    nesterov: bool = False
     weight_decay: float = 1e-4
+    decoupled: bool = False
+    norm_weight_decay: float | None = None
+    lr_scales: tuple[tuple[str, float], ...] = ()
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
     schedule: str = "multistep"
     milestones: tuple[int, ...] = ()
     gamma: float = 0.1
     warmup_steps: int = 1000
     warmup_factor: float = 1e-3
     clip_norm: float | None = None
+    accumulate: int = 1
 
     def __post_init__(self) -> None:
-        for field, known in (("kind", ("sgd", "adamw")), ("schedule", ("multistep", "cosine", "constant"))):
+        for field, known in _CHOICES.items():
             if getattr(self, field) not in known:
                 raise ValueError(f"optimizer {field} is one of {', '.join(known)}, not {getattr(self, field)!r}")
+        if self.accumulate < 1:
+            raise ValueError(f"optimizer accumulate is at least 1, not {self.accumulate}")
+        if list(self.milestones) != sorted(self.milestones):
+            raise ValueError(f"optimizer milestones ascend, unlike {self.milestones}")
 
 
 def warmup(schedule: optax.Schedule, steps: int, factor: float) -> optax.Schedule:
@@ -58,14 +78,3 @@ def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
     else:
         schedule = optax.constant_schedule(config.learning_rate)
     return warmup(schedule, min(config.warmup_steps, steps), config.warmup_factor)
-
-
-def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """The optimizer of a run of ``steps``."""
-    schedule = make_schedule(config, steps)
-    parts = [] if config.clip_norm is None else [optax.clip_by_global_norm(config.clip_norm)]
-    if config.kind == "sgd":
-        parts += [optax.add_decayed_weights(config.weight_decay), optax.sgd(schedule, momentum=config.momentum)]
-    else:
-        parts += [optax.adamw(schedule, weight_decay=config.weight_decay)]
-    return optax.chain(*parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +14,18 @@ from jax.sharding import Mesh
 
 from jaxdet.parallel import batch_sharding, data_mesh, replicated
 from jaxdet.training.losses import Losses, losses
-from jaxdet.training.state import TrainState, trainable
-from jaxdet.types import Images, Targets
+from jaxdet.training.state import TrainState, moving_average, trainable
+from jaxdet.types import Images
 
-TrainStep = Callable[[TrainState, Images, Targets, Array], tuple[TrainState, Losses]]
+TrainStep = Callable[[TrainState, Images, Any, Array], tuple[TrainState, Losses]]
+
+
+class Objective(Protocol):
+    """The terms that a run minimises the sum of: `losses` of detectors, `classification_losses`, or your own."""
+
+    def __call__(
+        self, model: Any, images: Images, targets: Any, keys: Array, *, train: bool = True, mesh: Mesh | None = None
+    ) -> Losses: ...
 
 
 def image_keys(key: Array, step: Array, batch: int) -> Array:
@@ -29,34 +38,51 @@ def make_train_step(
     graphdef: nnx.GraphDef,
     optimizer: optax.GradientTransformation,
     *,
+    objective: Objective = losses,
     frozen: tuple[str, ...] = (),
     mesh: Mesh | None = None,
+    ema_decay: float | None = None,
+    accumulate: int = 1,
 ) -> TrainStep:
     """A jit-compiled ``step(state, images, targets, key) -> (state, losses)``.
 
     The state is donated: use the returned one. Images and targets are split over the mesh's data axis, which must
-    divide the batch; ``losses`` has the four terms and their sum under ``"loss"``. It compiles once a canvas.
+    divide the batch; ``losses`` has the objective's terms, their sum under ``"loss"`` and the norm of its gradient
+    under ``"gradient_norm"``. It compiles once a canvas. A step whose loss or gradient is not finite changes nothing
+    but ``state.healthy``, and neither does any step after it.
 
     Args:
         graphdef, frozen: as given to and returned by `init_state`.
         mesh: of `data_mesh`; by default one device.
+        ema_decay: of the moving averages, for a state made with ``ema=True``.
+        accumulate: how many steps the optimizer gathers for an update (see `OptimizerConfig`); the averages move then.
     """
     mesh = data_mesh(jax.devices()[:1]) if mesh is None else mesh
     wanted = trainable(frozen)
 
-    def step(state: TrainState, images: Images, targets: Targets, key: Array) -> tuple[TrainState, Losses]:
+    def step(state: TrainState, images: Images, targets: Any, key: Array) -> tuple[TrainState, Losses]:
         keys = image_keys(key, state.step, images.pixels.shape[0])
 
         def total(params: nnx.State) -> tuple[Array, tuple[Losses, nnx.State]]:
             model = nnx.merge(graphdef, params, state.rest, copy=True)  # its statistics move within this trace
-            values = losses(model, images, targets, keys, mesh=mesh)
+            values = objective(model, images, targets, keys, mesh=mesh)
             rest = nnx.state(model, nnx.Not(wanted))  # batch statistics have moved
             return sum(values.values(), jnp.zeros(())), (values, rest)
 
         (loss, (values, rest)), gradient = jax.value_and_grad(total, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        return TrainState(state.step + 1, params, rest, opt_state), {"loss": loss, **values}
+        norm = jnp.sqrt(sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(gradient)))
+        done = state.step + 1
+        averages = state.ema
+        if averages is not None and ema_decay is not None:
+            moved = moving_average(averages, (params, rest), ema_decay, done // accumulate)
+            averages = _choose(done % accumulate == 0, moved, averages)
+        healthy = state.healthy & jnp.isfinite(loss) & jnp.isfinite(norm)
+        new = TrainState(done, healthy, params, rest, opt_state, averages)
+        kept = _choose(healthy, new, state)
+        kept = TrainState(kept.step, healthy, kept.params, kept.rest, kept.opt_state, kept.ema)
+        return kept, {"loss": loss, **values, "gradient_norm": norm}
 
     everywhere, split = replicated(mesh), batch_sharding(mesh)
     return jax.jit(
@@ -65,3 +91,7 @@ def make_train_step(
         out_shardings=(everywhere, everywhere),
         donate_argnums=0,
     )
+
+
+def _choose(condition: Array, yes: Any, no: Any) -> Any:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)

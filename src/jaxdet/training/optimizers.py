@@ -1,0 +1,78 @@
+"""Optimizers built of optax's parts, with PyTorch's arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import optax
+from jax import Array
+
+from jaxdet.training.schedules import OptimizerConfig, make_schedule
+from jaxdet.training.state import under
+
+_NORM_LEAVES = ("scale", "bias")
+
+
+def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
+    """The optimizer of a run of ``steps``; updates are of the gradient's mean over ``config.accumulate`` steps."""
+    schedule = make_schedule(config, steps)
+    parts = [] if config.clip_norm is None else [optax.clip_by_global_norm(config.clip_norm)]
+    decay = add_weight_decay(config)
+    if config.kind == "adamw":
+        parts += [optax.scale_by_adam(*config.betas, eps=config.eps), decay]
+    else:
+        momentum = optax.trace(config.momentum, nesterov=config.nesterov)
+        parts += [momentum, decay] if config.decoupled else [decay, momentum]
+    parts += [scale_by_path(config.lr_scales)] if config.lr_scales else []
+    # The optimizer counts updates, the schedule steps.
+    parts += [optax.scale_by_learning_rate(lambda update: schedule(update * config.accumulate))]
+    optimizer = optax.chain(*parts)
+    if config.accumulate == 1:
+        return optimizer
+    return optax.MultiSteps(optimizer, config.accumulate).gradient_transformation()
+
+
+def add_weight_decay(config: OptimizerConfig) -> optax.GradientTransformation:
+    """Adds each parameter times its weight decay to its update."""
+
+    of_norms = config.weight_decay if config.norm_weight_decay is None else config.norm_weight_decay
+    return _by_path(lambda name, norm, update, param: update + (of_norms if norm else config.weight_decay) * param)
+
+
+def scale_by_path(scales: tuple[tuple[str, float], ...]) -> optax.GradientTransformation:
+    """Multiplies the updates of what lies under a path; the longest path that matches counts."""
+    longest_first = sorted(scales, key=lambda entry: -len(entry[0]))
+
+    def scale(name: str) -> float:
+        return next((factor for path, factor in longest_first if under(name, (path,))), 1.0)
+
+    return _by_path(lambda name, norm, update, param: update * scale(name))
+
+
+def _by_path(change: Callable[[str, bool, Array, Array], Array]) -> optax.GradientTransformation:
+    """A stateless transformation of each leaf, told its dotted path and whether it is a norm's scale or bias."""
+
+    def update(updates: Any, state: optax.EmptyState, params: Any = None) -> tuple[Any, optax.EmptyState]:
+        names = [_name(path) for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
+        norms = {name.rpartition(".")[0] for name in names if name.endswith(".scale")}
+        leaves, structure = jax.tree.flatten(updates)
+        changed = [
+            change(name, _is_norm(name, norms), leaf, param)
+            for name, leaf, param in zip(names, leaves, jax.tree.leaves(params), strict=True)
+        ]
+        return jax.tree.unflatten(structure, changed), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def _is_norm(name: str, norms: set[str]) -> bool:
+    parent, _, leaf = name.rpartition(".")
+    return parent in norms and leaf in _NORM_LEAVES
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    """``"backbone.conv1.kernel"`` of a tree path through an `nnx.State`."""
+    parts = [str(getattr(entry, "key", getattr(entry, "name", getattr(entry, "idx", entry)))) for entry in path]
+    return ".".join(part for part in parts if part != "value")
