@@ -6,22 +6,20 @@ do, and a run continues from any step. N images, B images a batch.
 Every step has one canvas. In each epoch the images are shuffled and dealt into batches canvas by canvas, from small
 to large. What is left of a canvas (fewer than B images) moves on to the next larger canvas that covers it and is
 dealt there. Thus an epoch contains every image once, except the fewer than B that are left on a canvas which no
-other covers: with `canvases(min_size, max_size)` that is the largest one of each orientation, with ``square=True``
+other covers: with `ShortestSide` that is the largest one of each orientation, with ``square=True`` or any other sizing
 a single one. Which images these are changes with the epoch.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
-from jaxdet.data.canvas import choose_canvas, covers
+from jaxdet.data.canvas import Size, choose_canvas, covers
 from jaxdet.data.dataset import DataError
-from jaxdet.ops.resize import resized_size
+from jaxdet.data.sizing import Sizing
 
 NO_IMAGE = -1  # the index of a row that no image fills
 
@@ -30,7 +28,7 @@ NO_IMAGE = -1  # the index of a row that no image fills
 class Batch:
     """One step's images."""
 
-    canvas: tuple[int, int]  # (height, width)
+    canvas: Size
     indices: np.ndarray  # [B] int32 positions in the dataset; -1 is a row without an image
     epoch: int
 
@@ -40,8 +38,7 @@ class Plan(Protocol):
 
     num_images: int
     batch_size: int
-    min_size: int
-    max_size: int
+    sizing: Sizing
     seed: int
 
     def batch(self, step: int) -> Batch: ...
@@ -51,37 +48,26 @@ class BatchPlan:
     """The training plan: shuffled epochs without end, every batch full.
 
     Args:
-        sizes: [N, 2] (height, width) of the stored images, as `DetectionDataset.sizes`.
+        sizes: [N, 2] (height, width) of the stored images, as `DetectionDataset.sizes`; or N alone, for a sizing
+            with a single canvas.
         batch_size: images a step, over all hosts together.
-        canvases: the canvases to choose from, as `jaxdet.data.canvas.canvases` gives them.
-        min_size, max_size: to what the images are resized (see `jaxdet.ops.resize.resized_size`).
+        sizing: to what the images are resized, and the canvases to choose from.
         seed: not negative; another seed gives another order.
 
     Raises:
         DataError: there are too few images for one batch, or one cannot be resized.
-        ValueError: an image fits no canvas, or a number is out of its range.
+        ValueError: a number is out of its range, or sizes are needed.
     """
 
-    def __init__(
-        self,
-        sizes: np.ndarray,
-        batch_size: int,
-        canvases: Sequence[tuple[int, int]],
-        *,
-        min_size: int,
-        max_size: int,
-        seed: int = 0,
-    ) -> None:
+    def __init__(self, sizes: np.ndarray | int, batch_size: int, sizing: Sizing, *, seed: int = 0) -> None:
         _check_numbers(batch_size, seed)
-        self.num_images = len(sizes)
         self.batch_size = batch_size
-        self.min_size = min_size
-        self.max_size = max_size
+        self.sizing = sizing
         self.seed = seed
-        self.canvases = _by_area(canvases)
-        self._groups = _assign(sizes, self.canvases, min_size, max_size)
-        self._cached: dict[int, list[tuple[int, np.ndarray]]] = {}  # two epochs: threads work across their border
-        self._lock = threading.Lock()
+        self.canvases = _by_area(sizing)
+        self._groups = _assign(sizes, self.canvases, sizing)
+        self.num_images = len(self._groups)
+        self._cached: dict[int, list[tuple[int, np.ndarray]]] = {}
         self.steps_per_epoch = len(self._deal(np.arange(self.num_images)))
         if self.steps_per_epoch == 0:
             raise DataError(
@@ -94,12 +80,14 @@ class BatchPlan:
         if step < 0:
             raise ValueError(f"expected a step of at least 0, got {step}")
         epoch, position = divmod(step, self.steps_per_epoch)
-        with self._lock:
-            if epoch not in self._cached:
-                while len(self._cached) > 1:
-                    del self._cached[next(iter(self._cached))]
-                self._cached[epoch] = self._epoch(epoch)
-            canvas, indices = self._cached[epoch][position]
+        # Threads work across the border of two epochs. The dict is replaced and never changed, so that they need no
+        # lock, which could not travel to a worker process.
+        known = self._cached
+        dealt = known.get(epoch)
+        if dealt is None:
+            dealt = self._epoch(epoch)
+            self._cached = {near: known[near] for near in known if abs(near - epoch) == 1} | {epoch: dealt}
+        canvas, indices = dealt[position]
         return Batch(self.canvases[canvas], indices, epoch)
 
     def _epoch(self, epoch: int) -> list[tuple[int, np.ndarray]]:
@@ -129,22 +117,13 @@ class EvalPlan:
 
     seed = 0
 
-    def __init__(
-        self,
-        sizes: np.ndarray,
-        batch_size: int,
-        canvases: Sequence[tuple[int, int]],
-        *,
-        min_size: int,
-        max_size: int,
-    ) -> None:
+    def __init__(self, sizes: np.ndarray | int, batch_size: int, sizing: Sizing) -> None:
         _check_numbers(batch_size, self.seed)
-        self.num_images = len(sizes)
         self.batch_size = batch_size
-        self.min_size = min_size
-        self.max_size = max_size
-        self.canvases = _by_area(canvases)
-        groups = _assign(sizes, self.canvases, min_size, max_size)
+        self.sizing = sizing
+        self.canvases = _by_area(sizing)
+        groups = _assign(sizes, self.canvases, sizing)
+        self.num_images = len(groups)
         self._batches = []
         for number, canvas in enumerate(self.canvases):
             members = np.flatnonzero(groups == number).astype(np.int32)
@@ -162,11 +141,9 @@ class EvalPlan:
         return self._batches[step]
 
 
-def eval_plan(
-    sizes: np.ndarray, batch_size: int, canvases: Sequence[tuple[int, int]], *, min_size: int, max_size: int
-) -> EvalPlan:
+def eval_plan(sizes: np.ndarray | int, batch_size: int, sizing: Sizing) -> EvalPlan:
     """An `EvalPlan`: every image exactly once."""
-    return EvalPlan(sizes, batch_size, canvases, min_size=min_size, max_size=max_size)
+    return EvalPlan(sizes, batch_size, sizing)
 
 
 def _check_numbers(batch_size: int, seed: int) -> None:
@@ -176,20 +153,18 @@ def _check_numbers(batch_size: int, seed: int) -> None:
         raise ValueError(f"expected a seed of at least 0, got {seed}")
 
 
-def _by_area(canvases: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    return tuple(sorted(set(canvases), key=lambda canvas: (canvas[0] * canvas[1], canvas[0])))
+def _by_area(sizing: Sizing) -> tuple[Size, ...]:
+    return tuple(sorted(set(sizing.canvases), key=lambda canvas: (canvas[0] * canvas[1], canvas[0])))
 
 
-def _assign(sizes: np.ndarray, canvases: tuple[tuple[int, int], ...], min_size: int, max_size: int) -> np.ndarray:
+def _assign(sizes: np.ndarray | int, canvases: tuple[Size, ...], sizing: Sizing) -> np.ndarray:
     """[N] the number of each image's canvas."""
-    distinct, inverse = np.unique(np.asarray(sizes, np.int64).reshape(-1, 2), axis=0, return_inverse=True)
-    numbers = []
-    for height, width in distinct.tolist():
-        resized = resized_size(height, width, min_size, max_size)
-        if min(resized) < 1:
-            raise DataError(
-                f"an image of {width} x {height} would be resized to {resized[1]} x {resized[0]} (width x height), "
-                "which has no pixels; remove it or crop it"
+    if isinstance(sizes, int):
+        if len(canvases) > 1:
+            raise ValueError(
+                f"{sizing} chooses among {len(canvases)} canvases: give the images' sizes, not their number"
             )
-        numbers.append(canvases.index(choose_canvas(resized, canvases)))
+        return np.zeros(sizes, np.int32)
+    distinct, inverse = np.unique(np.asarray(sizes, np.int64).reshape(-1, 2), axis=0, return_inverse=True)
+    numbers = [canvases.index(choose_canvas(sizing.largest(*size), canvases)) for size in distinct.tolist()]
     return np.array(numbers, np.int32)[inverse.reshape(-1)]

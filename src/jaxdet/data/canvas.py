@@ -10,13 +10,15 @@ from collections.abc import Sequence
 
 ALIGNMENT = 32
 
+Size = tuple[int, int]  # (height, width)
+
 
 def align(length: int) -> int:
     """``length`` rounded up to a multiple of 32."""
     return -(-int(length) // ALIGNMENT) * ALIGNMENT
 
 
-def canvases(min_size: int, max_size: int, *, square: bool = False) -> tuple[tuple[int, int], ...]:
+def canvases(min_size: int, max_size: int, *, square: bool = False) -> tuple[Size, ...]:
     """The canvases for images resized to a short side of ``min_size``, but a long side of at most ``max_size``.
 
     The short side is ``min_size``; the long side is 1, 4/3 and 3/2 times it (the common aspect ratios) and
@@ -44,7 +46,7 @@ def canvases(min_size: int, max_size: int, *, square: bool = False) -> tuple[tup
     return tuple(sorted(found, key=_order))
 
 
-def choose_canvas(size: Sequence[int], choices: Sequence[tuple[int, int]]) -> tuple[int, int]:
+def choose_canvas(size: Sequence[int], choices: Sequence[Size]) -> Size:
     """The canvas of smallest area that holds an image of ``size`` (height, width), after resizing.
 
     Raises:
@@ -60,10 +62,10 @@ def choose_canvas(size: Sequence[int], choices: Sequence[tuple[int, int]]) -> tu
     return min(fitting, key=_order)
 
 
-def covers(canvas: tuple[int, int], other: tuple[int, int]) -> bool:
+def covers(canvas: Size, other: Size) -> bool:
     """Whether ``other`` fits within ``canvas``; both (height, width)."""
     return canvas[0] >= other[0] and canvas[1] >= other[1]
 
 
-def _order(canvas: tuple[int, int]) -> tuple[int, int, int]:
+def _order(canvas: Size) -> tuple[int, int, int]:
     return canvas[0] * canvas[1], canvas[0], canvas[1]

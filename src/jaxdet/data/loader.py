@@ -1,7 +1,7 @@
-"""Batches for the model, read ahead by threads.
+"""Batches for the model, read ahead by threads or worker processes.
 
 The data position is the step: batch ``step`` is a pure function of the dataset, the plan and ``step``, and what is
-random about a row depends on (seed, step, row) only. Number of threads, hosts and restarts change nothing.
+random about a row depends on (seed, step, row) only. Number of threads, workers, hosts and restarts change nothing.
 
 Axes: B images of this host, H W canvas, G padded ground truths.
 """
@@ -10,17 +10,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Protocol
 
-import grain
 import numpy as np
 
+from jaxdet.data.augment import Augmentation, ClassAugmentation
 from jaxdet.data.batches import NO_IMAGE, Plan
+from jaxdet.data.canvas import Size
+from jaxdet.data.classification_rows import ClassificationRows, LabelledImages
 from jaxdet.data.dataset import DataError, DetectionDataset
-from jaxdet.data.transforms import preprocess, random_horizontal_flip, resize_boxes
+from jaxdet.data.detection_rows import DetectionRows, box_slots, check_box_count
+from jaxdet.data.sizing import ScaleJitter, ShortestSide, SquareCrop
+from jaxdet.data.workers import read_ahead
 from jaxdet.ops.pixels import IMAGENET_MEAN, IMAGENET_STD
-from jaxdet.types import Images, Targets
+from jaxdet.types import Images
 
 
 class LoadedBatch(NamedTuple):
@@ -28,99 +31,76 @@ class LoadedBatch(NamedTuple):
 
     step: int
     images: Images
-    targets: Targets
+    targets: Any  # `Targets` of detectors; of classifiers labels [B] int32, -1 a row without an image
     indices: np.ndarray  # [B] int32 positions in the dataset; -1 is a row without an image
 
 
-def default_max_boxes(dataset: DetectionDataset) -> int:
-    """The largest number of boxes on one image of the dataset, rounded up to a multiple of 8, and at least 8."""
-    return max(8, -(-dataset.max_boxes // 8) * 8)
+class Rows(Protocol):
+    """What a kind of model wants in a row of its batches."""
+
+    def allocate(self, canvas: Size, count: int) -> tuple[Images, Any]: ...
+
+    def fill(self, images: Images, targets: Any, row: int, index: int, generator: np.random.Generator) -> None: ...
 
 
 def load_batch(
-    dataset: DetectionDataset,
+    dataset: DetectionDataset | LabelledImages,
     plan: Plan,
     step: int,
     *,
+    augmentation: Augmentation | ClassAugmentation | None = None,
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
     max_boxes: int | None = None,
-    flip: float = 0.0,
     rows: slice | None = None,
-    stop: threading.Event | None = None,
 ) -> LoadedBatch:
     """Decodes and transforms the images of one step, one after the other.
 
     Args:
-        dataset: the dataset whose sizes the plan was made from.
-        plan: a `BatchPlan` or an `EvalPlan`.
+        dataset: the dataset that the plan was made for, of boxes or of labels.
+        plan: a `BatchPlan` or an `EvalPlan`; its sizing says how large the images become.
+        augmentation: what to change at random; None: nothing. The plan's sizing has to be one of its own.
         mean, std: what pixels in 0..1 are normalised with.
-        max_boxes: G; by default `default_max_boxes`.
-        flip: the probability of mirroring an image left to right.
+        max_boxes: G, for boxes and ignored regions together; by default the most of any image of the dataset, rounded
+            up to a multiple of 8.
         rows: which of the step's rows to load: a host's share. By default all.
-        stop: once set, the work is given up with an error between two images.
 
     Returns:
-        Pixels [B, H, W, 3] float32, zero beyond an image's true size; sizes [B, 2] int32 (height, width); boxes
-        [B, G, 4] float32 xyxy in pixels of the resized image. Padded slots are zero and not valid. A row without an
-        image is a zero image of the canvas's size, without boxes.
+        Pixels [B, H, W, 3] float32, zero beyond an image's true size; sizes [B, 2] int32 (height, width). Of a
+        detection dataset boxes [B, G, 4] float32 xyxy in pixels of the resized image, ignored regions after them, and
+        padded slots zero, neither valid nor ignored. Of a classification dataset labels [B] int32. A row without an
+        image is a zero image of the canvas's size, without boxes, or of label -1.
 
     Raises:
         DataError: an image cannot be read, or has more than ``max_boxes`` boxes.
+        ValueError: dataset, plan and augmentation do not belong together.
     """
-    if max_boxes is None:
-        max_boxes = default_max_boxes(dataset)
-    batch = plan.batch(step)
-    chosen = range(len(batch.indices))[rows or slice(None)]
-    count = len(chosen)
-    pixels = np.zeros((count, *batch.canvas, 3), np.float32)
-    sizes = np.tile(np.array(batch.canvas, np.int32), (count, 1))
-    boxes = np.zeros((count, max_boxes, 4), np.float32)
-    labels = np.zeros((count, max_boxes), np.int32)
-    valid = np.zeros((count, max_boxes), bool)
-    for place, row in enumerate(chosen):
-        index = int(batch.indices[row])
-        if index == NO_IMAGE:
-            continue
-        if stop is not None and stop.is_set():
-            raise RuntimeError("loading was stopped")
-        _check_box_count(dataset, index, max_boxes)
-        # The first number of the key keeps this stream apart from the plan's, which has 0 there.
-        key = np.random.SeedSequence(plan.seed, spawn_key=(1, step, row))
-        generator = np.random.Generator(np.random.PCG64(key))
-        example = random_horizontal_flip(dataset[index], flip, generator)
-        image = preprocess(example.image, plan.min_size, plan.max_size, mean=mean, std=std)
-        height, width = image.shape[:2]
-        found = len(example.labels)
-        pixels[place, :height, :width] = image
-        sizes[place] = height, width
-        boxes[place, :found] = resize_boxes(example.boxes, example.image.shape[:2], (height, width))
-        labels[place, :found] = example.labels
-        valid[place, :found] = True
-    images = Images(*_as_arrays(pixels, sizes))
-    targets = Targets(*_as_arrays(boxes, labels, valid))
-    return LoadedBatch(step, images, targets, batch.indices[list(chosen)])
+    return _load(_rows(dataset, plan, augmentation, mean, std, max_boxes), plan, step, rows)
 
 
 def load_batches(
-    dataset: DetectionDataset,
+    dataset: DetectionDataset | LabelledImages,
     plan: Plan,
     start_step: int,
     num_steps: int,
     *,
+    augmentation: Augmentation | ClassAugmentation | None = None,
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
     max_boxes: int | None = None,
-    flip: float = 0.0,
     rows: slice | None = None,
+    workers: int = 0,
     threads: int = 2,
     prefetch: int = 4,
 ) -> Iterator[LoadedBatch]:
     """The batches of steps ``start_step`` to ``start_step + num_steps - 1``, in order.
 
     Args:
-        threads: how many batches are worked on at once in the background; 0 loads each when it is asked for.
-        prefetch: how many batches may lie ready, at least one a thread; each holds its pixels in memory.
+        workers: how many processes decode and augment, each whole batches; 0: threads of this process. They are
+            started afresh, so a script that loads with workers needs the usual ``if __name__ == "__main__":``.
+        threads: without workers: how many batches are worked on at once in the background; 0 loads each when it is
+            asked for.
+        prefetch: how many batches may lie ready, at least one a thread or worker; each holds its pixels in memory.
 
     The other arguments, and the batches, are those of `load_batch`. The reading ends when the iterator is closed or
     forgotten; a batch under way is given up after its current image.
@@ -128,48 +108,84 @@ def load_batches(
     Raises:
         DataError: at once, if an image of the dataset has more than ``max_boxes`` boxes or the plan is of another
             dataset; while iterating, if an image cannot be read.
-        ValueError: a number is out of its range.
+        ValueError: at once, a number is out of its range, or dataset, plan and augmentation do not belong together.
     """
-    if start_step < 0 or num_steps < 0 or threads < 0:
-        raise ValueError(f"expected no negative number, got {start_step=}, {num_steps=}, {threads=}")
-    if not 0.0 <= flip <= 1.0:
-        raise ValueError(f"expected flip to be a probability from 0 to 1, got {flip}")
+    if min(start_step, num_steps, workers, threads) < 0:
+        raise ValueError(f"expected no negative number, got {start_step=}, {num_steps=}, {workers=}, {threads=}")
     if plan.num_images != len(dataset):
         raise DataError(
             f"the plan was made for {plan.num_images} images but the dataset has {len(dataset)}; "
             "make the plan from dataset.sizes"
         )
-    if max_boxes is None:
-        max_boxes = default_max_boxes(dataset)
-    if dataset.max_boxes > max_boxes:
+    made = _rows(dataset, plan, augmentation, mean, std, max_boxes)
+    if isinstance(made, DetectionRows):
         for index in range(len(dataset)):
-            _check_box_count(dataset, index, max_boxes)
-    stop = threading.Event()
-    load = partial(load_batch, dataset, plan, mean=mean, std=std, max_boxes=max_boxes, flip=flip, rows=rows, stop=stop)
-    return _iterate(load, range(start_step, start_step + num_steps), threads, prefetch, stop)
+            check_box_count(made.dataset, index, made.max_boxes)
+    steps = range(start_step, start_step + num_steps)
+    return _iterate(_Load(made, plan, rows), steps, workers, threads, prefetch)
 
 
-def _iterate(
-    load: partial[LoadedBatch], steps: range, threads: int, prefetch: int, stop: threading.Event
-) -> Iterator[LoadedBatch]:
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(prefetch, threads) if threads else 0)
-    batches = iter(grain.MapDataset.range(steps.start, steps.stop).map(load).to_iter_dataset(options))
+class _Load:
+    """`_load` of a step; pickled without its event, and with a short name for Grain's messages."""
+
+    def __init__(self, made: Rows, plan: Plan, rows: slice | None) -> None:
+        self.arguments = made, plan, rows
+        self.stop: threading.Event | None = threading.Event()
+
+    def __call__(self, step: int) -> LoadedBatch:
+        made, plan, rows = self.arguments
+        return _load(made, plan, step, rows, self.stop)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"stop": None}
+
+    def __repr__(self) -> str:
+        return "load_batch"
+
+
+def _iterate(load: _Load, steps: range, workers: int, threads: int, prefetch: int) -> Iterator[LoadedBatch]:
     try:
-        yield from batches
+        yield from read_ahead(load, steps, workers=workers, threads=threads, prefetch=prefetch)
     finally:
-        stop.set()
-        batches.close()
+        assert load.stop is not None
+        load.stop.set()
 
 
-def _check_box_count(dataset: DetectionDataset, index: int, max_boxes: int) -> None:
-    record = dataset.records[index]
-    if len(record.labels) > max_boxes:
-        raise DataError(
-            f"{record.path}: image {record.image_id} has {len(record.labels)} boxes, more than max_boxes={max_boxes}; "
-            f"raise max_boxes to at least {dataset.max_boxes}"
+def _rows(
+    dataset: DetectionDataset | LabelledImages,
+    plan: Plan,
+    augmentation: Augmentation | ClassAugmentation | None,
+    mean: Sequence[float],
+    std: Sequence[float],
+    max_boxes: int | None,
+) -> Rows:
+    sizing = plan.sizing
+    if isinstance(dataset, DetectionDataset):
+        augmentation = Augmentation(flip=0.0) if augmentation is None else augmentation
+        if isinstance(augmentation, ClassAugmentation) or not isinstance(sizing, ShortestSide | ScaleJitter):
+            raise ValueError(f"{dataset} has boxes: it takes an Augmentation, and a plan of its sizing, not {sizing}")
+        if not augmentation.agrees(sizing):
+            raise ValueError(f"the plan has {sizing}, but not of this {augmentation}: make it with augmentation.sizing")
+        slots = box_slots(dataset) if max_boxes is None else max_boxes
+        return DetectionRows(dataset, sizing, augmentation, slots, tuple(mean), tuple(std))
+    if isinstance(augmentation, Augmentation) or not isinstance(sizing, SquareCrop):
+        raise ValueError(
+            f"{dataset} has labels: it takes a ClassAugmentation, and a plan of a SquareCrop, not {sizing}"
         )
+    return ClassificationRows(dataset, sizing, augmentation, tuple(mean), tuple(std))
 
 
-def _as_arrays(*arrays: np.ndarray) -> Any:
-    """numpy arrays where the structures say jax.Array: they are put on a device later, by whoever knows which."""
-    return cast(Any, arrays)
+def _load(made: Rows, plan: Plan, step: int, rows: slice | None, stop: threading.Event | None = None) -> LoadedBatch:
+    batch = plan.batch(step)
+    chosen = range(len(batch.indices))[rows or slice(None)]
+    images, targets = made.allocate(batch.canvas, len(chosen))
+    for place, row in enumerate(chosen):
+        index = int(batch.indices[row])
+        if index == NO_IMAGE:
+            continue
+        if stop is not None and stop.is_set():
+            raise RuntimeError("loading was stopped")
+        # The first number of the key keeps this stream apart from the plan's, which has 0 there.
+        key = np.random.SeedSequence(plan.seed, spawn_key=(1, step, row))
+        made.fill(images, targets, place, index, np.random.Generator(np.random.PCG64(key)))
+    return LoadedBatch(step, images, targets, batch.indices[list(chosen)])

@@ -6,7 +6,7 @@ explicit numpy Generator.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,17 +17,45 @@ from jaxdet.ops.pixels import IMAGENET_MEAN, IMAGENET_STD
 from jaxdet.ops.resize import resize_bilinear, resized_size
 
 
+def map_boxes(example: Example, function: Callable[[np.ndarray], np.ndarray]) -> Example:
+    """The example with a function ``[N, 4] -> [N, 4]`` applied to its boxes and to its ignored regions."""
+    return replace(example, boxes=function(example.boxes), ignored=function(example.ignored))
+
+
 def horizontal_flip(example: Example) -> Example:
     """The example mirrored left to right; a box keeps its corner order."""
     width = example.image.shape[1]
-    x1, y1, x2, y2 = example.boxes.T
-    boxes = np.stack([width - x2, y1, width - x1, y2], axis=1).astype(np.float32)  # [G, 4]
-    return replace(example, image=example.image[:, ::-1], boxes=boxes)
+
+    def mirror(boxes: np.ndarray) -> np.ndarray:
+        x1, y1, x2, y2 = boxes.T
+        return np.stack([width - x2, y1, width - x1, y2], axis=1).astype(np.float32)
+
+    return replace(map_boxes(example, mirror), image=example.image[:, ::-1])
 
 
 def random_horizontal_flip(example: Example, probability: float, generator: np.random.Generator) -> Example:
     """Mirrors the example with the given probability; draws one number from ``generator`` whatever happens."""
     return horizontal_flip(example) if generator.random() < probability else example
+
+
+def crop(example: Example, top: int, left: int, height: int, width: int) -> Example:
+    """A part of the example; boxes are clipped to it, and those of which no area is left go, with their labels."""
+
+    def clip(boxes: np.ndarray) -> np.ndarray:
+        shifted = boxes - np.array([left, top, left, top], np.float32)
+        return shifted.clip(0, np.array([width, height, width, height], np.float32))
+
+    cut = map_boxes(example, clip)
+    kept, kept_ignored = (
+        (boxes[:, 0] < boxes[:, 2]) & (boxes[:, 1] < boxes[:, 3]) for boxes in (cut.boxes, cut.ignored)
+    )
+    return replace(
+        cut,
+        image=example.image[top : top + height, left : left + width],
+        boxes=cut.boxes[kept],
+        labels=cut.labels[kept],
+        ignored=cut.ignored[kept_ignored],
+    )
 
 
 def preprocess(
@@ -53,9 +81,19 @@ def preprocess(
     Raises:
         ValueError: the image is not [H, W, 3] uint8 or float, or mean and std are not three numbers each.
     """
-    return resize_bilinear(
-        _normalize(image, mean, std), resized_size(image.shape[0], image.shape[1], min_size, max_size)
-    )
+    size = resized_size(image.shape[0], image.shape[1], min_size, max_size)
+    return preprocess_to(image, size, mean=mean, std=std)
+
+
+def preprocess_to(
+    image: np.ndarray,
+    size: tuple[int, int],
+    *,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+) -> np.ndarray:
+    """As `preprocess`, to a given size (height, width)."""
+    return resize_bilinear(normalize(image, mean, std), size)
 
 
 def centre_crop(
@@ -82,10 +120,11 @@ def centre_crop(
     size = (resize * width // short, resize * height // short)
     resized = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
     top, left = (round((side - crop) / 2.0) for side in resized.shape[:2])
-    return _normalize(resized[top : top + crop, left : left + crop], mean, std)
+    return normalize(resized[top : top + crop, left : left + crop], mean, std)
 
 
-def _normalize(image: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
+def normalize(image: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
+    """An image [H, W, 3], uint8 or float in 0..1, scaled to 0..1 and normalised: [H, W, 3] float32."""
     if image.ndim != 3 or image.shape[2] != 3 or not (image.dtype == np.uint8 or image.dtype.kind == "f"):
         raise ValueError(f"expected an image [H, W, 3], uint8 or float, got {image.dtype} {image.shape}")
     if len(mean) != 3 or len(std) != 3:

@@ -6,9 +6,12 @@ import time
 import numpy as np
 import pytest
 
-from jaxdet.data import BatchPlan, CocoDataset, DataError, canvases, eval_plan, load_batch, load_batches, preprocess
+from jaxdet.data import BatchPlan, CocoDataset, DataError, eval_plan, load_batch, load_batches, preprocess
+from jaxdet.data.augment import Augmentation
+from jaxdet.data.sizing import ShortestSide
 
-OPTIONS = {"min_size": 48, "max_size": 64}
+SIZING = ShortestSide((48,), 64)
+FLIP = Augmentation(flip=0.5)
 
 
 @pytest.fixture
@@ -18,7 +21,7 @@ def dataset(many_images):
 
 @pytest.fixture
 def plan(dataset):
-    return BatchPlan(dataset.sizes, 4, canvases(48, 64), seed=1, **OPTIONS)
+    return BatchPlan(dataset.sizes, 4, SIZING, seed=1)
 
 
 def _assert_equal(a, b):
@@ -53,16 +56,16 @@ def test_one_batch_by_hand(dataset, plan):
 @pytest.mark.parametrize("threads", [0, 2])
 @pytest.mark.parametrize("start", [0, 5])
 def test_threads_and_start_change_nothing(dataset, plan, threads, start):
-    expected = [load_batch(dataset, plan, step, flip=0.5) for step in range(start, start + 12)]
-    loaded = list(load_batches(dataset, plan, start, 12, flip=0.5, threads=threads))
+    expected = [load_batch(dataset, plan, step, augmentation=FLIP) for step in range(start, start + 12)]
+    loaded = list(load_batches(dataset, plan, start, 12, augmentation=FLIP, threads=threads))
     assert len(loaded) == 12 and plan.steps_per_epoch < 12
     for a, b in zip(loaded, expected, strict=True):
         _assert_equal(a, b)
 
 
 def test_hosts_load_their_rows_of_the_same_batch(dataset, plan):
-    whole = load_batch(dataset, plan, 2, flip=0.5)
-    halves = [load_batch(dataset, plan, 2, flip=0.5, rows=slice(n, n + 2)) for n in (0, 2)]
+    whole = load_batch(dataset, plan, 2, augmentation=FLIP)
+    halves = [load_batch(dataset, plan, 2, augmentation=FLIP, rows=slice(n, n + 2)) for n in (0, 2)]
     for name in ("pixels", "sizes"):
         joined = np.concatenate([getattr(half.images, name) for half in halves])
         np.testing.assert_array_equal(joined, getattr(whole.images, name))
@@ -72,7 +75,9 @@ def test_hosts_load_their_rows_of_the_same_batch(dataset, plan):
 def test_flips_are_mirrored_and_about_as_frequent_as_asked(dataset, plan):
     flipped = total = 0
     for step in range(12):
-        plain, random, always = (load_batch(dataset, plan, step, flip=flip) for flip in (0.0, 0.5, 1.0))
+        plain, random, always = (
+            load_batch(dataset, plan, step, augmentation=Augmentation(flip=flip)) for flip in (0.0, 0.5, 1.0)
+        )
         for row in range(4):
             height, width = plain.images.sizes[row]
             mirrored = always.images.pixels[row, :height, :width]
@@ -90,7 +95,7 @@ def test_flips_are_mirrored_and_about_as_frequent_as_asked(dataset, plan):
 
 
 def test_evaluation_rows_without_an_image_are_empty(dataset):
-    plan = eval_plan(dataset.sizes, 4, canvases(48, 64), **OPTIONS)
+    plan = eval_plan(dataset.sizes, 4, SIZING)
     batches = list(load_batches(dataset, plan, 0, len(plan)))
     indices = np.concatenate([batch.indices for batch in batches])
     assert sorted(indices[indices >= 0].tolist()) == list(range(37)) and (indices == -1).any()
@@ -123,9 +128,9 @@ def test_arguments_are_checked_at_once(dataset, plan):
     with pytest.raises(ValueError, match="no negative number, got start_step=-1"):
         load_batches(dataset, plan, -1, 1)
     with pytest.raises(ValueError, match="probability from 0 to 1, got 2"):
-        load_batches(dataset, plan, 0, 1, flip=2)
+        Augmentation(flip=2)
     with pytest.raises(DataError, match="made for 8 images but the dataset has 37"):
-        load_batches(dataset, BatchPlan(np.full((8, 2), 50), 4, canvases(48, 64), **OPTIONS), 0, 1)
+        load_batches(dataset, BatchPlan(np.full((8, 2), 50), 4, SIZING), 0, 1)
     assert list(load_batches(dataset, plan, 3, 0)) == []
 
 
