@@ -25,6 +25,8 @@ from jaxdet.data.workers import read_ahead
 from jaxdet.ops.pixels import IMAGENET_MEAN, IMAGENET_STD
 from jaxdet.types import Images
 
+_PIXEL_BYTES = 3 * np.dtype(np.float32).itemsize
+
 
 class LoadedBatch(NamedTuple):
     """One step's data, held in numpy arrays."""
@@ -75,7 +77,8 @@ def load_batch(
         DataError: an image cannot be read, or has more than ``max_boxes`` boxes.
         ValueError: dataset, plan and augmentation do not belong together.
     """
-    return _load(_rows(dataset, plan, augmentation, mean, std, max_boxes), plan, step, rows)
+    made = _rows(dataset, plan, augmentation, mean, std, max_boxes)
+    return _Load(made, plan, range(plan.batch_size)[rows or slice(None)])(step)
 
 
 def load_batches(
@@ -102,13 +105,15 @@ def load_batches(
             asked for.
         prefetch: how many batches may lie ready, at least one a thread or worker; each holds its pixels in memory.
 
-    The other arguments, and the batches, are those of `load_batch`. The reading ends when the iterator is closed or
-    forgotten; a batch under way is given up after its current image.
+    The other arguments, and the batches, are those of `load_batch`. The reading ends, and so do the workers, when the
+    iterator is closed or forgotten; in a thread a batch under way is given up after its current image. Workers also
+    end when this process is killed.
 
     Raises:
         DataError: at once, if an image of the dataset has more than ``max_boxes`` boxes or the plan is of another
             dataset; while iterating, if an image cannot be read.
-        ValueError: at once, a number is out of its range, or dataset, plan and augmentation do not belong together.
+        ValueError: at once, if a number is out of its range, dataset, plan and augmentation do not belong together, or
+            the machine's shared memory is too small for the workers' batches.
     """
     if min(start_step, num_steps, workers, threads) < 0:
         raise ValueError(f"expected no negative number, got {start_step=}, {num_steps=}, {workers=}, {threads=}")
@@ -121,34 +126,57 @@ def load_batches(
     if isinstance(made, DetectionRows):
         for index in range(len(dataset)):
             check_box_count(made.dataset, index, made.max_boxes)
-    steps = range(start_step, start_step + num_steps)
-    return _iterate(_Load(made, plan, rows), steps, workers, threads, prefetch)
+    load = _Load(made, plan, range(plan.batch_size)[rows or slice(None)])
+    batches = read_ahead(
+        load,
+        range(start_step, start_step + num_steps),
+        workers=workers,
+        threads=threads,
+        prefetch=prefetch,
+        size=load.largest_bytes(),
+    )
+    return _iterate(load, batches)
+
+
+def _iterate(load: _Load, batches: Iterator[LoadedBatch]) -> Iterator[LoadedBatch]:
+    try:
+        yield from batches
+    finally:
+        load.stop.set()
 
 
 class _Load:
-    """`_load` of a step; pickled without its event, and with a short name for Grain's messages."""
+    """Loads steps until it is told to stop; a copy in another process knows nothing of that, and works its step off."""
 
-    def __init__(self, made: Rows, plan: Plan, rows: slice | None) -> None:
-        self.arguments = made, plan, rows
-        self.stop: threading.Event | None = threading.Event()
+    def __init__(self, made: Rows, plan: Plan, rows: range) -> None:
+        self.made = made
+        self.plan = plan
+        self.rows = rows
+        self.stop = threading.Event()
 
     def __call__(self, step: int) -> LoadedBatch:
-        made, plan, rows = self.arguments
-        return _load(made, plan, step, rows, self.stop)
+        batch = self.plan.batch(step)
+        images, targets = self.made.allocate(batch.canvas, len(self.rows))
+        for place, row in enumerate(self.rows):
+            index = int(batch.indices[row])
+            if index == NO_IMAGE:
+                continue
+            if self.stop.is_set():
+                raise RuntimeError("loading was stopped")
+            # The first number of the key keeps this stream apart from the plan's, which has 0 there.
+            key = np.random.SeedSequence(self.plan.seed, spawn_key=(1, step, row))
+            self.made.fill(images, targets, place, index, np.random.Generator(np.random.PCG64(key)))
+        return LoadedBatch(step, images, targets, batch.indices[list(self.rows)])
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"stop": None}
+    def largest_bytes(self) -> int:
+        """Of a batch's pixels."""
+        return len(self.rows) * max(height * width for height, width in self.plan.sizing.canvases) * _PIXEL_BYTES
 
-    def __repr__(self) -> str:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Load, (self.made, self.plan, self.rows)
+
+    def __repr__(self) -> str:  # Grain's messages have it
         return "load_batch"
-
-
-def _iterate(load: _Load, steps: range, workers: int, threads: int, prefetch: int) -> Iterator[LoadedBatch]:
-    try:
-        yield from read_ahead(load, steps, workers=workers, threads=threads, prefetch=prefetch)
-    finally:
-        assert load.stop is not None
-        load.stop.set()
 
 
 def _rows(
@@ -173,19 +201,3 @@ def _rows(
             f"{dataset} has labels: it takes a ClassAugmentation, and a plan of a SquareCrop, not {sizing}"
         )
     return ClassificationRows(dataset, sizing, augmentation, tuple(mean), tuple(std))
-
-
-def _load(made: Rows, plan: Plan, step: int, rows: slice | None, stop: threading.Event | None = None) -> LoadedBatch:
-    batch = plan.batch(step)
-    chosen = range(len(batch.indices))[rows or slice(None)]
-    images, targets = made.allocate(batch.canvas, len(chosen))
-    for place, row in enumerate(chosen):
-        index = int(batch.indices[row])
-        if index == NO_IMAGE:
-            continue
-        if stop is not None and stop.is_set():
-            raise RuntimeError("loading was stopped")
-        # The first number of the key keeps this stream apart from the plan's, which has 0 there.
-        key = np.random.SeedSequence(plan.seed, spawn_key=(1, step, row))
-        made.fill(images, targets, place, index, np.random.Generator(np.random.PCG64(key)))
-    return LoadedBatch(step, images, targets, batch.indices[list(chosen)])

@@ -5,57 +5,97 @@ from __future__ import annotations
 import multiprocessing
 import multiprocessing.connection
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 import grain
+import jax
+import numpy as np
 from absl import flags
 
 Element = TypeVar("Element")
 
 _SHARED_BYTES = 1 << 16  # arrays from this size on come from a worker in shared memory, smaller ones through a pipe
+_SHARED_MEMORY = Path("/dev/shm")  # of Linux
+_SPARE = 3  # elements a worker holds there beside the ready ones: the one it writes, one read ahead, one copied out
 
 
 def read_ahead(
-    load: Callable[[int], Element], steps: range, *, workers: int, threads: int, prefetch: int
+    load: Callable[[int], Element], steps: range, *, workers: int, threads: int, prefetch: int, size: int
 ) -> Iterator[Element]:
     """``load(step)`` for the steps, in order; closing the iterator ends the work.
 
     Args:
-        load: a pure function; with ``workers`` also one that can be pickled.
+        load: a pure function that makes a tree of numpy arrays; with ``workers`` it travels to them pickled.
         workers: processes that work on whole elements; 0: threads of this process do.
         threads: without workers: how many elements are worked on at once; 0 makes each when it is asked for.
         prefetch: how many elements may lie ready, at least one a thread or worker.
+        size: bytes of the largest element.
+
+    Raises:
+        ValueError: shared memory cannot hold what the workers may put there.
+        RuntimeError: a worker process ended without an error of its own.
     """
-    elements = grain.MapDataset.range(steps.start, steps.stop).map(load)
+    source = grain.MapDataset.range(steps.start, steps.stop).map(load)
     if workers:
-        if not flags.FLAGS.is_parsed():
-            flags.FLAGS.mark_as_parsed()  # Grain reads its flags in the workers; nothing else has parsed any
-        options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=max(1, prefetch // workers))
-        ahead = elements.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
-        ahead = grain.experimental.WithOptionsIterDataset(
-            ahead, grain.experimental.DatasetOptions(min_shm_size=_SHARED_BYTES)
-        ).mp_prefetch(options, worker_init_fn=end_with_parent)
+        ready = max(1, prefetch // (2 * workers))  # Grain keeps as many again of every worker on this side
+        _check_shared_memory((2 * ready + _SPARE) * workers * size)
+        elements = _from_processes(source, workers, ready)
     else:
-        ahead = elements.to_iter_dataset(
-            grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(prefetch, threads) if threads else 0)
-        )
-    iterator = iter(ahead)
+        elements = _from_threads(source, threads, max(prefetch, threads) if threads else 0)
+    return _until_closed(elements)
+
+
+def _until_closed(elements: Any) -> Iterator[Any]:
+    iterator = iter(elements)
     try:
         yield from iterator
     finally:
         iterator.close()
 
 
+def _from_threads(source: Any, threads: int, ready: int) -> Any:
+    return source.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ready))
+
+
+def _from_processes(source: Any, workers: int, ready: int) -> Any:
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()  # Grain asks for them when it starts a process, and nothing else has parsed any
+    shared = grain.experimental.WithOptionsIterDataset(
+        source.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)),
+        grain.experimental.DatasetOptions(min_shm_size=_SHARED_BYTES),
+    )
+    options = grain.MultiprocessingOptions(workers, per_worker_buffer_size=ready)
+    elements = shared.mp_prefetch(options, worker_init_fn=end_with_parent).map(_own)
+    return grain.experimental.ThreadPrefetchIterDataset(elements, prefetch_buffer_size=1)
+
+
+def _check_shared_memory(needed: int) -> None:
+    """A worker that finds no room there is killed by the system and cannot say why."""
+    free = shutil.disk_usage(_SHARED_MEMORY).free if _SHARED_MEMORY.is_dir() else needed
+    if free < needed:
+        raise ValueError(
+            f"{_SHARED_MEMORY} has {free >> 20} MiB free, but the workers may put {needed >> 20} MiB of batches there; "
+            "make it larger (docker run --shm-size), or take fewer workers, or none"
+        )
+
+
+def _own(element: Element) -> Element:
+    """The element out of shared memory, which is then free, whoever keeps the arrays and for how long."""
+    return jax.tree.map(lambda leaf: np.array(leaf) if isinstance(leaf, np.ndarray) else leaf, element)
+
+
 def end_with_parent(worker: int, workers: int) -> None:
-    """Ends this worker process as soon as its parent is gone, killed without a chance to say so included."""
+    """Ends this worker process as soon as its parent is gone, also one that was killed and could not say so."""
     del worker, workers
     parent = multiprocessing.parent_process()
     if parent is not None:
-        threading.Thread(target=_watch, args=(parent.sentinel,), daemon=True).start()
+        threading.Thread(target=_end_after, args=(parent.sentinel,), daemon=True).start()
 
 
-def _watch(sentinel: int) -> None:
+def _end_after(sentinel: int) -> None:
     multiprocessing.connection.wait([sentinel])
     os._exit(1)

@@ -53,6 +53,17 @@ def test_one_batch_by_hand(dataset, plan):
         assert batch.targets.labels[row, :count].tolist() == example.labels.tolist()
 
 
+def test_a_flip_is_the_first_draw_of_seed_step_and_row(dataset, plan):
+    """Runs that continue rely on these very draws."""
+    for step in range(6):
+        batch, plain = load_batch(dataset, plan, step, augmentation=FLIP), load_batch(dataset, plan, step)
+        for row in range(4):
+            draw = np.random.Generator(np.random.PCG64(np.random.SeedSequence(1, spawn_key=(1, step, row)))).random()
+            height, width = plain.images.sizes[row]
+            expected = dataset[int(plain.indices[row])].image[:, :: -1 if draw < 0.5 else 1]
+            np.testing.assert_array_equal(batch.images.pixels[row, :height, :width], preprocess(expected, 48, 64))
+
+
 @pytest.mark.parametrize("threads", [0, 2])
 @pytest.mark.parametrize("start", [0, 5])
 def test_threads_and_start_change_nothing(dataset, plan, threads, start):
