@@ -1,5 +1,7 @@
 """Datasets, canvases, the batch plan and the loader: everything before the first array reaches a device."""
 
+from jaxdet.data.augment import Augmentation as Augmentation
+from jaxdet.data.augment import ClassAugmentation as ClassAugmentation
 from jaxdet.data.batches import Batch as Batch
 from jaxdet.data.batches import BatchPlan as BatchPlan
 from jaxdet.data.batches import EvalPlan as EvalPlan
@@ -7,24 +9,33 @@ from jaxdet.data.batches import Plan as Plan
 from jaxdet.data.batches import eval_plan as eval_plan
 from jaxdet.data.canvas import canvases as canvases
 from jaxdet.data.canvas import choose_canvas as choose_canvas
+from jaxdet.data.class_folder import ClassificationDataset as ClassificationDataset
+from jaxdet.data.class_folder import LabelledImage as LabelledImage
 from jaxdet.data.coco import CocoDataset as CocoDataset
 from jaxdet.data.coco import ground_truth as ground_truth
 from jaxdet.data.coco import to_coco as to_coco
-from jaxdet.data.dataset import DataError as DataError
 from jaxdet.data.dataset import DetectionDataset as DetectionDataset
 from jaxdet.data.dataset import Example as Example
-from jaxdet.data.dataset import Fault as Fault
 from jaxdet.data.dataset import Record as Record
-from jaxdet.data.dataset import read_image as read_image
+from jaxdet.data.faults import DataError as DataError
+from jaxdet.data.faults import Fault as Fault
+from jaxdet.data.faults import FaultKind as FaultKind
+from jaxdet.data.find import find_sources as find_sources
 from jaxdet.data.loader import LoadedBatch as LoadedBatch
 from jaxdet.data.loader import load_batch as load_batch
 from jaxdet.data.loader import load_batches as load_batches
+from jaxdet.data.pictures import read_image as read_image
+from jaxdet.data.sequence import SequenceDataset as SequenceDataset
 from jaxdet.data.shapes import draw_shapes as draw_shapes
+from jaxdet.data.sources import ClassFolder as ClassFolder
 from jaxdet.data.sources import CocoFiles as CocoFiles
 from jaxdet.data.sources import DataSource as DataSource
+from jaxdet.data.sources import Examples as Examples
 from jaxdet.data.sources import VocFolder as VocFolder
+from jaxdet.data.sources import YoloFolder as YoloFolder
 from jaxdet.data.transforms import centre_crop as centre_crop
 from jaxdet.data.transforms import horizontal_flip as horizontal_flip
 from jaxdet.data.transforms import preprocess as preprocess
 from jaxdet.data.transforms import resize_boxes as resize_boxes
 from jaxdet.data.voc import VocDataset as VocDataset
+from jaxdet.data.yolo import YoloDataset as YoloDataset

@@ -5,32 +5,28 @@ The file's boxes are (x, y, width, height) in pixels; they become xyxy at once a
 
 from __future__ import annotations
 
-import json
 import os
-from collections import Counter
-from collections.abc import Mapping
+import reprlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from jaxdet.data.dataset import (
-    BACKGROUND,
-    DataError,
-    DetectionDataset,
-    Fault,
-    Record,
-    clean_box,
-    pack_boxes,
-    read_image_size,
-    report_faults,
-)
+from jaxdet.data.boxes import clean_box, clip_region, pack_boxes
+from jaxdet.data.coco_format import EntryProblem, entry_problems, load_coco_json, locate
+from jaxdet.data.coco_format import check_coco as check_coco
+from jaxdet.data.coco_format import read_coco_json as read_coco_json
+from jaxdet.data.dataset import BACKGROUND, DetectionDataset, Record
+from jaxdet.data.faults import DataError, FaultKind, Problem
+from jaxdet.data.json_lines import entry_lines
+from jaxdet.data.pictures import read_image_size
 
 
 class CocoDataset(DetectionDataset):
     """Images and boxes of an ordinary COCO json file.
 
-    Category ids are mapped to labels 1..K in the order of the ids and kept in `category_ids`. Crowd regions are
-    left out of the examples (they stay in the file, where evaluation ignores what falls on them). Images without
-    boxes are kept. A missing ``width`` or ``height`` is read from the image's header.
+    Category ids are mapped to labels 1..K in the order of the ids and kept in `category_ids`. Crowd regions become
+    ignored regions of the examples (they stay in the file, where evaluation ignores what falls on them). Images
+    without boxes are kept. A missing ``width`` or ``height`` is read from the image's header.
 
     Args:
         annotation_file: the json file.
@@ -39,77 +35,43 @@ class CocoDataset(DetectionDataset):
             in `skipped`, instead of raising.
 
     Raises:
-        DataError: a file is missing or not in the format, with what to do about it; or, listing every one, there
-            are faulty annotations and ``skip_faulty`` is false.
+        DataError: the file is missing or not in the format; or, listing every one with its line, entries or boxes are
+            faulty, or pictures are missing.
     """
 
     def __init__(self, annotation_file: str | Path, image_dir: str | Path, *, skip_faulty: bool = False) -> None:
         self.annotation_file = Path(annotation_file)
-        content = read_coco_json(self.annotation_file)
-        categories = sorted(content["categories"], key=lambda category: category["id"])
-        category_ids = (-1, *(category["id"] for category in categories))
+        content = load_coco_json(self.annotation_file)
+        problems = entry_problems(content)
+        unusable = {(found.section, found.number) for found in problems if found.problem.kind.severity == "error"}
+
+        categories = sorted(_usable(content, "categories", unusable), key=lambda item: item[1]["id"])
+        category_ids = (-1, *(category["id"] for _, category in categories))
         labels = {category_id: label for label, category_id in enumerate(category_ids) if label}
-        images = _images_by_id(content, image_dir)
-        boxes, faults = _boxes_by_image(self.annotation_file, content, images, labels)
-        report_faults(faults, skip_faulty=skip_faulty)
+        names = (BACKGROUND, *(category["name"] for _, category in categories))
+
+        images, wrong = _read_images(_usable(content, "images", unusable), image_dir)
+        problems += wrong
+        problems += _read_annotations(_usable(content, "annotations", unusable), images, labels)
+        self._image_entries = tuple(image.entry for image in images.values())
+        self._skipped_entries = frozenset(found.number for found in problems if found.problem.kind.of_box)
         records = [
-            Record(image_id, path, size, *pack_boxes(*boxes[image_id])) for image_id, (path, size) in images.items()
-        ]
-        names = (BACKGROUND, *(category["name"] for category in categories))
-        super().__init__(records, names, category_ids, faults=faults)
-
-
-def read_coco_json(path: str | Path) -> dict[str, Any]:
-    """A COCO ground-truth file as a dict whose entries have the keys and integer ids that the format requires.
-
-    Raises:
-        DataError: no such file, not JSON, a key is missing, an id is no integer or occurs twice among the images or
-            the categories, or an annotation refers to an unknown image or category. One line each, with what to do.
-    """
-    try:
-        content = json.loads(Path(path).read_bytes())
-    except FileNotFoundError:
-        raise DataError(f"{path}: there is no such annotation file; check the path") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: is not JSON ({error}); give a COCO annotation file") from None
-    check_coco(content, str(path))
-    return content
-
-
-def check_coco(content: Any, source: str) -> None:
-    """Checks that ``content``, which came from ``source``, is COCO ground truth. Raises as `read_coco_json` says."""
-    if not isinstance(content, Mapping):
-        raise DataError(f"{source}: holds a {type(content).__name__}, not an object; give a COCO annotation file")
-    for section, keys in _REQUIRED.items():
-        entries = content.get(section)
-        if not isinstance(entries, list):
-            raise DataError(
-                f"{source}: has no list {section!r}; a COCO annotation file has 'images', 'annotations', 'categories'"
+            Record(
+                image_id,
+                image.path,
+                image.size,
+                *pack_boxes(image.boxes, image.labels),
+                pack_boxes(image.ignored, ())[0],
             )
-        for number, entry in enumerate(entries):
-            for key, kind in keys.items():
-                if not isinstance(entry, Mapping) or key not in entry:
-                    raise DataError(f"{_where(source, section, number, entry)} has no {key!r}; add it")
-                if not isinstance(entry[key], kind) or isinstance(entry[key], bool):
-                    raise DataError(
-                        f"{_where(source, section, number, entry)} has {key!r} = {entry[key]!r}; "
-                        f"it must be {_KIND_NAMES[kind]}"
-                    )
-    known: dict[str, set[int]] = {}
-    for section in ("images", "categories"):
-        known[section] = {entry["id"] for entry in content[section]}
-        if len(known[section]) != len(content[section]):
-            (twice, _), *_ = Counter(entry["id"] for entry in content[section]).most_common(1)
-            raise DataError(f"{source}: id {twice} occurs more than once in {section!r}; give each its own")
-    for number, entry in enumerate(content["annotations"]):
-        for key, section in (("image_id", "images"), ("category_id", "categories")):
-            if entry[key] not in known[section]:
-                raise DataError(
-                    f"{_where(source, 'annotations', number, entry)} has {key} {entry[key]}, which is not in "
-                    f"{section!r}; add it there or remove the annotation"
-                )
+            for image_id, image in images.items()
+        ]
+        faults = locate(self.annotation_file, content, problems)
+        super().__init__(records, names, category_ids, faults=faults, skip_faulty=skip_faulty)
+
+    def places(self, indices: Sequence[int]) -> list[tuple[str, int | None]]:
+        entries = [self._image_entries[index] for index in indices]
+        lines = entry_lines(self.annotation_file, {"images": set(entries)}) if entries else {}
+        return [(str(self.annotation_file), lines.get(("images", entry))) for entry in entries]
 
 
 def to_coco(dataset: DetectionDataset) -> dict[str, Any]:
@@ -151,72 +113,80 @@ def ground_truth(dataset: DetectionDataset) -> dict[str, Any]:
     if not isinstance(dataset, CocoDataset):
         return to_coco(dataset)
     content = read_coco_json(dataset.annotation_file)
-    skipped = {fault.annotation for fault in dataset.faults}
-    content["annotations"] = [
-        entry for number, entry in enumerate(content["annotations"]) if _annotation_name(number, entry) not in skipped
-    ]
+    skipped = dataset._skipped_entries
+    content["annotations"] = [entry for number, entry in enumerate(content["annotations"]) if number not in skipped]
     return content
 
 
-_REQUIRED: dict[str, dict[str, type]] = {
-    "images": {"id": int, "file_name": str},
-    "annotations": {"image_id": int, "category_id": int, "bbox": list},
-    "categories": {"id": int, "name": str},
-}
-_KIND_NAMES = {int: "an integer", str: "a string", list: "a list"}
+class _Image(NamedTuple):
+    """An image while its annotations are gathered."""
+
+    entry: int  # its position in the file
+    path: str
+    size: tuple[int, int]  # (height, width)
+    boxes: list[list[float]]
+    labels: list[int]
+    ignored: list[list[float]]
 
 
-def _where(source: str, section: str, number: int, entry: Any) -> str:
-    known_as = entry.get("id", "missing") if isinstance(entry, Mapping) else "missing"
-    return f"{source}: entry {number} of {section!r} (id {known_as})"
+def _usable(content: Mapping[str, Any], section: str, unusable: set[tuple[str, int]]) -> list[tuple[int, Any]]:
+    """(position, entry) of the entries of a section that can be worked with."""
+    return [(number, entry) for number, entry in enumerate(content[section]) if (section, number) not in unusable]
 
 
-def _annotation_name(number: int, entry: Mapping[str, Any]) -> str:
-    return str(entry["id"]) if "id" in entry else f"number {number} (no id)"
-
-
-def _images_by_id(content: Mapping[str, Any], image_dir: str | Path) -> dict[int, tuple[str, tuple[int, int]]]:
-    """{image id: (path, (height, width))} in the file's order."""
-    images = {}
-    missing = []
-    for entry in content["images"]:
+def _read_images(
+    entries: Sequence[tuple[int, Any]], image_dir: str | Path
+) -> tuple[dict[int, _Image], list[EntryProblem]]:
+    """Images by their id, in the file's order, and the problems of those that are not there."""
+    images, problems = {}, []
+    for number, entry in entries:
         path = os.path.join(image_dir, entry["file_name"])
-        if not os.path.isfile(path):
-            missing.append(entry)
-            continue
         size = (entry.get("height"), entry.get("width"))
-        if not all(isinstance(side, int) and side > 0 for side in size):
-            size = read_image_size(path)
-        images[entry["id"]] = (path, size)
-    if missing:
-        first = missing[0]
-        others = f" (and {len(missing) - 1} more images)" if len(missing) > 1 else ""
-        raise DataError(
-            f"{os.path.join(image_dir, first['file_name'])}: the file of image {first['id']} is missing{others}; "
-            f"check that {str(image_dir)!r} is the folder the file names are relative to"
-        )
-    return images
+        problem = None
+        if not os.path.isfile(path):
+            text = f"its file {path} is missing; check that {str(image_dir)!r} is what the file names are relative to"
+            problem = Problem(FaultKind.MISSING_PICTURE, text)
+        elif not all(isinstance(side, int) and side > 0 for side in size):
+            try:
+                size = read_image_size(path)
+            except DataError as error:
+                problem = Problem(error.faults[0].kind, str(error))
+        if problem is None:
+            images[entry["id"]] = _Image(number, path, size, [], [], [])
+        else:
+            problems.append(EntryProblem("images", number, problem))
+    return images, problems
 
 
-def _boxes_by_image(
-    file: Path, content: Mapping[str, Any], images: Mapping[int, tuple[str, tuple[int, int]]], labels: Mapping[int, int]
-) -> tuple[dict[int, tuple[list, list]], list[Fault]]:
-    """({image id: (xyxy boxes, labels)}, faults); crowds are left out."""
-    found: dict[int, tuple[list, list]] = {image_id: ([], []) for image_id in images}
-    faults = []
-    for number, entry in enumerate(content["annotations"]):
-        if entry.get("iscrowd", 0):
+def _read_annotations(
+    entries: Sequence[tuple[int, Any]], images: Mapping[int, _Image], labels: Mapping[int, int]
+) -> list[EntryProblem]:
+    """Puts boxes and crowd regions into their images, and gives the problems of those that are faulty."""
+    problems = []
+    for number, entry in entries:
+        image = images.get(entry["image_id"])
+        if image is None:  # its picture is missing, which has been told
             continue
-        image_id, bbox = entry["image_id"], entry["bbox"]
-        path, size = images[image_id]
-        if len(bbox) != 4 or not all(isinstance(value, int | float) for value in bbox):
-            box, problem = None, f"bbox {bbox!r} is not four numbers"
+        crowd = entry.get("iscrowd", 0)
+        corners = _corners(entry["bbox"])
+        if not isinstance(corners, Problem):
+            corners = clip_region(corners, image.size) if crowd else clean_box(corners, image.size)
+        if isinstance(corners, Problem):
+            problems.append(EntryProblem("annotations", number, corners))
+        elif crowd:
+            image.ignored.append(corners)
         else:
-            box, problem = clean_box((bbox[0], bbox[1], bbox[0] + bbox[2], bbox[1] + bbox[3]), size)
-        if box is None:
-            image = f"{os.path.basename(path)} (id {image_id})"
-            faults.append(Fault(str(file), image, _annotation_name(number, entry), problem))
-        else:
-            found[image_id][0].append(box)
-            found[image_id][1].append(labels[entry["category_id"]])
-    return found, faults
+            image.boxes.append(corners)
+            image.labels.append(labels[entry["category_id"]])
+    return problems
+
+
+def _corners(bbox: list[Any]) -> Sequence[float] | Problem:
+    """A file's (x, y, width, height) as xyxy."""
+    if len(bbox) == 4 and all(isinstance(value, int | float) for value in bbox):
+        try:
+            x, y, width, height = map(float, bbox)
+            return x, y, x + width, y + height
+        except OverflowError:  # json has integers of any length
+            pass
+    return Problem(FaultKind.MALFORMED_BOX, f"bbox {reprlib.repr(bbox)} is not four numbers")

@@ -3,10 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
+from jaxdet.data.class_folder import ClassificationDataset, read_class_folder
 from jaxdet.data.coco import CocoDataset
 from jaxdet.data.dataset import DetectionDataset
+from jaxdet.data.sequence import RandomAccess, SequenceDataset
 from jaxdet.data.voc import VocDataset
+from jaxdet.data.yolo import YoloDataset
+
+
+@runtime_checkable
+class DataSource(Protocol):
+    """What a configuration needs of a source; those below have it, and a class of your own may."""
+
+    def open(self, *, skip_faulty: bool = False) -> DetectionDataset | ClassificationDataset:
+        """The dataset.
+
+        Args:
+            skip_faulty: leave out faulty boxes, instead of raising.
+
+        Raises:
+            jaxdet.data.DataError: the data cannot be trained on; the message says why, and where.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -32,4 +52,43 @@ class VocFolder:
         return VocDataset(self.root, self.split, class_names=self.class_names, skip_faulty=skip_faulty)
 
 
-DataSource = CocoFiles | VocFolder
+@dataclass(frozen=True)
+class YoloFolder:
+    """A split, such as ``"train"``, of a YOLO folder, or of the ``data.yaml`` that ``root`` is."""
+
+    root: str
+    split: str
+
+    def open(self, *, skip_faulty: bool = False) -> DetectionDataset:
+        return YoloDataset(self.root, self.split, skip_faulty=skip_faulty)
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Examples that a program has already: a Grain data source, or any sequence of mappings.
+
+    sequence: entries have ``image`` ([H, W, 3] uint8 RGB, or a path), ``boxes`` [G, 4] xyxy in pixels and ``labels``
+        [G] 1..K, and may have ``image_id`` and ``ignored`` (see `jaxdet.data.sequence.SequenceDataset`). It has to
+        pickle if worker processes are to read from it.
+    names: of labels 1..K.
+    sizes: [N, 2] (height, width) of the images; without them one pass over the sequence takes them from the images.
+    """
+
+    sequence: RandomAccess
+    names: tuple[str, ...]
+    sizes: Any = None
+
+    def open(self, *, skip_faulty: bool = False) -> DetectionDataset:
+        return SequenceDataset(self.sequence, self.names, sizes=self.sizes, skip_faulty=skip_faulty)
+
+
+@dataclass(frozen=True)
+class ClassFolder:
+    """A folder for each class, for classifiers; ``class_names`` in the order of labels, by default all, sorted."""
+
+    root: str
+    class_names: tuple[str, ...] | None = None
+
+    def open(self, *, skip_faulty: bool = False) -> ClassificationDataset:
+        del skip_faulty  # there are no boxes
+        return read_class_folder(self.root, self.class_names)

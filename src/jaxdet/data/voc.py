@@ -7,21 +7,16 @@ The VOC development kit counts pixels from 1 and includes both corners; most too
 from __future__ import annotations
 
 import os
-import xml.etree.ElementTree as ElementTree
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from xml.etree.ElementTree import Element
+from xml.parsers.expat import ExpatError
 
-from jaxdet.data.dataset import (
-    BACKGROUND,
-    DataError,
-    DetectionDataset,
-    Fault,
-    Record,
-    clean_box,
-    pack_boxes,
-    read_image_size,
-    report_faults,
-)
+from jaxdet.data.boxes import clean_box, pack_boxes
+from jaxdet.data.dataset import BACKGROUND, DetectionDataset, Record
+from jaxdet.data.faults import DataError, Fault, FaultKind, Problem
+from jaxdet.data.pictures import read_image_size
+from jaxdet.data.xml_lines import parse_xml
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
@@ -38,8 +33,8 @@ class VocDataset(DetectionDataset):
             `skipped`, instead of raising.
 
     Raises:
-        DataError: a file is missing or not in the format, a class is unknown, or, listing every one, there are
-            faulty objects and ``skip_faulty`` is false.
+        DataError: there is no such split; or, listing every one with its line, pictures or annotations are missing or
+            not in the format, a class is unknown, or boxes are faulty.
     """
 
     def __init__(
@@ -58,96 +53,144 @@ class VocDataset(DetectionDataset):
             raise DataError(f"class_names has a name twice: {', '.join(class_names)}")
         records: list[Record] = []
         faults: list[Fault] = []
-        for image_id, stem in enumerate(_read_split(root, split), start=1):
-            record, wrong = _read_record(root, stem, image_id, labels)
-            records.append(record)
-            faults.extend(wrong)
-        report_faults(faults, skip_faulty=skip_faulty)
-        super().__init__(records, (BACKGROUND, *class_names), (-1, *labels.values()), faults=faults)
+        self._files: list[str] = []
+        for image_id, (line, stem) in enumerate(_read_split(root, split), start=1):
+            reader = _Reader(root, stem, _split_file(root, split), line)
+            record = reader.read(image_id, labels)
+            faults += reader.faults
+            if record is not None:
+                records.append(record)
+                self._files.append(str(reader.file))
+        names = (BACKGROUND, *class_names)
+        super().__init__(records, names, (-1, *labels.values()), faults=faults, skip_faulty=skip_faulty)
+
+    def places(self, indices: Sequence[int]) -> list[tuple[str, int | None]]:
+        found: list[tuple[str, int | None]] = []
+        for file in (self._files[index] for index in indices):
+            root, lines = parse_xml(file)
+            size = root.find("size")
+            found.append((file, lines[root if size is None else size]))
+        return found
 
 
 def collect_class_names(root: str | Path) -> tuple[str, ...]:
     """The sorted object names that occur in ``root/Annotations``. Raises DataError where there are none."""
     folder = Path(root) / "Annotations"
-    names = {
-        _text(item, "name", str(path)).strip()
-        for path in sorted(folder.glob("*.xml"))
-        for item in _parse(path).iter("object")
-    }
+    names = set()
+    for path in sorted(folder.glob("*.xml")):
+        try:
+            tree, _ = parse_xml(path)
+        except (OSError, ExpatError):
+            continue  # told when its split is read
+        names |= {item.findtext("name", "").strip() for item in tree.iter("object")}
+    names.discard("")
     if not names:
         raise DataError(f"{folder}: holds no xml file with an object; give the folder that contains 'Annotations'")
     return tuple(sorted(names))
 
 
-def _read_split(root: Path, split: str) -> list[str]:
-    path = root / "ImageSets" / "Main" / f"{split}.txt"
+def _split_file(root: Path, split: str) -> Path:
+    return root / "ImageSets" / "Main" / f"{split}.txt"
+
+
+def _read_split(root: Path, split: str) -> list[tuple[int, str]]:
+    """(line number, image name) of every image of a split."""
+    path = _split_file(root, split)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
         known = sorted(file.stem for file in path.parent.glob("*.txt"))
         raise DataError(f"{path}: there is no such split; known are: {', '.join(known) or 'none'}") from None
-    stems = [line.split()[0] for line in lines if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); write one image name a line") from None
+    stems = [(number, line.split()[0]) for number, line in enumerate(lines, start=1) if line.strip()]
     if not stems:
         raise DataError(f"{path}: lists no images; write one image name a line")
     return stems
 
 
-def _parse(path: Path) -> ElementTree.Element:
-    try:
-        return ElementTree.parse(path).getroot()
-    except FileNotFoundError:
-        raise DataError(f"{path}: there is no such annotation file; add it or take the image off the split") from None
-    except ElementTree.ParseError as error:
-        raise DataError(f"{path}: is not XML ({error}); replace the file") from None
+class _Reader:
+    """Reads one image of a split; what is wrong with it gathers in ``faults``."""
+
+    def __init__(self, root: Path, stem: str, split_file: Path, split_line: int) -> None:
+        self.root, self.stem = root, stem
+        self.file = root / "Annotations" / f"{stem}.xml"
+        self._listed = (split_file, split_line)
+        self.faults: list[Fault] = []
+
+    def read(self, image_id: int, labels: Mapping[str, int]) -> Record | None:
+        """What the annotation says; None where there is none, or no picture."""
+        try:
+            tree, lines = parse_xml(self.file)
+        except FileNotFoundError:
+            text = f"there is no annotation file {self.file}; add it or take the image off the split"
+            self._fault(Problem(FaultKind.MISSING_ANNOTATION, text), *self._listed)
+            return None
+        except (OSError, ExpatError) as error:
+            text = f"is not XML ({error}); replace the file"
+            problem = Problem(FaultKind.UNREADABLE_ANNOTATION, text)
+            self._fault(problem, self.file, getattr(error, "lineno", None))
+            return None
+        path = self._image_path(tree)
+        if path is None:
+            missing = self.root / "JPEGImages" / f"{self.stem}.jpg"
+            text = f"{missing}: the image of annotation {self.stem}.xml is missing; add it"
+            self._fault(Problem(FaultKind.MISSING_PICTURE, text), *self._listed)
+            return None
+        try:
+            size = _image_size(tree) or read_image_size(path)
+        except DataError as error:
+            self._fault(Problem(error.faults[0].kind, str(error)), self.file, lines[tree])
+            return None
+        boxes, found = [], []
+        for number, item in enumerate(tree.iter("object"), start=1):
+            name = item.findtext("name", "").strip()
+            box = _read_box(item, size)
+            if not name:
+                problem = Problem(FaultKind.MALFORMED_ENTRY, "has no <name>; add it")
+                self._fault(problem, self.file, lines[item], f"object {number}")
+            elif name not in labels:
+                text = f"is a {name!r}, which is not among the classes {', '.join(labels)}; add it"
+                problem = Problem(FaultKind.UNKNOWN_CATEGORY, text)
+                self._fault(problem, self.file, lines[item], f"object {number}")
+            elif isinstance(box, Problem):
+                self._fault(box, self.file, lines[item], f"object {number} ({name})")
+            else:
+                boxes.append(box)
+                found.append(labels[name])
+        return Record(image_id, path, size, *pack_boxes(boxes, found))
+
+    def _fault(self, problem: Problem, file: Path, line: int | None, annotation: str = "") -> None:
+        self.faults.append(Fault(problem.kind, str(file), line, problem.text, self.stem, annotation))
+
+    def _image_path(self, tree: Element) -> str | None:
+        """The split's own name decides; a file name within the xml counts only where that image does not exist."""
+        for name in (
+            f"{self.stem}.jpg",
+            tree.findtext("filename", "").strip(),
+            f"{self.stem}.png",
+            f"{self.stem}.jpeg",
+        ):
+            path = os.path.join(self.root, "JPEGImages", name)
+            if name and os.path.isfile(path):
+                return path
+        return None
 
 
-def _text(parent: ElementTree.Element, tag: str, where: str) -> str:
-    text = parent.findtext(tag)
-    if text is None or not text.strip():
-        raise DataError(f"{where}: <{parent.tag}> has no <{tag}>; add it")
-    return text
-
-
-def _image_path(root: Path, stem: str, tree: ElementTree.Element) -> str:
-    """The split's own name decides; a file name within the xml counts only where that image does not exist."""
-    candidates = [f"{stem}.jpg", (tree.findtext("filename") or "").strip(), f"{stem}.png", f"{stem}.jpeg"]
-    for name in candidates:
-        path = os.path.join(root, "JPEGImages", name)
-        if name and os.path.isfile(path):
-            return path
-    raise DataError(f"{root / 'JPEGImages' / candidates[0]}: the image of annotation {stem}.xml is missing; add it")
-
-
-def _image_size(tree: ElementTree.Element, path: str) -> tuple[int, int]:
+def _image_size(tree: Element) -> tuple[int, int] | None:
     try:
         height, width = (int(float(tree.findtext(f"size/{side}", ""))) for side in ("height", "width"))
+    except (ValueError, OverflowError):
+        return None
+    return (height, width) if height > 0 and width > 0 else None
+
+
+def _read_box(item: Element, size: tuple[int, int]) -> list[float] | Problem:
+    texts = [item.findtext(f"bndbox/{tag}", "").strip() for tag in _CORNERS]
+    try:
+        corners = [float(text) for text in texts]
     except ValueError:
-        return read_image_size(path)
-    return (height, width) if height > 0 and width > 0 else read_image_size(path)
-
-
-def _read_record(root: Path, stem: str, image_id: int, labels: dict[str, int]) -> tuple[Record, list[Fault]]:
-    file = root / "Annotations" / f"{stem}.xml"
-    tree = _parse(file)
-    path = _image_path(root, stem, tree)
-    size = _image_size(tree, path)
-    boxes, found, faults = [], [], []
-    for number, item in enumerate(tree.iter("object"), start=1):
-        where = f"{file}: object {number}"
-        name = _text(item, "name", where).strip()
-        if name not in labels:
-            raise DataError(f"{where} is a {name!r}, which is not among the classes {', '.join(labels)}; add it")
-        corners = item.find("bndbox")
-        if corners is None:
-            raise DataError(f"{where}: has no <bndbox>; add it")
-        texts = [_text(corners, tag, where) for tag in _CORNERS]
-        try:
-            box, problem = clean_box([float(text) for text in texts], size)
-        except ValueError:
-            box, problem = None, f"box {texts} is not four numbers"
-        if box is None:
-            faults.append(Fault(str(file), os.path.basename(path), f"object {number} ({name})", problem))
-        else:
-            boxes.append(box)
-            found.append(labels[name])
-    return Record(image_id, path, size, *pack_boxes(boxes, found)), faults
+        lacking = [tag for tag, text in zip(_CORNERS, texts, strict=True) if not text]
+        problem = f"<bndbox> has no <{lacking[0]}>" if lacking else f"box {texts} is not four numbers"
+        return Problem(FaultKind.MALFORMED_BOX, problem)
+    return clean_box(corners, size)

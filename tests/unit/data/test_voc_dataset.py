@@ -8,8 +8,6 @@ from PIL import Image
 
 from jaxdet.data import DataError, VocDataset, to_coco
 
-BCCD = Path(__file__).resolve().parents[4] / "shared" / "data" / "bccd"
-
 
 @pytest.fixture
 def write_voc(tmp_path):
@@ -23,11 +21,11 @@ def write_voc(tmp_path):
             written = "".join(
                 f"<object><name>{name}</name><bndbox>"
                 + "".join(f"<{k}>{v}</{k}>" for k, v in zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True))
-                + "</bndbox></object>"
+                + "</bndbox></object>\n"
                 for name, corners in objects
             )
             shape = f"<size><width>{width}</width><height>{height}</height></size>" if size else ""
-            (tmp_path / "Annotations" / f"{stem}.xml").write_text(f"<annotation>{shape}{written}</annotation>")
+            (tmp_path / "Annotations" / f"{stem}.xml").write_text(f"<annotation>\n{shape}\n{written}</annotation>")
         (tmp_path / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(images) + "\n\n")
         return tmp_path
 
@@ -55,48 +53,65 @@ def test_splits_agree_on_labels(write_voc):
     assert VocDataset(root, "val", class_names=("zebra", "ant"))[0].labels.tolist() == [2]
 
 
-def test_faults_name_file_and_object(write_voc):
+def test_faults_name_file_line_and_object(write_voc):
     objects = [("dog", (1, 2, 3, 4)), ("dog", (5, 5, 5, 9)), ("cat", (1, 1, "wide", 4)), ("cat", (0, 0, 33, 5))]
+    objects += [("dog", (1, "nan", 4, 5)), ("cat", (1, 1, 2, ""))]
     root = write_voc({"a": (20, 30, objects)})
-    with pytest.raises(DataError, match="3 faulty") as caught:
+    with pytest.raises(DataError, match="5 faulty boxes") as caught:
         VocDataset(root, "train")
+    found = [(fault.kind, fault.line, fault.annotation, fault.problem.split(", ")[-1]) for fault in caught.value.faults]
+    # The first object stands on line 3.
+    assert found == [
+        ("degenerate-box", 4, "object 2 (dog)", "4 high"),
+        ("malformed-box", 5, "object 3 (cat)", "'4'] is not four numbers"),
+        ("outside-box", 6, "object 4 (cat)", "5) sticks 3 px out of the 30 x 20 image"),
+        ("non-finite-box", 7, "object 5 (dog)", "5) is not finite"),
+        ("malformed-box", 8, "object 6 (cat)", "<bndbox> has no <ymax>"),
+    ]
     lines = str(caught.value).splitlines()[1:]
-    assert all(str(root / "Annotations" / "a.xml") in line for line in lines)
-    assert "object 2 (dog)" in lines[0] and "0 wide" in lines[0]
-    assert "object 3 (cat)" in lines[1] and "not four numbers" in lines[1]
-    assert "object 4 (cat)" in lines[2] and "sticks 3 px out" in lines[2]
+    for line, fault in zip(lines, caught.value.faults, strict=True):
+        assert f"{root / 'Annotations' / 'a.xml'}:{fault.line}: image a" in line
     dataset = VocDataset(root, "train", skip_faulty=True)
-    assert dataset.skipped == 3 and dataset[0].boxes.tolist() == [[1, 2, 3, 4]]
+    assert dataset.skipped == 5 and dataset[0].boxes.tolist() == [[1, 2, 3, 4]]
+    assert dataset.places([0]) == [(str(root / "Annotations" / "a.xml"), 2)]  # its size
 
 
 def test_errors_say_what_to_do(write_voc):
-    root = write_voc({"a": (20, 30, [("dog", (1, 2, 3, 4))])})
+    root = write_voc({stem: (20, 30, [("dog", (1, 2, 3, 4))]) for stem in "abcd"})
     with pytest.raises(DataError, match=r"test\.txt: there is no such split; known are: train"):
         VocDataset(root, "test")
-    with pytest.raises(DataError, match=r"a\.xml: object 1 is a 'dog', which is not among the classes cat"):
-        VocDataset(root, "train", class_names=("cat",))
+    with pytest.raises(DataError, match=r"a\.xml:3: image a, .*object 1: is a 'dog', .* the classes cat") as caught:
+        VocDataset(root, "train", class_names=("cat",), skip_faulty=True)
+    assert [fault.kind for fault in caught.value.faults] == ["unknown-category"] * 4
     (root / "JPEGImages" / "a.jpg").unlink()
-    with pytest.raises(DataError, match=r"a\.jpg: the image of annotation a\.xml is missing"):
-        VocDataset(root, "train")
-    (root / "Annotations" / "a.xml").write_text("<annotation>")
-    with pytest.raises(DataError, match=r"a\.xml: is not XML"):
-        VocDataset(root, "train")
+    (root / "Annotations" / "b.xml").write_text("<annotation>\n<object>\n</annotation>")
+    (root / "Annotations" / "c.xml").unlink()
+    with pytest.raises(DataError, match="3 faults; correct them:") as caught:
+        VocDataset(root, "train", skip_faulty=True)
+    assert [(fault.kind, Path(fault.file).name, fault.line) for fault in caught.value.faults] == [
+        ("missing-picture", "train.txt", 1),
+        ("unreadable-annotation", "b.xml", 3),
+        ("missing-annotation", "train.txt", 3),
+    ]
+    assert [record.image_id for record in caught.value.dataset.records] == [4]
 
 
-@pytest.mark.skipif(not BCCD.is_dir(), reason=f"the blood cell images are not at {BCCD}")
-def test_real_blood_cells_have_two_degenerate_boxes():
+def test_real_blood_cells_have_two_degenerate_boxes(shared):
+    bccd = shared / "data" / "bccd"
     found = []
     counts = {}
     for split in ("train", "val"):
         try:
-            VocDataset(BCCD, split)
+            VocDataset(bccd, split)
         except DataError as error:
             found += error.faults
-        dataset = VocDataset(BCCD, split, skip_faulty=True)
+        dataset = VocDataset(bccd, split, skip_faulty=True)
         counts[split] = len(dataset)
         assert dataset.names == ("__background__", "Platelets", "RBC", "WBC")
         example = dataset[0]
         assert example.image.shape == (480, 640, 3) and len(example.boxes) > 0
     assert counts == {"train": 205, "val": 87}
     assert sorted(Path(fault.file).stem for fault in found) == ["BloodImage_00338", "BloodImage_00343"]
-    assert all("0 wide, 0 high" in fault.problem for fault in found)
+    for fault in found:
+        assert fault.kind == "degenerate-box" and "0 wide, 0 high" in fault.problem
+        assert Path(fault.file).read_text().splitlines()[fault.line - 1].strip() == "<object>"

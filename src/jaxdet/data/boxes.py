@@ -1,0 +1,64 @@
+"""Checking annotated boxes, and packing them into arrays. Boxes are xyxy in pixels of the stored image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxdet.data.faults import FaultKind, Problem
+
+EDGE_TOLERANCE = 1.0  # pixels by which a box may stick out of its image before it counts as a fault
+
+
+def clean_box(box: Sequence[float], size: tuple[int, int]) -> list[float] | Problem:
+    """Checks one xyxy box against its image.
+
+    Args:
+        box: four numbers (x1, y1, x2, y2) in pixels.
+        size: the image's (height, width).
+
+    Returns:
+        The box clipped to the image, or what is wrong with it. A box may stick out by `EDGE_TOLERANCE`, which rounded
+        and one-based annotations do; that is clipped away silently.
+    """
+    x1, y1, x2, y2 = box
+    height, width = size
+    if not (math.isfinite(x1) and math.isfinite(y1) and math.isfinite(x2) and math.isfinite(y2)):
+        return Problem(FaultKind.NON_FINITE_BOX, f"{_shown(box)} is not finite")
+    if x2 <= x1 or y2 <= y1:
+        text = f"{_shown(box)} has no area: {x2 - x1:g} wide, {y2 - y1:g} high"
+        return Problem(FaultKind.DEGENERATE_BOX, text)
+    beyond = max(-x1, -y1, x2 - width, y2 - height)
+    if beyond > EDGE_TOLERANCE:
+        text = f"{_shown(box)} sticks {beyond:g} px out of the {width} x {height} image"
+        return Problem(FaultKind.OUTSIDE_BOX, text)
+    clipped = [max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))]
+    # In float32, as which it is trained on.
+    x1, y1, x2, y2 = np.array(clipped, np.float32).tolist()
+    if x2 <= x1 or y2 <= y1:
+        return Problem(FaultKind.DEGENERATE_BOX, f"{_shown(box)} has no area within the {width} x {height} image")
+    return clipped
+
+
+def clip_region(box: Sequence[float], size: tuple[int, int]) -> list[float] | Problem:
+    """As `clean_box` for a region to be ignored: it may reach out of the image, and without area it does no harm."""
+    found = clean_box(box, size)
+    if isinstance(found, Problem) and found.kind is FaultKind.OUTSIDE_BOX:
+        height, width = size
+        x1, y1, x2, y2 = box
+        found = clean_box((max(x1, 0.0), max(y1, 0.0), min(x2, width), min(y2, height)), size)
+    if isinstance(found, Problem) and found.kind is FaultKind.DEGENERATE_BOX:
+        return Problem(FaultKind.EMPTY_REGION, f"{found.text}; as a region to be ignored it has no effect")
+    return found
+
+
+def pack_boxes(boxes: Sequence[Sequence[float]], labels: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Lists of boxes and labels as arrays [G, 4] float32 and [G] int32, also for G = 0."""
+    return np.array(boxes, np.float32).reshape(-1, 4), np.array(labels, np.int32).reshape(-1)
+
+
+def _shown(box: Sequence[float]) -> str:
+    x1, y1, x2, y2 = box
+    return f"box from ({x1:g}, {y1:g}) to ({x2:g}, {y2:g})"

@@ -1,0 +1,134 @@
+"""What can be wrong with a data set: every fault with its kind, file and line, and the refusal to train on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+_FAULTS_SHOWN = 50
+
+
+class FaultKind(StrEnum):
+    """The short, fixed names of faults, in three groups."""
+
+    # Nothing can be trained with these.
+    MISSING_PICTURE = "missing-picture"
+    UNREADABLE_PICTURE = "unreadable-picture"
+    PICTURE_SIZE = "picture-size"
+    MISSING_ANNOTATION = "missing-annotation"
+    UNREADABLE_ANNOTATION = "unreadable-annotation"
+    MALFORMED_ENTRY = "malformed-entry"
+    UNKNOWN_CATEGORY = "unknown-category"
+    UNKNOWN_IMAGE = "unknown-image"
+    DUPLICATE_IMAGE = "duplicate-image"
+    DUPLICATE_CATEGORY = "duplicate-category"
+    UNUSABLE_SET = "unusable-set"
+    # Boxes, which ``skip_faulty=True`` leaves out.
+    DEGENERATE_BOX = "degenerate-box"
+    OUTSIDE_BOX = "outside-box"
+    NON_FINITE_BOX = "non-finite-box"
+    MALFORMED_BOX = "malformed-box"
+    # Told, and trained with.
+    DUPLICATE_ANNOTATION = "duplicate-annotation"
+    SHARED_NAME = "shared-name"
+    SHARED_PICTURE = "shared-picture"
+    EMPTY_REGION = "empty-region"
+    EMPTY_CLASS = "empty-class"
+    COLOUR_MODE = "colour-mode"
+    EXIF_ROTATION = "exif-rotation"
+
+    @property
+    def of_box(self) -> bool:
+        """Whether the fault is a single box, which can be left out."""
+        return self in _OF_BOXES
+
+    @property
+    def severity(self) -> str:
+        """``"error"``: training refuses the set; ``"warning"``: told only."""
+        return "warning" if self in _WARNINGS else "error"
+
+
+_OF_BOXES = frozenset(
+    {FaultKind.DEGENERATE_BOX, FaultKind.OUTSIDE_BOX, FaultKind.NON_FINITE_BOX, FaultKind.MALFORMED_BOX}
+)
+_WARNINGS = frozenset(
+    {
+        FaultKind.DUPLICATE_ANNOTATION, FaultKind.SHARED_NAME, FaultKind.SHARED_PICTURE, FaultKind.EMPTY_REGION,
+        FaultKind.EMPTY_CLASS, FaultKind.COLOUR_MODE, FaultKind.EXIF_ROTATION,
+    }
+)  # fmt: skip
+
+
+class Problem(NamedTuple):
+    """What is wrong, before it is known where."""
+
+    kind: FaultKind
+    text: str
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong with a data set, or unusual enough to be told.
+
+    file: to be corrected, and the line of it on which the entry begins; line None: the file as a whole.
+    image: the picture's file name or id; annotation: the annotation's id, or its number in the file. "": none.
+    """
+
+    kind: FaultKind
+    file: str
+    line: int | None
+    problem: str
+    image: str = ""
+    annotation: str = ""
+
+    @property
+    def severity(self) -> str:
+        """``"error"`` or ``"warning"``, as its kind's."""
+        return self.kind.severity
+
+    def __str__(self) -> str:
+        place = self.file if self.line is None else f"{self.file}:{self.line}"
+        about = [f"{word} {name}" for word, name in (("image", self.image), ("annotation", self.annotation)) if name]
+        return ": ".join(filter(None, (place, ", ".join(about), self.problem)))
+
+
+class DataError(ValueError):
+    """The data on disk is not what it should be.
+
+    Attributes:
+        faults: one entry a fault, where that is why.
+        dataset: what there is apart from them, for reports; None where the data cannot be read at all.
+    """
+
+    def __init__(self, message: str, faults: Sequence[Fault] = (), dataset: Any = None) -> None:
+        super().__init__(message)
+        self.faults = tuple(faults)
+        self.dataset = dataset
+
+
+def fatal(faults: Sequence[Fault], *, skip_faulty: bool) -> list[Fault]:
+    """Those for which training refuses the set; with ``skip_faulty`` faulty boxes are not among them."""
+    return [fault for fault in faults if fault.severity == "error" and not (skip_faulty and fault.kind.of_box)]
+
+
+def refuse_faults(faults: Sequence[Fault], *, skip_faulty: bool, dataset: Any = None) -> None:
+    """Raises one DataError that lists every fatal fault, if there is any."""
+    wrong = fatal(faults, skip_faulty=skip_faulty)
+    if not wrong:
+        return
+    boxes = sum(fault.kind.of_box for fault in wrong)
+    if len(wrong) == 1:
+        hint = "; correct it, or pass skip_faulty=True to leave it out" if boxes else ""
+        raise DataError(f"{wrong[0]}{hint}", faults, dataset)
+    if boxes == len(wrong):
+        head = f"{boxes} faulty boxes; correct them, or pass skip_faulty=True to leave out exactly these"
+    elif boxes:
+        head = f"{len(wrong)} faults; correct them ({boxes} of them are boxes, which skip_faulty=True leaves out)"
+    else:
+        head = f"{len(wrong)} faults; correct them"
+    lines = [str(fault) for fault in wrong[:_FAULTS_SHOWN]]
+    if len(wrong) > _FAULTS_SHOWN:
+        lines.append(f"... and {len(wrong) - _FAULTS_SHOWN} more; jaxdet data CONFIG --check lists all")
+    raise DataError(head + ":\n  " + "\n  ".join(lines), faults, dataset)

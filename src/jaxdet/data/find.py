@@ -1,0 +1,93 @@
+"""A training and a validation set by the layout of their folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from jaxdet.data.class_folder import class_folders
+from jaxdet.data.faults import DataError
+from jaxdet.data.sources import ClassFolder, CocoFiles, DataSource, VocFolder, YoloFolder
+from jaxdet.data.yolo_yaml import YAML_NAMES, find_yaml, read_description
+
+Pair = tuple[DataSource, DataSource | None]
+
+# The json file and the folder of pictures, by the name of the split; the first that is there counts.
+_COCO = (
+    ("annotations/instances_{}2017.json", "{}2017"),
+    ("annotations/instances_{}2014.json", "{}2014"),
+    ("annotations/instances_{}.json", "{}"),
+    ("{}.json", "{}"),
+    ("{}/_annotations.coco.json", "{}"),
+)
+_VAL = ("val", "valid")
+
+
+def find_sources(root: str | Path) -> Pair:
+    """The training and the validation set in a folder; the latter is None where there is none.
+
+    Known are, in this order: COCO (``annotations/instances_train2017.json`` and ``train2017/``, ``2014`` or no year),
+    ``train.json`` and ``train/`` or ``train/_annotations.coco.json``, each with ``val`` or ``valid``; Pascal VOC
+    (``ImageSets/Main/train.txt``, ``val.txt``); YOLO (``data.yaml``); and a folder for each class in ``train/`` and
+    ``val/``.
+
+    Raises:
+        DataError: there is no such folder, or none of these in it; the message lists what was looked for.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise DataError(f"{root}: there is no such folder; give the one that the data set lies in")
+    finders: tuple[Callable[[Path], Pair | None], ...] = (_coco, _voc, _yolo, _classes)
+    for finder in finders:
+        found = finder(root)
+        if found is not None:
+            return found
+    coco = "; ".join(f"{file.format('train')} with {images.format('train')}/" for file, images in _COCO)
+    raise DataError(
+        f"{root}: holds no data set of a known layout. Looked for COCO ({coco}), Pascal VOC "
+        f"(ImageSets/Main/train.txt), YOLO ({' or '.join(YAML_NAMES)}) and classes (train/CLASS/ with pictures); "
+        f"there is: {_listing(root)}"
+    )
+
+
+def _coco(root: Path) -> Pair | None:
+    def source(split: str, file: str, images: str) -> CocoFiles | None:
+        json, folder = root / file.format(split), root / images.format(split)
+        return CocoFiles(str(json), str(folder)) if json.is_file() and folder.is_dir() else None
+
+    for names in _COCO:
+        train = source("train", *names)
+        if train is not None:
+            found = (source(split, *names) for split in _VAL)
+            return train, next((val for val in found if val is not None), None)
+    return None
+
+
+def _voc(root: Path) -> Pair | None:
+    lists = root / "ImageSets" / "Main"
+    if not (lists / "train.txt").is_file():
+        return None
+    val = VocFolder(str(root), "val") if (lists / "val.txt").is_file() else None
+    return VocFolder(str(root), "train"), val
+
+
+def _yolo(root: Path) -> Pair | None:
+    file = find_yaml(root)
+    if file is None:
+        return None
+    val = YoloFolder(str(root), "val") if read_description(root).content.get("val") else None
+    return YoloFolder(str(root), "train"), val
+
+
+def _classes(root: Path) -> Pair | None:
+    names = class_folders(root / "train")
+    if not names:
+        return None
+    # A class without validation pictures does not change the labels of the others.
+    found = (ClassFolder(str(root / split), names) for split in _VAL if class_folders(root / split))
+    return ClassFolder(str(root / "train"), names), next(found, None)
+
+
+def _listing(root: Path) -> str:
+    names = sorted(path.name + "/" * path.is_dir() for path in root.iterdir())
+    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "") if names else "nothing"

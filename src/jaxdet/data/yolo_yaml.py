@@ -1,0 +1,135 @@
+"""The ``data.yaml`` of a YOLO folder: class names, and which pictures a split has."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from jaxdet.data.faults import DataError
+from jaxdet.data.pictures import PICTURE_SUFFIXES
+
+YAML_NAMES = ("data.yaml", "data.yml", "dataset.yaml")
+
+Place = tuple[str, int | None]  # file, and line from 1
+
+
+@dataclass(frozen=True)
+class YoloDescription:
+    """What a ``data.yaml`` says.
+
+    file: the yaml file; folder: absolute, what its paths are relative to.
+    names: class names by their numbers, from 0. keypoints: how many numbers of each line follow its box.
+    """
+
+    file: Path
+    folder: Path
+    names: Mapping[int, str]
+    keypoints: int
+    content: Mapping[str, Any]
+
+    def pictures(self, split: str) -> Iterator[tuple[str, Place]]:
+        """The pictures of a split in order, each with the file and line that names it, or else itself.
+
+        Raises:
+            DataError: there is no such split, or something that it names is not there.
+        """
+        value = self.content.get(split)
+        if value is None:
+            known = [key for key in ("train", "val", "test") if self.content.get(key)]
+            raise DataError(f"{self.file}: has no {split!r}; it has {', '.join(known) or 'no splits'}")
+        found = False
+        for entry in value if isinstance(value, list) else [value]:
+            path = self._resolve(str(entry), split)
+            for item in _in_folder(path) if path.is_dir() else self._in_list(path):
+                found = True
+                yield item
+        if not found:
+            raise DataError(f"{self.file}: {split!r} is {value}, where there are no pictures; correct it")
+
+    def _resolve(self, entry: str, split: str) -> Path:
+        # Exports say ../train/images and mean train/images, so Ultralytics looks there, too.
+        candidates = [self.folder / entry, self.folder / entry.removeprefix("../"), self.file.parent / entry]
+        for path in candidates:
+            if path.exists():
+                return Path(os.path.abspath(path))
+        raise DataError(f"{self.file}: {split!r} names {entry}, but there is no {os.path.abspath(candidates[0])}")
+
+    def _in_list(self, path: Path) -> Iterator[tuple[str, Place]]:
+        try:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{path}: cannot be read as a list of pictures ({error})") from None
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                candidates = [os.path.abspath(folder / line.strip()) for folder in (path.parent, self.folder)]
+                found = next(filter(os.path.isfile, candidates), candidates[0])
+                yield found, (str(path), number)
+
+
+def _in_folder(path: Path) -> Iterator[tuple[str, Place]]:
+    for file in sorted(path.rglob("*")):
+        if file.suffix.lower() in PICTURE_SUFFIXES:
+            yield str(file), (str(file), None)
+
+
+def find_yaml(root: str | Path) -> Path | None:
+    """The yaml file of a folder, or ``root`` if it is one itself."""
+    if Path(root).is_file():
+        return Path(root)
+    return next((Path(root) / name for name in YAML_NAMES if (Path(root) / name).is_file()), None)
+
+
+def read_description(root: str | Path) -> YoloDescription:
+    """What the ``data.yaml`` in a folder says; ``root`` may be the yaml file itself.
+
+    Raises:
+        DataError: there is none, or it does not say what the classes are.
+    """
+    file = find_yaml(root)
+    if file is None:
+        raise DataError(f"{root}: holds none of {', '.join(YAML_NAMES)}; give the folder that does, or the yaml file")
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = file if mark is None else f"{file}:{mark.line + 1}"
+        raise DataError(f"{place}: is not YAML ({getattr(error, 'problem', error)}); correct it") from None
+    if not isinstance(content, Mapping):
+        raise DataError(f"{file}: holds a {type(content).__name__}; expected keys names, train and val")
+    folder = file.parent
+    if content.get("path"):
+        candidates = (folder / str(content["path"]), Path(str(content["path"])))
+        # Where it was moved, its own folder.
+        folder = next((path for path in candidates if path.is_dir()), folder)
+    return YoloDescription(
+        file, Path(os.path.abspath(folder)), _names(file, content), _keypoints(file, content), content
+    )
+
+
+def _names(file: Path, content: Mapping[str, Any]) -> dict[int, str]:
+    names, count = content.get("names"), content.get("nc")
+    if isinstance(names, list):
+        names = dict(enumerate(names))
+    if names is None and isinstance(count, int):
+        names = {number: f"class_{number}" for number in range(count)}
+    if not isinstance(names, Mapping) or not names:
+        raise DataError(f"{file}: has no class names; expected names, a list or numbers with their names")
+    for number, name in names.items():
+        if type(number) is not int or number < 0 or isinstance(name, bool) or not isinstance(name, (str, int)):
+            raise DataError(f"{file}: class {number!r} has the name {name!r}; expected a number from 0 and a string")
+    if isinstance(count, int) and count != len(names):
+        raise DataError(f"{file}: has nc {count} and {len(names)} names; they have to be as many")
+    return {number: str(name) for number, name in names.items()}
+
+
+def _keypoints(file: Path, content: Mapping[str, Any]) -> int:
+    shape = content.get("kpt_shape", [0])
+    if not isinstance(shape, list) or not all(type(side) is int and side >= 0 for side in shape):
+        raise DataError(f"{file}: has kpt_shape {shape!r}; expected a list of two numbers")
+    return math.prod(shape)
