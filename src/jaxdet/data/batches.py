@@ -166,5 +166,11 @@ def _assign(sizes: np.ndarray | int, canvases: tuple[Size, ...], sizing: Sizing)
             )
         return np.zeros(sizes, np.int32)
     distinct, inverse = np.unique(np.asarray(sizes, np.int64).reshape(-1, 2), axis=0, return_inverse=True)
-    numbers = [canvases.index(choose_canvas(sizing.largest(*size), canvases)) for size in distinct.tolist()]
-    return np.array(numbers, np.int32)[inverse.reshape(-1)]
+    inverse = inverse.reshape(-1)
+    numbers = []
+    for number, size in enumerate(distinct.tolist()):
+        try:
+            numbers.append(canvases.index(choose_canvas(sizing.largest(*size), canvases)))
+        except DataError as error:
+            raise DataError(f"image {np.argmax(inverse == number)} of the dataset (from 0): {error}") from None
+    return np.array(numbers, np.int32)[inverse]

@@ -112,8 +112,8 @@ def test_arguments_out_of_range():
             BatchPlan(sizes, batch_size, SIZING, seed=seed)
     with pytest.raises(ValueError, match="at least 0, got -1"):
         BatchPlan(sizes, 2, SIZING).batch(-1)
-    with pytest.raises(DataError, match="3000 x 2 would be resized to 160 x 0"):
-        BatchPlan(np.array([[2, 3000]]), 1, SIZING)
+    with pytest.raises(DataError, match=r"image 1 of the dataset \(from 0\): .* 3000 x 2 would be resized to 160 x 0"):
+        BatchPlan(np.array([[50, 50], [2, 3000]]), 1, SIZING)
 
 
 @settings(max_examples=40, deadline=None)
