@@ -84,7 +84,7 @@ def _of_weights(config: FasterRCNNConfig, classifier: BackboneConfig) -> FasterR
 def _of_folder(config: FasterRCNNConfig, classifier: BackboneConfig) -> FasterRCNNConfig:
     assert config.backbone is not None
     norm = replace(config.backbone.norm, eps=classifier.norm.eps)
-    return _normalising(replace(config, backbone=replace(classifier, num_classes=None, norm=norm)))
+    return _normalising(replace(config, backbone=replace(classifier, num_classes=None, names=(), norm=norm)))
 
 
 def _normalising(config: FasterRCNNConfig) -> FasterRCNNConfig:

@@ -1,17 +1,15 @@
-"""Pictures for people: boxes on photographs, several pictures on one sheet, loss curves."""
+"""Pictures for people: boxes on photographs, several pictures on one sheet."""
 
 from __future__ import annotations
 
 import colorsys
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
 import matplotlib
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
 _COLOURS = (
@@ -92,6 +90,18 @@ def draw_detections(
     return np.asarray(picture).copy()
 
 
+def titled(
+    image: np.ndarray, title: str, *, size: int = 14, background: tuple[int, int, int] = (255, 255, 255)
+) -> np.ndarray:
+    """The picture [H, W, 3] uint8 with a line of text above it, shortened where it would be wider than the picture."""
+    font = _font(size)
+    ascent, descent = font.getmetrics()
+    picture = Image.new("RGB", (image.shape[1], image.shape[0] + ascent + descent + 2), background)
+    ImageDraw.Draw(picture).text((0, 0), _shortened(title, font, image.shape[1]), font=font, fill=(0, 0, 0))
+    picture.paste(Image.fromarray(image), (0, ascent + descent + 2))
+    return np.asarray(picture).copy()
+
+
 def contact_sheet(
     images: Sequence[np.ndarray], columns: int, *, gap: int = 8, background: tuple[int, int, int] = (255, 255, 255)
 ) -> np.ndarray:
@@ -127,61 +137,16 @@ def save_image(image: np.ndarray, path: str | Path) -> None:
         unfinished.unlink(missing_ok=True)
 
 
-def plot_losses(rows: Sequence[Mapping[str, float]], path: str | Path, *, title: str = "") -> None:
-    """Draws the losses of a training run as a PNG, each as measured (faint) and smoothed; complete or not at all.
-
-    Args:
-        rows: one mapping a logged step. Drawn is every key that starts with ``loss``, over ``step`` (or the row's
-            number); rows may lack keys, and values that are not finite leave a gap.
-        path: the PNG file.
-
-    Raises:
-        ValueError: no row has a loss.
-    """
-    keys = sorted({key for row in rows for key in row if key.startswith("loss")}, key=lambda key: (key != "loss", key))
-    if not keys:
-        raise ValueError(f"none of the {len(rows)} rows has a key that starts with 'loss'")
-    figure = Figure(figsize=(8, 4.5), dpi=130, layout="constrained")
-    axes = figure.add_subplot()
-    lowest = np.inf
-    for number, key in enumerate(keys):
-        points = [(row.get("step", i), row[key]) for i, row in enumerate(rows) if key in row]
-        steps, values = np.array(points, float).T
-        colour = "#222222" if key == "loss" else tuple(v / 255 for v in class_colour(number + (keys[0] != "loss")))
-        smooth = _smooth(values)
-        axes.plot(steps, values, color=colour, alpha=0.2, linewidth=0.8)
-        name = "total" if key == "loss" else key.removeprefix("loss").lstrip("_/").replace("_", " ")
-        axes.plot(
-            steps,
-            smooth,
-            color=colour,
-            linewidth=2.2 if key == "loss" else 1.5,
-            label=name,
-            marker="o" if len(values) == 1 else None,
-        )
-        finite = values[np.isfinite(values)]
-        lowest = min(lowest, finite.min()) if len(finite) else lowest
-    axes.set_xlabel("step")
-    axes.set_ylabel("loss")
-    axes.set_title(title)
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    if lowest >= 0:
-        axes.set_ylim(bottom=0)
-    axes.legend(frameon=False)
-    path = Path(path)
-    unfinished = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        FigureCanvasAgg(figure).print_png(str(unfinished))
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
 @lru_cache(maxsize=16)
 def _font(size: int) -> ImageFont.FreeTypeFont:
     # matplotlib brings this font along, so that a picture looks the same on every machine.
     return ImageFont.truetype(os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans-Bold.ttf"), size)
+
+
+def _shortened(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
+    while len(text) > 2 and font.getlength(text) > width:
+        text = text[:-2] + "…"
+    return text
 
 
 def _within(box: np.ndarray, size: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -202,8 +167,7 @@ def _write_label(
 ) -> None:
     pad = line + 1
     ascent, descent = font.getmetrics()
-    while len(text) > 2 and font.getlength(text) + 2 * pad > size[0]:
-        text = text[:-2] + "…"
+    text = _shortened(text, font, size[0] - 2 * pad)
     width, height = int(np.ceil(font.getlength(text))) + 2 * pad, ascent + descent
     x = max(0, min(corners[0], size[0] - width))
     above = corners[1] - height + line
@@ -211,15 +175,3 @@ def _write_label(
     draw.rectangle((x, y, x + width - 1, y + height - 1), fill=colour)
     luminance = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]
     draw.text((x + pad, y), text, font=font, fill=(0, 0, 0) if luminance > 150 else (255, 255, 255))
-
-
-def _smooth(values: np.ndarray) -> np.ndarray:
-    """A running mean over about a twentieth of the curve, of the finite values; NaN where there are none."""
-    half = len(values) // 40
-    finite = np.isfinite(values)
-    totals = np.concatenate([[0.0], np.cumsum(np.where(finite, values, 0.0))])
-    counts = np.concatenate([[0], np.cumsum(finite)])
-    start = np.maximum(np.arange(len(values)) - half, 0)
-    stop = np.minimum(np.arange(len(values)) + half + 1, len(values))
-    found = counts[stop] - counts[start]
-    return np.where(found > 0, (totals[stop] - totals[start]) / np.maximum(found, 1), np.nan)

@@ -9,7 +9,7 @@ import jaxdet
 from jaxdet.detectors import detector_config, model_config
 from jaxdet.heads import AnchorGenerator
 from jaxdet.nn import NormConfig, Numerics
-from jaxdet.runs.checkpoint import start_from
+from jaxdet.runs.start import start_from
 
 SMALL = {"fpn_out_channels": 8, "box_representation_size": 8, "min_size": 64, "max_size": 96}
 
@@ -61,7 +61,7 @@ def test_a_start_takes_the_meaning_of_its_weights_with_them(tmp_path):
     )
     jaxdet.save(stored, tmp_path / "stored")
     config = detector_config("fasterrcnn_mobilenet_v1_fpn", num_classes=3, box_score_thresh=0.3, **SMALL)
-    model = start_from(config, tmp_path / "stored")
+    model = start_from(config, jaxdet.load(tmp_path / "stored"))
     assert model.config.backbone.norm == NormConfig("frozen", eps=0.0)
     assert model.config.rpn.anchor_generator == anchors and model.config.transform.image_mean == (0.0, 0.0, 0.0)
     assert (model.config.num_classes, model.config.box.score_thresh) == (3, 0.3)
@@ -70,8 +70,8 @@ def test_a_start_takes_the_meaning_of_its_weights_with_them(tmp_path):
     )
     assert model.box_predictor.cls_score.kernel[...].shape == (8, 3)
     jaxdet.save(jaxdet.create_model("mobilenet_v1", num_classes=2), tmp_path / "classifier")
-    with pytest.raises(ValueError, match="not a detector"):
-        start_from(config, tmp_path / "classifier")
+    with pytest.raises(ValueError, match="holds a classifier"):
+        start_from(config, jaxdet.load(tmp_path / "classifier"))
 
 
 def test_predict_on_batches_greys_thin_and_no_pictures():

@@ -21,11 +21,12 @@ DARKNET_TRANSFORM = ClassifierTransform(256, 256, (0.0, 0.0, 0.0), (1.0, 1.0, 1.
 class Darknet53Config:
     """negative_slope: 0.1 in Darknet itself; 0.01 in timm's weights and in the PyTorch listings.
 
-    num_classes: None leaves the classifier out.
+    num_classes: None leaves the classifier out. names: of the classes; empty: unknown.
     """
 
     negative_slope: float = 0.1
     num_classes: int | None = 18
+    names: tuple[str, ...] = ()
     norm: NormConfig = NormConfig()
     transform: ClassifierTransform = DARKNET_TRANSFORM
 

@@ -25,7 +25,7 @@ class MobileNetV1Config:
 
     stem: ``"3x3s2"`` (the paper's and RetinaFace's, maps at strides 8, 16, 32) or ``"2x2s1"`` (a 2x2 convolution of
         stride 1 and padding 1, what HeadHunter's checkpoints were trained with; maps at strides 4, 8, 16).
-    num_classes: None leaves the classifier out.
+    num_classes: None leaves the classifier out. names: of the classes; empty: unknown.
     """
 
     width: float = 0.25
@@ -33,6 +33,7 @@ class MobileNetV1Config:
     negative_slope: float = 0.1
     stem: str = "3x3s2"
     num_classes: int | None = 1000
+    names: tuple[str, ...] = ()
     norm: NormConfig = NormConfig()
     transform: ClassifierTransform = ClassifierTransform()
 

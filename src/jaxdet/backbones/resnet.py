@@ -15,10 +15,14 @@ EXPANSION = 4
 
 @dataclass(frozen=True)
 class ResNetConfig:
-    """blocks: bottlenecks a stage: (3, 4, 6, 3) is ResNet-50. num_classes: None leaves the classifier out."""
+    """blocks: bottlenecks a stage: (3, 4, 6, 3) is ResNet-50.
+
+    num_classes: None leaves the classifier out. names: of the classes; empty: unknown.
+    """
 
     blocks: tuple[int, int, int, int] = (3, 4, 6, 3)
     num_classes: int | None = 1000
+    names: tuple[str, ...] = ()
     norm: NormConfig = NormConfig()
     transform: ClassifierTransform = ClassifierTransform()
 

@@ -15,25 +15,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from jaxdet.cli.models import picture_files
+    from jaxdet.cli.models import open_model, picture_files
     from jaxdet.data import read_image
     from jaxdet.detectors import FasterRCNN
     from jaxdet.inference import classify
-    from jaxdet.runs.checkpoint import load
 
     files = picture_files(args.pictures)
-    if Path(args.weights).is_file():
-        from jaxdet_convert import load_torch
-
-        model = load_torch(args.weights)
-    else:
-        model = load(args.weights)
+    model = open_model(args.weights)
     if isinstance(model, FasterRCNN):
         raise ValueError(f"{args.weights} holds a detector; use jaxdet detect")
     classes = model.config.num_classes
     if classes is None:
         raise ValueError(f"{args.weights} has no classifier")
-    names = [f"class {index}" for index in range(classes)]
+    names = list(model.config.names) or [f"class {index}" for index in range(classes)]
     if args.names:
         names = [line for line in Path(args.names).read_text().splitlines() if line.strip()]
         if len(names) != classes:

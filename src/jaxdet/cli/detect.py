@@ -11,6 +11,7 @@ import argparse
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pictures", nargs="+", metavar="PICTURE", help="files and folders")
     parser.add_argument("--weights", metavar="MODEL", help="a jaxdet model's folder, or a PyTorch weights file")
+    parser.add_argument("--config", metavar="CONFIG", help="the training configuration of a backbone of your own")
     parser.add_argument("--out", default="detections", metavar="DIR", help="where results go (default: %(default)s)")
     parser.add_argument("--score-threshold", type=float, default=0.5, metavar="S", help="default: %(default)s")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N pictures")
@@ -34,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     out = Path(args.out)
     files = [file for file in picture_files(args.pictures) if out.resolve() not in file.resolve().parents]
     files = files[: args.limit]  # without what an earlier run drew
-    model = open_detector(args.weights)
+    model = open_detector(args.weights, config=args.config)
     names = model.config.names
     out.mkdir(parents=True, exist_ok=True)
     targets = annotated_names(files)

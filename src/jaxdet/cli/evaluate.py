@@ -1,63 +1,84 @@
-"""COCO metrics of a model on a data set: AP, AP50, AP75, by size, recall, and AP of each class."""
+"""COCO metrics of a detector on a data set, overall and by class; top-1 and top-5 accuracy of a classifier.
+
+jaxdet evaluate MODEL val.json pictures/          a COCO file
+jaxdet evaluate MODEL val VOC2012/ --voc          a split of a Pascal VOC folder
+jaxdet evaluate MODEL --data DIR                  the validation set of a folder in any known layout
+jaxdet evaluate MODEL --config CONFIG             that of a training configuration
+"""
 
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("weights", metavar="MODEL", help="a jaxdet model's folder")
-    parser.add_argument("annotations", help="a COCO json file, or a split of a Pascal VOC folder (with --voc)")
-    parser.add_argument("images", help="the folder of its pictures, or the Pascal VOC folder (with --voc)")
+    parser.add_argument("weights", metavar="MODEL", help="a jaxdet model's folder, or a PyTorch weights file")
+    parser.add_argument("annotations", nargs="?", help="a COCO json file, or a split of a Pascal VOC folder")
+    parser.add_argument("images", nargs="?", help="the folder of its pictures, or the Pascal VOC folder")
     parser.add_argument("--voc", action="store_true", help="read Pascal VOC xml")
+    parser.add_argument("--data", metavar="DIR", help="a folder with a validation set")
+    parser.add_argument("--config", metavar="CONFIG", help="a training configuration; its backbone, if it brings one")
     parser.add_argument("--batch-size", type=int, default=8, metavar="N")
+    parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes that decode pictures")
+    parser.add_argument("--losses", action="store_true", help="also compute the losses, in the same pass")
     parser.add_argument("--skip-faulty", action="store_true", help="leave out faulty boxes instead of stopping")
     parser.add_argument("--json", metavar="FILE", help="also write the metrics there")
     parser.add_argument("--results", metavar="FILE", help="also write the detections there, in COCO's result format")
+    parser.add_argument("--curves", metavar="FILE", help="also draw precision over recall there (PNG)")
 
 
 def run(args: argparse.Namespace) -> int:
     import json
     from pathlib import Path
 
-    from jaxdet.cli.models import open_detector
-    from jaxdet.data import CocoFiles, DataSource, VocFolder
-    from jaxdet.runs import evaluate
+    from jaxdet.cli.models import open_model
+    from jaxdet.detectors import FasterRCNN
+    from jaxdet.plots import plot_precision_recall
+    from jaxdet.runs import evaluate, evaluate_classifier
 
-    model = open_detector(args.weights)
-    source: DataSource
-    if args.voc:
-        source = VocFolder(args.images, args.annotations)
-    else:
-        source = CocoFiles(args.annotations, args.images)
+    source = _source(args)
+    model = open_model(args.weights, config=args.config)
     dataset = source.open(skip_faulty=args.skip_faulty)
-    ids = category_ids(model.config.names, model.config.num_classes, dataset)
-    for path in filter(None, (args.results, args.json)):
+    for path in filter(None, (args.results, args.json, args.curves)):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-    metrics, evaluator = evaluate(model, dataset, batch_size=args.batch_size, category_ids=ids)
-    for name, value in metrics.items():
-        print(f"{name:<24} {value:.3f}" if value >= 0 else f"{name:<24} -")
-    if args.results:
-        evaluator.write(args.results)
+    if not isinstance(model, FasterRCNN):
+        metrics = evaluate_classifier(model, dataset, batch_size=args.batch_size, workers=args.workers)
+        _print(metrics)
+    else:
+        metrics, evaluator = evaluate(
+            model, dataset, batch_size=args.batch_size, workers=args.workers, with_losses=args.losses
+        )
+        _print({name: value for name, value in metrics.items() if not name.startswith("AP/")})
+        print(f"\n{evaluator.table()}")
+        if args.results:
+            evaluator.write(args.results)
+        if args.curves:
+            plot_precision_recall(evaluator.classes, args.curves)
     if args.json:
         Path(args.json).write_text(json.dumps(metrics, indent=1))
     return 0
 
 
-def category_ids(names, num_classes, dataset) -> tuple[int, ...]:
-    """The data set's category id of each label of a model: by class name where the model knows its names.
+def _print(metrics: dict[str, float]) -> None:
+    for name, value in metrics.items():
+        print(f"{name:<24} {value:.3f}" if value >= 0 else f"{name:<24} -")
 
-    Raises:
-        ValueError: the model lacks a class of the data set, or has no names and another number of classes.
-    """
-    by_name = dict(zip(dataset.names, dataset.category_ids, strict=True))
-    if names:
-        missing = [name for name in dataset.names[1:] if name not in names]
-        if missing:
-            raise ValueError(f"the model has no classes {', '.join(missing)}; it knows {', '.join(names[1:])}")
-        return (-1, *(by_name.get(name, -1) for name in names[1:]))
-    if num_classes != len(dataset.names):
-        raise ValueError(
-            f"the model has {num_classes} classes and the data set {len(dataset.names)}, background included"
-        )
-    return dataset.category_ids
+
+def _source(args: argparse.Namespace) -> Any:
+    """Where the data lies, by whichever way it was given."""
+    from jaxdet.data import CocoFiles, VocFolder, find_sources
+    from jaxdet.runs import read_config
+
+    if args.annotations and args.images:
+        return VocFolder(args.images, args.annotations) if args.voc else CocoFiles(args.annotations, args.images)
+    if args.annotations:
+        raise ValueError("give both the annotations and the folder of their pictures, or --data DIR")
+    if args.data:
+        return find_sources(args.data)[1]
+    if args.config:
+        source = read_config(args.config).val
+        if source is None:
+            raise ValueError(f"{args.config} has no validation set; give the data")
+        return source
+    raise ValueError("give the data: annotations and pictures, or --data DIR, or --config CONFIG")

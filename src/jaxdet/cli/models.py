@@ -6,27 +6,45 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxdet.detectors import FasterRCNN
+from jaxdet.detectors.presets import Model
 from jaxdet.runs.checkpoint import load
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 OFFICIAL = "fasterrcnn_resnet50_fpn"
 
 
-def open_detector(weights: str | None) -> FasterRCNN:
-    """A stored detector; without a path the official COCO model, converted on the way."""
-    if weights is None:
+def open_model(weights: str | None, *, config: str | None = None) -> Model:
+    """A stored model, or that of a PyTorch file; without a path the official COCO model, converted on the way.
+
+    Args:
+        config: a training configuration that brings the backbone which the model stands on.
+    """
+    if weights is None or Path(weights).is_file():
         from jaxdet_convert import find_official, load_torch
 
-        model = load_torch(find_official(OFFICIAL))
-    elif Path(weights).is_file():
-        from jaxdet_convert import load_torch
+        return load_torch(find_official(OFFICIAL) if weights is None else weights)
+    return load(weights, backbone=_backbone(config))
 
-        model = load_torch(weights)
-    else:
-        model = load(weights)
+
+def open_detector(weights: str | None, *, config: str | None = None) -> FasterRCNN:
+    """As `open_model`, where only a detector will do."""
+    model = open_model(weights, config=config)
     if not isinstance(model, FasterRCNN):
         raise ValueError(f"{weights} holds a {type(model).__name__}, which does not detect; use jaxdet classify")
     return model
+
+
+def _backbone(config: str | None):
+    if config is None:
+        return None
+    from flax import nnx
+
+    from jaxdet.runs import read_config
+    from jaxdet.runs.start import numerics_of
+
+    run = read_config(config)
+    make = run.backbone
+    return None if make is None else nnx.eval_shape(lambda: make(numerics=numerics_of(run), rngs=nnx.Rngs(0)))
 
 
 def picture_files(paths: Sequence[str]) -> list[Path]:

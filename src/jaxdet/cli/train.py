@@ -1,59 +1,133 @@
-"""Train a detector from a configuration file.
+"""Train a detector or a classifier; on an existing run, go on with it.
 
-CONFIG is a Python file whose config() returns a jaxdet.runs.TrainConfig; `jaxdet shapes DIR` writes one to start from.
-Any of its fields can be changed on the command line: --set steps=1000 --set optimizer_learning_rate=0.01
+CONFIG is a recipe's name or a Python file whose config() returns a jaxdet.runs.TrainConfig; `jaxdet shapes DIR` writes
+one to start from. Any of its fields can be changed on the command line:
+
+    jaxdet train finetune --data my_pictures --out run --set epochs=10 --set optimizer_learning_rate=0.01
+
+SIGTERM and Ctrl-C save and stop; the same command goes on from there.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxdet.runs import TrainConfig
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", metavar="CONFIG", help="a Python file with a function config()")
-    parser.add_argument("--out", required=True, metavar="DIR", help="where the model, metrics and loss curve go")
+    add_config_arguments(parser)
+    parser.add_argument("--out", required=True, metavar="DIR", help="the run's folder")
+    parser.add_argument(
+        "--replay", action="store_true", help="compute the step again whose loss was not finite, and print its terms"
+    )
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """CONFIG and what changes it: the same for every command that takes one."""
+    parser.add_argument("config", metavar="CONFIG", help="a recipe, or a Python file with a function config()")
+    parser.add_argument(
+        "--data", metavar="DIR", help="a folder with train and val sets: COCO, Pascal VOC, YOLO or a folder a class"
+    )
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change a field of the configuration"
     )
 
 
+def config_of(args: argparse.Namespace) -> TrainConfig:
+    """The configuration that the arguments of `add_config_arguments` name."""
+    from jaxdet.runs import read_config
+
+    return read_config(args.config, parse_options(args.set), data=args.data)
+
+
 def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from jaxdet.cli.evaluate import category_ids
-    from jaxdet.detectors import build
-    from jaxdet.nn import Numerics
-    from jaxdet.runs import evaluate, model_for, read_config, save, train
-    from jaxdet.runs.checkpoint import start_from
-    from jaxdet.runs.loop import CURVE_FILE
+    from jaxdet.runs import Run, Stopped, open_task, save
+    from jaxdet.runs.journal import CURVE_FILE
 
-    config = read_config(args.config, parse_options(args.set))
-    dataset = config.train.open(skip_faulty=config.skip_faulty)
-    validation = config.val.open(skip_faulty=config.skip_faulty)
-    skipped = f", {dataset.skipped} faulty boxes skipped" if dataset.skipped else ""
-    print(f"{len(dataset)} pictures to train on{skipped}, {len(validation)} to validate on")
-    print(f"classes     {', '.join(dataset.names[1:])}")
-    # By name, and before the run: a validation set may number its classes otherwise.
-    ids = category_ids(dataset.names, len(dataset.names), validation)
-    numerics = Numerics(config.dtype, precision=config.precision)
+    config = config_of(args)
+    task = open_task(config)
+    for line in task.summary():
+        print(line)
+    out = Path(args.out)
+    session = Run(task, _first_model(config, task.names), out)
+    if args.replay:
+        for name, value in session.replay().items():
+            print(f"{name:<24} {value:g}")
+        return 0
+    if session.position:
+        print(f"going on from step {session.position} of {task.length.steps}")
+    try:
+        metrics = session.train()
+    except Stopped as stopped:
+        print(f"{stopped} of {task.length.steps}; the same command goes on from there")
+        return 128 + stopped.signal
+    model = session.model()
+    save(model, out / "model")
+    print(f"model       {out / 'model'}")
+    if config.torch_weights:
+        from jaxdet_convert import save_torch, to_torch
+
+        save_torch(out / "model.pth", to_torch(model))
+        print(f"PyTorch     {out / 'model.pth'}")
+    print(f"loss curve  {out / CURVE_FILE}")
+    if metrics:
+        print("  ".join(f"{name} {metrics[name]:.3f}" for name in task.shown))
+    return 0
+
+
+def _first_model(config: TrainConfig, names: tuple[str, ...]) -> Any:
+    from jaxdet.detectors import FasterRCNN
+    from jaxdet.runs.start import fresh, model_for, numerics_of, start_from
+
     if config.weights:
-        model = start_from(model_for(config, dataset), config.weights, numerics=numerics)
-    else:
-        model = build(model_for(config, dataset), numerics=numerics)
-    if not config.weights and config.backbone_weights:
+        return start_from(
+            model_for(config, names),
+            _stored(config.weights),
+            freeze_norms=config.freeze_norms,
+            numerics=numerics_of(config),
+            where=config.weights,
+        )
+    model = fresh(config, names)
+    if config.backbone_weights:
+        if not isinstance(model, FasterRCNN):
+            raise ValueError("backbone_weights fills a detector's body; start a classifier from weights")
         from jaxdet_convert import load_backbone
 
-        model, dropped = load_backbone(model, config.backbone_weights)
+        model, dropped = load_backbone(model, _place(config.backbone_weights))
         print(f"backbone filled from {config.backbone_weights}; left out: {', '.join(dropped) or 'nothing'}")
-    out = Path(args.out)
-    model = train(config, model, dataset, out)
-    save(model, out / "model")
-    metrics, _ = evaluate(model, validation, batch_size=config.eval_batch_size, category_ids=ids)
-    print(f"model       {out / 'model'}")
-    print(f"loss curve  {out / CURVE_FILE}")
-    print("  ".join(f"{name} {metrics[name]:.3f}" for name in ("AP", "AP50", "AP75")))
-    return 0
+    return model
+
+
+def _stored(weights: str) -> Any:
+    """The model in a jaxdet folder or a PyTorch file, or of official weights by name."""
+    from pathlib import Path
+
+    from jaxdet.runs import load
+
+    place = _place(weights)
+    if Path(place).is_dir():
+        return load(place)
+    from jaxdet_convert import load_torch
+
+    return load_torch(place)
+
+
+def _place(weights: str) -> str:
+    from pathlib import Path
+
+    if Path(weights).exists():
+        return weights
+    from jaxdet_convert.official import OFFICIAL, find_official
+
+    if weights in OFFICIAL:
+        return str(find_official(weights))
+    raise ValueError(f"{weights}: there is no such file or folder, nor official weights of that name")
 
 
 def parse_options(pairs: list[str]) -> dict[str, object]:

@@ -10,7 +10,9 @@ import contextlib
 import io
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,24 @@ from pycocotools.cocoeval import COCOeval
 from jaxdet.data.coco import check_coco, read_coco_json
 from jaxdet.data.dataset import DataError
 
+CURVE_THRESHOLDS = (0.5, 0.75)  # IoU
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+
+
+@dataclass(frozen=True)
+class ClassResult:
+    """What was found of one class; -1 where it has no ground truth.
+
+    boxes: how many ground truths, crowds left out.
+    curves: by IoU threshold, precision [101] at the recalls 0, 0.01, ..., 1.
+    """
+
+    name: str
+    boxes: int
+    ap: float
+    ap50: float
+    ap75: float
+    curves: Mapping[float, np.ndarray]
 
 
 class CocoEvaluator:
@@ -52,6 +71,7 @@ class CocoEvaluator:
         self._known = sorted(category["id"] for category in self._content["categories"])
         self.category_ids = (-1, *self._known) if category_ids is None else tuple(category_ids)
         self.results: list[dict[str, Any]] = []
+        self.classes: tuple[ClassResult, ...] = ()  # of the last `evaluate`
 
     def add(
         self,
@@ -135,13 +155,31 @@ class CocoEvaluator:
             evaluation.accumulate()
             evaluation.summarize()
         numbers = dict(zip(METRICS, (float(value) for value in evaluation.stats), strict=True))
+        self.classes = self._by_class(evaluation)
+        return numbers | {f"AP/{one.name}": one.ap for one in self.classes}
+
+    def _by_class(self, evaluation: COCOeval) -> tuple[ClassResult, ...]:
         names = {category["id"]: category["name"] for category in self._content["categories"]}
+        counts = Counter(entry["category_id"] for entry in self._content["annotations"] if not entry["iscrowd"])
+        thresholds = [round(float(threshold), 2) for threshold in evaluation.params.iouThrs]
         precision = evaluation.eval["precision"]  # [IoU thresholds, recalls, classes, areas, detection limits]
+        found = []
         for position, category_id in enumerate(evaluation.params.catIds):
-            counted = precision[:, :, position, 0, -1]
-            counted = counted[counted > -1]
-            numbers[f"AP/{names[category_id]}"] = float(counted.mean()) if counted.size else -1.0
-        return numbers
+            curves = precision[:, :, position, 0, -1]  # all sizes, the most detections
+            at = {threshold: curves[thresholds.index(threshold)] for threshold in CURVE_THRESHOLDS}
+            found.append(
+                ClassResult(names[category_id], counts[category_id], _mean(curves), _mean(at[0.5]), _mean(at[0.75]), at)
+            )
+        return tuple(found)
+
+    def table(self) -> str:
+        """AP, AP50, AP75 and the number of ground truths of each class after `evaluate`, as text."""
+        width = max([len("class"), *(len(one.name) for one in self.classes)])
+        lines = [f"{'class':<{width}}  {'AP':>6}  {'AP50':>6}  {'AP75':>6}  {'boxes':>7}"]
+        for one in self.classes:
+            values = "  ".join(f"{value:6.3f}" if value >= 0 else "     -" for value in (one.ap, one.ap50, one.ap75))
+            lines.append(f"{one.name:<{width}}  {values}  {one.boxes:7d}")
+        return "\n".join(lines)
 
     def _detections(self) -> list[dict[str, Any]]:
         known = set(self._known)
@@ -153,6 +191,12 @@ class CocoEvaluator:
 
     def _unknown_image(self, image_id: Any) -> None:
         raise DataError(f"image {image_id} is not in the ground truth, which has {len(self._image_ids)} images")
+
+
+def _mean(precision: np.ndarray) -> float:
+    """Of what pycocotools counted; -1 where it counted nothing."""
+    counted = precision[precision > -1]
+    return float(counted.mean()) if counted.size else -1.0
 
 
 def _completed(content: Mapping[str, Any]) -> dict[str, Any]:

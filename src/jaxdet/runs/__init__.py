@@ -3,7 +3,13 @@
 from jaxdet.runs.checkpoint import load as load
 from jaxdet.runs.checkpoint import save as save
 from jaxdet.runs.config import TrainConfig as TrainConfig
-from jaxdet.runs.config import model_for as model_for
-from jaxdet.runs.config import read_config as read_config
 from jaxdet.runs.evaluate import evaluate as evaluate
-from jaxdet.runs.loop import train as train
+from jaxdet.runs.evaluate import evaluate_classifier as evaluate_classifier
+from jaxdet.runs.failure import NotFinite as NotFinite
+from jaxdet.runs.loop import Run as Run
+from jaxdet.runs.read import read_config as read_config
+from jaxdet.runs.recipes import RECIPES as RECIPES
+from jaxdet.runs.signals import Stopped as Stopped
+from jaxdet.runs.states import CheckpointError as CheckpointError
+from jaxdet.runs.task import Task as Task
+from jaxdet.runs.task import open_task as open_task

@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,14 +19,13 @@ from flax import nnx
 
 from jaxdet.backbones import Backbone
 from jaxdet.config import from_dict, to_dict
-from jaxdet.detectors import FasterRCNN, FasterRCNNConfig
 from jaxdet.detectors.presets import CONFIG_TYPES, Model, abstract, build
 from jaxdet.nn import Numerics
+from jaxdet.runs.storage import put_in_place, reason
 
 AnyModel = TypeVar("AnyModel", bound=nnx.Module)
 
 FORMAT = 1
-_BOX_MEANING = ("representation_size", "conv_layers", "norm", "output_size", "sampling_ratio", "reg_weights")
 _DESCRIPTION, _ARRAYS = "model.json", "arrays"
 
 
@@ -56,6 +54,7 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
 
     Raises:
         ValueError: there is something at ``path`` that is not a model.
+        OSError: it cannot be written; what was there stays.
     """
     target = Path(path).absolute()
     if target.exists() and not (target / _DESCRIPTION).is_file() and (not target.is_dir() or any(target.iterdir())):
@@ -73,11 +72,13 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
         }
         (staging / _DESCRIPTION).write_text(json.dumps(description, indent=1))
         staging.chmod(0o755)
-        if target.exists():
-            shutil.rmtree(target)
-        staging.rename(target)
-    except BaseException:
+        put_in_place(staging, target)
+    except BaseException as error:
         shutil.rmtree(staging, ignore_errors=True)
+        if isinstance(error, Exception):  # Orbax raises a dozen kinds
+            raise OSError(
+                f"{path}: the model could not be written ({reason(error)}); nothing there has changed"
+            ) from error
         raise
 
 
@@ -98,10 +99,8 @@ def load(path: str | os.PathLike[str], *, backbone: Backbone | None = None) -> M
         config = from_dict(description["config"], CONFIG_TYPES)
         numerics = from_dict(description["numerics"], CONFIG_TYPES)
     except (OSError, KeyError, ValueError, TypeError) as error:
-        reason = "it has no model.json" if isinstance(error, OSError) else f"its model.json does not read ({error})"
-        raise ValueError(
-            f"{path} is not a jaxdet model: {reason}. Write one with jaxdet.save or jaxdet convert"
-        ) from None
+        why = "it has no model.json" if isinstance(error, OSError) else f"its model.json does not read ({error})"
+        raise ValueError(f"{path} is not a jaxdet model: {why}. Write one with jaxdet.save or jaxdet convert") from None
     model = _abstract(config, numerics, backbone)
     wanted = {
         name: jax.ShapeDtypeStruct(variable.shape, variable.dtype, sharding=_first_device())
@@ -111,7 +110,7 @@ def load(path: str | os.PathLike[str], *, backbone: Backbone | None = None) -> M
         with ocp.StandardCheckpointer() as checkpointer:
             values = checkpointer.restore(folder / _ARRAYS, wanted)
     except Exception as error:  # Orbax raises a dozen kinds for a damaged checkpoint
-        raise ValueError(f"{path}: its arrays do not read: {str(error).splitlines()[0]}. Write it again") from error
+        raise ValueError(f"{path}: its arrays do not read: {reason(error)}. Write it again") from error
     model = fill(model, values)
     model.origin = tuple(description["origin"])
     return model
@@ -125,35 +124,3 @@ def _abstract(config: Any, numerics: Numerics, backbone: Backbone | None) -> Mod
 
 def _first_device() -> jax.sharding.Sharding:
     return jax.sharding.SingleDeviceSharding(jax.devices()[0])
-
-
-def start_from(
-    config: FasterRCNNConfig, path: str | os.PathLike[str], *, numerics: Numerics = Numerics()
-) -> FasterRCNN:
-    """A detector with the parameters of a stored one; a predictor for another number of classes starts anew.
-
-    What gives the stored parameters their meaning (body, pyramid, anchors, box coding, normalisation) comes with them;
-    sizes, thresholds, sampling and classes are ``config``'s.
-
-    Raises:
-        ValueError: the stored model is no detector, or anything but the predictor differs in shape; all are listed.
-    """
-    stored = load(path)
-    if not isinstance(stored, FasterRCNN):
-        raise ValueError(f"{path} holds a {type(stored).__name__}, not a detector: use backbone_weights for its body")
-    old = stored.config
-    config = replace(
-        config,
-        backbone=old.backbone,
-        fpn=old.fpn,
-        rpn=replace(config.rpn, anchor_generator=old.rpn.anchor_generator, conv_depth=old.rpn.conv_depth),
-        box=replace(config.box, **{name: getattr(old.box, name) for name in _BOX_MEANING}),
-        transform=replace(config.transform, image_mean=old.transform.image_mean, image_std=old.transform.image_std),
-    )
-    model = build(config, numerics=numerics)
-    values, own = arrays(stored), arrays(model)
-    differing = {name for name in values if name in own and values[name].shape != own[name].shape}
-    wrong = sorted((values.keys() ^ own.keys()) | {name for name in differing if not name.startswith("box_predictor.")})
-    if wrong:
-        raise ValueError(f"{path} holds another model; these differ: {', '.join(wrong)}")
-    return fill(model, own | {name: value for name, value in values.items() if name not in differing})

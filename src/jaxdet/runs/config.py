@@ -1,72 +1,110 @@
-"""The configuration of a training run, and the Python files that hold one."""
+"""The configuration of a training run."""
 
 from __future__ import annotations
 
-import runpy
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
 
-from jaxdet.config import override
-from jaxdet.data import DataSource, DetectionDataset
+from jaxdet.backbones import Backbone
+from jaxdet.data import Augmentation, ClassAugmentation, DataSource
 from jaxdet.detectors import FasterRCNNConfig
+from jaxdet.detectors.presets import ModelConfig
 from jaxdet.training import OptimizerConfig
+
+BackboneFactory = Callable[..., Backbone]  # of keywords numerics and rngs
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A training run.
+    """A training run: what to train, on what, how long, and how.
 
-    model: see `jaxdet.detectors.detector_config`; its classes follow the training set.
-    train, val: where the data lies (`jaxdet.data.CocoFiles`, `jaxdet.data.VocFolder`).
-    steps: of ``batch_size`` images each; an epoch has about ``len(dataset) / batch_size``.
-    optimizer: its fields are options of the run, as ``optimizer_learning_rate``.
-    weights: a jaxdet model to start from; backbone_weights: a classifier's weights file for the body alone.
+    model: of a detector (`jaxdet.detectors.detector_config`) or a classifier; its classes follow the training set.
+    train, val: where the data lies (`jaxdet.data.CocoFiles`, `VocFolder`, `YoloFolder`, `Examples`, `ClassFolder`, or
+        anything with their ``open``). Without ``val`` nothing is evaluated.
+    steps, epochs: how long, one of the two. A step is a batch; where epochs are given, the optimizer's milestones and
+        ``eval_every`` count epochs, too.
+    backbone: of a detector whose ``model.backbone`` is None: a function of ``numerics`` and ``rngs`` that makes it.
+    augment: `jaxdet.data.Augmentation` or, for a classifier, `ClassAugmentation`; by default what suits the model.
+    weights: a model to start from; backbone_weights: a classifier's weights for a detector's body alone. Each is a
+        jaxdet folder, a PyTorch file, or the name of official torchvision weights (``"resnet50_v1"``).
     frozen: paths of parameters that do not train, such as ``"backbone.conv1"``.
-    flip: probability of mirroring a training picture.
+    freeze_norms: the body's batch norms keep their statistics, scales and biases.
+    ema_decay: of moving averages of the parameters, which are then what is evaluated and kept; None: none.
+    label_smoothing: of classifiers.
+    max_boxes: slots for boxes on a picture; by default as many as the fullest picture needs.
     square: also one canvas for both orientations, so that a set with few of one of them loses none.
     skip_faulty: leave out boxes that cannot be trained on, instead of stopping.
+    workers: processes that decode and augment; 0: threads of this one.
+    log_every: steps between looks at the losses; each look waits for the device.
+    eval_every: between evaluations, besides the one at the end; None: that one alone.
+    eval_losses: evaluations also compute the losses, from the same pass through the backbone.
+    checkpoint_every: steps between checkpoints, of which the last ``keep`` stay; with ``keep_every`` also every one
+        that it divides.
+    torch_weights: also write the result as a PyTorch state dict.
     """
 
-    model: FasterRCNNConfig
-    train: DataSource
-    val: DataSource
-    steps: int
+    model: ModelConfig = field(metadata={"options": "model_"})
+    train: DataSource = field(metadata={"options": "train_"})
+    val: DataSource | None = field(default=None, metadata={"options": "val_"})
+    steps: int | None = None
+    epochs: float | None = None
     batch_size: int = 16
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig, metadata={"options": "optimizer_"})
+    augment: Augmentation | ClassAugmentation | None = field(default=None, metadata={"options": "augment_"})
+    backbone: BackboneFactory | None = None
     weights: str | None = None
     backbone_weights: str | None = None
     frozen: tuple[str, ...] = ()
-    flip: float = 0.5
+    freeze_norms: bool = False
+    ema_decay: float | None = None
+    label_smoothing: float = 0.0
     max_boxes: int | None = None
     square: bool = False
     skip_faulty: bool = False
     seed: int = 0
+    workers: int = 0
     log_every: int = 20
+    eval_every: float | None = None
+    eval_losses: bool = False
     eval_batch_size: int = 8
+    checkpoint_every: int = 1000
+    keep: int = 2
+    keep_every: int | None = None
+    torch_weights: bool = False
     dtype: str = "float32"
     precision: str = "highest"
 
-
-def read_config(path: str | Path, options: dict[str, Any] | None = None) -> TrainConfig:
-    """The configuration that a Python file's ``config()`` returns, with some options changed.
-
-    Options are fields of `TrainConfig` and ``optimizer_*``; an unknown one is an error that names the nearest.
-
-    Raises:
-        ValueError: no such file, or it has no ``config()`` that returns a `TrainConfig`.
-    """
-    if not Path(path).is_file():
-        raise ValueError(f"{path}: there is no such configuration file")
-    function = runpy.run_path(str(path)).get("config")
-    if not callable(function):
-        raise ValueError(f"{path}: has no function config(); define one that returns a jaxdet.runs.TrainConfig")
-    config = function()
-    if not isinstance(config, TrainConfig):
-        raise ValueError(f"{path}: config() returned a {type(config).__name__}, not a jaxdet.runs.TrainConfig")
-    return override(config, options or {})
+    def __post_init__(self) -> None:
+        if self.augment is None:
+            own = Augmentation if isinstance(self.model, FasterRCNNConfig) else ClassAugmentation
+            object.__setattr__(self, "augment", own())
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give a run either steps or epochs: how long it is")
+        for name in ("batch_size", "log_every", "eval_batch_size", "checkpoint_every", "keep"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is at least 1, not {getattr(self, name)}")
+        for name in ("steps", "epochs", "eval_every", "keep_every"):
+            if getattr(self, name) is not None and getattr(self, name) <= 0:
+                raise ValueError(f"{name} is above 0, not {getattr(self, name)}")
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise ValueError(f"ema_decay lies between 0 and 1, not {self.ema_decay}")
 
 
-def model_for(config: TrainConfig, dataset: DetectionDataset) -> FasterRCNNConfig:
-    """The model's configuration with the classes of a dataset."""
-    return replace(config.model, num_classes=len(dataset.names), names=dataset.names)
+@dataclass(frozen=True)
+class Length:
+    """A run's length and marks, in steps."""
+
+    steps: int
+    eval_every: int | None
+    optimizer: OptimizerConfig
+
+
+def run_length(config: TrainConfig, steps_per_epoch: int) -> Length:
+    """What a configuration counts in epochs, in steps."""
+    if config.epochs is None:
+        every = None if config.eval_every is None else max(1, round(config.eval_every))
+        return Length(config.steps or 0, every, config.optimizer)
+    milestones = tuple(round(mark * steps_per_epoch) for mark in config.optimizer.milestones)
+    every = None if config.eval_every is None else max(1, round(config.eval_every * steps_per_epoch))
+    steps = max(1, round(config.epochs * steps_per_epoch))
+    return Length(steps, every, replace(config.optimizer, milestones=milestones))

@@ -48,9 +48,3 @@ def cross_entropy(logits: Array, labels: Array, label_smoothing: float = 0.0) ->
     target = optax.smooth_labels(target, label_smoothing)
     values = optax.softmax_cross_entropy(logits, target)
     return jnp.where(valid, values, 0).sum() / jnp.maximum(valid.sum(), 1)
-
-
-def hits(logits: Array, labels: Array, k: int) -> Array:
-    """``[B]`` bool: whether the label is among the ``k`` highest logits; of equal ones the lower class comes first."""
-    _, best = jax.lax.top_k(logits, min(k, logits.shape[-1]))
-    return jnp.any(best == labels[:, None], axis=-1)

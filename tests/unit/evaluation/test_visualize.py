@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxdet.visualize import class_colour, contact_sheet, draw_detections, plot_losses, save_image
+from jaxdet.plots import plot_losses
+from jaxdet.visualize import class_colour, contact_sheet, draw_detections, save_image
 
 GREY = np.full((120, 160, 3), 128, np.uint8)
 

@@ -9,11 +9,11 @@ jax.config.update("jax_enable_x64", True)
 import numpy as np
 from flax import nnx
 
-from conftest import make_batch, tiny_config
 from jaxdet.detectors import build
 from jaxdet.nn import Numerics
 from jaxdet.parallel import data_mesh
 from jaxdet.training import OptimizerConfig, init_state, make_optimizer, make_train_step
+from tiny_model import make_batch, tiny_config
 
 assert jax.device_count() == 8
 KEY = jax.random.key(0)

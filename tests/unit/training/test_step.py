@@ -56,6 +56,6 @@ def test_schedule_warms_up_and_steps_down():
 def test_eight_devices_give_one_devices_losses():
     """In a process of its own: the number of virtual devices is fixed when JAX starts."""
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
-    paths = [str(HERE), *sys.path]
+    paths = [str(HERE.parents[1]), *sys.path]
     environment |= {"PYTHONPATH": os.pathsep.join(paths)}
     subprocess.run([sys.executable, str(HERE / "eight_devices.py")], env=environment, check=True)

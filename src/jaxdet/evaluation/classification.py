@@ -1,0 +1,40 @@
+"""Top-k accuracy of classifiers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+class Accuracy:
+    """Counts, batch by batch, how often the label is among the k highest scores.
+
+    Args:
+        top: the k's; with fewer classes than k every label is among them.
+    """
+
+    def __init__(self, top: Sequence[int] = (1, 5)) -> None:
+        self.top = tuple(top)
+        self._hits = dict.fromkeys(self.top, 0)
+        self._count = 0
+
+    def add(self, scores: np.ndarray, labels: np.ndarray) -> None:
+        """Counts a batch.
+
+        Args:
+            scores: [B, K]; of equal ones the lower class comes first.
+            labels: [B] integers; a row of -1 holds no picture.
+        """
+        scores, labels = np.asarray(scores, np.float64), np.asarray(labels)
+        if scores.ndim != 2 or labels.shape != scores.shape[:1]:
+            raise ValueError(f"expected scores [B, K] and labels [B], got {scores.shape} and {labels.shape}")
+        known = labels >= 0
+        order = np.argsort(-scores[known], axis=1, kind="stable")  # [B, K]
+        for k in self.top:
+            self._hits[k] += int((order[:, :k] == labels[known, None]).any(axis=1).sum())
+        self._count += int(known.sum())
+
+    def result(self) -> dict[str, float]:
+        """``{"top1": 0..1, "top5": 0..1}``; -1 where nothing was counted."""
+        return {f"top{k}": self._hits[k] / self._count if self._count else -1.0 for k in self.top}

@@ -1,0 +1,122 @@
+"""Curves for people: losses over steps, precision over recall."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from jaxdet.evaluation import ClassResult
+from jaxdet.visualize import class_colour
+
+_CURVES_SHOWN = 10  # classes drawn one by one
+
+
+def plot_losses(rows: Sequence[Mapping[str, float]], path: str | Path, *, title: str = "") -> None:
+    """Draws the losses of a training run as a PNG, each as measured (faint) and smoothed; complete or not at all.
+
+    Args:
+        rows: one mapping a logged step. Drawn is every key that starts with ``loss``, over ``step`` (or the row's
+            number); rows may lack keys, and values that are not finite leave a gap.
+        path: the PNG file.
+
+    Raises:
+        ValueError: no row has a loss.
+    """
+    keys = sorted({key for row in rows for key in row if key.startswith("loss")}, key=lambda key: (key != "loss", key))
+    if not keys:
+        raise ValueError(f"none of the {len(rows)} rows has a key that starts with 'loss'")
+    figure = Figure(figsize=(8, 4.5), dpi=130, layout="constrained")
+    axes = figure.add_subplot()
+    lowest = np.inf
+    for number, key in enumerate(keys):
+        points = [(row.get("step", i), row[key]) for i, row in enumerate(rows) if key in row]
+        steps, values = np.array(points, float).T
+        colour = "#222222" if key == "loss" else tuple(v / 255 for v in class_colour(number + (keys[0] != "loss")))
+        smooth = _smooth(values)
+        axes.plot(steps, values, color=colour, alpha=0.2, linewidth=0.8)
+        name = "total" if key == "loss" else key.removeprefix("loss").lstrip("_/").replace("_", " ")
+        axes.plot(
+            steps,
+            smooth,
+            color=colour,
+            linewidth=2.2 if key == "loss" else 1.5,
+            label=name,
+            marker="o" if len(values) == 1 else None,
+        )
+        finite = values[np.isfinite(values)]
+        lowest = min(lowest, finite.min()) if len(finite) else lowest
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss")
+    axes.set_title(title)
+    _tidy(axes)
+    if lowest >= 0:
+        axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
+    _write(figure, path)
+
+
+def plot_precision_recall(classes: Sequence[ClassResult], path: str | Path, *, threshold: float = 0.5) -> None:
+    """Draws precision over recall at one IoU threshold as a PNG: the mean over classes, and the ten fullest classes.
+
+    Args:
+        classes: `jaxdet.evaluation.CocoEvaluator.classes`; those without ground truth are left out.
+        path: the PNG file, complete or not at all.
+
+    Raises:
+        ValueError: no class has a ground truth.
+    """
+    known = [one for one in classes if one.boxes and (one.curves[threshold] > -1).all()]
+    if not known:
+        raise ValueError("no class has a ground truth, so there is no curve to draw")
+    recall = np.linspace(0, 1, len(known[0].curves[threshold]))
+    figure = Figure(figsize=(6.5, 5), dpi=130, layout="constrained")
+    axes = figure.add_subplot()
+    fullest = {one.name for one in sorted(known, key=lambda one: -one.boxes)[:_CURVES_SHOWN]}
+    for label, one in enumerate(classes, start=1):
+        if one.name in fullest:
+            colour = tuple(value / 255 for value in class_colour(label))
+            name = f"{one.name} {one.curves[threshold].mean():.3f}"
+            axes.plot(recall, one.curves[threshold], color=colour, linewidth=1.3, label=name)
+    mean = np.mean([one.curves[threshold] for one in known], axis=0)
+    axes.plot(recall, mean, color="#222222", linewidth=2.6, label=f"mean of {len(known)} {mean.mean():.3f}")
+    axes.set_xlabel("recall")
+    axes.set_ylabel("precision")
+    axes.set_title(f"IoU {threshold:.2f}; average precision beside each class")
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1.02)
+    _tidy(axes)
+    axes.legend(frameon=False, loc="lower left")
+    _write(figure, path)
+
+
+def _tidy(axes: Any) -> None:
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _write(figure: Figure, path: str | Path) -> None:
+    path = Path(path)
+    unfinished = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        FigureCanvasAgg(figure).print_png(str(unfinished))
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _smooth(values: np.ndarray) -> np.ndarray:
+    """A running mean over about a twentieth of the curve, of the finite values; NaN where there are none."""
+    half = len(values) // 40
+    finite = np.isfinite(values)
+    totals = np.concatenate([[0.0], np.cumsum(np.where(finite, values, 0.0))])
+    counts = np.concatenate([[0], np.cumsum(finite)])
+    start = np.maximum(np.arange(len(values)) - half, 0)
+    stop = np.minimum(np.arange(len(values)) + half + 1, len(values))
+    found = counts[stop] - counts[start]
+    return np.where(found > 0, (totals[stop] - totals[start]) / np.maximum(found, 1), np.nan)

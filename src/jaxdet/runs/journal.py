@@ -1,0 +1,92 @@
+"""What a run tells while it goes: a metrics file with a line a step, TensorBoard, the progress bar, the loss curve."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tensorboardX import SummaryWriter
+from tqdm.auto import tqdm
+
+from jaxdet.plots import plot_losses
+from jaxdet.runs.storage import write_text
+
+METRICS_FILE, CURVE_FILE, TENSORBOARD = "metrics.jsonl", "losses.png", "tensorboard"
+Row = dict[str, Any]
+
+
+class Journal:
+    """Of a run of ``steps`` steps that goes on after ``start``: what the files say of later steps is taken back.
+
+    A row of the metrics file holds ``step`` (from 1) and either ``loss``, its terms, ``gradient_norm`` and
+    ``learning_rate``, or, after an evaluation, ``val/AP`` and others.
+    """
+
+    def __init__(self, out: Path, start: int, steps: int, batch_size: int, *, progress: bool = True) -> None:
+        self._out, self._batch_size = out, batch_size
+        self.rows = [row for row in read_rows(out / METRICS_FILE) if row["step"] <= start]
+        write_text(out / METRICS_FILE, "".join(json.dumps(row) + "\n" for row in self.rows))
+        self._file = (out / METRICS_FILE).open("a")
+        self._board = SummaryWriter(str(out / TENSORBOARD), purge_step=start + 1)
+        self._bar = tqdm(total=steps, initial=start, desc="train", unit="step", disable=not progress)
+
+    def advance(self) -> None:
+        """One more step is done."""
+        self._bar.update()
+
+    def train(self, step: int, values: Mapping[str, float]) -> None:
+        """The losses of a step."""
+        self._add({"step": step, **values}, "train/")
+
+    def show(self) -> None:
+        """The last losses and the rate at the progress bar; everything so far to disk."""
+        last = next((row for row in reversed(self.rows) if "loss" in row), None)
+        if last is not None:
+            rate = (self._bar.format_dict["rate"] or 0) * self._batch_size
+            self._bar.set_postfix_str(
+                f"loss {last['loss']:.3f}, learning rate {last['learning_rate']:.2g}, {rate:.1f} pictures/s"
+            )
+        self._file.flush()
+        self._board.flush()
+
+    def evaluation(self, step: int, metrics: Mapping[str, float], shown: tuple[str, ...]) -> None:
+        """The metrics of an evaluation after ``step``; ``shown`` of them are printed."""
+        self._add({"step": step, **{f"val/{name}": value for name, value in metrics.items()}}, "")
+        text = "  ".join(f"{name} {metrics[name]:.3f}" for name in shown if name in metrics)
+        self._bar.write(f"step {step}: {text}")
+        self._file.flush()
+        self._board.flush()
+
+    def say(self, text: str) -> None:
+        """A line above the progress bar."""
+        self._bar.write(text)
+
+    def close(self) -> None:
+        """Ends the files and draws the loss curve."""
+        self._bar.close()
+        self._file.close()
+        self._board.close()
+        if any("loss" in row for row in self.rows):
+            plot_losses([row for row in self.rows if "loss" in row], self._out / CURVE_FILE)
+
+    def _add(self, row: Row, prefix: str) -> None:
+        self.rows.append(row)
+        self._file.write(json.dumps(row) + "\n")
+        for name, value in row.items():
+            if name != "step" and not (name.startswith("val/") and value < 0):  # -1: there was nothing to count
+                self._board.add_scalar(prefix + name, value, row["step"])
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a metrics file, without a last line that was cut short; none where there is no file."""
+    if not path.is_file():
+        return []
+    rows = []
+    for line in path.read_text().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows

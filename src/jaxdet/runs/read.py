@@ -1,0 +1,59 @@
+"""Configurations by the name of a recipe or of a Python file."""
+
+from __future__ import annotations
+
+import runpy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from jaxdet.config import nearest, override
+from jaxdet.data import find_sources
+from jaxdet.runs.config import TrainConfig
+from jaxdet.runs.recipes import RECIPES
+
+
+def read_config(
+    name: str | Path, options: dict[str, Any] | None = None, *, data: str | Path | None = None
+) -> TrainConfig:
+    """A recipe by its name, or what a Python file's ``config()`` returns, with some options changed.
+
+    Args:
+        name: one of `jaxdet.runs.RECIPES`, or the path of a Python file.
+        options: fields of `TrainConfig`; those of its parts begin with ``model_``, ``train_``, ``val_``,
+            ``optimizer_`` and ``augment_``. An unknown one is an error that names the nearest.
+        data: a folder with a training and a validation set in any layout that `jaxdet.data.find_sources` knows.
+
+    Raises:
+        ValueError: neither a recipe nor a file, or it has no ``config()`` that returns a `TrainConfig`.
+    """
+    if str(name) in RECIPES:
+        config = RECIPES[str(name)]()
+    elif Path(name).is_file():
+        config = _from_file(Path(name))
+    else:
+        hint = nearest(str(name), RECIPES)
+        raise ValueError(
+            f"{name}: there is no such configuration file, and no such recipe{hint}. Recipes: {', '.join(RECIPES)}"
+        )
+    if data is not None:
+        train, val = find_sources(data)
+        config = replace(config, train=train, val=val)
+    options = dict(options or {})
+    # One instead of the other, as the run has either.
+    length = {key: options.pop(key) for key in ("steps", "epochs") if key in options}
+    if len(length) == 1:
+        config = replace(config, steps=length.get("steps"), epochs=length.get("epochs"))
+    elif length:
+        raise ValueError("give a run either steps or epochs, not both")
+    return override(config, options)
+
+
+def _from_file(path: Path) -> TrainConfig:
+    function = runpy.run_path(str(path)).get("config")
+    if not callable(function):
+        raise ValueError(f"{path}: has no function config(); define one that returns a jaxdet.runs.TrainConfig")
+    config = function()
+    if not isinstance(config, TrainConfig):
+        raise ValueError(f"{path}: config() returned a {type(config).__name__}, not a jaxdet.runs.TrainConfig")
+    return config

@@ -1,0 +1,119 @@
+"""Whole runs by name: what torchvision's published models were trained with, and what suits small sets.
+
+Learning rates belong to the batch sizes given here; with another batch size scale them alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from jaxdet.data import Augmentation, ClassFolder, CocoFiles
+from jaxdet.detectors import detector_config, model_config
+from jaxdet.runs.config import TrainConfig
+from jaxdet.training import OptimizerConfig
+
+_COCO = (
+    CocoFiles("coco/annotations/instances_train2017.json", "coco/train2017"),
+    CocoFiles("coco/annotations/instances_val2017.json", "coco/val2017"),
+)
+
+
+def _detector(name: str, **fields: object) -> TrainConfig:
+    train, val = _COCO
+    # COCO itself has boxes without area, which torchvision's references leave out, too.
+    values: dict[str, object] = {"skip_faulty": True, "workers": 8, "eval_every": 1, **fields}
+    return TrainConfig(model=detector_config(name), train=train, val=val, **values)  # type: ignore[arg-type]
+
+
+def _resnet_detector() -> TrainConfig:
+    """box AP 37.0 in torchvision: 26 epochs of 16 pictures on an ImageNet body (pytorch/vision, references)."""
+    return _detector(
+        "fasterrcnn_resnet50_fpn",
+        epochs=26,
+        batch_size=16,
+        optimizer=OptimizerConfig(milestones=(16, 22)),
+        backbone_weights="resnet50_v1",
+        frozen=("backbone.conv1", "backbone.layer1"),
+    )
+
+
+def _resnet_detector_v2() -> TrainConfig:
+    """box AP 46.7 in torchvision: 400 epochs of 64 pictures from scratch, large-scale jitter (pytorch/vision#5763)."""
+    return _detector(
+        "fasterrcnn_resnet50_fpn_v2",
+        epochs=400,
+        batch_size=64,
+        optimizer=OptimizerConfig(learning_rate=0.1, weight_decay=4e-5, milestones=(352, 384)),
+        augment=Augmentation(scale_jitter=(0.1, 2.0)),
+        eval_every=10,
+    )
+
+
+def _small_body(name: str) -> Callable[[], TrainConfig]:
+    def recipe() -> TrainConfig:
+        """AdamW on a body of any pretraining; its norms train."""
+        return _detector(
+            name,
+            epochs=36,
+            batch_size=16,
+            optimizer=OptimizerConfig(
+                kind="adamw",
+                learning_rate=2e-4,
+                weight_decay=0.05,
+                norm_weight_decay=0.0,
+                schedule="cosine",
+                clip_norm=10.0,
+            ),
+            augment=Augmentation(min_sizes=(640, 672, 704, 736, 768, 800)),
+        )
+
+    return recipe
+
+
+def _finetune() -> TrainConfig:
+    """A COCO model on a few hundred to a few thousand pictures of your own: give them with --data."""
+    return _detector(
+        "fasterrcnn_resnet50_fpn",
+        epochs=20,
+        batch_size=8,
+        optimizer=OptimizerConfig(
+            learning_rate=0.005, schedule="cosine", warmup_steps=200, clip_norm=10.0, lr_scales=(("backbone", 0.5),)
+        ),
+        augment=Augmentation(min_sizes=(640, 672, 704, 736, 768, 800), photometric=0.5),
+        weights="fasterrcnn_resnet50_fpn",
+        frozen=("backbone.conv1", "backbone.layer1"),
+        ema_decay=0.998,
+        square=True,
+        skip_faulty=False,
+        workers=2,
+    )
+
+
+def _classifier(name: str, num_classes: int = 1000) -> Callable[[], TrainConfig]:
+    def recipe() -> TrainConfig:
+        """torchvision's classification reference: 90 epochs of 256 pictures, a tenth of the rate every 30."""
+        return TrainConfig(
+            model=model_config(name, num_classes=num_classes),
+            train=ClassFolder("imagenet/train"),
+            val=ClassFolder("imagenet/val"),
+            epochs=90,
+            batch_size=256,
+            optimizer=OptimizerConfig(learning_rate=0.1, milestones=(30, 60), warmup_steps=0),
+            eval_every=1,
+            eval_batch_size=64,
+            workers=8,
+        )
+
+    return recipe
+
+
+RECIPES: dict[str, Callable[[], TrainConfig]] = {
+    "fasterrcnn_resnet50_fpn": _resnet_detector,
+    "fasterrcnn_resnet50_fpn_v2": _resnet_detector_v2,
+    "fasterrcnn_mobilenet_v1_fpn": _small_body("fasterrcnn_mobilenet_v1_fpn"),
+    "fasterrcnn_darknet53_fpn": _small_body("fasterrcnn_darknet53_fpn"),
+    "finetune": _finetune,
+    "resnet50": _classifier("resnet50"),
+    "mobilenet_v1": _classifier("mobilenet_v1"),
+    "darknet53": _classifier("darknet53", num_classes=18),
+}

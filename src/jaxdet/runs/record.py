@@ -1,0 +1,81 @@
+"""What tells one run from another: its configuration and its data, kept beside its checkpoints."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from jaxdet.runs.storage import write_text
+from jaxdet.runs.task import Task
+
+RECORD = "run.json"
+# How a run is watched, kept and fed; none of it changes what it computes.
+_FREE = (
+    "workers", "log_every", "eval_every", "eval_losses", "eval_batch_size", "checkpoint_every", "keep", "keep_every",
+    "torch_weights", "val",
+)  # fmt: skip
+
+
+def make_record(task: Task) -> dict[str, Any]:
+    """The configuration, as plain JSON values, and a digest of the training data's index."""
+    config = {field.name: _plain(getattr(task.config, field.name)) for field in dataclasses.fields(task.config)}
+    return {"format": 1, "config": config, "data": {"pictures": len(task.train), "digest": task.digest()}}
+
+
+def check_record(out: Path, record: dict[str, Any]) -> None:
+    """Keeps the record of a new run; compares that of a run which is there already.
+
+    Raises:
+        ValueError: the folder holds a run of another configuration or of other data; what differs is named.
+    """
+    path = out / RECORD
+    if path.is_file():
+        try:
+            old = json.loads(path.read_text())
+            differing = _differences(old["config"], record["config"])
+            same_data = old["data"] == record["data"]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path} does not read ({error}); take another folder for this run") from None
+        if differing:
+            raise ValueError(
+                f"{out} holds a run with another configuration; these differ: {', '.join(differing)}. Go on with the "
+                "same, or take another folder"
+            )
+        if not same_data:
+            raise ValueError(
+                f"{out} holds a run on other data ({old['data']['pictures']} pictures, now "
+                f"{record['data']['pictures']}, or other boxes); go on with the same, or take another folder"
+            )
+    write_text(path, json.dumps(record, indent=1))
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    found = []
+    for name in sorted(old.keys() | new.keys()):
+        if not prefix and name in _FREE:
+            continue
+        before, after = old.get(name), new.get(name)
+        if isinstance(before, dict) and isinstance(after, dict):
+            found += _differences(before, after, f"{prefix}{name}.")
+        elif before != after:
+            found.append(f"{prefix}{name} (was {_short(before)}, now {_short(after)})")
+    return found
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _plain(value: Any) -> Any:
+    """JSON values of a configuration; code goes by its name, whatever else has no such form by its type."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {"type": type(value).__qualname__, **fields}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return getattr(value, "__qualname__", None) or type(value).__qualname__

@@ -1,0 +1,142 @@
+"""The states of a training run on disk: Orbax checkpoints that a run goes on from, bit for bit.
+
+A state is stored as a flat mapping from paths to arrays, beside a small JSON record of the run. Orbax writes in the
+background into a temporary folder and renames it, so that a checkpoint is whole or not there.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from jaxdet.runs.storage import reason
+from jaxdet.training import TrainState
+
+_STATE, _RECORD = "state", "record"
+
+
+class CheckpointError(OSError):
+    """A checkpoint could not be written or read: one line that says which, why, and what is left."""
+
+
+class Checkpoints:
+    """The checkpoints in one folder, a subfolder a step.
+
+    Args:
+        folder: made where it does not exist.
+        keep: how many of the last ones stay.
+        keep_every: those whose step it divides stay, too.
+
+    Raises:
+        CheckpointError: the folder cannot be made or written into.
+    """
+
+    def __init__(self, folder: str | Path, *, keep: int = 2, keep_every: int | None = None) -> None:
+        self.folder = Path(folder).absolute()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.folder):  # before hours of work: a folder may be read-only
+                pass
+            options = ocp.CheckpointManagerOptions(
+                max_to_keep=keep, keep_period=keep_every, enable_async_checkpointing=True, cleanup_tmp_directories=True
+            )
+            handlers = {_STATE: ocp.StandardCheckpointHandler(), _RECORD: ocp.JsonCheckpointHandler()}
+            self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
+        except Exception as error:  # Orbax raises a dozen kinds
+            raise CheckpointError(f"{self.folder}: checkpoints cannot be kept there ({reason(error)})") from error
+
+    def latest(self) -> int | None:
+        """The step of the last checkpoint, or None."""
+        return self._manager.latest_step()
+
+    def save(self, state: TrainState, record: dict[str, Any], *, wait: bool = False) -> None:
+        """Begins to write a state, under its step; the state may be donated as soon as this returns.
+
+        Raises:
+            CheckpointError: this one, or an earlier one that was still being written, did not reach the disk.
+        """
+        step = int(state.step)
+        if step == self.latest():
+            return
+        flat = _flat(state)
+        needed, free = sum(leaf.nbytes for leaf in flat.values()), shutil.disk_usage(self.folder).free
+        if free < needed:
+            raise self._lost(step, OSError(f"it needs {needed / 1e6:.0f} MB of disk, and {free / 1e6:.0f} MB are free"))
+        try:
+            self._manager.wait_until_finished()  # Orbax would leave this one out while another is being written
+            written = self._manager.save(
+                step,
+                args=ocp.args.Composite(state=ocp.args.StandardSave(flat), record=ocp.args.JsonSave(record)),
+            )
+            if not written:
+                raise OSError("Orbax refused it")
+            if wait:
+                self._manager.wait_until_finished()
+        except Exception as error:
+            raise self._lost(step, error) from error
+
+    def restore(self, like: TrainState, step: int | None = None) -> tuple[TrainState, dict[str, Any]]:
+        """The state and the record of a step, by default the last one.
+
+        Args:
+            like: a state of the same structure and shapes, of arrays or `jax.ShapeDtypeStruct`; its arrays' shardings
+                are the result's.
+
+        Raises:
+            CheckpointError: it does not read, or is of another model or optimizer.
+        """
+        step = self.latest() if step is None else step
+        place = self.folder / str(step)
+        wanted = _flat(jax.tree.map(ocp.utils.to_shape_dtype_struct, like))
+        try:
+            known = self._manager.item_metadata(step)[_STATE]
+            found = {name: (tuple(leaf.shape), str(leaf.dtype)) for name, leaf in known.items()}
+            own = {name: (tuple(leaf.shape), str(leaf.dtype)) for name, leaf in wanted.items()}
+            if found != own:
+                differing = sorted(name for name in found.keys() | own.keys() if found.get(name) != own.get(name))
+                raise ValueError(f"it is of another model or optimizer; first of {len(differing)}: {differing[0]}")
+            restored = self._manager.restore(
+                step, args=ocp.args.Composite(state=ocp.args.StandardRestore(wanted), record=ocp.args.JsonRestore())
+            )
+        except Exception as error:
+            others = [str(other) for other in self._manager.all_steps() if other != step]
+            rest = f"; remove that folder to go on from step {others[-1]}" if others else "; it is the only one"
+            raise CheckpointError(f"{place}: this checkpoint does not read ({reason(error)}){rest}") from error
+        leaves = [restored[_STATE][name] for name in _names(like)]
+        return jax.tree.unflatten(jax.tree.structure(like), leaves), dict(restored[_RECORD])
+
+    def close(self) -> None:
+        """Waits for what is being written and ends Orbax's threads."""
+        self._manager.close()
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except Exception as failed:
+            if error is None:
+                raise self._lost(None, failed) from failed
+
+    def _lost(self, step: int | None, error: Exception) -> CheckpointError:
+        what = "a checkpoint" if step is None else f"the checkpoint of step {step}"
+        kept = [int(entry.name) for entry in self.folder.iterdir() if entry.name.isdigit()]
+        good = f"the last good one is of step {max(kept)}" if kept else "there is no earlier one"
+        return CheckpointError(f"{self.folder}: {what} could not be written ({reason(error)}); {good}")
+
+
+def _names(state: TrainState) -> list[str]:
+    return [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_flatten_with_path(state)[0]]
+
+
+def _flat(state: TrainState) -> dict[str, Any]:
+    return dict(zip(_names(state), jax.tree.leaves(state), strict=True))

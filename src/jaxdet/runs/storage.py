@@ -1,0 +1,38 @@
+"""What goes wrong on disks, in a line."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+
+def reason(error: BaseException) -> str:
+    """The reason within what Orbax and TensorStore say at length."""
+    text = str(error).strip() or type(error).__name__
+    system = re.search(r": ([^:\"]+) \[os_error_code", text)
+    if system:
+        return system[1]
+    return "its arrays are damaged" if "TensorStore" in text else text.splitlines()[0][:300]
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a small file, which appears whole or not at all."""
+    unfinished = path.with_name(f".{os.getpid()}.{path.name}")
+    unfinished.write_text(text)
+    unfinished.replace(path)
+
+
+def put_in_place(staging: Path, target: Path) -> None:
+    """Renames a finished folder to its place; one that is there goes only once the new one has its place."""
+    old = target.with_name(f".{target.name}-old-{os.getpid()}")
+    if target.exists():
+        target.rename(old)
+    try:
+        staging.rename(target)
+    except BaseException:
+        if old.exists():
+            old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

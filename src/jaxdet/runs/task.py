@@ -1,0 +1,210 @@
+"""What is trained, on what, and how it is judged: the side of a run that differs between detectors and classifiers."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterator
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxdet.data import BatchPlan, ClassificationDataset, DataError, DetectionDataset, LoadedBatch, load_batches
+from jaxdet.detectors import FasterRCNNConfig
+from jaxdet.plots import plot_precision_recall
+from jaxdet.runs.config import Length, TrainConfig, run_length
+from jaxdet.runs.evaluate import evaluate, evaluate_classifier, match_classes
+from jaxdet.runs.start import model_for
+from jaxdet.training import Objective, classification_losses, losses
+
+PR_FILE = "precision_recall.png"
+
+
+class Task(ABC):
+    """A configuration with its data opened.
+
+    Attributes:
+        train, val: the data sets; ``val`` may be None.
+        names: of the model's classes, a detector's with the background.
+        objective: what the train step minimises.
+        metric: the name of the metric that says which evaluation was best; shown: those that are printed.
+    """
+
+    metric: str
+    shown: tuple[str, ...]
+    names: tuple[str, ...]
+    objective: Objective
+
+    def __init__(self, config: TrainConfig, train: Any, val: Any) -> None:
+        self.config, self.train, self.val = config, train, val
+        self.names = tuple(train.names)
+        assert config.augment is not None  # TrainConfig chose one
+        self._transform = model_for(config, self.names).transform
+        sizing = config.augment.sizing(self._transform, square=config.square)  # type: ignore[arg-type]
+        self.plan = BatchPlan(self._sizes(), config.batch_size, sizing, seed=config.seed)
+
+    @cached_property
+    def length(self) -> Length:
+        """The run's length and marks in steps."""
+        return run_length(self.config, self.plan.steps_per_epoch)
+
+    def summary(self) -> list[str]:
+        """Lines that say what the run is about to do."""
+        config, steps = self.config, self.plan.steps_per_epoch
+        left = len(self.train) - steps * config.batch_size
+        skipped = f", {len(self.train.faults)} faulty boxes skipped" if self.train.faults else ""
+        names = self.names[1:] if isinstance(config.model, FasterRCNNConfig) else self.names
+        lines = [
+            f"train       {len(self.train)} pictures{skipped}",
+            f"validate    {len(self.val)} pictures" if self.val is not None else "validate    nothing",
+            f"classes     {len(names)}: {', '.join(names[:20])}{', ...' if len(names) > 20 else ''}",
+            f"length      {self.length.steps} steps of {config.batch_size} ({steps} an epoch)",
+        ]
+        if left:
+            lines.append(f"left out    {left} pictures, others each epoch, that fill no batch of their canvas")
+        return lines
+
+    def batches(self, start: int) -> Generator[LoadedBatch, None, None]:
+        """The batches from step ``start`` to the end of the run; closing the generator ends its workers."""
+        yield from load_batches(
+            self.train,
+            self.plan,
+            start,
+            self.length.steps - start,
+            augmentation=self.config.augment,
+            mean=self._transform.image_mean,
+            std=self._transform.image_std,
+            max_boxes=self.config.max_boxes,
+            workers=self.config.workers,
+        )
+
+    def describe(self, indices: np.ndarray) -> list[str]:
+        """The pictures at these positions of the training set, for messages."""
+        return [self._describe(self.train.records[index]) for index in indices.tolist() if index >= 0]
+
+    def digest(self) -> str:
+        """A short hash of all that the batch plan and the losses depend on, but for the pixels."""
+        digest = hashlib.sha256()
+        for array in self._index():
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()[:16]
+
+    @abstractmethod
+    def evaluate(self, model: Any, *, mesh: Mesh | None = None, progress: bool = True) -> dict[str, float]:
+        """The metrics of a model on the validation set."""
+
+    @abstractmethod
+    def plot(self, out: Path) -> None:
+        """Draws the curves of the last evaluation into a folder."""
+
+    @abstractmethod
+    def _sizes(self) -> np.ndarray | int: ...
+
+    @abstractmethod
+    def _index(self) -> Iterator[np.ndarray]: ...
+
+    @abstractmethod
+    def _describe(self, record: Any) -> str: ...
+
+
+class DetectionTask(Task):
+    """A detector on boxes, judged by COCO's AP."""
+
+    metric, shown = "AP", ("AP", "AP50", "AP75")
+    objective = staticmethod(losses)
+
+    def __init__(self, config: TrainConfig, train: DetectionDataset, val: DetectionDataset | None) -> None:
+        super().__init__(config, train, val)
+        # By name, and before the run: a validation set may number its classes otherwise.
+        self._category_ids = None if val is None else match_classes(self.names, val)
+        self._curves: Any = None
+
+    def evaluate(self, model: Any, *, mesh: Mesh | None = None, progress: bool = True) -> dict[str, float]:
+        metrics, evaluator = evaluate(
+            model,
+            self.val,
+            batch_size=self.config.eval_batch_size,
+            category_ids=self._category_ids,
+            with_losses=self.config.eval_losses,
+            workers=self.config.workers,
+            mesh=mesh,
+            progress=progress,
+        )
+        self._curves = evaluator.classes
+        return metrics
+
+    def plot(self, out: Path) -> None:
+        if self._curves is not None:
+            plot_precision_recall(self._curves, out / PR_FILE)
+
+    def _sizes(self) -> np.ndarray:
+        return self.train.sizes
+
+    def _index(self) -> Iterator[np.ndarray]:
+        for record in self.train.records:
+            yield from (np.asarray(record.size), record.boxes, record.labels, record.ignored)
+
+    def _describe(self, record: Any) -> str:
+        return f"{record.image_id} ({record.path})"
+
+
+class ClassificationTask(Task):
+    """A classifier on labelled pictures, judged by its accuracy."""
+
+    metric, shown = "top1", ("top1", "top5", "loss")
+
+    def __init__(self, config: TrainConfig, train: ClassificationDataset, val: ClassificationDataset | None) -> None:
+        super().__init__(config, train, val)
+        self.objective = partial(classification_losses, label_smoothing=config.label_smoothing)
+        if val is not None and tuple(val.names) != self.names:
+            differing = ", ".join(sorted(set(val.names) ^ set(self.names))) or "their order"
+            raise DataError(
+                f"training and validation set differ in their classes: {differing}; give both the same class_names"
+            )
+
+    def evaluate(self, model: Any, *, mesh: Mesh | None = None, progress: bool = True) -> dict[str, float]:
+        config = self.config
+        return evaluate_classifier(
+            model, self.val, batch_size=config.eval_batch_size, workers=config.workers, progress=progress
+        )
+
+    def plot(self, out: Path) -> None:
+        """Accuracies have no curve."""
+
+    def _sizes(self) -> int:
+        return len(self.train)
+
+    def _index(self) -> Iterator[np.ndarray]:
+        yield np.array([record.label for record in self.train.records])
+
+    def _describe(self, record: Any) -> str:
+        return str(record.path)
+
+
+def open_task(config: TrainConfig) -> Task:
+    """Opens the data of a configuration.
+
+    Raises:
+        DataError: the data has faults, is empty, or the two sets do not belong together.
+        ValueError: the model and the data are of different kinds.
+    """
+    train = _open(config, "train")
+    val = None if config.val is None else _open(config, "val")
+    detection = isinstance(config.model, FasterRCNNConfig)
+    for name, dataset in (("train", train), ("val", val)):
+        if dataset is not None and isinstance(dataset, DetectionDataset) != detection:
+            has, is_a = ("class labels", "a detector") if detection else ("boxes", "a classifier")
+            raise ValueError(f"{name}: {dataset} has {has}, and the model is {is_a}: give data of its kind")
+    kind: Any = DetectionTask if detection else ClassificationTask
+    return kind(config, train, val)
+
+
+def _open(config: TrainConfig, name: str) -> Any:
+    source = getattr(config, name)
+    dataset = source.open(skip_faulty=config.skip_faulty)
+    if len(dataset) == 0:
+        raise DataError(f"{name}: {source} holds no pictures; give a data set that does")
+    return dataset

@@ -1,0 +1,156 @@
+"""Runs that are stopped, killed, starved of disk or poisoned: nothing is lost, and nobody is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from jaxdet.cli.__main__ import main
+
+HERE = Path(__file__).resolve().parent
+CONFIG = HERE / "tiny_run.py"
+STEPS = 24
+PATIENCE = 240  # seconds; only a hang takes so long
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shapes")
+    assert main(["shapes", str(folder), "--train", "10", "--val", "2"]) == 0
+    return folder
+
+
+class Process:
+    """`jaxdet train` of the tiny run in a process of its own, which all of its children can be told by."""
+
+    def __init__(self, data, out, *options, preexec_fn=None):
+        self.out, self.mark = Path(out), uuid.uuid4().hex
+        environment = os.environ | {
+            "DATA": str(data),
+            "JAXDET_TEST_MARK": self.mark,
+            "JAX_COMPILATION_CACHE_DIR": str(HERE.parents[1] / ".jax_cache"),
+            "PYTHONPATH": os.pathsep.join(sys.path),
+        }
+        settings = [part for option in options for part in ("--set", option)]
+        self.popen = subprocess.Popen(
+            [sys.executable, "-m", "jaxdet", "train", str(CONFIG), "--out", str(out), *settings],
+            env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=preexec_fn,
+        )  # fmt: skip
+
+    def wait_for_step(self, step):
+        deadline = time.monotonic() + PATIENCE
+        while self.steps_done() < step:
+            assert self.popen.poll() is None, self.popen.stdout.read()
+            assert time.monotonic() < deadline, f"step {step} never came"
+            time.sleep(0.02)
+
+    def steps_done(self):
+        rows = _rows(self.out)
+        return rows[-1]["step"] if rows else 0
+
+    def end(self):
+        text, _ = self.popen.communicate(timeout=PATIENCE)
+        return self.popen.returncode, text
+
+    def left_over(self):
+        """Processes that carry its mark, once those that are on their way out had their time."""
+        deadline = time.monotonic() + 30
+        while (found := _marked(self.mark)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return found
+
+
+def _marked(mark):
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            if folder.name.isdigit() and mark.encode() in (folder / "environ").read_bytes():
+                found.append((folder.name, (folder / "cmdline").read_text()))
+        except OSError:  # it has gone, or is another user's
+            continue
+    return found
+
+
+def _rows(out):
+    path = out / "metrics.jsonl"
+    if not path.is_file():
+        return []
+    lines = path.read_text().splitlines()
+    return [json.loads(line) for line in lines if line.endswith("}")]
+
+
+def _final_state(out):
+    place = out / "checkpoints" / str(STEPS) / "state"
+    with ocp.StandardCheckpointer() as checkpointer:
+        return checkpointer.restore(place)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("undisturbed")
+    process = Process(data, out)
+    code, text = process.end()
+    assert code == 0, text
+    assert not process.left_over()
+    return out
+
+
+def _same_end(out, undisturbed):
+    expected, got = _final_state(undisturbed), _final_state(out)
+    assert expected.keys() == got.keys() and any("opt_state" in name for name in got)
+    assert any("ema" in name for name in got)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(got[name], value, err_msg=name)
+    assert _rows(out) == _rows(undisturbed)
+
+
+def _kill_and_resume(data, out, step):
+    process = Process(data, out)
+    process.wait_for_step(step)
+    process.popen.send_signal(signal.SIGKILL)
+    process.end()
+    assert not process.left_over()
+    process = Process(data, out)
+    code, text = process.end()
+    assert code == 0, text
+    assert not process.left_over()
+
+
+def test_a_killed_run_ends_with_the_same_bits(data, undisturbed, tmp_path):
+    _kill_and_resume(data, tmp_path, random.Random(0).randrange(6, STEPS - 1))
+    _same_end(tmp_path, undisturbed)
+
+
+@pytest.mark.verify
+@pytest.mark.parametrize("seed", range(1, 11))
+def test_ten_kills_at_random_steps(data, undisturbed, tmp_path, seed):
+    _kill_and_resume(data, tmp_path, random.Random(seed).randrange(1, STEPS))
+    _same_end(tmp_path, undisturbed)
+
+
+def test_sigterm_saves_and_the_run_goes_on(data, undisturbed, tmp_path):
+    process = Process(data, tmp_path)
+    process.wait_for_step(7)
+    process.popen.send_signal(signal.SIGTERM)
+    code, text = process.end()
+    assert code == 128 + signal.SIGTERM and "Traceback" not in text
+    assert "SIGTERM: stopped and saved at step" in text
+    assert not process.left_over()
+    saved = max(int(entry.name) for entry in (tmp_path / "checkpoints").iterdir())
+    assert saved >= 7 and f"at step {saved}" in text
+    code, text = Process(data, tmp_path).end()
+    assert code == 0 and f"going on from step {saved}" in text, text
+    _same_end(tmp_path, undisturbed)
+    code, text = Process(data, tmp_path, "optimizer_learning_rate=0.5").end()
+    assert code == 1 and "optimizer.learning_rate (was 0.001, now 0.5)" in text and "Traceback" not in text

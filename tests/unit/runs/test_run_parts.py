@@ -1,0 +1,104 @@
+"""The pieces around a run: its journal, its record, its requests to stop, its configuration."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import replace
+
+import pytest
+
+from jaxdet.data import Augmentation, ClassAugmentation, CocoFiles
+from jaxdet.runs import RECIPES, TrainConfig, read_config
+from jaxdet.runs.config import run_length
+from jaxdet.runs.journal import Journal, read_rows
+from jaxdet.runs.record import check_record
+from jaxdet.runs.signals import StopRequest
+from jaxdet.training import OptimizerConfig
+
+
+def test_a_journal_takes_back_what_a_killed_run_said_too_much(tmp_path):
+    journal = Journal(tmp_path, 0, 9, 2, progress=False)
+    for step in (1, 2, 3):
+        journal.train(step, {"loss": 1.0 / step, "learning_rate": 0.1})
+    journal.evaluation(3, {"AP": 0.25}, ("AP",))
+    journal.close()
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "lo')  # killed here
+    journal = Journal(tmp_path, 2, 9, 2, progress=False)
+    journal.train(3, {"loss": 0.5, "learning_rate": 0.2})
+    journal.close()
+    rows = read_rows(tmp_path / "metrics.jsonl")
+    assert [(row["step"], row.get("loss")) for row in rows] == [(1, 1.0), (2, 0.5), (3, 0.5)]
+    assert (tmp_path / "losses.png").stat().st_size > 1000
+    assert any(entry.name.startswith("events") for entry in (tmp_path / "tensorboard").iterdir())
+
+
+def test_a_stop_request_is_noted_once_and_handlers_come_back():
+    before = signal.getsignal(signal.SIGTERM)
+    with StopRequest() as stop:
+        assert stop.received is None
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.received == signal.SIGTERM
+        assert signal.getsignal(signal.SIGTERM) == before  # a second one is not held up
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_record_names_what_differs(tmp_path):
+    record = {"config": {"seed": 0, "workers": 1, "optimizer": {"kind": "sgd"}}, "data": {"pictures": 4, "digest": "a"}}
+    check_record(tmp_path, record)
+    watched = {"config": record["config"] | {"workers": 8}, "data": record["data"]}
+    check_record(tmp_path, watched)
+    other = {"config": {"seed": 1, "workers": 1, "optimizer": {"kind": "adamw"}}, "data": record["data"]}
+    with pytest.raises(ValueError, match=r'optimizer\.kind \(was "sgd", now "adamw"\), seed \(was 0, now 1\)'):
+        check_record(tmp_path, other)
+    with pytest.raises(ValueError, match="on other data"):
+        check_record(tmp_path, record | {"data": {"pictures": 4, "digest": "b"}})
+    assert json.loads((tmp_path / "run.json").read_text()) == watched
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(ValueError, match=r"run\.json does not read"):
+        check_record(tmp_path, record)
+
+
+def test_every_recipe_reads_and_options_reach_its_parts():
+    for name in RECIPES:
+        config = read_config(name, {"epochs": 3, "optimizer_learning_rate": 0.5, "augment_flip": 0.0})
+        assert config.epochs == 3 and config.optimizer.learning_rate == 0.5 and config.augment.flip == 0.0
+    assert isinstance(read_config("darknet53").augment, ClassAugmentation)
+    assert read_config("darknet53").model.num_classes == 18
+    jittered = read_config("fasterrcnn_resnet50_fpn_v2").augment
+    assert isinstance(jittered, Augmentation) and jittered.scale_jitter == (0.1, 2.0)
+    config = read_config("fasterrcnn_resnet50_fpn", {"train_annotations": "a.json", "model_rpn_nms_thresh": 0.6})
+    assert config.train == CocoFiles("a.json", "coco/train2017") and config.model.rpn.nms_thresh == 0.6
+
+
+@pytest.mark.parametrize(
+    "name, options, says",
+    [
+        ("finetun", {}, "no such recipe; did you mean 'finetune'"),
+        ("finetune", {"optimizer_learning_rat": 1}, "did you mean 'optimizer_learning_rate'"),
+        ("finetune", {"steps": 5, "epochs": 5}, "either steps or epochs"),
+        ("finetune", {"batch_size": 0}, "batch_size is at least 1"),
+        ("finetune", {"optimizer_kind": "lamb"}, "one of sgd, adamw"),
+        ("finetune", {"ema_decay": 2.0}, "between 0 and 1"),
+    ],
+)
+def test_a_mistaken_configuration_is_told(name, options, says):
+    with pytest.raises(ValueError, match=says):
+        read_config(name, options)
+
+
+def test_epochs_become_steps_with_their_marks():
+    config = read_config("fasterrcnn_resnet50_fpn")
+    length = run_length(config, 7329)
+    assert length.steps == 26 * 7329 and length.optimizer.milestones == (16 * 7329, 22 * 7329)
+    assert length.eval_every == 7329
+    by_steps = replace(config, epochs=None, steps=100, optimizer=OptimizerConfig(milestones=(60,)), eval_every=10)
+    assert run_length(by_steps, 7329).optimizer.milestones == (60,) and run_length(by_steps, 7329).eval_every == 10
+
+
+def test_a_run_has_one_length():
+    model, source = RECIPES["finetune"]().model, CocoFiles("a", "b")
+    with pytest.raises(ValueError, match="either steps or epochs"):
+        TrainConfig(model=model, train=source)
