@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import cast
 
 import numpy as np
 
 from jaxdet.data.augment import ClassAugmentation
 from jaxdet.data.canvas import Size
+from jaxdet.data.class_folder import ClassificationDataset
 from jaxdet.data.detection_rows import as_arrays
 from jaxdet.data.sizing import SquareCrop
 from jaxdet.data.transforms import centre_crop, normalize
@@ -18,19 +19,11 @@ from jaxdet.types import Images
 NO_LABEL = -1  # of a row without an image
 
 
-class LabelledImages(Protocol):
-    """What is needed of a dataset: ``[i]`` has ``image`` [H, W, 3] uint8 and ``label``."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> Any: ...
-
-
 @dataclass(frozen=True)
 class ClassificationRows:
     """Rows of `Images` of ``sizing.crop`` pixels and labels; without an augmentation the centre is cut out."""
 
-    dataset: LabelledImages
+    dataset: ClassificationDataset
     sizing: SquareCrop
     augmentation: ClassAugmentation | None
     mean: Sequence[float]

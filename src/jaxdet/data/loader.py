@@ -17,7 +17,8 @@ import numpy as np
 from jaxdet.data.augment import Augmentation, ClassAugmentation
 from jaxdet.data.batches import NO_IMAGE, Plan
 from jaxdet.data.canvas import Size
-from jaxdet.data.classification_rows import ClassificationRows, LabelledImages
+from jaxdet.data.class_folder import ClassificationDataset
+from jaxdet.data.classification_rows import ClassificationRows
 from jaxdet.data.dataset import DataError, DetectionDataset
 from jaxdet.data.detection_rows import DetectionRows, box_slots, check_box_count
 from jaxdet.data.sizing import ScaleJitter, ShortestSide, SquareCrop
@@ -46,7 +47,7 @@ class Rows(Protocol):
 
 
 def load_batch(
-    dataset: DetectionDataset | LabelledImages,
+    dataset: DetectionDataset | ClassificationDataset,
     plan: Plan,
     step: int,
     *,
@@ -82,7 +83,7 @@ def load_batch(
 
 
 def load_batches(
-    dataset: DetectionDataset | LabelledImages,
+    dataset: DetectionDataset | ClassificationDataset,
     plan: Plan,
     start_step: int,
     num_steps: int,
@@ -180,7 +181,7 @@ class _Load:
 
 
 def _rows(
-    dataset: DetectionDataset | LabelledImages,
+    dataset: DetectionDataset | ClassificationDataset,
     plan: Plan,
     augmentation: Augmentation | ClassAugmentation | None,
     mean: Sequence[float],
