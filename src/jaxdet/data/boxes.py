@@ -10,6 +10,7 @@ import numpy as np
 from jaxdet.data.faults import FaultKind, Problem
 
 EDGE_TOLERANCE = 1.0  # pixels by which a box may stick out of its image before it counts as a fault
+_NARROW = 2.0**-22  # twice float32's relative spacing: a length beyond that vanishes nowhere
 
 
 def clean_box(box: Sequence[float], size: tuple[int, int]) -> list[float] | Problem:
@@ -34,12 +35,10 @@ def clean_box(box: Sequence[float], size: tuple[int, int]) -> list[float] | Prob
     if beyond > EDGE_TOLERANCE:
         text = f"{_shown(box)} sticks {beyond:g} px out of the {width} x {height} image"
         return Problem(FaultKind.OUTSIDE_BOX, text)
-    clipped = [max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))]
-    # In float32, as which it is trained on.
-    x1, y1, x2, y2 = np.array(clipped, np.float32).tolist()
-    if x2 <= x1 or y2 <= y1:
+    x1, y1, x2, y2 = max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))
+    if _vanishes(x1, x2) or _vanishes(y1, y2):
         return Problem(FaultKind.DEGENERATE_BOX, f"{_shown(box)} has no area within the {width} x {height} image")
-    return clipped
+    return [x1, y1, x2, y2]
 
 
 def clip_region(box: Sequence[float], size: tuple[int, int]) -> list[float] | Problem:
@@ -57,6 +56,11 @@ def clip_region(box: Sequence[float], size: tuple[int, int]) -> list[float] | Pr
 def pack_boxes(boxes: Sequence[Sequence[float]], labels: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """Lists of boxes and labels as arrays [G, 4] float32 and [G] int32, also for G = 0."""
     return np.array(boxes, np.float32).reshape(-1, 4), np.array(labels, np.int32).reshape(-1)
+
+
+def _vanishes(low: float, high: float) -> bool:
+    """Whether a length is none in float32, as which boxes are trained on."""
+    return high - low <= high * _NARROW and bool(np.float32(high) <= np.float32(low))
 
 
 def _shown(box: Sequence[float]) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +19,9 @@ from jaxdet.data.dataset import BACKGROUND, DetectionDataset, Record
 from jaxdet.data.faults import DataError, FaultKind, Problem
 from jaxdet.data.json_lines import entry_lines
 from jaxdet.data.pictures import read_image_size
+
+
+_NUMBERS = frozenset({int, float})  # as json gives them; true and false are none
 
 
 class CocoDataset(DetectionDataset):
@@ -129,13 +132,14 @@ class _Image(NamedTuple):
     ignored: list[list[float]]
 
 
-def _usable(content: Mapping[str, Any], section: str, unusable: set[tuple[str, int]]) -> list[tuple[int, Any]]:
+def _usable(content: Mapping[str, Any], section: str, unusable: set[tuple[str, int]]) -> Iterator[tuple[int, Any]]:
     """(position, entry) of the entries of a section that can be worked with."""
-    return [(number, entry) for number, entry in enumerate(content[section]) if (section, number) not in unusable]
+    numbered = enumerate(content[section])
+    return (item for item in numbered if (section, item[0]) not in unusable) if unusable else numbered
 
 
 def _read_images(
-    entries: Sequence[tuple[int, Any]], image_dir: str | Path
+    entries: Iterable[tuple[int, Any]], image_dir: str | Path
 ) -> tuple[dict[int, _Image], list[EntryProblem]]:
     """Images by their id, in the file's order, and the problems of those that are not there."""
     images, problems = {}, []
@@ -159,7 +163,7 @@ def _read_images(
 
 
 def _read_annotations(
-    entries: Sequence[tuple[int, Any]], images: Mapping[int, _Image], labels: Mapping[int, int]
+    entries: Iterable[tuple[int, Any]], images: Mapping[int, _Image], labels: Mapping[int, int]
 ) -> list[EntryProblem]:
     """Puts boxes and crowd regions into their images, and gives the problems of those that are faulty."""
     problems = []
@@ -183,7 +187,7 @@ def _read_annotations(
 
 def _corners(bbox: list[Any]) -> Sequence[float] | Problem:
     """A file's (x, y, width, height) as xyxy."""
-    if len(bbox) == 4 and all(isinstance(value, int | float) for value in bbox):
+    if len(bbox) == 4 and _NUMBERS.issuperset(map(type, bbox)):
         try:
             x, y, width, height = map(float, bbox)
             return x, y, x + width, y + height
