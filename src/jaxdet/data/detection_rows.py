@@ -63,7 +63,7 @@ class DetectionRows:
     def _augmented(self, example: Example, generator: np.random.Generator) -> Example:
         changed = self.augmentation(example, generator)
         if self.augmentation.extra:
-            problem = _problem(changed, self.max_boxes)
+            problem = _problem(changed, self.max_boxes, len(self.dataset.names))
             if problem:
                 raise DataError(f"{example.path}: image {example.image_id}: an extra augmentation {problem}")
         return changed
@@ -95,18 +95,22 @@ def _fullest(dataset: DetectionDataset) -> int:
     return max((len(record.labels) + len(record.ignored) for record in dataset.records), default=0)
 
 
-def _problem(example: Example, max_boxes: int) -> str:
+def _problem(example: Example, max_boxes: int, num_classes: int) -> str:
     """What is wrong with an example that somebody's own function returned, or nothing."""
-    image, boxes, ignored = example.image, example.boxes, example.ignored
+    image, boxes, labels, ignored = example.image, example.boxes, example.labels, example.ignored
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         return f"returned an image {image.dtype} {image.shape}; it has to be uint8 [H, W, 3]"
-    if boxes.shape != (len(example.labels), 4) or ignored.shape != (len(ignored), 4):
+    if boxes.shape != (len(labels), 4) or ignored.shape != (len(ignored), 4):
         return (
-            f"returned boxes {boxes.shape}, labels {example.labels.shape} and ignored regions {ignored.shape}; they "
+            f"returned boxes {boxes.shape}, labels {labels.shape} and ignored regions {ignored.shape}; they "
             "have to be [G, 4], [G] and [I, 4]"
         )
     if not (np.isfinite(boxes).all() and np.isfinite(ignored).all()):
         return "returned a box that is not finite"
+    if not (boxes[:, :2] < boxes[:, 2:]).all():
+        return "returned a box without area; leave it out, with its label"
+    if not ((labels >= 1) & (labels < num_classes)).all():
+        return f"returned labels {np.unique(labels).tolist()}; they have to be from 1 to {num_classes - 1}"
     if len(boxes) + len(ignored) > max_boxes:
         return f"made {len(boxes) + len(ignored)} boxes, more than max_boxes={max_boxes}; raise max_boxes"
     return ""

@@ -194,7 +194,7 @@ def _rows(
         if isinstance(augmentation, ClassAugmentation) or not isinstance(sizing, ShortestSide | ScaleJitter):
             raise ValueError(f"{dataset} has boxes: it takes an Augmentation, and a plan of its sizing, not {sizing}")
         if not augmentation.agrees(sizing):
-            raise ValueError(f"the plan has {sizing}, but not of this {augmentation}: make it with augmentation.sizing")
+            raise ValueError(f"the plan has {sizing}, which is not of {augmentation}: make it with augmentation.sizing")
         slots = box_slots(dataset) if max_boxes is None else max_boxes
         return DetectionRows(dataset, sizing, augmentation, slots, tuple(mean), tuple(std))
     if isinstance(augmentation, Augmentation) or not isinstance(sizing, SquareCrop):

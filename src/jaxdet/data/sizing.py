@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from jaxdet.data.canvas import Size, align, canvases
+from jaxdet.data.canvas import Size, align, canvases, covers
 from jaxdet.data.dataset import DataError, Example
 from jaxdet.data.transforms import crop, map_boxes, normalize, preprocess_to, resize_boxes
 from jaxdet.ops.resize import resized_size
@@ -91,11 +91,11 @@ class ShortestSide:
         mean: Sequence[float],
         std: Sequence[float],
     ) -> tuple[np.ndarray, Example]:
-        """See `DetectionSizing`; a picture that an augmentation gave another shape is shrunk until it fits."""
+        """See `DetectionSizing`; a picture that an augmentation gave another shape is made to fit its canvas."""
         number = int(generator.random() * len(self.min_sizes)) if len(self.min_sizes) > 1 else 0
         old = example.image.shape[0], example.image.shape[1]
         new = resized_size(*old, self.min_sizes[number], self.max_size)
-        if new[0] > canvas[0] or new[1] > canvas[1]:
+        if min(new) < 1 or not covers(canvas, new):
             new = _fit(old, canvas)
         pixels = preprocess_to(example.image, new, mean=mean, std=std)
         return pixels, map_boxes(example, lambda boxes: resize_boxes(boxes, old, new))
@@ -164,6 +164,7 @@ class SquareCrop:
         return self.crop, self.crop
 
 
-def _fit(size: Sequence[int], canvas: Size) -> Size:
+def _fit(size: Size, canvas: Size) -> Size:
+    """The largest of the same shape that the canvas holds, of at least one pixel."""
     scale = min(canvas[0] / size[0], canvas[1] / size[1])
     return max(1, math.floor(size[0] * scale)), max(1, math.floor(size[1] * scale))

@@ -6,6 +6,7 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import shutil
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -40,6 +41,7 @@ def read_ahead(
         RuntimeError: a worker process ended without an error of its own.
     """
     source = grain.MapDataset.range(steps.start, steps.stop).map(load)
+    workers = min(workers, len(steps))
     if workers:
         ready = max(1, prefetch // (2 * workers))  # Grain keeps as many again of every worker on this side
         _check_shared_memory((2 * ready + _SPARE) * workers * size)
@@ -69,7 +71,7 @@ def _from_processes(source: Any, workers: int, ready: int) -> Any:
         grain.experimental.DatasetOptions(min_shm_size=_SHARED_BYTES),
     )
     options = grain.MultiprocessingOptions(workers, per_worker_buffer_size=ready)
-    elements = shared.mp_prefetch(options, worker_init_fn=end_with_parent).map(_own)
+    elements = shared.mp_prefetch(options, worker_init_fn=follow_parent).map(_own)
     return grain.experimental.ThreadPrefetchIterDataset(elements, prefetch_buffer_size=1)
 
 
@@ -88,9 +90,10 @@ def _own(element: Element) -> Element:
     return jax.tree.map(lambda leaf: np.array(leaf) if isinstance(leaf, np.ndarray) else leaf, element)
 
 
-def end_with_parent(worker: int, workers: int) -> None:
-    """Ends this worker process as soon as its parent is gone, also one that was killed and could not say so."""
+def follow_parent(worker: int, workers: int) -> None:
+    """Ends this worker process when its parent says so, or is gone, also one that was killed and could not say so."""
     del worker, workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group, and the parent ends its workers
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_after, args=(parent.sentinel,), daemon=True).start()

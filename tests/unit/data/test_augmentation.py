@@ -124,6 +124,8 @@ def test_what_own_functions_return_is_checked_and_the_picture_named(many_images)
         (lambda e, g: replace(e, image=e.image[:0]), "returned an image uint8"),
         (lambda e, g: replace(e, labels=np.zeros(5, np.int32)), r"returned boxes \(\d, 4\), labels \(5,\)"),
         (lambda e, g: replace(e, boxes=e.boxes * np.nan), "a box that is not finite"),
+        (lambda e, g: replace(e, boxes=e.boxes * 0), "returned a box without area"),
+        (lambda e, g: replace(e, labels=e.labels + 1), r"returned labels \[.*3\]; they have to be from 1 to 2"),
     ):
         with pytest.raises(DataError, match=message):
             list(load_batches(dataset, plan, 0, plan.steps_per_epoch, augmentation=Augmentation(extra=(function,))))

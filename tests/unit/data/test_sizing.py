@@ -53,6 +53,8 @@ def test_a_picture_of_another_shape_than_planned_is_shrunk_into_its_canvas():
     pixels, placed = ShortestSide((64,), 160).apply(example, (64, 160), Draws(), **PLAIN)
     assert pixels.shape == (64, 25, 3)
     np.testing.assert_allclose(placed.boxes, [[0, 0, 25, 64]], rtol=1e-6)
+    pixels, _ = ShortestSide((64,), 160).apply(_example(1, 500, []), (64, 160), Draws(), **PLAIN)
+    assert pixels.shape == (1, 160, 3)
 
 
 def test_a_picture_without_pixels_at_the_smallest_size_is_an_error():

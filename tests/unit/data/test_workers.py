@@ -46,9 +46,20 @@ def test_workers_change_nothing_and_end_when_closed(dataset, workers):
         for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
             assert type(one) is type(other)
             np.testing.assert_array_equal(one, other)
+        if step == 1 + workers:  # each has loaded one: Ctrl-C, which the whole group receives, is the parent's affair
+            for process in multiprocessing.active_children():
+                os.kill(process.pid, signal.SIGINT)
     assert len(multiprocessing.active_children()) == workers
     batches.close()
     assert not multiprocessing.active_children()
+
+
+def test_fewer_steps_than_workers(dataset):
+    plan = BatchPlan(dataset.sizes, 4, ShortestSide((48,), 64))
+    assert list(load_batches(dataset, plan, 5, 0, workers=2)) == []
+    batches = load_batches(dataset, plan, 5, 1, workers=2)
+    assert next(batches).step == 5 and len(multiprocessing.active_children()) <= 1
+    assert next(batches, None) is None
 
 
 def test_an_error_in_a_worker_is_the_callers(dataset):
