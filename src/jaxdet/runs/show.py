@@ -21,6 +21,7 @@ from jaxdet.visualize import contact_sheet, draw_detections, save_image, titled
 _TILE = 440  # pixels of a tile's longer side
 _EDGE, _REGION = (255, 255, 255), (150, 150, 150)
 _DASH = 6
+_TITLE = 12
 
 
 def show(config: TrainConfig, path: str | Path, *, count: int = 12) -> None:
@@ -70,13 +71,13 @@ def _detection_tile(task: Task, batch: LoadedBatch, row: int) -> np.ndarray:
     tile = draw_detections(tile, boxes[valid] * ratio, labels[valid], names=task.names)
     held = f"boxes {valid.sum()}" + (f", ignored {ignored.sum()}" if ignored.any() else "")
     scale = _scale(record.size, (height, width), task.plan.sizing)
-    return titled(tile, f"{Path(record.path).name}  id {record.image_id}  {scale}  {held}")
+    return titled(tile, f"{Path(record.path).name}  id {record.image_id}  {scale}  {held}", size=_TITLE)
 
 
 def _labelled_tile(task: Task, batch: LoadedBatch, row: int) -> np.ndarray:
     record = task.train.records[int(batch.indices[row])]
     tile, _ = _tile(task, batch.images, row)
-    return titled(tile, f"{task.names[int(batch.targets[row])]}  {Path(record.path).name}")
+    return titled(tile, f"{task.names[int(batch.targets[row])]}  {Path(record.path).name}", size=_TITLE)
 
 
 def _tile(task: Task, images: Images, row: int) -> tuple[np.ndarray, float]:
