@@ -1,0 +1,56 @@
+"""Look at a run's data before it starts: --check finds every fault and counts, --show draws a page of pictures.
+
+--check decodes every picture, names each fault with its file and line, and says what the model is about to see: boxes
+by class and size, canvases and padding, and how well the anchors fit. It exits with 1 where training would refuse the
+data, and with 0 where there is nothing but warnings.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", metavar="CONFIG", help="a recipe's name, or a Python file with a function config()")
+    parser.add_argument(
+        "--data", metavar="DIR", help="a folder with a training and a validation set, instead of its own"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a field of the configuration"
+    )
+    parser.add_argument("--check", action="store_true", help="find every fault, and count")
+    parser.add_argument("--no-decode", action="store_true", help="check the annotations alone")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes that decode (default: one a core)")
+    parser.add_argument("--json", metavar="FILE", help="also write the report there")
+    parser.add_argument("--show", action="store_true", help="draw the first training pictures as the model sees them")
+    parser.add_argument("--out", default="data.png", metavar="FILE", help="where --show draws (default: %(default)s)")
+    parser.add_argument("--count", type=int, default=12, metavar="N", help="pictures to show (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from jaxdet.cli.train import parse_options
+    from jaxdet.runs.check import check
+    from jaxdet.runs.check_text import to_text
+    from jaxdet.runs.read import read_config
+
+    if not (args.check or args.show):
+        raise ValueError("say what to do: --check finds faults and counts, --show draws a page of pictures; or both")
+    if args.workers is not None and args.workers < 0:
+        raise ValueError(f"--workers is at least 0, not {args.workers}")
+    config = read_config(args.config, parse_options(args.set), data=args.data)
+    status = 0
+    if args.check:
+        report = check(config, decode=not args.no_decode, workers=args.workers)
+        if args.json:
+            Path(args.json).parent.mkdir(parents=True, exist_ok=True)
+            Path(args.json).write_text(report.json() + "\n")
+        print(to_text(report))
+        status = 1 if report.errors else 0
+    if args.show:
+        from jaxdet.runs.show import show
+
+        show(config, args.out, count=args.count)
+        print(f"pictures: {args.out}")
+    return status

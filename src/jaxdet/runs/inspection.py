@@ -1,0 +1,66 @@
+"""Decoding every picture of a data set, to find those that cannot be trained on before a run does."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+
+from tqdm.auto import tqdm
+
+from jaxdet.data import ClassificationDataset, DetectionDataset, Fault
+from jaxdet.data.faults import Problem
+from jaxdet.data.workers import follow_parent
+
+PICTURES_A_PROCESS = 1024  # fewer are decoded before a process has started
+_CHUNK = 16  # pictures that travel to a process at once
+
+Dataset = DetectionDataset | ClassificationDataset
+
+
+def picture_faults(
+    dataset: Dataset, *, workers: int | None = None, progress: bool = True, title: str = "pictures"
+) -> list[Fault]:
+    """What is wrong with the pictures of a data set, or worth to be told, with the place of their annotations.
+
+    Args:
+        workers: processes, by default one a core; a set of few pictures is not worth so many, and 0 takes none. They
+            receive the data set pickled.
+    """
+    count = len(dataset)
+    processes = min(os.cpu_count() or 1 if workers is None else workers, count // PICTURES_A_PROCESS)
+    found: dict[int, list[Problem]] = {}
+    results = _in_processes(dataset, processes) if processes else map(dataset.inspect, range(count))
+    for index, problems in enumerate(tqdm(results, total=count, desc=title, unit="picture", disable=not progress)):
+        if problems:
+            found[index] = problems
+    places = dataset.places(list(found))
+    return [
+        Fault(problem.kind, file, line, problem.text)
+        for (file, line), problems in zip(places, found.values(), strict=True)
+        for problem in problems
+    ]
+
+
+def _in_processes(dataset: Dataset, processes: int) -> Iterator[list[Problem]]:
+    # Spawned, as JAX's threads do not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_start, initargs=(dataset,))
+    try:
+        yield from pool.map(_inspect, range(len(dataset)), chunksize=_CHUNK)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_dataset: Dataset  # of a worker process
+
+
+def _start(dataset: Dataset) -> None:
+    global _dataset
+    _dataset = dataset
+    follow_parent(0, 0)
+
+
+def _inspect(index: int) -> list[Problem]:
+    return _dataset.inspect(index)
