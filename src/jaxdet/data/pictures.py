@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import struct
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 
 from jaxdet.data.faults import DataError, Fault, FaultKind, Problem
 
@@ -16,9 +17,20 @@ PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".t
 
 Size = tuple[int, int]  # (height, width)
 
-_UNDECODABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
-_UPRIGHT = 1  # EXIF's orientation of a picture that is stored as it is to be seen
-_SIDEWAYS = (5, 6, 7, 8)  # the orientations that swap height and width
+# What Pillow raises for damaged files.
+_UNDECODABLE = (OSError, SyntaxError, ValueError, TypeError, EOFError, struct.error, Image.DecompressionBombError)
+# What turns a picture upright, by its EXIF orientation. Pillow's exif_transpose fails where the block is damaged.
+_UPRIGHT = 1
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SIDEWAYS = (5, 6, 7, 8)  # these swap height and width
 
 
 def read_image(path: str | os.PathLike[str], size: Size | None = None) -> np.ndarray:
@@ -36,7 +48,8 @@ def read_image(path: str | os.PathLike[str], size: Size | None = None) -> np.nda
             with Image.open(path) as file:
                 picture: Image.Image = file
                 if size is not None and (file.height, file.width) != tuple(size):
-                    picture = ImageOps.exif_transpose(file)
+                    turn = _TURNS.get(_orientation(file))
+                    picture = file if turn is None else file.transpose(turn)
                 pixels = np.array(picture.convert("RGB"))
     except _UNDECODABLE as error:
         raise _unreadable(path, error) from error
@@ -100,8 +113,11 @@ def _header_problems(path: str, size: Size | None) -> list[Problem]:
 
 
 def _orientation(file: Image.Image) -> int:
-    value = file.getexif().get(ExifTags.Base.Orientation, _UPRIGHT)
-    return value if value in range(1, 9) else _UPRIGHT
+    try:
+        value = file.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # a damaged block says nothing
+        return _UPRIGHT
+    return value if value in _TURNS else _UPRIGHT
 
 
 def _unreadable(path: str | os.PathLike[str], error: BaseException) -> DataError:
