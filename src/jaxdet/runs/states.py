@@ -39,6 +39,7 @@ class Checkpoints:
 
     def __init__(self, folder: str | Path, *, keep: int = 2, keep_every: int | None = None) -> None:
         self.folder = Path(folder).absolute()
+        self._writing: int | None = None  # the step that was last begun
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.folder):  # before hours of work: a folder may be read-only
@@ -70,6 +71,7 @@ class Checkpoints:
             raise self._lost(step, OSError(f"it needs {needed / 1e6:.0f} MB of disk, and {free / 1e6:.0f} MB are free"))
         try:
             self._manager.wait_until_finished()  # Orbax would leave this one out while another is being written
+            self._writing = step
             written = self._manager.save(
                 step,
                 args=ocp.args.Composite(state=ocp.args.StandardSave(flat), record=ocp.args.JsonSave(record)),
@@ -79,7 +81,7 @@ class Checkpoints:
             if wait:
                 self._manager.wait_until_finished()
         except Exception as error:
-            raise self._lost(step, error) from error
+            raise self._lost(self._writing, error) from error
 
     def restore(self, like: TrainState, step: int | None = None) -> tuple[TrainState, dict[str, Any]]:
         """The state and the record of a step, by default the last one.
@@ -125,7 +127,7 @@ class Checkpoints:
             self.close()
         except Exception as failed:
             if error is None:
-                raise self._lost(None, failed) from failed
+                raise self._lost(self._writing, failed) from failed
 
     def _lost(self, step: int | None, error: Exception) -> CheckpointError:
         what = "a checkpoint" if step is None else f"the checkpoint of step {step}"

@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
+from jaxdet.detectors import build
+from jaxdet.nn import Numerics
 from jaxdet.training import OptimizerConfig, init_state, make_optimizer, make_schedule, make_train_step, to_model
+from jaxdet.types import Images
+from tiny_model import tiny_config
 
 HERE = Path(__file__).resolve().parent
 
 
+def _copy(model):
+    """With arrays of its own, since steps donate theirs."""
+    graphdef, state = nnx.split(model)
+    return nnx.merge(graphdef, jax.tree.map(jnp.copy, state))
+
+
 def _run(model, batch, steps, frozen=()):
-    model = nnx.merge(*nnx.split(model), copy=True)
+    model = _copy(model)
     optimizer = make_optimizer(OptimizerConfig(learning_rate=0.02, warmup_steps=0, schedule="constant"), steps)
     graphdef, state = init_state(model, optimizer, frozen=frozen)
     step = make_train_step(graphdef, optimizer, frozen=frozen)
@@ -59,3 +72,50 @@ def test_eight_devices_give_one_devices_losses():
     paths = [str(HERE.parents[1]), *sys.path]
     environment |= {"PYTHONPATH": os.pathsep.join(paths)}
     subprocess.run([sys.executable, str(HERE / "eight_devices.py")], env=environment, check=True)
+
+
+def test_bfloat16_computes_beside_float32_masters(batch):
+    """Read off the lowered program: compiling bfloat16 for a CPU takes minutes."""
+    model = build(tiny_config(), numerics=Numerics("bfloat16"), rngs=nnx.Rngs(0))
+    optimizer = make_optimizer(OptimizerConfig(), 2)
+    graphdef, state = init_state(model, optimizer)
+    lowered = make_train_step(graphdef, optimizer).lower(state, *batch, jax.random.key(0))
+    convolutions = re.findall(r"stablehlo\.convolution.*->\s*tensor<[^>]*x(\w+)>", lowered.as_text())
+    assert len(convolutions) > 50 and set(convolutions) == {"bf16"}
+    after, values = lowered.out_info
+    assert {leaf.dtype.name for leaf in jax.tree.leaves((after.params, after.opt_state[-2]))} == {"float32"}
+    assert values["loss"].dtype == np.float32
+
+
+def test_a_loss_that_is_not_finite_leaves_the_state_as_it_was(tiny, batch):
+    images, targets = batch
+    optimizer = make_optimizer(OptimizerConfig(), 4)
+    graphdef, state = init_state(_copy(tiny), optimizer, ema=True)
+    before = jax.tree.map(np.array, state)
+    step = make_train_step(graphdef, optimizer, ema_decay=0.9)
+    bad = Images(images.pixels.at[1, 5, 5].set(np.inf), images.sizes)
+    state, values = step(state, bad, targets, jax.random.key(0))
+    assert not np.isfinite(values["loss"]) and not bool(state.healthy)
+    state, values = step(state, images, targets, jax.random.key(0))  # a good batch does not heal it
+    assert np.isfinite(values["loss"]) and not bool(state.healthy)
+    jax.tree.map(np.testing.assert_array_equal, replace(state, healthy=before.healthy), before)
+
+
+def test_averages_move_when_the_parameters_do(tiny, batch):
+    optimizer = make_optimizer(OptimizerConfig(learning_rate=0.01, warmup_steps=0, accumulate=2), 4)
+    graphdef, state = init_state(_copy(tiny), optimizer, ema=True)
+    start = np.asarray(state.params["rpn_head"]["cls_logits"]["kernel"][...])
+    step = make_train_step(graphdef, optimizer, ema_decay=0.5, accumulate=2)
+    key = jax.random.key(0)
+    averages, params = [], []
+    for _ in range(4):
+        state, _ = step(state, *batch, key)
+        params.append(np.asarray(state.params["rpn_head"]["cls_logits"]["kernel"][...]))
+        averages.append(np.asarray(state.ema[0]["rpn_head"]["cls_logits"]["kernel"][...]))
+    np.testing.assert_array_equal(params[0], start)
+    np.testing.assert_array_equal(averages[0], start)
+    # After u updates the decay is min(0.5, (1 + u) / (10 + u)): 2/11, then 3/12.
+    first = start * (2 / 11) + params[1] * (9 / 11)
+    np.testing.assert_allclose(averages[1], first, rtol=1e-5, atol=1e-7)
+    np.testing.assert_array_equal(averages[2], averages[1])
+    np.testing.assert_allclose(averages[3], first * 0.25 + params[3] * 0.75, rtol=1e-5, atol=1e-7)
