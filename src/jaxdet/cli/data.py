@@ -9,15 +9,11 @@ from __future__ import annotations
 
 import argparse
 
+from jaxdet.cli.train import add_config_arguments, config_of
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", metavar="CONFIG", help="a recipe's name, or a Python file with a function config()")
-    parser.add_argument(
-        "--data", metavar="DIR", help="a folder with a training and a validation set, instead of its own"
-    )
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a field of the configuration"
-    )
+    add_config_arguments(parser)
     parser.add_argument("--check", action="store_true", help="find every fault, and count")
     parser.add_argument("--no-decode", action="store_true", help="check the annotations alone")
     parser.add_argument("--workers", type=int, metavar="N", help="processes that decode (default: one a core)")
@@ -30,16 +26,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from jaxdet.cli.train import parse_options
     from jaxdet.runs.check import check
     from jaxdet.runs.check_text import to_text
-    from jaxdet.runs.read import read_config
 
     if not (args.check or args.show):
         raise ValueError("say what to do: --check finds faults and counts, --show draws a page of pictures; or both")
     if args.workers is not None and args.workers < 0:
         raise ValueError(f"--workers is at least 0, not {args.workers}")
-    config = read_config(args.config, parse_options(args.set), data=args.data)
+    config = config_of(args)
     status = 0
     if args.check:
         report = check(config, decode=not args.no_decode, workers=args.workers)
