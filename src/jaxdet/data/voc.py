@@ -9,15 +9,17 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
-from xml.parsers.expat import ExpatError
 
 from jaxdet.data.boxes import clean_box, pack_boxes
 from jaxdet.data.dataset import BACKGROUND, DetectionDataset, Record
 from jaxdet.data.faults import DataError, Fault, FaultKind, Problem
 from jaxdet.data.pictures import read_image_size
-from jaxdet.data.xml_lines import parse_xml
+from jaxdet.data.xml_lines import element_lines
 
+# Encodings that the parser does not know raise the last two.
+_NOT_XML = (OSError, ElementTree.ParseError, ValueError, LookupError)
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -67,9 +69,9 @@ class VocDataset(DetectionDataset):
     def places(self, indices: Sequence[int]) -> list[tuple[str, int | None]]:
         found: list[tuple[str, int | None]] = []
         for file in (self._files[index] for index in indices):
-            root, lines = parse_xml(file)
-            size = root.find("size")
-            found.append((file, lines[root if size is None else size]))
+            tree = ElementTree.parse(file).getroot()
+            size = tree.find("size")
+            found.append((file, element_lines(file, tree)[tree if size is None else size]))
         return found
 
 
@@ -79,8 +81,8 @@ def collect_class_names(root: str | Path) -> tuple[str, ...]:
     names = set()
     for path in sorted(folder.glob("*.xml")):
         try:
-            tree, _ = parse_xml(path)
-        except (OSError, ExpatError):
+            tree = ElementTree.parse(path).getroot()
+        except _NOT_XML:
             continue  # told when its split is read
         names |= {item.findtext("name", "").strip() for item in tree.iter("object")}
     names.discard("")
@@ -117,19 +119,19 @@ class _Reader:
         self.file = root / "Annotations" / f"{stem}.xml"
         self._listed = (split_file, split_line)
         self.faults: list[Fault] = []
+        self._lines: dict[Element, int] = {}  # once they are needed
 
     def read(self, image_id: int, labels: Mapping[str, int]) -> Record | None:
         """What the annotation says; None where there is none, or no picture."""
         try:
-            tree, lines = parse_xml(self.file)
+            tree = ElementTree.parse(self.file).getroot()
         except FileNotFoundError:
             text = f"there is no annotation file {self.file}; add it or take the image off the split"
             self._fault(Problem(FaultKind.MISSING_ANNOTATION, text), *self._listed)
             return None
-        except (OSError, ExpatError) as error:
-            text = f"is not XML ({error}); replace the file"
-            problem = Problem(FaultKind.UNREADABLE_ANNOTATION, text)
-            self._fault(problem, self.file, getattr(error, "lineno", None))
+        except _NOT_XML as error:
+            problem = Problem(FaultKind.UNREADABLE_ANNOTATION, f"is not XML ({error}); replace the file")
+            self._fault(problem, self.file, error.position[0] if isinstance(error, ElementTree.ParseError) else None)
             return None
         path = self._image_path(tree)
         if path is None:
@@ -140,7 +142,7 @@ class _Reader:
         try:
             size = _image_size(tree) or read_image_size(path)
         except DataError as error:
-            self._fault(Problem(error.faults[0].kind, str(error)), self.file, lines[tree])
+            self._fault_at(tree, Problem(error.faults[0].kind, str(error)), tree)
             return None
         boxes, found = [], []
         for number, item in enumerate(tree.iter("object"), start=1):
@@ -148,13 +150,13 @@ class _Reader:
             box = _read_box(item, size)
             if not name:
                 problem = Problem(FaultKind.MALFORMED_ENTRY, "has no <name>; add it")
-                self._fault(problem, self.file, lines[item], f"object {number}")
+                self._fault_at(item, problem, tree, f"object {number}")
             elif name not in labels:
                 text = f"is a {name!r}, which is not among the classes {', '.join(labels)}; add it"
                 problem = Problem(FaultKind.UNKNOWN_CATEGORY, text)
-                self._fault(problem, self.file, lines[item], f"object {number}")
+                self._fault_at(item, problem, tree, f"object {number}")
             elif isinstance(box, Problem):
-                self._fault(box, self.file, lines[item], f"object {number} ({name})")
+                self._fault_at(item, box, tree, f"object {number} ({name})")
             else:
                 boxes.append(box)
                 found.append(labels[name])
@@ -162,6 +164,10 @@ class _Reader:
 
     def _fault(self, problem: Problem, file: Path, line: int | None, annotation: str = "") -> None:
         self.faults.append(Fault(problem.kind, str(file), line, problem.text, self.stem, annotation))
+
+    def _fault_at(self, element: Element, problem: Problem, tree: Element, annotation: str = "") -> None:
+        self._lines = self._lines or element_lines(self.file, tree)
+        self._fault(problem, self.file, self._lines[element], annotation)
 
     def _image_path(self, tree: Element) -> str | None:
         """The split's own name decides; a file name within the xml counts only where that image does not exist."""

@@ -216,6 +216,8 @@ def test_the_lines_of_entries(tmp_path, indent, encoding):
 def test_of_a_list_that_occurs_twice_the_last_one_counts(tmp_path):
     (tmp_path / "a.json").write_text('{"images": [1,\n2],\n"images": [3,\n4]}')
     assert entry_lines(tmp_path / "a.json", {"images": {1}}) == {("images", 1): 4}
+    (tmp_path / "a.json").write_text('{"images": [1,\n2],\n"images": [3]}')
+    assert entry_lines(tmp_path / "a.json", {"images": {0, 1}}) == {("images", 0): 3}
 
 
 @pytest.mark.parametrize(

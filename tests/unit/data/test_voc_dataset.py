@@ -76,6 +76,16 @@ def test_faults_name_file_line_and_object(write_voc):
     assert dataset.places([0]) == [(str(root / "Annotations" / "a.xml"), 2)]  # its size
 
 
+@pytest.mark.parametrize("encoding", ["gb2312", "klingon"])
+def test_encodings_that_cannot_be_read(write_voc, encoding):
+    root = write_voc({"a": (20, 30, [("dog", (1, 2, 3, 4))])})
+    file = root / "Annotations" / "a.xml"
+    file.write_text(f"<?xml version='1.0' encoding='{encoding}'?>\n{file.read_text()}")
+    with pytest.raises(DataError, match=r"a\.xml.*: is not XML .*encoding.*; replace the file") as caught:
+        VocDataset(root, "train", class_names=("dog",))
+    assert [fault.kind for fault in caught.value.faults] == ["unreadable-annotation"]
+
+
 def test_errors_say_what_to_do(write_voc):
     root = write_voc({stem: (20, 30, [("dog", (1, 2, 3, 4))]) for stem in "abcd"})
     with pytest.raises(DataError, match=r"test\.txt: there is no such split; known are: train"):
