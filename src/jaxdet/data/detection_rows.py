@@ -29,9 +29,9 @@ class DetectionRows:
     std: Sequence[float]
 
     def allocate(self, canvas: Size, count: int) -> tuple[Images, Targets]:
-        """``count`` rows without an image: zero pixels of the canvas's size, no box; in numpy arrays."""
+        """``count`` rows without an image: of size 0, which no loss or statistic sees, without boxes; in numpy arrays."""
         pixels = np.zeros((count, *canvas, 3), np.float32)
-        sizes = np.tile(np.array(canvas, np.int32), (count, 1))
+        sizes = np.zeros((count, 2), np.int32)
         boxes = np.zeros((count, self.max_boxes, 4), np.float32)
         labels = np.zeros((count, self.max_boxes), np.int32)
         valid, ignored = (np.zeros((count, self.max_boxes), bool) for _ in range(2))

@@ -72,7 +72,7 @@ def load_batch(
         Pixels [B, H, W, 3] float32, zero beyond an image's true size; sizes [B, 2] int32 (height, width). Of a
         detection dataset boxes [B, G, 4] float32 xyxy in pixels of the resized image, ignored regions after them, and
         padded slots zero, neither valid nor ignored. Of a classification dataset labels [B] int32. A row without an
-        image is a zero image of the canvas's size, without boxes, or of label -1.
+        image is of size 0 and without boxes, or of label -1.
 
     Raises:
         DataError: an image cannot be read, or has more than ``max_boxes`` boxes.

@@ -83,7 +83,7 @@ class FasterRCNN(nnx.Module):
         return self.fpn(maps, self._map_extents(images), train=train)
 
     def rpn(self, features: Features, images: Images) -> RPNOutputs:
-        """Objectness, box deltas and anchors of every level."""
+        """Objectness, box deltas and anchors of every level; an image of size 0 has no valid anchor."""
         features = {level: features[level] for level in self.strides}  # a jit boundary sorts dicts by name
         logits, deltas = self.rpn_head(features, self._map_extents(images))
         shapes = [(x.shape[1], x.shape[2]) for x in features.values()]
@@ -94,7 +94,8 @@ class FasterRCNN(nnx.Module):
             extents = jnp.tile(jnp.asarray(canvas)[None], (batch, 1))
             grids = [jnp.tile(jnp.asarray(shape)[None], (batch, 1)) for shape in shapes]
         anchors, valid = self.config.rpn.anchor_generator(shapes, extents, grids)
-        return RPNOutputs(logits, deltas, anchors, valid)
+        there = jnp.all(images.sizes > 0, axis=1, keepdims=True)  # [B, 1]; a slot without an image has no anchor
+        return RPNOutputs(logits, deltas, anchors, tuple(level & there for level in valid))
 
     def propose(self, rpn: RPNOutputs, images: Images, *, train: bool = False, mesh: Mesh | None = None) -> Proposals:
         """The best boxes of every image; ``train`` chooses between the two sets of ``top_n`` options."""

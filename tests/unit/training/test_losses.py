@@ -91,3 +91,24 @@ def test_losses_and_detections_come_from_one_call(tiny, batch):
     np.testing.assert_array_equal(detections.valid, alone.valid)
     np.testing.assert_allclose(detections.boxes, alone.boxes, atol=1e-4)
     assert detections.valid.any()
+
+
+def test_a_row_without_an_image_changes_nothing(tiny, batch):
+    """It is of size 0, and nothing is sampled in it, whatever its pixels hold."""
+    images, targets = jax.tree.map(lambda leaf: leaf[1:], batch)
+    filled = Images(
+        jnp.concatenate([images.pixels, jnp.full_like(images.pixels, jnp.nan)]),
+        jnp.concatenate([images.sizes, jnp.zeros_like(images.sizes)]),
+    )
+    wider = jax.tree.map(lambda leaf: jnp.concatenate([leaf, jnp.zeros_like(leaf)]), targets)
+    graphdef, state = nnx.split(tiny)
+    keys = image_keys(jax.random.key(0), jnp.int32(0), 2)
+
+    @jax.jit
+    def run(images, targets, keys):
+        return losses(nnx.merge(graphdef, state), images, targets, keys, train=False)
+
+    alone, beside = run(images, targets, keys[:1]), run(filled, wider, keys)
+    for name, value in alone.items():
+        assert float(value) > 0
+        np.testing.assert_allclose(beside[name], value, rtol=1e-5, err_msg=name)
