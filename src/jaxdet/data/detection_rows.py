@@ -29,7 +29,7 @@ class DetectionRows:
     std: Sequence[float]
 
     def allocate(self, canvas: Size, count: int) -> tuple[Images, Targets]:
-        """``count`` rows without an image: of size 0, which no loss or statistic sees, without boxes; in numpy arrays."""
+        """``count`` rows without an image: of size 0, where nothing is sampled, without boxes; in numpy arrays."""
         pixels = np.zeros((count, *canvas, 3), np.float32)
         sizes = np.zeros((count, 2), np.int32)
         boxes = np.zeros((count, self.max_boxes, 4), np.float32)

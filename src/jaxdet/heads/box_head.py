@@ -27,7 +27,7 @@ class BoxConfig:
     class_agnostic_nms: boxes of different classes suppress each other, too.
     fg_iou_thresh, bg_iou_thresh, batch_size_per_image, positive_fraction: which proposals the loss samples.
     smooth_l1_beta: where the box loss turns from quadratic to linear.
-    ignore_thresh: how much of a proposal lies in an ignored region if it is not to be background; None: any.
+    ignore_thresh: a proposal of which this share lies in an ignored region is no background; None: all are.
     """
 
     representation_size: int = 1024

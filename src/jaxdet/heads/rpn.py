@@ -24,7 +24,7 @@ class RPNConfig:
     pre_nms_top_n_*: anchors a level that enter NMS; post_nms_top_n_*: proposals an image that leave it.
     fg_iou_thresh, bg_iou_thresh, batch_size_per_image, positive_fraction: which anchors the loss samples.
     smooth_l1_beta: where the box loss turns from quadratic to linear.
-    ignore_thresh: how much of an anchor lies in an ignored region if it is not to be background; None: any.
+    ignore_thresh: an anchor of which this share lies in an ignored region is no background; None: all are.
     """
 
     anchor_generator: AnchorGenerator = field(
