@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from jaxdet.data.pictures import PICTURE_SUFFIXES
 from jaxdet.detectors import FasterRCNN
 from jaxdet.detectors.presets import Model
 from jaxdet.runs.checkpoint import load
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 OFFICIAL = "fasterrcnn_resnet50_fpn"
 
 
@@ -56,9 +56,9 @@ def picture_files(paths: Sequence[str]) -> list[Path]:
     found: dict[Path, None] = {}
     for path in map(Path, paths):
         if path.is_dir():
-            members = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+            members = sorted(p for p in path.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES)
             if not members:
-                raise ValueError(f"{path}: no pictures in this folder ({', '.join(SUFFIXES)})")
+                raise ValueError(f"{path}: no pictures in this folder ({', '.join(PICTURE_SUFFIXES)})")
             found.update(dict.fromkeys(members))
         elif path.is_file():
             found[path] = None

@@ -20,7 +20,6 @@ from jaxdet.data.faults import DataError, FaultKind, Problem
 from jaxdet.data.json_lines import entry_lines
 from jaxdet.data.pictures import read_image_size
 
-
 _NUMBERS = frozenset({int, float})  # as json gives them; true and false are none
 
 

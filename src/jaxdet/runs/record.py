@@ -16,6 +16,7 @@ _FREE = (
     "workers", "log_every", "eval_every", "eval_losses", "eval_batch_size", "checkpoint_every", "keep", "keep_every",
     "torch_weights", "val",
 )  # fmt: skip
+_LONGEST = 100
 
 
 def make_record(task: Task) -> dict[str, Any]:
@@ -74,8 +75,8 @@ def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
         return {"type": type(value).__qualname__, **fields}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+    if isinstance(value, (list, tuple)):  # a long one is data, which the digest knows
+        return [_plain(item) for item in value] if len(value) <= _LONGEST else f"{len(value)} items"
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     return getattr(value, "__qualname__", None) or type(value).__qualname__

@@ -55,10 +55,11 @@ class Task(ABC):
         """Lines that say what the run is about to do."""
         config, steps = self.config, self.plan.steps_per_epoch
         left = len(self.train) - steps * config.batch_size
-        skipped = f", {len(self.train.faults)} faulty boxes skipped" if self.train.faults else ""
+        skipped = getattr(self.train, "skipped", 0)
+        left_out = f", {skipped} faulty boxes left out" if skipped else ""
         names = self.names[1:] if isinstance(config.model, FasterRCNNConfig) else self.names
         lines = [
-            f"train       {len(self.train)} pictures{skipped}",
+            f"train       {len(self.train)} pictures{left_out}",
             f"validate    {len(self.val)} pictures" if self.val is not None else "validate    nothing",
             f"classes     {len(names)}: {', '.join(names[:20])}{', ...' if len(names) > 20 else ''}",
             f"length      {self.length.steps} steps of {config.batch_size} ({steps} an epoch)",
