@@ -12,6 +12,7 @@ from PIL import Image
 
 import jaxdet
 from jaxdet.cli.__main__ import COMMANDS, main
+from jaxdet_convert import read_weights
 
 
 @pytest.fixture(scope="module")
@@ -21,19 +22,23 @@ def run(tmp_path_factory):
     data = folder / "data"
     assert main(["shapes", str(data), "--train", "8", "--val", "4"]) == 0
     # The smallest options that still go through every branch.
-    small = ["steps=2", "batch_size=2", "eval_batch_size=2", "log_every=1", "max_boxes=4"]
+    small = ["steps=2", "batch_size=2", "eval_batch_size=2", "log_every=2", "max_boxes=4", "torch_weights=True"]
     options = [part for option in small for part in ("--set", option)]
     assert main(["train", str(data / "config.py"), "--out", str(folder / "run"), *options]) == 0
     return folder
 
 
 def test_training_leaves_a_model_metrics_and_a_curve(run):
-    rows = [json.loads(line) for line in (run / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows] == [1, 2]
-    assert all(np.isfinite(row["loss"]) and row["loss"] > 0 for row in rows)
+    *rows, last = [json.loads(line) for line in (run / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2] and last["step"] == 2 and 0 <= last["val/AP50"] <= 1
+    assert all(np.isfinite(row["loss"]) and row["loss"] > 0 and row["gradient_norm"] > 0 for row in rows)
     with Image.open(run / "run" / "losses.png") as curve:
         assert curve.size[0] > 400
+    assert any(entry.name.startswith("events.") for entry in (run / "run" / "tensorboard").iterdir())
     model = jaxdet.load(run / "run" / "model")
+    weights = read_weights(run / "run" / "model.pth").tensors
+    kernel = np.asarray(model.box_predictor.cls_score.kernel[...])
+    np.testing.assert_array_equal(weights["roi_heads.box_predictor.cls_score.weight"], kernel.T)
     assert model.config.names == ("__background__", "ring", "square", "triangle")
     assert int(model.backbone.stem.norm.count[...]) == 2
 
@@ -41,9 +46,14 @@ def test_training_leaves_a_model_metrics_and_a_curve(run):
 def test_evaluate_writes_metrics_and_results(run, capsys):
     files = [str(run / "data" / "val.json"), str(run / "data" / "val")]
     out = ["--json", str(run / "metrics.json"), "--results", str(run / "results.json"), "--batch-size", "2"]
+    out += ["--curves", str(run / "curves.png"), "--losses"]
     assert main(["evaluate", str(run / "run" / "model"), *files, *out]) == 0
     metrics = json.loads((run / "metrics.json").read_text())
     assert {"AP", "AP50", "AP/ring"} <= metrics.keys() and 0 <= metrics["AP50"] <= 1
+    terms = [value for name, value in metrics.items() if name.startswith("loss_")]
+    assert len(terms) == 4 and metrics["loss"] == pytest.approx(sum(terms)) and metrics["loss"] > 0
+    with Image.open(run / "curves.png") as curves:
+        assert curves.size[0] > 400
     assert isinstance(json.loads((run / "results.json").read_text()), list)
     assert "AP50" in capsys.readouterr().out
 
@@ -82,6 +92,14 @@ def test_classify_prints_the_most_likely(run, tmp_path, capsys):
         (["train", "nowhere.py", "--out", "x"], "nowhere.py: there is no such configuration file"),
         (["train", "{data}/config.py", "--out", "x", "--set", "step=3"], "did you mean 'steps'"),
         (["train", "{data}/config.py", "--out", "x", "--set", "steps"], "expected KEY=VALUE"),
+        (["train", "fasterrcnn_resnet50_fp", "--out", "x"], "did you mean 'fasterrcnn_resnet50_fpn'"),
+        (["train", "finetune", "--data", "nowhere", "--out", "x"], "nowhere"),
+        (
+            ["train", "finetune", "--data", "{data}", "--set", "weights=none.pth", "--out", "x"],
+            "no such file or folder",
+        ),
+        (["train", "resnet50", "--data", "{data}", "--out", "x"], "the model is a classifier"),
+        (["evaluate", "{run}/model"], "give the data"),
         (["detect", "nowhere.jpg", "--weights", "{run}/model"], "nowhere.jpg: there is no such file"),
         (["detect", "{data}/val", "--weights", "{data}"], "not a jaxdet model"),
         (["detect", "{data}/val", "--weights", "{data}/val.json"], "val.json"),

@@ -75,6 +75,9 @@ def start_from(
         kind = "a detector" if isinstance(stored, FasterRCNN) else "a classifier"
         hint = "backbone_weights takes a classifier for its body" if kind == "a classifier" else "give a classifier's"
         raise ValueError(f"{where} holds {kind}, and the run trains another kind of model: {hint}")
+    ours, theirs = (_body(one) for one in (config, stored.config))
+    if ours != theirs:
+        raise ValueError(f"{where} stands on a {theirs}, and the run trains a {ours}: give weights of that")
     config = _meaning(config, stored.config)
     config = with_frozen_norms(config) if freeze_norms else config
     model = build(config, numerics=numerics)
@@ -86,6 +89,11 @@ def start_from(
     if wrong:
         raise ValueError(f"{where} holds another model; these differ: {', '.join(wrong)}")
     return fill(model, own | {name: value for name, value in values.items() if name in own and name not in differing})
+
+
+def _body(config: ModelConfig) -> str:
+    body = config.backbone if isinstance(config, FasterRCNNConfig) else config
+    return "backbone of its own" if body is None else type(body).__name__.removesuffix("Config")
 
 
 def _meaning(config: Any, old: Any) -> Any:

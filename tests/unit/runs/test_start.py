@@ -1,0 +1,55 @@
+"""What a run begins with: frozen norms, other classes, the configuration of the run and the meaning of the weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import jaxdet
+from jaxdet.data import CocoFiles
+from jaxdet.nn import FrozenBatchNorm
+from jaxdet.runs import TrainConfig
+from jaxdet.runs.start import fresh, start_from
+from tiny_model import tiny_config
+
+NAMES = ("__background__", "a", "b")
+
+
+def _config(**fields):
+    return TrainConfig(model=tiny_config(), train=CocoFiles("a", "b"), steps=1, **fields)
+
+
+def test_a_fresh_model_has_the_data_sets_classes_and_frozen_norms_where_asked():
+    model = fresh(_config(freeze_norms=True, dtype="bfloat16"), NAMES)
+    assert model.config.names == NAMES and model.box_predictor.cls_score.kernel[...].shape[-1] == 3
+    assert isinstance(model.backbone.stem.norm, FrozenBatchNorm)
+    assert model.numerics.dtype == "bfloat16" and model.box_predictor.cls_score.kernel[...].dtype == np.float32
+
+
+def test_a_trained_body_keeps_its_statistics_when_its_norms_are_frozen():
+    stored = fresh(_config(), NAMES)
+    stored.backbone.stem.norm.mean[...] = stored.backbone.stem.norm.mean[...] + 0.25
+    config = replace(stored.config, num_classes=5, names=())
+    model = start_from(config, stored, freeze_norms=True)
+    assert isinstance(model.backbone.stem.norm, FrozenBatchNorm)
+    for name in ("mean", "var", "scale", "bias"):
+        ours, theirs = (getattr(one.backbone.stem.norm, name)[...] for one in (model, stored))
+        np.testing.assert_array_equal(ours, theirs)
+    assert model.box_predictor.cls_score.kernel[...].shape[-1] == 5
+
+
+def test_a_classifier_starts_from_one_with_other_classes():
+    stored = jaxdet.create_model("mobilenet_v1", num_classes=4)
+    model = start_from(replace(stored.config, num_classes=2, names=("x", "y")), stored)
+    assert model.config.names == ("x", "y") and model.fc.kernel[...].shape[-1] == 2
+    kernels = [one.stage1[0].pointwise.conv.kernel[...] for one in (model, stored)]
+    np.testing.assert_array_equal(*kernels)
+    with pytest.raises(ValueError, match="stands on a ResNet, and the run trains a MobileNetV1"):
+        start_from(replace(stored.config, num_classes=2), jaxdet.create_model("resnet50", num_classes=2))
+
+
+def test_two_bodies_are_one_too_many():
+    with pytest.raises(ValueError, match="the model has one of its own"):
+        fresh(_config(backbone=lambda **rest: None), NAMES)
