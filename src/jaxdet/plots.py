@@ -78,13 +78,13 @@ def plot_precision_recall(classes: Sequence[ClassResult], path: str | Path, *, t
     figure = Figure(figsize=(6.5, 5), dpi=130, layout="constrained")
     axes = figure.add_subplot()
     fullest = {one.name for one in sorted(known, key=lambda one: -one.boxes)[:_CURVES_SHOWN]}
-    for label, one in enumerate(classes, start=1):
-        if one.name in fullest:
-            colour = tuple(value / 255 for value in class_colour(label))
-            name = f"{one.name} {one.curves[threshold].mean():.3f}"
-            axes.plot(recall, one.curves[threshold], color=colour, linewidth=1.3, label=name)
+    for number, one in enumerate((one for one in known if one.name in fullest), start=1):
+        colour = tuple(value / 255 for value in class_colour(number))  # not the label's: these ten are easy to tell
+        name = f"{one.name} {one.curves[threshold].mean():.3f}"
+        axes.plot(recall, one.curves[threshold], color=colour, linewidth=1.3, label=name)
     mean = np.mean([one.curves[threshold] for one in known], axis=0)
-    axes.plot(recall, mean, color="#222222", linewidth=2.6, label=f"mean of {len(known)} {mean.mean():.3f}")
+    name = f"mean of {len(known)} classes {mean.mean():.3f}"
+    axes.plot(recall, mean, color="#222222", linewidth=2.6, label=name)
     axes.set_xlabel("recall")
     axes.set_ylabel("precision")
     axes.set_title(f"IoU {threshold:.2f}; average precision beside each class")

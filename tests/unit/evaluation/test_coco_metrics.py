@@ -1,20 +1,20 @@
 """COCO's numbers: worked out by hand, and those of a public example."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
+from pycocotools.cocoeval import COCOeval
 
 from jaxdet.data.dataset import DataError
 from jaxdet.evaluation import METRICS, CocoEvaluator
 
-GOLDEN = Path(__file__).resolve().parents[4] / "shared" / "golden" / "coco_eval"
+TRUTH = "golden/coco_eval/instances_val2014_100.json"
+RESULTS = "golden/coco_eval/instances_val2014_fakebbox100_results.json"
 EXPECTED = {
     "AP": 0.504581, "AP50": 0.696973, "AP75": 0.572982, "APs": 0.585626, "APm": 0.519400, "APl": 0.501398,
     "AR1": 0.386813, "AR10": 0.593680, "AR100": 0.595353, "ARs": 0.639811, "ARm": 0.566421, "ARl": 0.564291,
 }  # fmt: skip
-needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"COCO's example is not at {GOLDEN}")
 
 
 def _truth():
@@ -107,19 +107,52 @@ def test_mistakes_are_refused():
     assert evaluator.results == []
 
 
-@needs_golden
-def test_the_public_example():
-    evaluator = CocoEvaluator(GOLDEN / "instances_val2014_100.json")
-    evaluator.add_results(json.loads((GOLDEN / "instances_val2014_fakebbox100_results.json").read_text()))
+def test_classes_have_counts_and_curves():
+    truth = _truth()
+    truth["annotations"].append({"id": 3, "image_id": 2, "category_id": 5, "bbox": [90, 90, 9, 9], "iscrowd": 1})
+    truth["categories"].append({"id": 7, "name": "seven"})
+    evaluator = CocoEvaluator(truth)
+    evaluator.add(1, np.array([[20, 10, 70, 60]]), np.array([0.9]), np.array([1]))  # IoU 0.667
     numbers = evaluator.evaluate()
-    for name, value in EXPECTED.items():
-        assert numbers[name] == pytest.approx(value, abs=1e-6), name
+    five, seven, nine = evaluator.classes
+    assert [(one.name, one.boxes) for one in evaluator.classes] == [("five", 2), ("seven", 0), ("nine", 1)]
+    # One of two found, and nothing false: precision 1 up to recall 0.5, at the lower threshold alone.
+    np.testing.assert_allclose(five.curves[0.5], np.arange(101) <= 50, rtol=1e-12)
+    np.testing.assert_array_equal(five.curves[0.75], np.zeros(101))
+    assert (five.ap50, five.ap75) == (pytest.approx(51 / 101), 0.0)
+    assert five.ap == numbers["AP/five"] == pytest.approx(0.4 * 51 / 101)
+    assert (seven.ap, seven.ap50, seven.ap75) == (-1.0,) * 3 and (seven.curves[0.5] == -1).all()
+    assert nine.ap == nine.ap50 == 0.0
+    assert numbers["AP50"] == pytest.approx((five.ap50 + nine.ap50) / 2)
+    assert [line.split() for line in evaluator.table().splitlines()] == [
+        ["class", "AP", "AP50", "AP75", "boxes"],
+        ["five", "0.202", "0.505", "0.000", "2"],
+        ["seven", "-", "-", "-", "0"],
+        ["nine", "0.000", "0.000", "0.000", "1"],
+    ]
+    assert len({len(line) for line in evaluator.table().splitlines()}) == 1  # columns are aligned
 
 
-@needs_golden
-def test_the_public_example_through_boxes_and_labels():
-    truth = json.loads((GOLDEN / "instances_val2014_100.json").read_text())
-    records = json.loads((GOLDEN / "instances_val2014_fakebbox100_results.json").read_text())
+def test_the_public_example(shared, monkeypatch):
+    """All 100 images count, also the one without detections: without it AP would be 0.506985."""
+    runs, accumulate = [], COCOeval.accumulate
+    monkeypatch.setattr(COCOeval, "accumulate", lambda self: (runs.append(self), accumulate(self))[1])
+    evaluator = CocoEvaluator(shared / TRUTH)
+    evaluator.add_results(json.loads((shared / RESULTS).read_text()))
+    numbers = evaluator.evaluate()
+    assert {name: round(numbers[name], 6) for name in METRICS} == EXPECTED
+    assert len(runs) == 1  # classes and curves come from the same count
+    known = [one for one in evaluator.classes if one.boxes]
+    for name, number in (("ap", "AP"), ("ap50", "AP50"), ("ap75", "AP75")):
+        assert np.mean([getattr(one, name) for one in known]) == pytest.approx(numbers[number], abs=1e-12)
+    assert sum(one.boxes for one in evaluator.classes) == sum(
+        not entry["iscrowd"] for entry in json.loads((shared / TRUTH).read_text())["annotations"]
+    )
+
+
+def test_the_public_example_through_boxes_and_labels(shared):
+    truth = json.loads((shared / TRUTH).read_text())
+    records = json.loads((shared / RESULTS).read_text())
     evaluator = CocoEvaluator(truth, category_ids=range(91))
     for image in truth["images"]:
         found = [record for record in records if record["image_id"] == image["id"]]
@@ -127,4 +160,5 @@ def test_the_public_example_through_boxes_and_labels():
         boxes[:, 2:] += boxes[:, :2]
         scores, labels = (np.array([record[key] for record in found]) for key in ("score", "category_id"))
         evaluator.add(image["id"], boxes, scores, labels.astype(int))
-    assert evaluator.evaluate()["AP"] == pytest.approx(EXPECTED["AP"], abs=1e-6)
+    numbers = evaluator.evaluate()
+    assert {name: round(numbers[name], 6) for name in METRICS} == EXPECTED

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxdet.plots import plot_losses
+from jaxdet.evaluation import CocoEvaluator
+from jaxdet.plots import plot_losses, plot_precision_recall
 from jaxdet.visualize import class_colour, contact_sheet, draw_detections, save_image
 
 GREY = np.full((120, 160, 3), 128, np.uint8)
@@ -81,3 +82,22 @@ def test_plot_is_written_whole_or_not_at_all(tmp_path):
     save_image(GREY, tmp_path / "a.png")
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "a.png")), GREY)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.png", "loss.png"]
+
+
+def test_precision_over_recall(tmp_path):
+    names = [{"id": number, "name": f"class {number}"} for number in range(1, 15)]
+    boxes = [{"id": n["id"], "image_id": 1, "category_id": n["id"], "bbox": [9, 9, 50, 50]} for n in names[1:]]
+    evaluator = CocoEvaluator({"images": [{"id": 1, "file_name": "a"}], "annotations": boxes, "categories": names})
+    path = tmp_path / "curves.png"
+    with pytest.raises(ValueError, match="no class has a ground truth"):
+        plot_precision_recall(evaluator.classes, path)
+    for label in (2, 3):
+        evaluator.add(1, np.array([[9, 9, 59, 59]]), np.array([0.9]), np.array([label]))
+    evaluator.evaluate()
+    plot_precision_recall(evaluator.classes, path, threshold=0.75)
+    with Image.open(path) as image:
+        pixels = np.asarray(image.convert("RGB")).reshape(-1, 3).tolist()
+        assert image.width > 600
+    shown = [number for number in range(1, 15) if list(class_colour(number)) in pixels]
+    assert shown == list(range(1, 11))  # ten of the thirteen with ground truth
+    assert [file.name for file in tmp_path.iterdir()] == ["curves.png"]
