@@ -179,7 +179,7 @@ class Heads(RoIHeads):
         self.detections_per_img, self.nms_thresh = limit, threshold
         kept: list[tuple[Any, ...]] = []
         for boxes, scores, labels in found:
-            rows, decayed = soft_nms(boxes.double().tolist(), scores.tolist())
+            rows, decayed = soft_nms(boxes.numpy(), scores.numpy())
             rows, decayed = rows[:limit], decayed[:limit]
             kept.append((boxes[rows], torch.tensor(decayed, dtype=scores.dtype), labels[rows]))
         return tuple(map(list, zip(*kept, strict=True)))

@@ -1,37 +1,33 @@
-"""Gaussian soft-NMS one box after the other, on plain numbers; every box keeps its own decayed score."""
+"""Gaussian soft-NMS one box after the other, in float64; every box keeps its own decayed score."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-
-Box = Sequence[float]
+import numpy as np
 
 
-def overlap(a: Box, b: Box, extra: float) -> float:
-    """IoU with every side ``extra`` longer."""
-    sides = [max(0.0, min(a[i + 2], b[i + 2]) - max(a[i], b[i]) + extra) for i in (0, 1)]
-    areas = [(box[2] - box[0] + extra) * (box[3] - box[1] + extra) for box in (a, b)]
-    shared = sides[0] * sides[1]
-    return shared / (sum(areas) - shared)
+def overlap(box: np.ndarray, boxes: np.ndarray, extra: float) -> np.ndarray:
+    """IoU of ``box [4]`` with ``boxes [N, 4]`` where every side is ``extra`` longer, ``[N]``."""
+    sides = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2]) + extra
+    shared = np.maximum(sides, 0).prod(1)
+    areas = (boxes[:, 2:] - boxes[:, :2] + extra).prod(1)
+    return shared / (areas + (box[2:] - box[:2] + extra).prod() - shared)
 
 
 def soft_nms(
-    boxes: Sequence[Box], scores: Sequence[float], *, sigma: float = 0.25, threshold: float = 0.001, extra: float = 1.0
+    boxes: np.ndarray, scores: np.ndarray, *, sigma: float = 0.25, threshold: float = 0.001, extra: float = 1.0
 ) -> tuple[list[int], list[float]]:
-    """Rows of the boxes that are kept and their scores, in the order of their selection.
+    """Rows of ``boxes [N, 4]`` that are kept and their decayed scores, in the order of their selection.
 
-    The best box left is taken; all others lose ``1 - exp(-IoU ** 2 / sigma)`` of their scores; those that are left
-    with less than ``threshold`` go.
+    The best box left is taken, and all others keep ``exp(-IoU ** 2 / sigma)`` of their scores; once no score is above
+    the threshold, nothing more is taken.
     """
-    left = {row: float(score) for row, score in enumerate(scores) if score > threshold}
-    rows, decayed = [], []
-    while left:
-        best = max(left, key=lambda row: left[row])
+    boxes, left = boxes.astype(np.float64), scores.astype(np.float64)
+    rows: list[int] = []
+    decayed: list[float] = []
+    while left.max(initial=0) > threshold:
+        best = int(left.argmax())
         rows.append(best)
-        decayed.append(left.pop(best))
-        for row in list(left):
-            left[row] *= math.exp(-(overlap(boxes[best], boxes[row], extra) ** 2) / sigma)
-            if left[row] <= threshold:
-                del left[row]
+        decayed.append(float(left[best]))
+        left = left * np.exp(-(overlap(boxes[best], boxes, extra) ** 2) / sigma)
+        left[rows] = 0
     return rows, decayed
