@@ -79,7 +79,7 @@ class FasterRCNN(nnx.Module):
         return 2 if self.config.upscale_rpn else 1
 
     def features(self, images: Images, *, train: bool = False) -> Features:
-        """Pyramid maps ``[B, H_l, W_l, C]``, highest resolution first, with their context where there are modules for it.
+        """Pyramid maps ``[B, H_l, W_l, C]``, highest resolution first, as the context modules (if any) leave them.
 
         Whatever lies beyond an image is ignored.
         """

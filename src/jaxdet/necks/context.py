@@ -105,7 +105,11 @@ class CPM(nnx.Module):
         y = self.branch2b(y, extents, train=train)
         y = jax.nn.relu(self.branch2c(y, extents, train=train) + self.branch1(x, extents, train=train))
         reduced = self.ssh_dimred(y, extents)
-        branches = [self.ssh_1(y, extents), self.ssh_2(reduced, extents), self.ssh_3b(self.ssh_3a(reduced, extents), extents)]
+        branches = [
+            self.ssh_1(y, extents),
+            self.ssh_2(reduced, extents),
+            self.ssh_3b(self.ssh_3a(reduced, extents), extents),
+        ]
         return self.ssh_final(jnp.concatenate(branches, axis=-1), extents, train=train)
 
 

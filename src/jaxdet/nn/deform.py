@@ -77,7 +77,7 @@ class Upscale(nnx.Module):
         self.numerics = numerics
 
     def __call__(self, x: Array, extents: Array | None = None) -> Array:
-        """``x [B, H, W, C]``, zero beyond its extents ``[B, 2]``, to ``[B, 2 H, 2 W, C]``, whose extents are doubled."""
+        """``x [B, H, W, C]``, zero beyond its extents ``[B, 2]``, to ``[B, 2 H, 2 W, C]`` of twice the extents."""
         x = mask(x, extents).astype(self.numerics.dtype)
         x = conv_transpose_2x(x, self.kernel[...].astype(x.dtype), precision=self.numerics.precision)
         return x + self.bias[...].astype(x.dtype)[None, None, None]

@@ -160,7 +160,9 @@ def _convolve(
         value = jnp.zeros((), dtype)
         for row, row_weight in ((y.low, y.weight_low), (y.high, y.weight_high)):
             for column, column_weight in ((x.low, x.weight_low), (x.high, x.weight_high)):
-                value = value + (row_weight * column_weight)[..., None].astype(dtype) * gather(flat, row * width + column)
+                value = value + (row_weight * column_weight)[..., None].astype(dtype) * gather(
+                    flat, row * width + column
+                )
         value = value * factor[..., None].astype(dtype)
         return total + jnp.matmul(value, weight, precision=precision), None
 

@@ -78,8 +78,8 @@ def soft_nms(
     others = [array.shape for array in (idxs, valid) if array is not None]
     if boxes.shape != (count, 4) or any(shape != (count,) for shape in others):
         raise ValueError(
-            f"soft-NMS: expected boxes [N, 4] and scores, idxs, valid [N], got {boxes.shape}, {scores.shape}, {others}; "
-            "for a batch, use vmap."
+            f"soft-NMS: expected boxes [N, 4] and scores, idxs, valid [N], got {boxes.shape}, {scores.shape}, "
+            f"{others}; for a batch, use vmap."
         )
     outputs = count if max_outputs is None else max_outputs
     boxes, scores = jax.lax.stop_gradient((boxes.astype(float_dtype(boxes)), scores.astype(float_dtype(scores))))

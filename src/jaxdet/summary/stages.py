@@ -127,7 +127,7 @@ def _walk(model: FasterRCNN, images: Images) -> tuple[Any, ...]:
 def _transform(model: FasterRCNN, height: int, width: int) -> tuple[Stage, tuple[int, int]]:
     """The first stage, and the canvas: as large as the resized picture needs, so that the counts are the picture's."""
     options = model.config.transform
-    resized = resized_size(height, width, options.min_size, options.max_size)
+    resized = resized_size(height, width, options.min_size, options.max_size, enlarge=options.enlarge)
     if min(resized) < 1:
         raise ValueError(f"a picture of {height}x{width} has no pixels left once resized to {resized[0]}x{resized[1]}")
     canvas = (align(resized[0]), align(resized[1]))
