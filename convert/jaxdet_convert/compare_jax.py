@@ -50,7 +50,8 @@ def trace_detector(model: FasterRCNN, picture: np.ndarray, given: np.ndarray) ->
     ``given``: proposals ``[R, 4]`` in pixels of the model's input, for the second stage once more.
     """
     transform = model.config.transform
-    size = resized_size(*picture.shape[:2], transform.min_size, transform.max_size, enlarge=transform.enlarge)
+    height, width = picture.shape[:2]
+    size = resized_size(height, width, transform.min_size, transform.max_size, enlarge=transform.enlarge)
     pixels = preprocess_to(picture, size, mean=transform.image_mean, std=transform.image_std)
     extent = align(size[0]), align(size[1])
     # Without masking a larger canvas gives other numbers, so the picture gets one of its own.

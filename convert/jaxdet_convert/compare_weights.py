@@ -137,8 +137,10 @@ def _calibrate_classifier(model: Any, seed: int) -> None:
         model(pictures)
 
 
-def calibrate_detector(model: Any, seed: int = 0, *, spread: Mapping[str, float] | None = None) -> None:
-    """Makes a detector with random weights behave as a trained one, by its outputs on one picture.
+def calibrate_detector(
+    model: Any, seed: int = 0, *, pictures: int = 1, spread: Mapping[str, float] | None = None
+) -> None:
+    """Makes a detector with random weights behave as a trained one, by its outputs on some pictures.
 
     Args:
         model: built as torchvision's Faster R-CNN, in evaluation mode; it is changed.
@@ -146,11 +148,11 @@ def calibrate_detector(model: Any, seed: int = 0, *, spread: Mapping[str, float]
     """
     import torch
 
-    picture = _tensor(smooth_picture(seed, *_CALIBRATION_SIZE))
+    batch = [_tensor(smooth_picture(seed + number, *_CALIBRATION_SIZE)) for number in range(pictures)]
     with torch.no_grad():
         minimum = model.transform.min_size
         model.transform.min_size = (_CALIBRATION_SIZE[0],)  # small, to be quick
-        images, _ = model.transform([picture])
+        images, _ = model.transform(batch)
         model.transform.min_size = minimum
         with _measuring(model.backbone), _spreading(model.backbone, spread or {}):
             features = model.backbone(images.tensors)
