@@ -229,8 +229,12 @@ def _new_parts(
             size = config.box.representation_size
             predictor = FastRCNNPredictor(size, config.num_classes, numerics=numerics, rngs=rngs)
             return {f"box_predictor.{path}": array for path, array in arrays(predictor).items()}
-        whole = arrays(build(config, numerics=numerics, rngs=rngs))
-        return {path: whole[path] for path in structs}
+
+        def new(key: jax.Array) -> dict[str, jax.Array]:
+            whole = arrays(build(config, numerics=numerics, rngs=nnx.Rngs(key)))
+            return {path: whole[path] for path in structs}
+
+        return jax.jit(new)(rngs.params())  # what is not asked for is not drawn
     if not structs:
         raise ValueError("the weights have no classifier: say how many classes the new one has (num_classes=)")
     features, classes = structs["fc.kernel"].shape
