@@ -18,7 +18,7 @@ import numpy as np
 DETECTORS = ("fasterrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2")
 CLASSIFIERS = ("resnet50", "resnet101", "resnet152")
 
-CANDIDATES = 600  # (proposal, class) pairs above the score threshold on the calibration picture
+CANDIDATES = 600  # (proposal, class) pairs above the score threshold on a calibration picture
 _LOGIT_STD, _RPN_DELTA_STD, _BOX_DELTA_STD = 2.0, 0.3, 0.8  # the last before the box coder divides by 10 and 5
 _CALIBRATION_SIZE = (256, 320)
 
@@ -169,7 +169,7 @@ def calibrate_detector(
         logits, deltas = predictor(hidden)
         _standardise(predictor.cls_score, logits, _LOGIT_STD)
         _standardise(predictor.bbox_pred, deltas, _BOX_DELTA_STD)
-        _raise_background(predictor.cls_score, predictor(hidden)[0], heads.score_thresh)
+        _raise_background(predictor.cls_score, predictor(hidden)[0], heads.score_thresh, pictures * CANDIDATES)
 
 
 def _inputs(layer: Any, run: Callable[[], Any]) -> tuple[Any, ...]:
@@ -215,15 +215,15 @@ def _standardise(layer: Any, outputs: Any, std: float) -> None:
     layer.bias.copy_((layer.bias - outputs.mean(0)) * gain)
 
 
-def _raise_background(layer: Any, logits: Any, threshold: float) -> None:
-    """Raises the background's bias until about `CANDIDATES` pairs pass the threshold."""
+def _raise_background(layer: Any, logits: Any, threshold: float, candidates: int) -> None:
+    """Raises the background's bias until about so many pairs pass the threshold."""
     low, high = -10.0, 20.0
     for _ in range(30):
         middle = (low + high) / 2
         shifted = logits.clone()
         shifted[:, 0] += middle
         count = int((shifted.softmax(1)[:, 1:] > threshold).sum())
-        low, high = (middle, high) if count > CANDIDATES else (low, middle)
+        low, high = (middle, high) if count > candidates else (low, middle)
     layer.bias[0] += middle
 
 

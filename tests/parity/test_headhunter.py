@@ -69,7 +69,7 @@ def test_variants(variant, capsys):
     for height, width in ((300, 420), (540, 960)):
         report = compare(module, model, [smooth_picture(11, height, width)])
         assert all(stage.ok for stage in report.stages), report.text()
-        assert report.stages[0].largest > 0 and report.detections.theirs > 50, report.text()
+        assert report.detections.theirs > 20, report.text()
         assert all(one.near_tie for one in report.detections.unmatched), report.text()
         proposals, detections = proposals + report.proposals, detections + report.detections
         worst = max(worst, *(stage.relative for stage in report.stages))
