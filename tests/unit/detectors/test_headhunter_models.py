@@ -11,11 +11,15 @@ import pytest
 from flax import nnx
 
 import jaxdet
+import jaxdet_convert
 from jaxdet.detectors import abstract, detector_config, list_models
+from jaxdet.detectors.presets import CONFIG_TYPES
 from jaxdet.heads import AnchorGenerator, pool_proposals
 from jaxdet.ops import SoftNMS, resized_size
-from jaxdet.runs.checkpoint import CONFIG_TYPES, fill, flatten
-from jaxdet.types import Images
+from jaxdet.runs.checkpoint import fill, flatten
+from jaxdet.summary.stages import detector_stages
+from jaxdet.training import losses
+from jaxdet.types import Images, Targets
 
 FOUR = {"layer1": 0, "layer2": 1, "layer3": 2, "layer4": 3}
 CFG = {
@@ -228,3 +232,53 @@ def test_alone_with_a_mate_and_on_a_larger_canvas(stem, context):
     np.testing.assert_allclose(mates.boxes[0], alone.boxes[0], atol=2e-3)
     scores = np.asarray(alone.scores[0])[np.asarray(alone.valid[0])]
     assert (np.diff(scores) <= 0).all() and len(np.unique(scores)) > 10
+
+
+def test_the_summary_counts_context_and_upscaling():
+    model = abstract(detector_config("headhunter_mobilenet", context="deform_ssh", upscale_rpn=True, soft_nms=True))
+    stages = {stage.name: stage for stage in detector_stages(model, 64, 96, 1)[1]}
+    total = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
+    assert sum(stage.parameters for stage in stages.values()) == total
+    pixels = 8 * 12 + 4 * 6 + 2 * 3
+    assert stages["RPN upscaling"].macs == stages["RoI upscaling"].macs == pixels * 64 * 64 * 64
+    deformable = 9 * 64 * (32 + 18 + 9)
+    plain = 25 * 64 * 16 + (25 + 49 + 49) * 16 * 16
+    assert stages["Context"].macs == pixels * (deformable + plain)
+    assert stages["Context"].parameters == 3 * (deformable + 18 + 9 + plain + 2 * 96)
+    assert "gaussian soft-NMS over all classes" in stages["Post-processing"].detail
+
+
+def test_pretrain_fills_the_body(shared):
+    weights = shared / "weights" / "mobilenetV1X0.25_pretrain.tar"
+    model = jaxdet.headhunter_from_cfg(MOBILE | {"pretrain": str(weights)})
+    kernel = model.backbone.stage3[1].pointwise.conv.kernel[...]
+    trained = jaxdet_convert.load_torch(weights)
+    np.testing.assert_array_equal(kernel, trained.stage3[1].pointwise.conv.kernel[...])
+
+
+@pytest.mark.verify
+def test_every_parameter_trains_and_padding_changes_no_loss():
+    """With OHEM, custom sampling, upscaling and offsets that move; NaN fills pixels and slots beyond."""
+    graphdef, state = _model(
+        backbone_stem="2x2s1", context="deform_ssh", ohem=8, custom_sampling=True, rpn_pre_nms_top_n_train=60,
+        rpn_post_nms_top_n_train=40, box_batch_size_per_image=32,
+    )  # fmt: skip
+    graphdef, params, rest = nnx.split(nnx.merge(graphdef, state), nnx.Param, ...)
+
+    @jax.jit
+    def gradient(params, images, targets):
+        def total(params):
+            model = nnx.merge(graphdef, params, rest, copy=True)
+            return sum(losses(model, images, targets, jax.random.split(jax.random.key(0), 1)).values())
+
+        return jax.value_and_grad(total)(params)
+
+    def targets(padding):
+        boxes = jnp.array([[[10.0, 10, 22, 24], [30, 20, 60, 52], [padding] * 4]])
+        return Targets(boxes, jnp.array([[1, 1, 0]]), jnp.array([[True, True, False]]))
+
+    clean = gradient(params, _images([(60, 90)], (96, 128), 0.0), targets(0.0))
+    dirty = gradient(params, _images([(60, 90)], (96, 128), np.nan), targets(np.nan))
+    jax.tree.map(np.testing.assert_array_equal, dirty, clean)
+    for path, leaf in jax.tree.leaves_with_path(clean[1]):
+        assert np.isfinite(leaf).all() and np.abs(leaf).max() > 0, jax.tree_util.keystr(path)
