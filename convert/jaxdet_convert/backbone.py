@@ -1,4 +1,4 @@
-"""Filling a detector's body from a classifier's weights."""
+"""Filling a detector's body from a classifier's weights, or its whole backbone from another detector's."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ import jax.numpy as jnp
 from jaxdet.backbones import Darknet53Config, MobileNetV1Config, ResNetConfig
 from jaxdet.detectors import FasterRCNN, FasterRCNNConfig, abstract
 from jaxdet.detectors.config import BackboneConfig
+from jaxdet.detectors.presets import Model
 from jaxdet.runs.checkpoint import arrays, fill, load
 from jaxdet_convert.apply import ConversionError
 from jaxdet_convert.load import convert_weights
 from jaxdet_convert.tables import model_table
 
 _BODY, _CLASSIFIER, _COUNTER = "backbone.", "fc.", ".count"
+_BARE = ("backbone.", "fpn.", "context.")
 _SHAPING: dict[type, tuple[str, ...]] = {
     ResNetConfig: ("blocks",),
     MobileNetV1Config: ("width", "stem"),
@@ -31,6 +33,9 @@ def load_backbone(
     model: FasterRCNN, weights: str | os.PathLike[str] | Mapping[str, Any], *, container: str | None = None
 ) -> tuple[FasterRCNN, tuple[str, ...]]:
     """The detector with its body taken from a classifier, and the names of the classifier's ``fc`` that are dropped.
+
+    Weights of a detector's backbone alone (a HeadHunter's, or RetinaFace's, whose heads are dropped) fill the pyramid
+    and the context modules, too, which have to be there.
 
     Strict otherwise: the whole body is filled, and nothing else is left over. The norms stay of the detector's kind:
     counters of batches are left out where it is frozen, and start at 0 where the weights have none. What belongs to the
@@ -50,12 +55,17 @@ def load_backbone(
     config = model.config
     if not isinstance(config, FasterRCNNConfig) or config.backbone is None:
         raise ValueError("a classifier's weights go into a detector on a named backbone, as create_model makes it")
+    bare: tuple[str, ...] | None = None
     if not isinstance(weights, Mapping) and Path(weights).is_dir():
         classifier = load(weights)
         told = None if isinstance(classifier.config, FasterRCNNConfig) else _of_folder(config, classifier.config)
     else:
-        classifier = convert_weights(weights, container=container).model
+        conversion = convert_weights(weights, container=container)
+        classifier = conversion.model
+        bare = conversion.dropped if conversion.bare else None
         told = None if isinstance(classifier.config, FasterRCNNConfig) else _of_weights(config, classifier.config)
+    if bare is not None:
+        return _with_backbone(model, classifier), bare
     where = "these weights" if isinstance(weights, Mapping) else os.fspath(weights)
     if isinstance(classifier.config, FasterRCNNConfig) or told is None:
         raise ValueError(f"{where} are of a whole detector; give a classifier's, or start from that detector")
@@ -71,6 +81,20 @@ def load_backbone(
     filled.origin = getattr(model, "origin", ())
     assert isinstance(filled, FasterRCNN)
     return filled, tuple(sorted(names))
+
+
+def _with_backbone(model: FasterRCNN, other: Model) -> FasterRCNN:
+    """The detector with the body, the pyramid and the context modules of another one."""
+    assert isinstance(other.config, FasterRCNNConfig) and other.config.backbone is not None
+    assert model.config.backbone is not None
+    _check_kind(model.config.backbone, other.config.backbone, "these weights")
+    found, target = (
+        {path: array for path, array in arrays(whole).items() if path.startswith(_BARE)} for whole in (other, model)
+    )
+    filled = fill(abstract(model.config, numerics=model.numerics), arrays(model) | _fitted(found, target))
+    filled.origin = getattr(model, "origin", ())
+    assert isinstance(filled, FasterRCNN)
+    return filled
 
 
 def _of_weights(config: FasterRCNNConfig, classifier: BackboneConfig) -> FasterRCNNConfig:

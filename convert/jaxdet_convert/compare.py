@@ -223,7 +223,8 @@ def _notes(module: Any, model: Model) -> tuple[str, ...]:
     if not isinstance(model, FasterRCNN):
         return ("Both see the same pictures, cropped and normalised as the model's transform says.",)
     scales = getattr(module.roi_heads.box_roi_pool, "scales", None)
-    strides = [stride for level, stride in model.strides.items() if level != POOL]
+    levels = model.config.box.pool_levels or [level for level in model.strides if level != POOL]
+    strides = [model.strides[level] // model.scale for level in levels]
     if scales is None or [round(1 / scale) for scale in scales] == strides:
         return ()
     return (

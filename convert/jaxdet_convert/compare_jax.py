@@ -12,11 +12,13 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
-from jaxdet.data import canvases, choose_canvas, preprocess, resize_boxes
+from jaxdet.data import canvases, choose_canvas, resize_boxes
 from jaxdet.data.canvas import align
+from jaxdet.data.transforms import preprocess_to
 from jaxdet.detectors import FasterRCNN
 from jaxdet.inference import collate
 from jaxdet.nn import image_extents, inside
+from jaxdet.ops.resize import resized_size
 from jaxdet.types import Images, Proposals
 
 
@@ -48,10 +50,9 @@ def trace_detector(model: FasterRCNN, picture: np.ndarray, given: np.ndarray) ->
     ``given``: proposals ``[R, 4]`` in pixels of the model's input, for the second stage once more.
     """
     transform = model.config.transform
-    pixels = preprocess(
-        picture, transform.min_size, transform.max_size, mean=transform.image_mean, std=transform.image_std
-    )
-    size = pixels.shape[:2]
+    height, width = picture.shape[:2]
+    size = resized_size(height, width, transform.min_size, transform.max_size, enlarge=transform.enlarge)
+    pixels = preprocess_to(picture, size, mean=transform.image_mean, std=transform.image_std)
     extent = align(size[0]), align(size[1])
     # Without masking a larger canvas gives other numbers, so the picture gets one of its own.
     fast = model.config.canvas == "fast"
@@ -64,15 +65,16 @@ def trace_detector(model: FasterRCNN, picture: np.ndarray, given: np.ndarray) ->
     others = Proposals(padded, np.zeros((1, slots), np.float32), valid)  # type: ignore[arg-type]
     found = jax.device_get(_stages(*nnx.split(model), images, others))
 
-    grids = [(-(-extent[0] // stride), -(-extent[1] // stride)) for stride in model.strides.values()]
+    overhang = getattr(model.backbone, "overhang", 0)
+    grids = [(-(-extent[0] // s) + overhang, -(-extent[1] // s) + overhang) for s in model.strides.values()]
     pyramid = [found["pyramid"][level] for level in model.strides]  # a jit boundary sorts dicts by name
-    shapes = [x.shape[1:3] for x in pyramid]
 
-    def cut(maps: Any) -> list[np.ndarray]:
-        return [x[0, :height, :width] for x, (height, width) in zip(maps, grids, strict=False)]
+    def cut(maps: Any, scale: int = 1) -> list[np.ndarray]:
+        return [x[0, : scale * h, : scale * w] for x, (h, w) in zip(maps, grids, strict=False)]
 
     def gridded(levels: Any, *last: int) -> list[np.ndarray]:
-        return cut([x.reshape(1, *shape, -1, *last) for x, shape in zip(levels, shapes, strict=True)])
+        shapes = [(model.scale * x.shape[1], model.scale * x.shape[2]) for x in pyramid]
+        return cut([x.reshape(1, *shape, -1, *last) for x, shape in zip(levels, shapes, strict=True)], model.scale)
 
     rpn, detections = found["rpn"], found["detections"]
     proposed, kept = found["proposals"].valid[0], detections.valid[0]

@@ -9,7 +9,7 @@ torch is imported by the functions, not by this file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy as np
 DETECTORS = ("fasterrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2")
 CLASSIFIERS = ("resnet50", "resnet101", "resnet152")
 
-CANDIDATES = 600  # (proposal, class) pairs above the score threshold on the calibration picture
+CANDIDATES = 600  # (proposal, class) pairs above the score threshold on a calibration picture
 _LOGIT_STD, _RPN_DELTA_STD, _BOX_DELTA_STD = 2.0, 0.3, 0.8  # the last before the box coder divides by 10 and 5
 _CALIBRATION_SIZE = (256, 320)
 
@@ -56,12 +56,12 @@ def torchvision_model(torchvision: Any, name: str, *, seed: int = 0, frozen: boo
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _built(torchvision, name, options)
-        _randomise_norms(model)
+        randomise_norms(model)
     with torch.no_grad():
         if name in CLASSIFIERS:
             _calibrate_classifier(model, seed)
         else:
-            _calibrate_detector(model, seed)
+            calibrate_detector(model, seed)
     if frozen:
         _freeze(torchvision, model if name in CLASSIFIERS else model.backbone.body)
     return model
@@ -116,7 +116,7 @@ def _tensor(picture: np.ndarray) -> Any:
     return torch.from_numpy(picture).permute(2, 0, 1).float() / 255
 
 
-def _randomise_norms(model: Any) -> None:
+def randomise_norms(model: Any) -> None:
     """Scales and shifts that differ, so that a norm in the wrong place shows.
 
     The last norm of a bottleneck is weak. Were it strong, every block would amplify the rounding of the blocks before:
@@ -137,27 +137,68 @@ def _calibrate_classifier(model: Any, seed: int) -> None:
         model(pictures)
 
 
-def _calibrate_detector(model: Any, seed: int) -> None:
-    picture = _tensor(smooth_picture(seed, *_CALIBRATION_SIZE))
-    minimum = model.transform.min_size
-    model.transform.min_size = (_CALIBRATION_SIZE[0],)  # small, to be quick
-    images, _ = model.transform([picture])
-    model.transform.min_size = minimum
-    with _measuring(model.backbone):
-        features = model.backbone(images.tensors)
-    head = model.rpn.head
-    logits, deltas = head(list(features.values()))
-    _standardise(head.cls_logits, _channels(logits), _LOGIT_STD)
-    _standardise(head.bbox_pred, _channels(deltas), _RPN_DELTA_STD)
-    proposals, _ = model.rpn(images, features)
-    pooled = model.roi_heads.box_roi_pool(features, proposals, images.image_sizes)
-    with _measuring(model.roi_heads.box_head):
-        hidden = model.roi_heads.box_head(pooled)
-    predictor = model.roi_heads.box_predictor
-    logits, deltas = predictor(hidden)
-    _standardise(predictor.cls_score, logits, _LOGIT_STD)
-    _standardise(predictor.bbox_pred, deltas, _BOX_DELTA_STD)
-    _raise_background(predictor.cls_score, predictor(hidden)[0], model.roi_heads.score_thresh)
+def calibrate_detector(
+    model: Any, seed: int = 0, *, pictures: int = 1, spread: Mapping[str, float] | None = None
+) -> None:
+    """Makes a detector with random weights behave as a trained one, by its outputs on some pictures.
+
+    Args:
+        model: built as torchvision's Faster R-CNN, in evaluation mode; it is changed.
+        spread: deviations of the outputs of further layers of its backbone, by how the layers' names end.
+    """
+    import torch
+
+    batch = [_tensor(smooth_picture(seed + number, *_CALIBRATION_SIZE)) for number in range(pictures)]
+    with torch.no_grad():
+        minimum = model.transform.min_size
+        model.transform.min_size = (_CALIBRATION_SIZE[0],)  # small, to be quick
+        images, _ = model.transform(batch)
+        model.transform.min_size = minimum
+        with _measuring(model.backbone), _spreading(model.backbone, spread or {}):
+            features = model.backbone(images.tensors)
+        head = model.rpn.head
+        logits, deltas = head(*_inputs(head, lambda: model.rpn(images, features)))
+        _standardise(head.cls_logits, _channels(logits), _LOGIT_STD)
+        _standardise(head.bbox_pred, _channels(deltas), _RPN_DELTA_STD)
+        proposals, _ = model.rpn(images, features)
+        heads = model.roi_heads
+        pooled = _inputs(heads.box_head, lambda: heads(features, proposals, images.image_sizes))
+        with _measuring(heads.box_head):
+            hidden = heads.box_head(*pooled)
+        predictor = heads.box_predictor
+        logits, deltas = predictor(hidden)
+        _standardise(predictor.cls_score, logits, _LOGIT_STD)
+        _standardise(predictor.bbox_pred, deltas, _BOX_DELTA_STD)
+        _raise_background(predictor.cls_score, predictor(hidden)[0], heads.score_thresh, pictures * CANDIDATES)
+
+
+def _inputs(layer: Any, run: Callable[[], Any]) -> tuple[Any, ...]:
+    """What a layer is given when something runs."""
+    seen: list[tuple[Any, ...]] = []
+    handle = layer.register_forward_pre_hook(lambda layer, inputs: seen.append(inputs))
+    run()
+    handle.remove()
+    return seen[-1]
+
+
+@contextmanager
+def _spreading(model: Any, spread: Mapping[str, float]) -> Iterator[None]:
+    """Layers whose names end so get outputs of these deviations when they first run."""
+
+    def standardise(deviation: float) -> Callable[[Any, tuple[Any, ...]], None]:
+        return lambda layer, inputs: _standardise(layer, _channels([layer.forward(*inputs)]), deviation)
+
+    handles = [
+        layer.register_forward_pre_hook(standardise(deviation))
+        for name, layer in model.named_modules()
+        for end, deviation in spread.items()
+        if name.endswith(end)
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _channels(maps: list[Any]) -> Any:
@@ -174,15 +215,15 @@ def _standardise(layer: Any, outputs: Any, std: float) -> None:
     layer.bias.copy_((layer.bias - outputs.mean(0)) * gain)
 
 
-def _raise_background(layer: Any, logits: Any, threshold: float) -> None:
-    """Raises the background's bias until about `CANDIDATES` pairs pass the threshold."""
+def _raise_background(layer: Any, logits: Any, threshold: float, candidates: int) -> None:
+    """Raises the background's bias until about so many pairs pass the threshold."""
     low, high = -10.0, 20.0
     for _ in range(30):
         middle = (low + high) / 2
         shifted = logits.clone()
         shifted[:, 0] += middle
         count = int((shifted.softmax(1)[:, 1:] > threshold).sum())
-        low, high = (middle, high) if count > CANDIDATES else (low, middle)
+        low, high = (middle, high) if count > candidates else (low, middle)
     layer.bias[0] += middle
 
 

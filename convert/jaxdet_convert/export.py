@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxdet.backbones import Darknet53Config
-from jaxdet.detectors import FasterRCNNConfig
+from jaxdet.detectors import FasterRCNNConfig, FPNConfig
 from jaxdet.detectors.presets import Model, ModelConfig
 from jaxdet.runs.checkpoint import arrays
 from jaxdet_convert import apply
@@ -68,9 +68,14 @@ def _origin(config: ModelConfig, origin: tuple[str, ...], spelling: str | None) 
 def _spellings(config: ModelConfig) -> list[str]:
     detector = isinstance(config, FasterRCNNConfig)
     known = ["new"] if detector else []
-    if isinstance(config, FasterRCNNConfig) and config.rpn.conv_depth == 1 and config.fpn.norm is None:
+    if isinstance(config, FasterRCNNConfig) and config.rpn.conv_depth == 1 and _has_old_fpn(config.fpn):
         known = list(SPELLINGS)
     backbone = config.backbone if isinstance(config, FasterRCNNConfig) else config
     if isinstance(backbone, Darknet53Config):
         known += [source for source in DARKNET_SOURCES if not (detector and source == "darknet")]
     return known
+
+
+def _has_old_fpn(config: FPNConfig) -> bool:
+    """RetinaFace's pyramid is spelt in one way, so that the RPN's spelling alone changes."""
+    return config.norm is None or config.kind == "retinaface"

@@ -6,6 +6,7 @@ imported it already.
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -16,8 +17,13 @@ from jaxdet.heads import AnchorGenerator
 from jaxdet.nn import NormConfig, Numerics
 from jaxdet_convert.load import NORM_EPS, coco_names, fill_strictly, recognise_weights
 from jaxdet_convert.read import read_weights
+from jaxdet_convert.recognise import Recognised
 
-_PARTS = {"backbone.body.": "backbone_norm", "backbone.fpn.": "fpn_norm", "roi_heads.box_head.": "box_norm"}
+_PARTS = {
+    "backbone.body.": "backbone_norm", "backbone.fpn.": "fpn_norm", "backbone.ssh": "context_norm",
+    "roi_heads.box_head.": "box_norm",
+}  # fmt: skip
+_HEADHUNTER = "headhunter_"
 
 
 class UnsupportedModuleError(ValueError):
@@ -34,12 +40,12 @@ def from_torch(
     precision: str = "highest",
     **options: Any,
 ) -> Model:
-    """A live torchvision ResNet or Faster R-CNN, or another module whose state dict `load_torch` recognises.
+    """A live torchvision ResNet or Faster R-CNN, a HeadHunter, or another module whose state dict `load_torch` knows.
 
-    Read off the module: anchors, sizes, normalisation of pictures, thresholds, counts, box coder weights, RoIAlign, the
-    norms' kind, eps and momentum, the slope of LeakyReLU, and the class count. Of a list of ``min_size`` the last is
-    taken, as torchvision does in evaluation, with a warning. The module is not changed, and its later training does not
-    change the model.
+    Read off the module: anchors, sizes, normalisation of pictures, thresholds, counts, box coder weights, RoIAlign and
+    its levels, the norms' kind, eps and momentum, the slope of LeakyReLU, the class count, and of a HeadHunter whether
+    it enlarges pictures and has soft-NMS. Of a list of ``min_size`` the last is taken, as torchvision does in
+    evaluation, with a warning. The module is not changed, and its later training does not change the model.
 
     Args:
         module: wrapped in DataParallel or compiled, too.
@@ -56,6 +62,10 @@ def from_torch(
         raise TypeError(f"from_torch takes a torch.nn.Module, not {type(module).__name__}; for weights use load_torch")
     read = read_weights(module.state_dict())
     found = recognise_weights(read, name)
+    if found.bare:
+        raise UnsupportedModuleError("this is a detector's backbone without its heads: load_torch takes its state dict")
+    if found.also is not None and name is None and _is_headhunter(module):
+        found = recognise_weights(read, found.also)
     told = dict(found.options)
     parts = _PARTS if found.is_detector else {"": "norm"}
     for prefix, option in parts.items():
@@ -65,7 +75,7 @@ def from_torch(
     _check_convolutions(module, body, found.name)
     told |= {f"{body.replace('.', '_')}{key}": value for key, value in _activation(module, found.name).items()}
     if found.is_detector:
-        told |= _detector(module)
+        told |= _detector(module, found)
     chosen = told | options
     chosen |= {"names": tuple(names)} if names is not None else coco_names(found.name, chosen)
     config = model_config(found.name, **chosen)
@@ -118,15 +128,27 @@ def _activation(module: Any, name: str) -> dict[str, Any]:
     return {"activation": kinds.pop()} if len(kinds) == 1 and "mobilenet" in name else {}
 
 
-def _detector(module: Any) -> dict[str, Any]:
+def _is_headhunter(module: Any) -> bool:
+    """Of a detector with torchvision's names: whether it drops the fifth level of its pyramid, or has soft-NMS."""
+    levels = len(module.backbone.fpn.inner_blocks)
+    sizes = getattr(module.rpn.anchor_generator, "sizes", ())
+    return bool(getattr(module.roi_heads, "soft_nms", False)) or len(sizes) != levels + 1
+
+
+def _detector(module: Any, found: Recognised) -> dict[str, Any]:
     """Options of a Faster R-CNN under torchvision's names."""
-    options: dict[str, Any] = {}
-    fpn, extra = module.backbone.fpn, getattr(module.backbone.fpn, "extra_blocks", None)
-    if extra is not None and any(True for _ in extra.parameters()):
-        raise UnsupportedModuleError(f"the pyramid's extra levels ({type(extra).__name__}) are not a max pool")
-    options["fpn_pool"] = extra is not None
-    options |= _transform(module.transform) | _rpn(module.rpn) | _roi_heads(module.roi_heads, len(fpn.inner_blocks))
-    return options
+    options = _transform(module.transform)
+    levels: tuple[str, ...] = found.options.get("return_layers", found.options.get("fpn_levels", ()))
+    maps = len(levels)
+    if not found.name.startswith(_HEADHUNTER):
+        extra = getattr(module.backbone.fpn, "extra_blocks", None)
+        if extra is not None and any(True for _ in extra.parameters()):
+            raise UnsupportedModuleError(f"the pyramid's extra levels ({type(extra).__name__}) are not a max pool")
+        options["fpn_pool"] = extra is not None
+        maps += extra is not None
+    elif getattr(module.roi_heads, "soft_nms", False):
+        options["soft_nms"] = True
+    return options | _rpn(module.rpn, maps) | _roi_heads(module, levels)
 
 
 def _transform(transform: Any) -> dict[str, Any]:
@@ -139,7 +161,10 @@ def _transform(transform: Any) -> dict[str, Any]:
             f"the module trains with min_size {list(sizes)}; taken is {sizes[-1]}, as torchvision does in evaluation",
             stacklevel=4,
         )
+    if sizes[-1] is None or transform.max_size is None:
+        raise UnsupportedModuleError("the module resizes no picture: give its transform a min_size and a max_size")
     return {
+        "enlarge": _enlarges(transform),
         "min_size": sizes[-1],
         "max_size": transform.max_size,
         "image_mean": tuple(float(value) for value in transform.image_mean),
@@ -147,39 +172,61 @@ def _transform(transform: Any) -> dict[str, Any]:
     }
 
 
-def _rpn(rpn: Any) -> dict[str, Any]:
+def _enlarges(transform: Any) -> bool:
+    """Seen from what it makes of the smallest picture, as no attribute tells."""
+    training = transform.training
+    transform.eval()
+    try:
+        picture = sys.modules["torch"].zeros(3, 32, 32)
+        return transform.resize(picture, None)[0].shape[-1] > picture.shape[-1]
+    finally:
+        transform.train(training)
+
+
+def _rpn(rpn: Any, maps: int) -> dict[str, Any]:
     generator = rpn.anchor_generator
     if not hasattr(generator, "sizes") or not hasattr(generator, "aspect_ratios"):
         raise UnsupportedModuleError(f"the anchor generator {type(generator).__name__} has no sizes and aspect_ratios")
     _expect(rpn, "min_size", 1e-3)
     _expect(rpn.box_coder, "weights", (1.0, 1.0, 1.0, 1.0))
-    options = {"rpn_anchor_generator": AnchorGenerator(_nested(generator.sizes), _nested(generator.aspect_ratios))}
+    # Anchors for more levels than there are had no effect in torchvision's first versions.
+    sizes, ratios = (_nested(value)[:maps] for value in (generator.sizes, generator.aspect_ratios))
+    options = {"rpn_anchor_generator": AnchorGenerator(sizes, ratios)}
     for when, key in (("train", "training"), ("test", "testing")):
         options[f"rpn_pre_nms_top_n_{when}"] = rpn._pre_nms_top_n[key]
         options[f"rpn_post_nms_top_n_{when}"] = rpn._post_nms_top_n[key]
     return options | _thresholds("rpn", rpn)
 
 
-def _roi_heads(heads: Any, levels: int) -> dict[str, Any]:
+def _roi_heads(module: Any, levels: tuple[str, ...]) -> dict[str, Any]:
+    heads = module.roi_heads
     pool = heads.box_roi_pool
     sides = set(_tuple(pool.output_size))
     if len(sides) != 1:
         raise UnsupportedModuleError(f"RoIAlign's output is {tuple(pool.output_size)}, and here it is square")
     if pool.sampling_ratio < 1:
         raise UnsupportedModuleError(f"RoIAlign's sampling_ratio is {pool.sampling_ratio}, and here it is at least 1")
-    if len(pool.featmap_names) != levels:
-        raise UnsupportedModuleError(
-            f"RoIAlign takes the maps {list(pool.featmap_names)}, and here it takes all {levels} that are not pooled"
-        )
     _expect(pool, "canonical_scale", 224)
     _expect(pool, "canonical_level", 4)
     return {
+        "box_pool_levels": _pooled(module, levels),
         "box_output_size": sides.pop(),
         "box_sampling_ratio": pool.sampling_ratio,
         "bbox_reg_weights": tuple(float(weight) for weight in heads.box_coder.weights),
         "box_detections_per_img": heads.detections_per_img,
         **_thresholds("box", heads),
     }
+
+
+def _pooled(module: Any, levels: tuple[str, ...]) -> tuple[str, ...] | None:
+    """The levels that RoIAlign knows by name; None where it knows all."""
+    names = list(module.roi_heads.box_roi_pool.featmap_names)
+    layers = getattr(module.backbone.body, "return_layers", None)
+    keys = names if layers is None else list(layers.values())
+    pooled = tuple(level for level, key in zip(levels, keys, strict=False) if key in names)
+    if len(keys) != len(levels) or not pooled:
+        raise UnsupportedModuleError(f"RoIAlign takes the maps {names}, and the pyramid's are {keys}")
+    return None if pooled == levels else pooled
 
 
 def _thresholds(prefix: str, part: Any) -> dict[str, Any]:

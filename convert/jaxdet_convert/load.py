@@ -13,7 +13,7 @@ from flax import nnx
 
 from jaxdet.backbones import ClassifierTransform
 from jaxdet.data.coco_names import COCO_NAMES
-from jaxdet.detectors import FasterRCNNConfig, abstract, model_config
+from jaxdet.detectors import FasterRCNNConfig, abstract, build, model_config
 from jaxdet.detectors.presets import Model, ModelConfig
 from jaxdet.heads import FastRCNNPredictor
 from jaxdet.nn import Linear, NormConfig, Numerics
@@ -23,11 +23,13 @@ from jaxdet_convert.official import OfficialWeights, recognise_official
 from jaxdet_convert.read import Weights, read_weights
 from jaxdet_convert.recognise import Recognised, darknet53_layers, recognise
 from jaxdet_convert.recognise_body import RecognitionError
+from jaxdet_convert.recognise_headhunter import RETINAFACE_HEADS
 from jaxdet_convert.tables import model_table
 
 NORM_EPS = 1e-5
 _COUNTERS = "{x:path}.count"
 _CLASSIFIERS = ("fc.{p:name}", "head.fc.{p:name}")
+_HEADS = ("rpn_upscale.", "box_upscale.", "rpn_head.", "box_head.", "box_predictor.")
 _COCO_MODELS = ("fasterrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2")
 
 
@@ -39,8 +41,10 @@ class Conversion:
         name: of the model, as recognised.
         told: options of it that the weights told.
         source, container, prefix, beside: see `jaxdet_convert.read.Weights`.
-        dropped: names of the weights that were left out: the old predictor's.
+        dropped: names of the weights that were left out: the old predictor's, or RetinaFace's heads.
         fresh: parameters that are new.
+        bare: the weights are a detector's body, pyramid and context alone, and its heads are new.
+        also: another model whose weights have the same names and shapes.
         official: which of torchvision's published files the weights are.
     """
 
@@ -53,6 +57,8 @@ class Conversion:
     beside: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
     fresh: tuple[str, ...] = ()
+    bare: bool = False
+    also: str | None = None
     official: OfficialWeights | None = None
 
     @property
@@ -85,6 +91,8 @@ def convert_weights(
     **options: Any,
 ) -> Conversion:
     """A model from weights, and what was recognised, dropped and left fresh on the way.
+
+    Weights of a detector's body and pyramid alone, RetinaFace's among them, give a detector with new heads.
 
     Args:
         weights: a file (.pth, .pt, .tar, .safetensors, .weights) or a state dict of arrays or torch tensors.
@@ -119,18 +127,18 @@ def convert_weights(
         told["transform"] = ClassifierTransform(resize=official.resize)
     chosen = told | options
     if num_classes is not None:
-        chosen["num_classes"] = _agreed(num_classes, told.get("num_classes"), fresh_predictor)
+        chosen["num_classes"] = _agreed(num_classes, told.get("num_classes"), fresh_predictor or found.bare)
     if names is not None:
         chosen["names"] = tuple(names)
     elif not fresh_predictor:
         chosen |= coco_names(found.name, chosen)
     config = model_config(found.name, **chosen)
-    rngs = (nnx.Rngs(0) if rngs is None else rngs) if fresh_predictor else None
+    rngs = (nnx.Rngs(0) if rngs is None else rngs) if fresh_predictor or found.bare else None
     model, converted = fill_strictly(read, found, config, Numerics(dtype, param_dtype, precision), rngs)
     fresh = tuple(path for path in converted.fresh if not path.endswith(".count"))
     return Conversion(
         model, found.name, told, read.source, read.container, read.prefix, read.beside, converted.dropped, fresh,
-        official,
+        found.bare, found.also, official,
     )  # fmt: skip
 
 
@@ -164,10 +172,9 @@ def fill_strictly(
     _check_anchors(config, found)
     model = abstract(config, numerics=numerics)
     target = flatten(nnx.state(model))
-    prefix = "box_predictor." if found.is_detector else "fc."
-    predictor = {path: struct for path, struct in target.items() if path.startswith(prefix)}
-    drop = () if fresh is None else ("roi_heads.box_predictor.{x:path}",) if found.is_detector else _CLASSIFIERS
-    leave = [] if fresh is None else list(predictor)
+    drop, begins = _left_out(found, fresh is not None)
+    new = [path for path in target if path.startswith(begins)]
+    leave = list(new)
     if found.origin[-1:] == ("darknet",):
         leave.append(_COUNTERS)  # Darknet counts pictures, not batches
     converted = to_jax(read.tensors, model_table(config, found.origin), target, drop=drop, fresh=leave)
@@ -175,10 +182,21 @@ def fill_strictly(
     values = {path: jnp.array(array) for path, array in converted.arrays.items()}
     values |= {path: jnp.zeros((), jnp.int32) for path in converted.fresh if path.endswith(".count")}
     if fresh is not None:
-        values |= {prefix + path: array for path, array in _new_predictor(config, predictor, numerics, fresh).items()}
+        values |= _new_parts(config, {path: target[path] for path in new}, numerics, fresh)
     model = fill(model, values)
     model.origin = found.origin
     return model, converted
+
+
+def _left_out(found: Recognised, fresh: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Templates of names that are dropped, and how the paths begin that start anew."""
+    if found.bare:
+        return RETINAFACE_HEADS, _HEADS
+    if not fresh:
+        return (), ()
+    return (
+        (("roi_heads.box_predictor.{x:path}",), ("box_predictor.",)) if found.is_detector else (_CLASSIFIERS, ("fc.",))
+    )
 
 
 def _agreed(num_classes: int, told: int | None, fresh: bool) -> int:
@@ -202,14 +220,24 @@ def _check_anchors(config: ModelConfig, found: Recognised) -> None:
         )
 
 
-def _new_predictor(
+def _new_parts(
     config: ModelConfig, structs: Mapping[str, Any], numerics: Numerics, rngs: nnx.Rngs
 ) -> dict[str, jax.Array]:
-    """The parameters of a predictor as a new model would have them."""
+    """The parameters at these paths as a new model would have them."""
     if isinstance(config, FasterRCNNConfig):
-        size = config.box.representation_size
-        return arrays(FastRCNNPredictor(size, config.num_classes, numerics=numerics, rngs=rngs))
+        if all(path.startswith("box_predictor.") for path in structs):
+            size = config.box.representation_size
+            predictor = FastRCNNPredictor(size, config.num_classes, numerics=numerics, rngs=rngs)
+            return {f"box_predictor.{path}": array for path, array in arrays(predictor).items()}
+
+        def new(key: jax.Array) -> dict[str, jax.Array]:
+            whole = arrays(build(config, numerics=numerics, rngs=nnx.Rngs(key)))
+            return {path: whole[path] for path in structs}
+
+        return jax.jit(new)(rngs.params())  # what is not asked for is not drawn
     if not structs:
         raise ValueError("the weights have no classifier: say how many classes the new one has (num_classes=)")
     features, classes = structs["fc.kernel"].shape
-    return arrays(Linear(features, classes, numerics=numerics, rngs=rngs))
+    return {
+        f"fc.{path}": array for path, array in arrays(Linear(features, classes, numerics=numerics, rngs=rngs)).items()
+    }

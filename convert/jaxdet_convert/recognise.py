@@ -12,7 +12,16 @@ from jaxdet.config import nearest
 from jaxdet.detectors import list_models
 from jaxdet_convert.read_darknet import DarknetLayer
 from jaxdet_convert.recognise_body import Body, RecognitionError, Shapes, norm_config, recognise_body
-from jaxdet_convert.tables import OLD_SPELLINGS, darknet_layers
+from jaxdet_convert.recognise_headhunter import (
+    LATERAL,
+    RETINAFACE_HEADS,
+    backbone_blocks,
+    headhunter_name,
+    headhunter_options,
+    is_headhunter,
+)
+from jaxdet_convert.rules import Template
+from jaxdet_convert.tables import BARE_SPELLINGS, OLD_SPELLINGS, darknet_layers
 
 BODY = "backbone.body."
 _FPN, _RPN, _BOX = "backbone.fpn.", "rpn.head.", "roi_heads.box_head."
@@ -21,6 +30,7 @@ _DETECTORS = {
     "mobilenet": "fasterrcnn_mobilenet_v1_fpn",
     "darknet": "fasterrcnn_darknet53_fpn",
 }
+_DETECTOR_NAMES = ("fasterrcnn_", "headhunter_")
 _SHOWN = 6  # names in an error message
 
 
@@ -31,12 +41,16 @@ class Recognised:
     Attributes:
         origin: whose names these are and in which spelling, as `jaxdet_convert.to_torch` takes it up again.
         num_anchors: a location; 0: untold; None: it is no detector.
+        bare: a detector's body, pyramid and context alone.
+        also: another model whose weights have the same names and shapes, to be said by its name.
     """
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
     origin: tuple[str, ...] = ()
     num_anchors: int | None = None
+    bare: bool = False
+    also: str | None = None
 
     @property
     def is_detector(self) -> bool:
@@ -62,13 +76,13 @@ def recognise(shapes: Shapes, name: str | None = None) -> Recognised:
     except RecognitionError as error:
         raise RecognitionError(f"these weights are of {error}") from None
     if body is None and name is not None:
-        return Recognised(name, num_anchors=0 if name.startswith("fasterrcnn") else None)
+        return Recognised(name, num_anchors=0 if name.startswith(_DETECTOR_NAMES) else None)
     if body is None:
         raise RecognitionError(
             f"these weights are of no model that is known here: {_seen(inner or modern)}. "
             f"Known: {', '.join(list_models())}"
         )
-    found = _detector(modern, inner, body, _spelling(shapes)) if inner else _classifier(body)
+    found = _detector(modern, body, _spelling(shapes), name) if inner else _classifier(body)
     if name is not None and name != found.name:
         raise RecognitionError(_contradiction(name, found))
     return found
@@ -98,7 +112,8 @@ def _check_name(name: str | None) -> None:
 
 
 def _modern(name: str) -> str:
-    return next((new for spelling in OLD_SPELLINGS if (new := spelling.modern(name)) is not None), name)
+    spellings = (*OLD_SPELLINGS, *BARE_SPELLINGS)
+    return next((new for spelling in spellings if (new := spelling.modern(name)) is not None), name)
 
 
 def _spelling(shapes: Shapes) -> str:
@@ -112,9 +127,9 @@ def _seen(shapes: Shapes) -> str:
 
 
 def _contradiction(name: str, found: Recognised) -> str:
-    classes = found.options.get("num_classes")
-    text = f"these weights are of {found.name!r} ({classes} classes), and not of {name!r}"
-    if name.startswith("fasterrcnn") and not found.is_detector:
+    classes = f" ({found.options['num_classes']} classes)" if found.options.get("num_classes") else ""
+    text = f"these weights are of {found.name!r}{classes}, and not of {name!r}"
+    if name.startswith(_DETECTOR_NAMES) and not found.is_detector:
         return f"{text}: they can fill a detector's backbone (load_backbone, or --backbone-weights)"
     return f"{text}: leave the name out, or give {found.name!r}"
 
@@ -123,42 +138,73 @@ def _classifier(body: Body) -> Recognised:
     return Recognised(body.name, {**body.options, "num_classes": body.num_classes}, (body.source,))
 
 
-def _detector(shapes: Shapes, inner: Shapes, body: Body, spelling: str) -> Recognised:
+def _detector(shapes: Shapes, body: Body, spelling: str, wanted: str | None) -> Recognised:
     # One missing tensor leaves the kind plain, and is for the strict application to name.
     missing = [part for part in (_FPN, _RPN, "roi_heads.box_") if not any(name.startswith(part) for name in shapes)]
-    if missing:
+    bare = _is_bare(shapes)
+    if missing and not bare:
         others = {name: shape for name, shape in shapes.items() if not name.startswith(BODY)}
         raise RecognitionError(
             f"these weights have the body of a {body.name}, but are of no Faster R-CNN with a pyramid: there is "
             f"nothing under {', '.join(missing)}; beside the body there are {_seen(others)}"
         )
-    laterals = _numbered(shapes, rf"{re.escape(_FPN)}inner_blocks\.(\d+)\.0\.weight")
-    outputs = _numbered(shapes, rf"{re.escape(_FPN)}layer_blocks\.(\d+)\.0\.weight")
-    score = shapes.get("roi_heads.box_predictor.cls_score.weight")
-    logits = shapes.get(f"{_RPN}cls_logits.weight")
     options: dict[str, Any] = {f"backbone_{key}": value for key, value in body.options.items()}
     if body.num_classes is not None:
         options["backbone_num_classes"] = body.num_classes
     if "transform" in body.options:
         options["image_mean"] = body.options["transform"].image_mean
         options["image_std"] = body.options["transform"].image_std
+    score = shapes.get("roi_heads.box_predictor.cls_score.weight")
     if score is not None:
         options["num_classes"] = score[0]
+    laterals = _numbered(shapes, rf"{re.escape(_FPN)}inner_blocks\.(\d+)\.0\.weight")
+    outputs = _numbered(shapes, rf"{re.escape(_FPN)}layer_blocks\.(\d+)\.0\.weight")
+    if LATERAL.format(1) in shapes:
+        laterals = outputs = [shapes[name] for number in (1, 2, 3) if (name := LATERAL.format(number)) in shapes]
+    levels = _levels(body, [shape[1] for shape in laterals]) if len(laterals) == len(outputs) else None
+    width = outputs[0][0] if outputs else 256
     if outputs:
-        options["fpn_out_channels"] = outputs[0][0]
-    if len(laterals) == len(outputs):
-        options["fpn_levels"] = _levels(body, [shape[1] for shape in laterals])
+        options["fpn_out_channels"] = width
+    box = {} if bare else _box_head(shapes, width)
+    logits = shapes.get(f"{_RPN}cls_logits.weight")
+    origin = ("torchvision", spelling, *([body.source] if body.name.startswith("darknet") else []))
+    anchors = 0 if logits is None else logits[0]
+
+    headhunter = headhunter_name(body)
+    if is_headhunter(shapes) or (headhunter is not None and wanted == headhunter):
+        if headhunter is None:
+            raise RecognitionError(
+                f"a HeadHunter on a {body.name}, where this library has it on ResNets and MobileNets"
+            )
+        options |= headhunter_options(shapes) | backbone_blocks(body, headhunter)
+        box.pop("box_conv_layers", None)
+        if levels is not None:
+            options["return_layers"] = levels
+        return Recognised(headhunter, options | box, origin, anchors, bare)
+
+    if levels is not None:
+        options["fpn_levels"] = levels
     normed = [name for name in shapes if re.match(rf"{re.escape(_FPN)}\w+\.\d+\.1\.", name)]
     options["fpn_norm"] = norm_config(normed) if normed else None
     depth = len(_numbered(shapes, rf"{re.escape(_RPN)}conv\.(\d+)\.0\.weight"))
     options["rpn_conv_depth"] = max(depth, 1)
-    options |= _box_head(shapes, outputs[0][0] if outputs else 256)
     kind = next(kind for kind in _DETECTORS if body.name.startswith(kind))
     name = _DETECTORS[kind]
-    if kind == "resnet" and (normed or depth > 1 or options["box_conv_layers"]):
-        name += "_v2"
-    origin = ("torchvision", spelling, *([body.source] if kind == "darknet" else []))
-    return Recognised(name, options, origin, 0 if logits is None else logits[0])
+    special = bool(normed or depth > 1 or box.get("box_conv_layers"))
+    if kind == "resnet":
+        options |= backbone_blocks(body, name)
+        name += "_v2" if special else ""
+    # Without context and upscaling, a HeadHunter of four levels has torchvision's names.
+    also = headhunter if kind == "resnet" and not special and levels is not None and len(levels) == 4 else None
+    return Recognised(name, options | box, origin, anchors, bare, also)
+
+
+def _is_bare(shapes: Shapes) -> bool:
+    """Whether there is a body and a pyramid, with context modules or RetinaFace's heads at most."""
+    heads = [Template(text) for text in RETINAFACE_HEADS]
+    others = [name for name in shapes if not name.startswith("backbone.")]
+    known = all(any(head.match(name) for head in heads) for name in others)
+    return known and any(name.startswith(_FPN) for name in shapes)
 
 
 def _levels(body: Body, channels: list[int]) -> tuple[str, ...]:

@@ -103,12 +103,6 @@ def _permutation(name: str, axes: tuple[int, ...]) -> Transform:
     return Transform(name, lambda array: array.transpose(axes), lambda array: array.transpose(back))
 
 
-def _flip(array: Array) -> Array:
-    if array.ndim != 4:
-        raise ValueError("four axes are needed")
-    return array[::-1, ::-1]
-
-
 def _narrow(array: Array) -> Array:
     if array.dtype != np.int64 or array.shape or not -(2**31) <= int(array) < 2**31:
         raise ValueError("a counter is one int64 that fits 32 bits")
@@ -121,24 +115,16 @@ def _widen(array: Array) -> Array:
     return array.astype(np.int64)
 
 
-_OIHW_HWIO = _permutation("conv", (2, 3, 1, 0))
-_IOHW_HWIO = _permutation("conv_transpose", (2, 3, 0, 1))
-
 IDENTITY = Transform("identity", lambda array: array, lambda array: array)
 
-CONV = _OIHW_HWIO
+CONV = _permutation("conv", (2, 3, 1, 0))
 """[O, I, kh, kw] <-> [kh, kw, I, O]."""
 
 DEPTHWISE = Transform("depthwise", CONV.forward, CONV.inverse)
 """[C, 1, kh, kw] <-> [kh, kw, 1, C]: the same permutation, because one input channel belongs to each group."""
 
-CONV_TRANSPOSE = Transform(
-    "conv_transpose",
-    lambda array: _flip(_IOHW_HWIO.forward(array)),
-    lambda array: _IOHW_HWIO.inverse(_flip(array)),
-)
-"""[I, O, kh, kw] <-> [kh, kw, I, O] turned by half a turn: PyTorch scatters with the kernel, whereas
-`lax.conv_transpose` and `nnx.ConvTranspose` (with `transpose_kernel=False`) correlate the dilated input with it."""
+CONV_TRANSPOSE = _permutation("conv_transpose", (2, 3, 0, 1))
+"""[I, O, kh, kw] <-> [kh, kw, I, O], as `jaxdet.ops.conv_transpose_2x` takes it: not turned round."""
 
 LINEAR = _permutation("linear", (1, 0))
 """[out, in] <-> [in, out]."""

@@ -1,7 +1,7 @@
 """One table a source: which name there is which parameter here.
 
-torchvision's ResNets and Faster R-CNNs; RetinaFace's MobileNetV1; Darknet-53 as the PyTorch listing, timm and
-Darknet's own reader name it. A detector's table is its backbone's under ``backbone.body.`` and the parts around it.
+torchvision's ResNets and Faster R-CNNs; HeadHunter; RetinaFace's MobileNetV1; Darknet-53 as the PyTorch listing, timm
+and Darknet's own reader name it. A detector's table is its backbone's under ``backbone.body.`` and the parts around it.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from jaxdet.backbones import Darknet53Config, MobileNetV1Config, ResNetConfig
 from jaxdet.backbones.darknet import BLOCKS as DARKNET_BLOCKS
 from jaxdet.backbones.darknet import STEM_CHANNELS as DARKNET_STEM
 from jaxdet.backbones.mobilenet_v1 import STAGES as MOBILENET_STAGES
-from jaxdet.detectors import FasterRCNNConfig
+from jaxdet.detectors import FasterRCNNConfig, FPNConfig
 from jaxdet.detectors.config import BackboneConfig
 from jaxdet_convert.read_darknet import DarknetLayer
-from jaxdet_convert.rules import CONV, COUNTER, DEPTHWISE, IDENTITY, LINEAR, Rule, Spelling, Table, Transform
+from jaxdet_convert.rules import CONV, CONV_TRANSPOSE, COUNTER, DEPTHWISE, IDENTITY, LINEAR, Rule, Spelling, Table
+from jaxdet_convert.rules import Transform as Transform
 from jaxdet_convert.rules import flatten_linear as flatten_linear
 
 # Both Faster R-CNNs before torchvision 0.13.
@@ -25,6 +26,13 @@ OLD_SPELLINGS = (
         "backbone.fpn.{kind:inner_blocks|layer_blocks}.{i}.{p:weight|bias}", "backbone.fpn.{kind}.{i}.0.{p}"
     ),
 )  # fmt: skip
+
+# A detector's backbone alone, and RetinaFace's whole model.
+BARE_SPELLINGS = (
+    Spelling("fpn.{kind:inner_blocks|layer_blocks}.{i}.{p:weight|bias}", "backbone.fpn.{kind}.{i}.0.{p}"),
+    Spelling("{part:body|fpn}.{x:path}", "backbone.{part}.{x}"),
+    Spelling("ssh{i}.{x:path}", "backbone.ssh{i}.{x}"),
+)
 
 DARKNET_SOURCES = ("listing", "timm", "darknet")
 
@@ -139,15 +147,60 @@ def backbone_table(config: BackboneConfig, *, source: str = "", target: str = ""
     raise ValueError(f"no table for a backbone of type {type(config).__name__}")
 
 
-def detector_table(config: FasterRCNNConfig, *, names: str = "") -> Table:
-    """The table of a Faster R-CNN under torchvision's names."""
-    assert config.backbone is not None
-    body = backbone_table(config.backbone, source="backbone.body.", target="backbone.", names=names)
-    side = config.box.output_size
-    rules = list(body.rules)
+def _fpn(config: FPNConfig) -> list[Rule]:
+    rules: list[Rule] = []
+    if config.kind == "retinaface":
+        for theirs, ours, count in (("output", "outputs", 3), ("merge", "merges", 2)):
+            for index in range(count):
+                rules += conv(f"backbone.fpn.{theirs}{index + 1}.0", f"fpn.{ours}.{index}.conv")
+                rules += norm(f"backbone.fpn.{theirs}{index + 1}.1", f"fpn.{ours}.{index}.norm")
+        return rules
     for kind in ("inner_blocks", "layer_blocks"):
         rules += conv(f"backbone.fpn.{kind}.{{i}}.0", f"fpn.{kind}.{{i}}.conv", bias=True)
         rules += norm(f"backbone.fpn.{kind}.{{i}}.1", f"fpn.{kind}.{{i}}.norm")
+    return rules
+
+
+_SSH = {
+    "conv3X3": "conv3",
+    "conv5X5_1": "conv5_1",
+    "conv5X5_2": "conv5_2",
+    "conv7X7_2": "conv7_2",
+    "conv7x7_3": "conv7_3",
+}
+_CPM_NORMED = "{n:branch1|branch2a|branch2b|branch2c|ssh_final}"
+_CPM_PLAIN = "{n:ssh_1|ssh_dimred|ssh_2|ssh_3a|ssh_3b}"
+
+
+def _context(kind: str | None, source: str, target: str) -> list[Rule]:
+    """One level's module. A deformable convolution has its offsets and its modulation beside its kernel."""
+    if kind == "cpm":
+        rules = conv(f"{source}.{_CPM_NORMED}.0", f"{target}.{{n}}.conv")
+        rules += norm(f"{source}.{_CPM_NORMED}.1", f"{target}.{{n}}.norm")
+        return rules + conv(f"{source}.{_CPM_PLAIN}", f"{target}.{{n}}.conv", bias=True)
+    rules = []
+    for theirs, ours in _SSH.items():
+        old, new = f"{source}.{theirs}", f"{target}.{ours}"
+        if kind == "deform_ssh" and ours == "conv3":
+            rules += conv(f"{old}.0.conv", f"{new}.conv")
+            rules += conv(f"{old}.0.p_conv", f"{new}.conv.offset", bias=True)
+            rules += conv(f"{old}.0.m_conv", f"{new}.conv.modulation", bias=True)
+        else:
+            rules += conv(f"{old}.0", f"{new}.conv")
+        rules += norm(f"{old}.1", f"{new}.norm")
+    return rules
+
+
+def detector_table(config: FasterRCNNConfig, *, names: str = "") -> Table:
+    """The table of a Faster R-CNN under torchvision's names, and of a HeadHunter under the original's."""
+    assert config.backbone is not None
+    body = backbone_table(config.backbone, source="backbone.body.", target="backbone.", names=names)
+    side = config.box.output_size
+    rules = [*body.rules, *_fpn(config.fpn)]
+    for level in range(len(config.fpn.levels) if config.context.kind else 0):
+        rules += _context(config.context.kind, f"backbone.ssh{level + 1}", f"context.{level}")
+    for theirs, ours in (("rpn", "rpn_upscale"), ("roi_heads", "box_upscale")):
+        rules += conv(f"{theirs}.upscale_feat", ours, transform=CONV_TRANSPOSE, bias=True)
     rules += conv("rpn.head.conv.{i}.0", "rpn_head.conv.{i}.conv", bias=True)
     rules += conv("rpn.head.cls_logits", "rpn_head.cls_logits", bias=True)
     rules += conv("rpn.head.bbox_pred", "rpn_head.bbox_pred", bias=True)
@@ -163,7 +216,7 @@ def detector_table(config: FasterRCNNConfig, *, names: str = "") -> Table:
         rules += linear(head + "fc7", "box_head.fc7")
     rules += linear("roi_heads.box_predictor.cls_score", "box_predictor.cls_score")
     rules += linear("roi_heads.box_predictor.bbox_pred", "box_predictor.bbox_pred")
-    return Table(tuple(rules), OLD_SPELLINGS)
+    return Table(tuple(rules), OLD_SPELLINGS + BARE_SPELLINGS)
 
 
 def model_table(config: BackboneConfig | FasterRCNNConfig, origin: Sequence[str] = ()) -> Table:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from jaxdet.inference import predict as predict
     from jaxdet.inference import with_options as with_options
     from jaxdet.models import create_model as create_model
+    from jaxdet.models import headhunter_from_cfg as headhunter_from_cfg
     from jaxdet.necks import FPN as FPN
     from jaxdet.ops import BoxCoder as BoxCoder
     from jaxdet.ops import batched_nms as batched_nms
@@ -37,7 +38,7 @@ _HOMES = {
     "jaxdet.detectors": ("FasterRCNN", "faster_rcnn", "list_models"),
     "jaxdet.heads": ("AnchorGenerator",),
     "jaxdet.inference": ("predict", "with_options"),
-    "jaxdet.models": ("create_model",),
+    "jaxdet.models": ("create_model", "headhunter_from_cfg"),
     "jaxdet.necks": ("FPN",),
     "jaxdet.ops": ("BoxCoder", "batched_nms", "box_iou", "nms", "roi_align"),
     "jaxdet.runs.checkpoint": ("load", "save"),

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from jaxdet.backbones.base import Classifier
 from jaxdet.config import override
 from jaxdet.data.canvas import canvases, choose_canvas
-from jaxdet.data.transforms import centre_crop, preprocess, resize_boxes
+from jaxdet.data.transforms import centre_crop, preprocess_to, resize_boxes
 from jaxdet.detectors import DetectorTransform, FasterRCNN
 from jaxdet.ops.resize import resized_size
 from jaxdet.types import Detections, Images
@@ -64,7 +64,7 @@ def predict(
     choices = canvases(transform.min_size, transform.max_size)
     groups: dict[tuple[int, int], list[int]] = {}
     for index, picture in enumerate(pictures):
-        size = resized_size(picture.shape[0], picture.shape[1], transform.min_size, transform.max_size)
+        size = _size(picture, transform)
         if min(size) < 1:
             raise ValueError(f"image {index} of {picture.shape[:2]} would be resized to {size}, which has no pixels")
         groups.setdefault(choose_canvas(size, choices), []).append(index)
@@ -108,9 +108,12 @@ def _checked(image: np.ndarray, index: int) -> np.ndarray:
 
 
 def _preprocess(picture: np.ndarray, transform: DetectorTransform) -> np.ndarray:
-    return preprocess(
-        picture, transform.min_size, transform.max_size, mean=transform.image_mean, std=transform.image_std
-    )
+    return preprocess_to(picture, _size(picture, transform), mean=transform.image_mean, std=transform.image_std)
+
+
+def _size(picture: np.ndarray, transform: DetectorTransform) -> tuple[int, int]:
+    height, width = picture.shape[:2]
+    return resized_size(height, width, transform.min_size, transform.max_size, enlarge=transform.enlarge)
 
 
 def _prediction(

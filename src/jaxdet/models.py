@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from types import EllipsisType
 from typing import Any
 
 from flax import nnx
 
 from jaxdet.detectors import FasterRCNN, build, model_config
+from jaxdet.detectors.headhunter import options_of_cfg
 from jaxdet.detectors.presets import Model
 from jaxdet.nn import Numerics
 
@@ -48,4 +50,45 @@ def create_model(
 
     model, dropped = load_backbone(model, backbone_weights)
     logging.getLogger("jaxdet").warning("%s: left out %s", backbone_weights, ", ".join(dropped) or "nothing")
+    return model
+
+
+def headhunter_from_cfg(
+    cfg: Mapping[str, Any],
+    *,
+    pretrain: str | os.PathLike[str] | None = None,
+    use_deform: bool = False,
+    rngs: nnx.Rngs | None = None,
+    **options: Any,
+) -> FasterRCNN:
+    """HeadHunter as its ``customRCNN(cfg, **options)`` makes it, from the same dictionary and options.
+
+    A key or an option that had no effect is named in the log; see `jaxdet.detectors.headhunter.options_of_cfg`. The
+    anchors of the cfg are used unless ``median_anchors`` is False or a benchmark's name.
+
+    Args:
+        cfg: such as ``{"name": "Resnet50", "return_layers": {"layer1": 0, ...}, "out_channel": 256, ...}``. Its
+            ``pretrain`` may name a classifier's checkpoint that fills the body; True, with which the original fetched
+            one, names none and fills nothing.
+        pretrain: in place of the cfg's.
+        use_deform: never had an effect; ``context="deform_ssh"`` is what deforms.
+        options: see `jaxdet.detectors.headhunter_config` and `create_model`.
+
+    Raises:
+        ValueError: an unknown backbone or context, five levels, or a key whose value does not fit the backbone.
+    """
+    log = logging.getLogger("jaxdet")
+    name, told = options_of_cfg(cfg)
+    if options.get("median_anchors", True) is not True:
+        told.pop("rpn_anchor_generator", None)
+    if isinstance(options.get("context"), str):
+        options["context"] = options["context"].lower()  # the original's spelling is free in this
+    if use_deform:
+        log.warning('use_deform has no effect: context="deform_ssh" gives deformable convolutions')
+    weights = cfg.get("pretrain") if pretrain is None else pretrain
+    if weights is True:
+        log.warning("pretrain=True names no checkpoint, so the body is not filled: give the path of one")
+        weights = None
+    model = create_model(name, backbone_weights=weights or None, rngs=rngs, **(told | options))
+    assert isinstance(model, FasterRCNN)
     return model

@@ -17,6 +17,8 @@ class Backbone(Protocol):
     """A module that returns named feature maps: all that a detector needs to know of it.
 
     channels, strides: per map, from the highest resolution to the lowest.
+    overhang: optional, 0 where a backbone has none: by how many pixels each map is higher and wider than the image's
+        extent over the stride, rounded up.
     masks_padding: whether `features` makes its maps independent of what lies beyond an image's extent. A backbone
         that does not runs in a detector with ``canvas="fast"``.
     """

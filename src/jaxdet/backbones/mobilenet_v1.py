@@ -81,6 +81,7 @@ def _conv(
 class MobileNetV1(Classifier):
     """``model(x)`` gives logits; ``model.features(x)`` gives ``stage1``..``stage3``."""
 
+    masks_padding = True
     names = ("stage1", "stage2", "stage3")
 
     def __init__(self, config: MobileNetV1Config, *, numerics: Numerics = Numerics(), rngs: nnx.Rngs):
@@ -100,8 +101,9 @@ class MobileNetV1(Classifier):
         super().__init__(channels, config.num_classes, numerics=numerics, rngs=rngs)
 
     @property
-    def masks_padding(self) -> bool:
-        return self.config.stem == "3x3s2"  # the 2x2 stem grows every map by a pixel, past its image's extent
+    def overhang(self) -> int:
+        """Pixels by which every map is larger than its image's extent over its stride: the 2x2 stem adds one."""
+        return int(self.config.stem == "2x2s1")
 
     @property
     def channels(self) -> dict[str, int]:
@@ -118,7 +120,7 @@ class MobileNetV1(Classifier):
         None: images fill their canvas, of any size.
         """
         x = self.stem(x, extents, train=train)
-        extents = strided(extents, self.stem_stride)
+        extents = self.stem.out_extents(extents)
         maps = {}
         for name in self.names:
             for block in getattr(self, name):

@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError(f"{args.source} is a jaxdet model already; --to-torch OUT.pth writes it back")
         _write_torch(_opened(args), args)
         return 0
-    model = _new_detector(args) if args.backbone_weights else _converted(args)
+    model, needs_training = _new_detector(args) if args.backbone_weights else _converted(args)
     if args.to_torch:
         _write_torch(model, args)  # first: it may refuse the spelling, and nothing is to be left behind then
     if args.out or not args.to_torch:
@@ -58,7 +58,6 @@ def run(args: argparse.Namespace) -> int:
         save(model, out)
         print(f"written   {out}")
         command = "detect" if hasattr(model, "box_predictor") else "classify"
-        needs_training = args.fresh_predictor or args.backbone_weights
         print("next      train it: jaxdet train --help" if needs_training else f"next      {_next(command, out)}")
     return 0
 
@@ -86,7 +85,8 @@ def _opened(args: argparse.Namespace) -> Model:
     return load(args.source)
 
 
-def _converted(args: argparse.Namespace) -> Model:
+def _converted(args: argparse.Namespace) -> tuple[Model, bool]:
+    """The model, and whether parts of it are new."""
     from flax import nnx
 
     from jaxdet_convert import convert_weights
@@ -103,7 +103,7 @@ def _converted(args: argparse.Namespace) -> Model:
         **_options(args.options),
     )
     _report(result)
-    return result.model
+    return result.model, args.fresh_predictor or result.bare
 
 
 def _weights_file(source: str) -> str:
@@ -126,8 +126,8 @@ def _weights_file(source: str) -> str:
     raise FileNotFoundError(f"{source}: there is no such file, and there are {known}{nearest(source, OFFICIAL)}")
 
 
-def _new_detector(args: argparse.Namespace) -> Model:
-    """A detector by its name, whose body is a classifier's."""
+def _new_detector(args: argparse.Namespace) -> tuple[Model, bool]:
+    """A detector by its name, whose body is a classifier's; its heads are new."""
     from flax import nnx
 
     from jaxdet.detectors import FasterRCNN
@@ -151,7 +151,7 @@ def _new_detector(args: argparse.Namespace) -> Model:
     model, dropped = load_backbone(model, args.backbone_weights, container=args.container)
     print(f"model     {args.source}, {model.config.num_classes} classes, {_count(model):,} parameters")
     print(f"body      from {args.backbone_weights}; dropped: {', '.join(dropped) or 'nothing'}")
-    return model
+    return model, True
 
 
 def _write_torch(model: Model, args: argparse.Namespace) -> None:
@@ -177,15 +177,27 @@ def _report(result: Conversion) -> None:
     print(f"model     {result.name}, {classes}{named}, {_count(result.model):,} parameters")
     print(f"source    {result.source}{under}{f', names without {result.prefix!r}' if result.prefix else ''}")
     print(f"norms     {_norm_kind(config)}, eps {result.norm_eps:g}")
+    if result.name.startswith("headhunter_"):
+        _report_headhunter(config)
     for key in told:
         if not key.endswith(("norm", "num_classes")):
             print(f"told      {key} = {_short(result.told[key])}")
+    if result.also:
+        print(f"also      {result.also} without context has the same names: --model {result.also} takes it for that")
     if result.beside:
         print(f"beside    {', '.join(result.beside)} (left in the file)")
     if result.dropped:
         print(f"dropped   {', '.join(result.dropped)}")
     if result.fresh:
         print(f"fresh     {', '.join(result.fresh)}")
+
+
+def _report_headhunter(config: Any) -> None:
+    from jaxdet_convert.recognise_headhunter import describe, untold
+
+    print(f"variant   {describe(config)}")
+    for what, value in untold(config).items():
+        print(f"untold    {what}: {value}")
 
 
 def _norm_kind(config: Any) -> str:

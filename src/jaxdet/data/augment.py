@@ -31,6 +31,9 @@ class DetectionTransform(Protocol):
     @property
     def max_size(self) -> int: ...
 
+    @property
+    def enlarge(self) -> bool: ...
+
 
 class ClassificationTransform(Protocol):
     """The sizes that a classifier wants (`jaxdet.backbones.base.ClassifierTransform`)."""
@@ -86,7 +89,7 @@ class Augmentation:
         """How large pictures become for a model with this transform; ``square``: see `ShortestSide`."""
         if self.scale_jitter is not None:
             return ScaleJitter(self.scale_jitter, self.jitter_size)
-        return ShortestSide(self.min_sizes or (transform.min_size,), transform.max_size, square)
+        return ShortestSide(self.min_sizes or (transform.min_size,), transform.max_size, square, transform.enlarge)
 
     def agrees(self, sizing: Sizing) -> bool:
         """Whether this sizing is one that this augmentation can give."""

@@ -60,11 +60,13 @@ class ShortestSide:
     for the largest of them: the plan stays a function of stored sizes, and few programs are compiled.
 
     square: add the ``max_size`` square to the canvases (see `jaxdet.data.canvas.canvases`).
+    enlarge: whether a picture smaller than that is enlarged.
     """
 
     min_sizes: tuple[int, ...]
     max_size: int
     square: bool = False
+    enlarge: bool = True
 
     def __post_init__(self) -> None:
         if not self.min_sizes or min(self.min_sizes) < 1 or self.max_size < 1:
@@ -75,13 +77,13 @@ class ShortestSide:
         return canvases(max(self.min_sizes), self.max_size, square=self.square)
 
     def largest(self, height: int, width: int) -> Size:
-        smallest = resized_size(height, width, min(self.min_sizes), self.max_size)
+        smallest = self._resized(height, width, min(self.min_sizes))
         if min(smallest) < 1:
             raise DataError(
                 f"an image of {width} x {height} would be resized to {smallest[1]} x {smallest[0]} (width x height), "
                 "which has no pixels; remove it or crop it"
             )
-        return resized_size(height, width, max(self.min_sizes), self.max_size)
+        return self._resized(height, width, max(self.min_sizes))
 
     def apply(
         self,
@@ -94,11 +96,14 @@ class ShortestSide:
         """See `DetectionSizing`; a picture that an augmentation gave another shape is made to fit its canvas."""
         number = int(generator.random() * len(self.min_sizes)) if len(self.min_sizes) > 1 else 0
         old = example.image.shape[0], example.image.shape[1]
-        new = resized_size(*old, self.min_sizes[number], self.max_size)
+        new = self._resized(*old, self.min_sizes[number])
         if min(new) < 1 or not covers(canvas, new):
             new = _fit(old, canvas)
         pixels = preprocess_to(example.image, new, mean=mean, std=std)
         return pixels, map_boxes(example, lambda boxes: resize_boxes(boxes, old, new))
+
+    def _resized(self, height: int, width: int, min_size: int) -> Size:
+        return resized_size(height, width, min_size, self.max_size, enlarge=self.enlarge)
 
 
 @dataclass(frozen=True)

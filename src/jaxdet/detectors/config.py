@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from jaxdet.backbones import Darknet53Config, MobileNetV1Config, ResNetConfig
 from jaxdet.heads import BoxConfig, RPNConfig
+from jaxdet.necks import ContextConfig
 from jaxdet.nn import NormConfig
 from jaxdet.ops.pixels import IMAGENET_MEAN, IMAGENET_STD
 
@@ -18,22 +19,36 @@ class DetectorTransform:
 
     min_size: of the shorter side in pixels, unless the longer one would exceed ``max_size``.
     image_mean, image_std: of values in 0..1, before resizing.
+    enlarge: whether a picture smaller than that is enlarged.
     """
 
     min_size: int = 800
     max_size: int = 1333
     image_mean: tuple[float, float, float] = IMAGENET_MEAN
     image_std: tuple[float, float, float] = IMAGENET_STD
+    enlarge: bool = True
 
 
 @dataclass(frozen=True)
 class FPNConfig:
-    """levels: the backbone's maps that enter the pyramid, highest resolution first. norm: None gives biases."""
+    """levels: the backbone's maps that enter the pyramid, highest resolution first.
+
+    norm: None gives biases; RetinaFace's pyramid always has norms.
+    pool: a further level, every second pixel of the last one.
+    kind: ``"torchvision"``, or ``"retinaface"`` for three levels without ``pool``.
+    """
 
     levels: tuple[str, ...] = ("layer1", "layer2", "layer3", "layer4")
     out_channels: int = 256
     norm: NormConfig | None = None
     pool: bool = True
+    kind: str = "torchvision"
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("torchvision", "retinaface"):
+            raise ValueError(f'the pyramid is "torchvision" or "retinaface", not {self.kind!r}')
+        if self.kind == "retinaface" and (len(self.levels) != 3 or self.pool):
+            raise ValueError(f"RetinaFace's pyramid has three levels and no pool, not {self.levels}, pool={self.pool}")
 
 
 @dataclass(frozen=True)
@@ -42,6 +57,7 @@ class FasterRCNNConfig:
 
     backbone: None where the caller brought a module of their own.
     num_classes: with the background.
+    upscale_rpn: double the pyramid's maps by learned layers, one before the RPN and one before RoI pooling.
     names: of the classes, index 0 the background; empty: unknown.
     canvas: ``"image"``: an image's result does not depend on its batch mates or on padding; ``"fast"``: nothing is
         masked, so it does a little.
@@ -49,6 +65,8 @@ class FasterRCNNConfig:
 
     backbone: BackboneConfig | None = field(default_factory=ResNetConfig)
     fpn: FPNConfig = field(default_factory=FPNConfig, metadata={"options": "fpn_"})
+    context: ContextConfig = field(default_factory=ContextConfig, metadata={"options": "context_"})
+    upscale_rpn: bool = False
     rpn: RPNConfig = field(default_factory=RPNConfig, metadata={"options": "rpn_"})
     box: BoxConfig = field(default_factory=BoxConfig, metadata={"options": "box_"})
     transform: DetectorTransform = field(default_factory=DetectorTransform, metadata={"options": ""})

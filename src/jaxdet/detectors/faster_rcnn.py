@@ -11,7 +11,7 @@ from jax import Array
 from jax.sharding import Mesh
 
 from jaxdet.backbones import Backbone
-from jaxdet.detectors.config import FasterRCNNConfig
+from jaxdet.detectors.config import FasterRCNNConfig, FPNConfig
 from jaxdet.heads import (
     FastRCNNConvFCHead,
     FastRCNNPredictor,
@@ -23,8 +23,8 @@ from jaxdet.heads import (
     postprocess,
     select_proposals,
 )
-from jaxdet.necks import FPN, POOL, map_extents
-from jaxdet.nn import SIZE_DIVISIBLE, Numerics, image_extents, inside
+from jaxdet.necks import FPN, POOL, RetinaFaceFPN, make_context, map_extents
+from jaxdet.nn import SIZE_DIVISIBLE, NormConfig, Numerics, Upscale, image_extents, inside
 from jaxdet.parallel import over_images
 from jaxdet.types import Detections, Images, Proposals
 
@@ -49,7 +49,12 @@ class FasterRCNN(nnx.Module):
         self.backbone = backbone
         channels = tuple(backbone.channels[level] for level in config.fpn.levels)
         width = config.fpn.out_channels
-        self.fpn = FPN(channels, width, norm=config.fpn.norm, pool=config.fpn.pool, numerics=numerics, rngs=rngs)
+        self.fpn = _fpn(config.fpn, channels, numerics, rngs)
+        levels = len(config.fpn.levels)
+        self.context = nnx.data(make_context(config.context, width, levels, numerics=numerics, rngs=rngs))
+        upscale = config.upscale_rpn
+        self.rpn_upscale = nnx.data(Upscale(width, numerics=numerics, rngs=rngs) if upscale else None)
+        self.box_upscale = nnx.data(Upscale(width, numerics=numerics, rngs=rngs) if upscale else None)
         anchors = config.rpn.anchor_generator.num_anchors_per_location()
         self.rpn_head = RPNHead(width, anchors[0], conv_depth=config.rpn.conv_depth, numerics=numerics, rngs=rngs)
         box = config.box
@@ -68,8 +73,16 @@ class FasterRCNN(nnx.Module):
         """Stride in input pixels of every level of the pyramid."""
         return self.fpn.strides({level: self.backbone.strides[level] for level in self.config.fpn.levels})
 
+    @property
+    def scale(self) -> int:
+        """How many cells of the maps that RPN and RoI pooling see lie on one of the pyramid's, by height or width."""
+        return 2 if self.config.upscale_rpn else 1
+
     def features(self, images: Images, *, train: bool = False) -> Features:
-        """Pyramid maps ``[B, H_l, W_l, C]``, highest resolution first. Whatever lies beyond an image is ignored."""
+        """Pyramid maps ``[B, H_l, W_l, C]``, highest resolution first, as the context modules (if any) leave them.
+
+        Whatever lies beyond an image is ignored.
+        """
         height, width = images.pixels.shape[1:3]
         if self.config.canvas == "image" and (height % SIZE_DIVISIBLE or width % SIZE_DIVISIBLE):
             raise ValueError(
@@ -80,15 +93,21 @@ class FasterRCNN(nnx.Module):
         pixels = jnp.where(own, images.pixels, 0).astype(self.numerics.dtype)
         maps = self.backbone.features(pixels, self._extents(images), train=train)
         maps = {level: maps[level] for level in self.config.fpn.levels}
-        return self.fpn(maps, self._map_extents(images), train=train)
+        extents = self._map_extents(images)
+        features = self.fpn(maps, extents, train=train)
+        if self.context is not None:
+            for level, module in zip(self.config.fpn.levels, self.context, strict=True):
+                features[level] = module(features[level], extents[level], train=train)
+        return features
 
     def rpn(self, features: Features, images: Images) -> RPNOutputs:
         """Objectness, box deltas and anchors of every level; an image of size 0 has no valid anchor."""
         features = {level: features[level] for level in self.strides}  # a jit boundary sorts dicts by name
-        logits, deltas = self.rpn_head(features, self._map_extents(images))
+        features, own = self._upscaled(self.rpn_upscale, features, images)
+        logits, deltas = self.rpn_head(features, own)
         shapes = [(x.shape[1], x.shape[2]) for x in features.values()]
         extents = self._extents(images)
-        grids = [grid for grid in self._map_extents(images).values() if grid is not None]
+        grids = [grid for grid in own.values() if grid is not None]
         if extents is None:  # canvas="fast": every image is as large as the canvas
             batch, *canvas = images.pixels.shape[:3]
             extents = jnp.tile(jnp.asarray(canvas)[None], (batch, 1))
@@ -117,12 +136,12 @@ class FasterRCNN(nnx.Module):
 
     def pool(self, features: Features, proposals: Proposals, images: Images, *, mesh: Mesh | None = None) -> Array:
         """RoIAlign of every proposal from the level that fits its size, ``[B, R, P, P, C]``."""
-        levels = self.config.fpn.levels
-        maps = [features[level] for level in levels]
-        strides = [self.strides[level] for level in levels]
-        own = self._map_extents(images)
-        extents = None if own[levels[0]] is None else [own[level] for level in levels]
         box = self.config.box
+        levels = self.config.fpn.levels if box.pool_levels is None else box.pool_levels
+        features, own = self._upscaled(self.box_upscale, {level: features[level] for level in levels}, images)
+        maps = list(features.values())
+        strides = [self.strides[level] // self.scale for level in levels]
+        extents = [extent for extent in own.values() if extent is not None] or None
 
         def pool(maps: list[Array], boxes: Array, valid: Array, extents: list[Array] | None) -> Array:
             return pool_proposals(
@@ -154,7 +173,28 @@ class FasterRCNN(nnx.Module):
         return image_extents(images.sizes) if self.config.canvas == "image" else None
 
     def _map_extents(self, images: Images) -> dict[str, Array | None]:
-        return map_extents(self._extents(images), self.strides)
+        extents = map_extents(self._extents(images), self.strides)
+        overhang = getattr(self.backbone, "overhang", 0)
+        return {name: None if extent is None else extent + overhang for name, extent in extents.items()}
+
+    def _upscaled(
+        self, upscale: Upscale | None, features: Features, images: Images
+    ) -> tuple[Features, dict[str, Array | None]]:
+        """Maps as the heads see them, and their extents."""
+        every = self._map_extents(images)
+        own = {level: every[level] for level in features}
+        if upscale is None:
+            return features, own
+        features = {level: upscale(x, own[level]) for level, x in features.items()}
+        return features, {level: None if extent is None else 2 * extent for level, extent in own.items()}
+
+
+def _fpn(config: FPNConfig, channels: tuple[int, ...], numerics: Numerics, rngs: nnx.Rngs) -> FPN | RetinaFaceFPN:
+    if config.kind == "torchvision":
+        return FPN(channels, config.out_channels, norm=config.norm, pool=config.pool, numerics=numerics, rngs=rngs)
+    norm = NormConfig() if config.norm is None else config.norm
+    low, middle, high = channels
+    return RetinaFaceFPN((low, middle, high), config.out_channels, norm=norm, numerics=numerics, rngs=rngs)
 
 
 def _check(config: FasterRCNNConfig, backbone: Backbone) -> None:
@@ -162,6 +202,11 @@ def _check(config: FasterRCNNConfig, backbone: Backbone) -> None:
     missing = [level for level in levels if level not in backbone.channels]
     if missing:
         raise ValueError(f"the backbone has no maps {missing}; it has {list(backbone.channels)}")
+    pooled = config.box.pool_levels
+    if pooled is not None and (not pooled or not set(pooled) <= set(levels)):
+        raise ValueError(f"box_pool_levels has some of the pyramid's levels {levels}, unlike {pooled}")
+    if config.context.kind is not None and config.fpn.pool:
+        raise ValueError("context modules stand on the levels of the pyramid alone: give fpn_pool=False with them")
     if not backbone.masks_padding and config.canvas == "image":
         raise ValueError(
             f"{type(backbone).__name__} does not mask padding, so results would depend on the canvas: "

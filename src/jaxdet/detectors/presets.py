@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, overload
 
 import jax
@@ -22,8 +24,11 @@ from jaxdet.backbones.base import ClassifierTransform
 from jaxdet.config import nearest, option_names, override
 from jaxdet.detectors.config import BackboneConfig, DetectorTransform, FasterRCNNConfig, FPNConfig
 from jaxdet.detectors.faster_rcnn import FasterRCNN
+from jaxdet.detectors.headhunter import headhunter_config
 from jaxdet.heads import AnchorGenerator, BoxConfig, RPNConfig
+from jaxdet.necks import ContextConfig
 from jaxdet.nn import NormConfig, Numerics
+from jaxdet.ops.soft_nms import SoftNMS
 
 Model = ResNet | MobileNetV1 | Darknet53 | FasterRCNN
 ModelConfig = BackboneConfig | FasterRCNNConfig
@@ -32,8 +37,8 @@ ModelConfig = BackboneConfig | FasterRCNNConfig
 CONFIG_TYPES: dict[str, type] = {
     cls.__name__: cls
     for cls in (
-        AnchorGenerator, BoxConfig, ClassifierTransform, Darknet53Config, DetectorTransform, FasterRCNNConfig,
-        FPNConfig, MobileNetV1Config, NormConfig, Numerics, ResNetConfig, RPNConfig,
+        AnchorGenerator, BoxConfig, ClassifierTransform, ContextConfig, Darknet53Config, DetectorTransform,
+        FasterRCNNConfig, FPNConfig, MobileNetV1Config, NormConfig, Numerics, ResNetConfig, RPNConfig, SoftNMS,
     )
 }  # fmt: skip
 
@@ -75,17 +80,24 @@ def _darknet_detector() -> FasterRCNNConfig:
     )
 
 
-_PRESETS: dict[str, Callable[[], ModelConfig]] = {
+# What makes each, by its own keyword arguments where it has any.
+_PRESETS: dict[str, Callable[..., ModelConfig]] = {
     "resnet50": lambda: ResNetConfig((3, 4, 6, 3)),
     "resnet101": lambda: ResNetConfig((3, 4, 23, 3)),
     "resnet152": lambda: ResNetConfig((3, 8, 36, 3)),
-    "mobilenet_v1": MobileNetV1Config,
-    "darknet53": Darknet53Config,
+    "mobilenet_v1": lambda: MobileNetV1Config(),
+    "darknet53": lambda: Darknet53Config(),
     "fasterrcnn_resnet50_fpn": _resnet_detector,
     "fasterrcnn_resnet50_fpn_v2": _resnet_detector_v2,
     "fasterrcnn_mobilenet_v1_fpn": _mobilenet_detector,
     "fasterrcnn_darknet53_fpn": _darknet_detector,
+    "headhunter_resnet50": partial(headhunter_config, ResNetConfig((3, 4, 6, 3), num_classes=None)),
+    "headhunter_resnet152": partial(headhunter_config, ResNetConfig((3, 8, 36, 3), num_classes=None)),
+    "headhunter_mobilenet": partial(headhunter_config, MobileNetV1Config(num_classes=None)),
 }
+
+
+_DETECTORS = ("fasterrcnn_", "headhunter_")
 
 
 def list_models() -> list[str]:
@@ -98,17 +110,20 @@ def model_config(name: str, **options: Any) -> ModelConfig:
 
     Options are fields of the model's configuration; those of a detector's parts bear torchvision's keyword names
     (``min_size``, ``rpn_nms_thresh``, ``box_score_thresh``), those of its backbone begin with ``backbone_``
-    (``backbone_width=0.5``).
+    (``backbone_width=0.5``). HeadHunter's others are in `jaxdet.detectors.headhunter_config`.
     """
     if name not in _PRESETS:
         raise ValueError(f"unknown model {name!r}{nearest(name, _PRESETS)}. Known: {', '.join(_PRESETS)}")
-    config = _PRESETS[name]()
+    preset = _PRESETS[name]
+    known = {key for key, value in inspect.signature(preset).parameters.items() if value.kind is value.KEYWORD_ONLY}
+    config = preset(**{key: options.pop(key) for key in known & options.keys()})
     if not isinstance(config, FasterRCNNConfig) or config.backbone is None:
         return override(config, options)
     prefix = "backbone_"
     of_backbone = {key: options.pop(key) for key in list(options) if key.startswith(prefix)}
-    known = {prefix + key for key in option_names(config.backbone)}
-    for key in of_backbone:
+    known |= {prefix + key for key in option_names(config.backbone)}
+    known |= option_names(config).keys()
+    for key in (*of_backbone, *options):
         if key not in known:
             raise ValueError(f"unknown option {key!r}{nearest(key, known)}. Known: {', '.join(sorted(known))}")
     backbone = override(config.backbone, {key.removeprefix(prefix): of_backbone[key] for key in of_backbone})
@@ -119,7 +134,9 @@ def detector_config(name: str, **options: Any) -> FasterRCNNConfig:
     """The configuration of a named detector with some options changed, as `model_config`'s."""
     config = model_config(name, **options)
     if not isinstance(config, FasterRCNNConfig):
-        raise ValueError(f"{name} is a classifier; detectors are {', '.join(n for n in _PRESETS if '_fpn' in n)}")
+        raise ValueError(
+            f"{name} is a classifier; detectors are {', '.join(n for n in _PRESETS if n.startswith(_DETECTORS))}"
+        )
     return config
 
 

@@ -30,10 +30,13 @@ class AnchorGenerator:
 
     sizes: sides in pixels of the square anchors, per level; ``(32, 64)`` is short for ``((32,), (64,))``.
     aspect_ratios: height / width, per level; ``(0.5, 1.0)`` is short for the same ratios on all levels.
+    whole_steps: anchors lie a whole number of pixels apart, rounded down, as in torchvision from 0.5 on; False: a map's
+        share of the image exactly, as before. It matters where a map is no whole fraction of its image.
     """
 
     sizes: Levels | tuple[float, ...] = ((128, 256, 512),)
     aspect_ratios: Levels | tuple[float, ...] = ((0.5, 1.0, 2.0),)
+    whole_steps: bool = True
 
     def __post_init__(self) -> None:
         sizes = _per_level(self.sizes, None)
@@ -76,7 +79,7 @@ class AnchorGenerator:
                 "give one tuple of sizes and one of aspect ratios a map"
             )
         levels = [
-            _grid_anchors(cell, shape, extents, grid)
+            _grid_anchors(cell, shape, extents, grid, self.whole_steps)
             for cell, shape, grid in zip(self.cell_anchors, shapes, grids, strict=True)
         ]
         return tuple(boxes for boxes, _ in levels), tuple(valid for _, valid in levels)
@@ -92,9 +95,11 @@ def _cell_anchors(sizes: tuple[float, ...], ratios: tuple[float, ...]) -> np.nda
     return np.round(np.stack([-widths, -heights, widths, heights], axis=1) / np.float32(2))  # [A, 4]
 
 
-def _grid_anchors(cell: np.ndarray, shape: tuple[int, int], extents: Array, grid: Array) -> tuple[Array, Array]:
+def _grid_anchors(
+    cell: np.ndarray, shape: tuple[int, int], extents: Array, grid: Array, whole_steps: bool
+) -> tuple[Array, Array]:
     batch, (height, width) = extents.shape[0], shape
-    step = extents // grid  # [B, 2]
+    step = extents // grid if whole_steps else extents.astype(jnp.float32) / grid.astype(jnp.float32)  # [B, 2]
     y = jnp.arange(height)[None, :] * step[:, :1]  # [B, H]
     x = jnp.arange(width)[None, :] * step[:, 1:]  # [B, W]
     y, x = jnp.broadcast_arrays(y[:, :, None], x[:, None, :])

@@ -5,6 +5,8 @@ Axes: R proposals, K classes, M candidates, D detections; everything here is for
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -13,6 +15,7 @@ from jaxdet.heads.box_head import BoxConfig, RoIOutputs
 from jaxdet.ops.box_coder import BoxCoder
 from jaxdet.ops.boxes import clip_boxes, float_dtype, large_enough
 from jaxdet.ops.nms import batched_nms, greedy_nms
+from jaxdet.ops.soft_nms import soft_nms
 from jaxdet.types import Detections, Proposals
 
 MIN_SIZE = 1e-2  # pixels; torchvision's RoIHeads
@@ -29,6 +32,9 @@ def postprocess(outputs: RoIOutputs, proposals: Proposals, sizes: Array, config:
     NMS looks at the 2,048 highest scores. That is exact where they are all there are, and where they yield all the
     detections asked for: what ranks lower could suppress nothing that ranks higher. Otherwise (one image of the batch
     is enough) the greedy algorithm runs over all candidates.
+
+    With ``soft_nms`` scores decay in its place; it always looks at all candidates, and may leave scores below
+    ``score_thresh``.
     """
     scores = jax.nn.softmax(outputs.logits.astype(float_dtype(outputs.logits)), axis=-1)[..., 1:]  # [B, R, K - 1]
     above = proposals.valid[..., None] & (scores > config.score_thresh)
@@ -64,8 +70,18 @@ def postprocess(outputs: RoIOutputs, proposals: Proposals, sizes: Array, config:
         top, index = jax.lax.top_k(scores, min(first, scores.shape[1]))
         return jax.vmap(lambda *args: suppress(batched_nms, *args))(index, top, *rest)
 
+    def decayed(scores: Array, *rest: Array) -> Detections:
+        boxes, labels, valid = candidates(jnp.arange(scores.shape[0]), scores, *rest)
+        groups = None if config.class_agnostic_nms else labels
+        limit = min(config.detections_per_img, scores.shape[0])
+        assert config.soft_nms is not None
+        chosen, kept, found = soft_nms(boxes, scores, groups, config.soft_nms, valid=valid, max_outputs=limit)
+        return replace(pack(boxes, scores, labels, chosen, found), scores=kept)
+
     first = max(FAST_CANDIDATES, config.detections_per_img)
     args = (scores, outputs.deltas, proposals.boxes, sizes)
+    if config.soft_nms is not None:
+        return jax.vmap(decayed)(*args)
     fast = best_candidates(*args)
     if scores.shape[1] <= first:
         return fast

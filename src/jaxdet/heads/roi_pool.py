@@ -43,7 +43,8 @@ def pool_proposals(
 ) -> Array:
     """torchvision's ``MultiScaleRoIAlign`` with the levels' true strides.
 
-    torchvision infers the strides from its first picture's height, wrongly for thin pictures.
+    torchvision infers the strides from its first picture's height, wrongly for thin pictures. As there, a pyramid that
+    leaves strides out has fewer maps than sizes of proposals: those beyond the last map give zeros.
 
     Args:
         maps: per level ``[B, H_l, W_l, C]``, highest resolution first.
@@ -57,6 +58,7 @@ def pool_proposals(
     """
     boxes = boxes.astype(float_dtype(boxes))
     levels = assign_levels(boxes, strides)
+    valid = valid & (levels < len(strides))
     scales = tuple(1 / stride for stride in strides)
 
     def one_image(maps: list[Array], boxes: Array, levels: Array, valid: Array, extents: Array | None = None) -> Array:

@@ -1,5 +1,10 @@
 """What stands between a backbone and the heads."""
 
+from jaxdet.necks.context import CPM as CPM
+from jaxdet.necks.context import SSH as SSH
+from jaxdet.necks.context import ContextConfig as ContextConfig
+from jaxdet.necks.context import DeformSSH as DeformSSH
+from jaxdet.necks.context import make_context as make_context
 from jaxdet.necks.fpn import FPN as FPN
 from jaxdet.necks.fpn import POOL as POOL
 from jaxdet.necks.fpn import RetinaFaceFPN as RetinaFaceFPN

@@ -1,5 +1,8 @@
 """Small layers with PyTorch's numbers, and the masking that makes results independent of padding."""
 
+from jaxdet.nn.deform import DeformConv as DeformConv
+from jaxdet.nn.deform import DeformConvNorm as DeformConvNorm
+from jaxdet.nn.deform import Upscale as Upscale
 from jaxdet.nn.layers import KAIMING_NORMAL_FAN_OUT as KAIMING_NORMAL_FAN_OUT
 from jaxdet.nn.layers import KAIMING_UNIFORM as KAIMING_UNIFORM
 from jaxdet.nn.layers import TORCH_DEFAULT as TORCH_DEFAULT

@@ -167,6 +167,7 @@ class ConvNormAct(nnx.Module):
         self.norm = nnx.data(None if norm is None else make_norm(out_channels, config=norm, numerics=numerics))
         self.act = nnx.data(None if activation is None else Activation(activation, negative_slope=negative_slope))
         self.stride = stride
+        self.padding = (kernel_size - 1) // 2 if padding is None else padding
 
     def __call__(self, x: Array, extents: Array | None = None, *, train: bool = False) -> Array:
         """``x [B, H, W, in]`` with extents ``[B, 2]`` of the *input* to ``[B, H', W', out]``."""
@@ -174,5 +175,11 @@ class ConvNormAct(nnx.Module):
             x = mask(x, extents)
         x = self.conv(x)
         if self.norm is not None:
-            x = self.norm(x, strided(extents, self.stride), train=train)
+            x = self.norm(x, self.out_extents(extents), train=train)
         return x if self.act is None else self.act(x)
+
+    def out_extents(self, extents: Array | None) -> Array | None:
+        """The extents of the output, given those of the input."""
+        # An even kernel is no whole number of pixels around its centre: its padding may add a pixel, or take one.
+        growth = 2 * self.padding - self.conv.kernel_size[0] + 1
+        return strided(None if extents is None else extents + growth, self.stride)

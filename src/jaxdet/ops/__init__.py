@@ -7,6 +7,9 @@ from jaxdet.ops.boxes import clip_boxes as clip_boxes
 from jaxdet.ops.boxes import flip_boxes as flip_boxes
 from jaxdet.ops.boxes import large_enough as large_enough
 from jaxdet.ops.boxes import scale_boxes as scale_boxes
+from jaxdet.ops.conv_transpose import conv_transpose_2x as conv_transpose_2x
+from jaxdet.ops.deform_conv import deform_conv2d as deform_conv2d
+from jaxdet.ops.deform_conv import headhunter_deform_conv2d as headhunter_deform_conv2d
 from jaxdet.ops.matcher import Matcher as Matcher
 from jaxdet.ops.matcher import Matches as Matches
 from jaxdet.ops.nms import Kept as Kept
@@ -21,3 +24,6 @@ from jaxdet.ops.roi_align import multiscale_roi_align as multiscale_roi_align
 from jaxdet.ops.roi_align import roi_align as roi_align
 from jaxdet.ops.sampling import Samples as Samples
 from jaxdet.ops.sampling import sample_balanced as sample_balanced
+from jaxdet.ops.soft_nms import SoftKept as SoftKept
+from jaxdet.ops.soft_nms import SoftNMS as SoftNMS
+from jaxdet.ops.soft_nms import soft_nms as soft_nms

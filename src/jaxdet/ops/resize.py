@@ -13,11 +13,12 @@ import numpy as np
 from jax import Array
 
 
-def resized_size(height: int, width: int, min_size: int, max_size: int) -> tuple[int, int]:
+def resized_size(height: int, width: int, min_size: int, max_size: int, *, enlarge: bool = True) -> tuple[int, int]:
     """Size (height, width) of a picture after torchvision's ``GeneralizedRCNNTransform``.
 
     The shorter side becomes ``min_size`` unless the longer one would exceed ``max_size``; both are rounded down from
-    a float64 product, so that the shorter side of some pictures is ``min_size - 1``.
+    a float64 product, so that the shorter side of some pictures is ``min_size - 1``. With ``enlarge=False`` a picture
+    that is smaller keeps its size, as in HeadHunter.
     """
     if min(height, width, min_size, max_size) < 1:
         raise ValueError(
@@ -25,6 +26,8 @@ def resized_size(height: int, width: int, min_size: int, max_size: int) -> tuple
             "all four must be at least 1."
         )
     scale = min(min_size / min(height, width), max_size / max(height, width))
+    if scale > 1 and not enlarge:
+        return height, width
     return math.floor(height * scale), math.floor(width * scale)
 
 

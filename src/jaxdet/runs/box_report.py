@@ -114,7 +114,10 @@ def _at_input(dataset: DetectionDataset, counts: np.ndarray, config: FasterRCNNC
     """All boxes [G, 4] in pixels of the model's input, and the extents [G, 2] of their pictures."""
     transform = config.transform
     distinct, inverse = np.unique(dataset.sizes, axis=0, return_inverse=True)
-    resized = [resized_size(h, w, transform.min_size, transform.max_size) for h, w in distinct.tolist()]
+    resized = [
+        resized_size(h, w, transform.min_size, transform.max_size, enlarge=transform.enlarge)
+        for h, w in distinct.tolist()
+    ]
     # A picture without pixels is a fault of its own and is told elsewhere.
     inputs = np.maximum(np.array(resized, np.int64).reshape(-1, 2), 1)[inverse.reshape(-1)]  # [N, 2]
     owners = np.repeat(np.arange(len(counts)), counts)  # [G]

@@ -13,6 +13,7 @@ import numpy as np
 from flax import nnx
 
 from jaxdet.data import (
+    Augmentation,
     BatchPlan,
     ClassificationDataset,
     DataError,
@@ -26,7 +27,7 @@ from jaxdet.data import (
 from jaxdet.data.class_folder import LabelledPath
 from jaxdet.data.detection_rows import check_box_count
 from jaxdet.data.faults import fatal
-from jaxdet.data.sizing import ShortestSide, Sizing
+from jaxdet.data.sizing import Sizing
 from jaxdet.detectors import FasterRCNN, FasterRCNNConfig
 from jaxdet.runs.box_report import BoxReport, CanvasUse, box_report, canvas_use
 from jaxdet.runs.config import TrainConfig
@@ -165,7 +166,7 @@ def _plans(
         except ValueError as error:
             faults["val"].append(_unusable("val", str(error)))
     if isinstance(val, DetectionDataset) and isinstance(config.model, FasterRCNNConfig):
-        sizing = ShortestSide((config.model.transform.min_size,), config.model.transform.max_size)
+        sizing = Augmentation().sizing(config.model.transform)
         if _all_have_pixels(val, sizing, faults["val"]):
             plans["val"] = eval_plan(val.sizes, config.eval_batch_size, sizing)
     return plans

@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 
 from jaxdet.backbones.base import Classifier
 from jaxdet.data import (
+    Augmentation,
     ClassificationDataset,
     DetectionDataset,
     LoadedBatch,
@@ -25,7 +26,7 @@ from jaxdet.data import (
     load_batches,
     resize_boxes,
 )
-from jaxdet.data.sizing import ShortestSide, SquareCrop
+from jaxdet.data.sizing import SquareCrop
 from jaxdet.detectors import FasterRCNN
 from jaxdet.evaluation import Accuracy, CocoEvaluator
 from jaxdet.inference import infer_step
@@ -57,7 +58,7 @@ def evaluate(
         mesh: splits each batch over its devices.
     """
     transform = model.config.transform
-    plan = eval_plan(dataset.sizes, batch_size, ShortestSide((transform.min_size,), transform.max_size))
+    plan = eval_plan(dataset.sizes, batch_size, Augmentation().sizing(transform))
     ids = category_ids_of(model, dataset) if category_ids is None else category_ids
     evaluator = CocoEvaluator(ground_truth(dataset), category_ids=ids)
     graphdef, state = nnx.split(model)

@@ -17,7 +17,17 @@ import jax
 from flax import nnx
 
 from jaxdet.backbones.darknet import DarkStage
-from jaxdet.nn import Activation, BatchNorm, Conv, ConvNormAct, FrozenBatchNorm, GlobalAvgPool, MaxPool
+from jaxdet.nn import (
+    Activation,
+    BatchNorm,
+    Conv,
+    ConvNormAct,
+    DeformConv,
+    FrozenBatchNorm,
+    GlobalAvgPool,
+    MaxPool,
+    Upscale,
+)
 
 Shape = tuple[int, ...]
 
@@ -112,8 +122,10 @@ def trace(model: nnx.Module, forward: Callable[..., Any], *inputs: Any) -> tuple
 
 def _row(number: int, module: nnx.Module, path: str, before: Shape, after: Shape) -> Row:
     macs = 0
-    if isinstance(module, (nnx.Conv, nnx.Linear)):
+    if isinstance(module, (nnx.Conv, nnx.Linear, DeformConv)):
         macs = math.prod(after[:-1]) * module.kernel[...].size  # the kernel at every place of the output
+    elif isinstance(module, Upscale):
+        macs = math.prod(before[:-1]) * module.kernel[...].size  # a transposed one, at every place of the input
     own = sum(
         value[...].size
         for name, value in vars(module).items()

@@ -42,7 +42,7 @@ def detector_stages(
     transform, canvas = _transform(model, height, width)
     pixels = jax.ShapeDtypeStruct((batch, *canvas, 3), jnp.float32)
     images = Images(pixels, jax.ShapeDtypeStruct((batch, 2), jnp.int32))  # type: ignore[arg-type]
-    rows, (pyramid, outputs, proposals, pooled, roi, found) = trace(model, _walk, images)
+    rows, (pyramid, outputs, proposals, roi, found) = trace(model, _walk, images)
     _, maps = trace(model.backbone, lambda backbone, x: backbone.features(x), pixels)  # type: ignore[arg-type]
     maps = {name: maps[name] for name in model.backbone.channels}  # tracing had sorted them by name
     features = dict(zip(model.strides, pyramid, strict=True))
@@ -58,6 +58,10 @@ def detector_stages(
         macs = sum(row.macs for row in rows if row.path.split(".")[0] == attribute)
         return Stage(name, detail, tuple(arrays), sum(parameters(getattr(model, attribute))) if attribute else 0, macs)
 
+    def optional(name: str, detail: str, attribute: str) -> list[Stage]:
+        """A stage that not every detector has."""
+        return [] if getattr(model, attribute) is None else [part(name, detail, [], attribute)]
+
     def step(level: str) -> str:
         down, right = (side // cells for side, cells in zip(canvas, features[level].shape[1:3], strict=True))
         return f"{down}x{right}"
@@ -66,6 +70,8 @@ def detector_stages(
         transform,
         part("Backbone", type(model.backbone).__name__, _maps(maps, model.backbone.strides), "backbone"),
         part("FPN", f"on {_words(config.fpn.levels)}", _maps(features, model.strides), "fpn"),
+        *optional("Context", f"{config.context.kind}, a module a level", "context"),
+        *optional("RPN upscaling", "each map twice as high and wide", "rpn_upscale"),
         part(
             "RPN head",
             f"anchors a location: {generator.num_anchors_per_location()[0]}; shared 3x3 convolutions: {rpn.conv_depth}",
@@ -87,11 +93,12 @@ def detector_stages(
             f"NMS at {rpn.nms_thresh} within a level; the best {rpn.post_nms_top_n_test} of all",
             [_array("boxes", proposals.boxes), _array("scores", proposals.scores)],
         ),
+        *optional("RoI upscaling", "each map twice as high and wide", "box_upscale"),
         part(
             "RoIAlign",
-            f"{box.output_size}x{box.output_size} cells from {_words(config.fpn.levels)}; "
+            f"{box.output_size}x{box.output_size} cells from {_words(box.pool_levels or config.fpn.levels)}; "
             f"sampling ratio {box.sampling_ratio}",
-            [Output("pooled", torch_order(pooled.shape[1:]))],
+            [Output("pooled", (proposals.boxes.shape[1], config.fpn.out_channels, box.output_size, box.output_size))],
         ),
         part(
             "Box head",
@@ -107,7 +114,8 @@ def detector_stages(
         ),
         part(
             "Post-processing",
-            f"scores above {box.score_thresh}; NMS at {box.nms_thresh} "
+            f"scores above {box.score_thresh}; "
+            f"{f'NMS at {box.nms_thresh}' if box.soft_nms is None else f'{box.soft_nms.kind} soft-NMS'} "
             f"{'over all classes' if box.class_agnostic_nms else 'within a class'}; the best {box.detections_per_img}",
             [_array("boxes", found.boxes), _array("scores", found.scores), _array("labels", found.labels)],
         ),
@@ -120,14 +128,13 @@ def _walk(model: FasterRCNN, images: Images) -> tuple[Any, ...]:
     rpn = model.rpn(features, images)
     proposals = model.propose(rpn, images)
     roi = model.classify(features, proposals, images)
-    pooled = model.pool(features, proposals, images)
-    return list(features.values()), rpn, proposals, pooled, roi, model.detect(roi, proposals, images)
+    return list(features.values()), rpn, proposals, roi, model.detect(roi, proposals, images)
 
 
 def _transform(model: FasterRCNN, height: int, width: int) -> tuple[Stage, tuple[int, int]]:
     """The first stage, and the canvas: as large as the resized picture needs, so that the counts are the picture's."""
     options = model.config.transform
-    resized = resized_size(height, width, options.min_size, options.max_size)
+    resized = resized_size(height, width, options.min_size, options.max_size, enlarge=options.enlarge)
     if min(resized) < 1:
         raise ValueError(f"a picture of {height}x{width} has no pixels left once resized to {resized[0]}x{resized[1]}")
     canvas = (align(resized[0]), align(resized[1]))

@@ -48,8 +48,12 @@ def rpn_losses(rpn: RPNOutputs, sampled: AnchorTargets, beta: float) -> Losses:
     }
 
 
-def box_losses(outputs: RoIOutputs, sampled: ProposalTargets, beta: float) -> Losses:
-    """Classification and box loss of the second stage, both over the number of sampled proposals."""
+def box_losses(outputs: RoIOutputs, sampled: ProposalTargets, beta: float, ohem: int | None = None) -> Losses:
+    """Classification and box loss of the second stage, both over the number of sampled proposals.
+
+    With ``ohem`` (online hard example mining, Shrivastava et al. 2016) the classification loss is the mean over the
+    ``ohem`` proposals of each image that have the highest; the box loss still sees them all.
+    """
     logits = outputs.logits.astype(float_dtype(outputs.logits))  # [B, S, K]
     deltas = jnp.take_along_axis(outputs.deltas, sampled.labels[..., None, None], axis=2)[:, :, 0]  # [B, S, 4]
     deltas = deltas.astype(float_dtype(deltas))
@@ -57,9 +61,17 @@ def box_losses(outputs: RoIOutputs, sampled: ProposalTargets, beta: float) -> Lo
     classes = optax.softmax_cross_entropy_with_integer_labels(logits, sampled.labels)
     positive = sampled.valid & (sampled.labels > 0)
     return {
-        "loss_classifier": jnp.where(sampled.valid, classes, 0).sum() / count,
+        "loss_classifier": _hardest(classes, sampled.valid, ohem),
         "loss_box_reg": _box_loss(deltas, sampled.deltas, positive, beta) / count,
     }
+
+
+def _hardest(values: Array, valid: Array, count: int | None) -> Array:
+    """The mean of ``values [B, S]`` where valid; with a count, of that many of each image, the highest."""
+    if count is not None and count < values.shape[1]:
+        _, index = jax.lax.top_k(jnp.where(valid, values, -jnp.inf), count)
+        values, valid = (jnp.take_along_axis(x, index, axis=1) for x in (values, valid))
+    return jnp.where(valid, values, 0).sum() / jnp.maximum(valid.sum(), 1)
 
 
 def _box_loss(deltas: Array, targets: Array, positive: Array, beta: float) -> Array:
@@ -116,6 +128,6 @@ def _losses(
     of_anchors, of_proposals = over_images(sample, mesh)(rpn, proposals, targets, keys)
     chosen = Proposals(of_proposals.boxes, jnp.zeros_like(of_proposals.boxes[..., 0]), of_proposals.valid)
     outputs = model.classify(features, chosen, images, train=train, mesh=mesh)
-    values = box_losses(outputs, of_proposals, config.box.smooth_l1_beta)
+    values = box_losses(outputs, of_proposals, config.box.smooth_l1_beta, config.box.ohem)
     values |= rpn_losses(rpn, of_anchors, config.rpn.smooth_l1_beta)
     return values, features, rpn

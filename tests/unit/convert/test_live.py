@@ -94,7 +94,9 @@ def test_levels_and_pooling(torchvision):
     config = from_torch(module).config
     assert config.fpn.levels == ("layer2", "layer3", "layer4") and config.fpn.pool
     module.roi_heads.box_roi_pool.featmap_names = ["0", "1"]
-    with pytest.raises(UnsupportedModuleError, match=r"takes the maps \['0', '1'\]"):
+    assert from_torch(module).config.box.pool_levels == ("layer2", "layer3")
+    module.roi_heads.box_roi_pool.featmap_names = ["a"]
+    with pytest.raises(UnsupportedModuleError, match=r"takes the maps \['a'\], and the pyramid's are \['0'"):
         from_torch(module)
 
 

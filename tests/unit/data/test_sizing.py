@@ -5,8 +5,9 @@ import pytest
 from data_draws import Draws
 from PIL import Image
 
-from jaxdet.data import BatchPlan, DataError, Example, preprocess
+from jaxdet.data import Augmentation, BatchPlan, DataError, Example, preprocess
 from jaxdet.data.sizing import ScaleJitter, ShortestSide, SquareCrop
+from jaxdet.detectors import DetectorTransform
 
 PLAIN = {"mean": (0, 0, 0), "std": (1, 1, 1)}
 
@@ -116,3 +117,11 @@ def test_sizes_out_of_range():
             wrong()
     with pytest.raises(ValueError, match="at most resize=10, got 11"):
         SquareCrop(10, 11)
+
+
+def test_what_is_small_keeps_its_size_where_nothing_is_enlarged():
+    sizing = ShortestSide((64,), 96, enlarge=False)
+    assert sizing.largest(40, 50) == (40, 50) and sizing.largest(128, 128) == (64, 64)
+    assert ShortestSide((64,), 96).largest(40, 50) == (64, 80)
+    transform = DetectorTransform(min_size=64, max_size=96, enlarge=False)
+    assert Augmentation(min_sizes=(48, 64)).sizing(transform) == ShortestSide((48, 64), 96, enlarge=False)
