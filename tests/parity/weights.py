@@ -20,6 +20,15 @@ def pair(name: str, seed: int = 0, frozen: bool = False, **options: Any) -> tupl
     return module, from_torch(module)
 
 
+@cache
+def slim_pair(name: str, seed: int = 0, frozen: bool = False, **options: Any) -> tuple[Any, Model]:
+    """The same of torchvision's detectors, with one bottleneck a stage and narrow heads."""
+    from twins.slim import slim_torchvision
+
+    module = torchvision_model(slim_torchvision(), name, seed=seed, frozen=frozen, **options)
+    return module, from_torch(module)
+
+
 def resized(min_size: int) -> dict[str, int]:
     """Options for a smaller ``min_size`` with ``max_size`` in torchvision's proportion."""
     return {"min_size": min_size, "max_size": round(min_size * 1333 / 800)}

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tensorboardX import SummaryWriter
 from tqdm.auto import tqdm
 
 from jaxdet.plots import plot_losses
@@ -25,6 +24,8 @@ class Journal:
     """
 
     def __init__(self, out: Path, start: int, steps: int, batch_size: int, *, progress: bool = True) -> None:
+        from tensorboardX import SummaryWriter  # which imports PyTorch where it is installed
+
         self._out, self._batch_size = out, batch_size
         self.rows = [row for row in read_rows(out / METRICS_FILE) if row["step"] <= start]
         write_text(out / METRICS_FILE, "".join(json.dumps(row) + "\n" for row in self.rows))

@@ -6,19 +6,21 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax import Array
 
 from jaxdet.training.schedules import OptimizerConfig, make_schedule
 from jaxdet.training.state import under
 
+_CLIP_EPS = 1e-6  # PyTorch's
 _NORM_LEAVES = ("scale", "bias")
 
 
 def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
     """The optimizer of a run of ``steps``; updates are of the gradient's mean over ``config.accumulate`` steps."""
     schedule = make_schedule(config, steps)
-    parts = [] if config.clip_norm is None else [optax.clip_by_global_norm(config.clip_norm)]
+    parts = [] if config.clip_norm is None else [clip_by_norm(config.clip_norm)]
     decay = add_weight_decay(config)
     if config.kind == "adamw":
         parts += [optax.scale_by_adam(*config.betas, eps=config.eps), decay]
@@ -31,7 +33,18 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
     optimizer = optax.chain(*parts)
     if config.accumulate == 1:
         return optimizer
-    return optax.MultiSteps(optimizer, config.accumulate).gradient_transformation()
+    wide = jnp.result_type(float)  # optax accumulates in float32 whatever the gradients are
+    return optax.MultiSteps(optimizer, config.accumulate, accumulator_dtype=wide).gradient_transformation()
+
+
+def clip_by_norm(largest: float) -> optax.GradientTransformation:
+    """PyTorch's ``clip_grad_norm_``: gradients of a global norm above ``largest`` are scaled down to it."""
+
+    def update(updates: Any, state: optax.EmptyState, params: Any = None) -> tuple[Any, optax.EmptyState]:
+        factor = jnp.minimum(largest / (optax.tree.norm(updates) + _CLIP_EPS), 1)
+        return jax.tree.map(lambda leaf: leaf * factor.astype(leaf.dtype), updates), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
 def add_weight_decay(config: OptimizerConfig) -> optax.GradientTransformation:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import jax.numpy as jnp
 import optax
 
 _CHOICES = {"kind": ("sgd", "adamw"), "schedule": ("multistep", "cosine", "constant")}
@@ -77,4 +78,5 @@ def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
         schedule = multistep(config.learning_rate, config.milestones, config.gamma)
     else:
         schedule = optax.constant_schedule(config.learning_rate)
-    return warmup(schedule, min(config.warmup_steps, steps), config.warmup_factor)
+    whole = warmup(schedule, min(config.warmup_steps, steps), config.warmup_factor)
+    return lambda step: whole(jnp.asarray(step, jnp.result_type(float)))  # of an integer, JAX would compute in float32

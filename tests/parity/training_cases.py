@@ -1,0 +1,68 @@
+"""What the training tests train: torchvision's modules and twins, and pictures with boxes or classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from training_job import Arrays, Job, state_of
+from weights import smooth_picture
+
+from jaxdet.training import OptimizerConfig
+
+CLASSES = 5  # with the background
+SLOTS = 3  # for boxes on a picture
+SGD = OptimizerConfig(learning_rate=1e-3, momentum=0.9, weight_decay=1e-4, schedule="constant", warmup_steps=0)
+
+
+def detector_case(
+    make: Callable[..., Any], name: str, frozen: bool, size: tuple[int, int], proposals: int, **job: Any
+) -> tuple[Any, Job]:
+    """A module that ``make`` gives, and what both sides do with it; one picture of four has no box."""
+    module, model = make(name, 0, frozen, **detector_options(*size, proposals))
+    batches = [detector_batch(0, *size, (3, 0)), detector_batch(1, *size, (1, 2))]
+    return module, Job(model.config, state_of(module), batches, SGD, **job)
+
+
+def detector_options(height: int, width: int, proposals: int) -> dict[str, Any]:
+    """torchvision's options under which nothing is resized, and nothing drawn: every candidate is a sample."""
+    anchors = 3 * sum(-(-height // stride) * -(-width // stride) for stride in (4, 8, 16, 32, 64))
+    return {
+        "num_classes": CLASSES,
+        "min_size": height,
+        "max_size": 10 * width,
+        "rpn_pre_nms_top_n_train": 4 * proposals,
+        "rpn_post_nms_top_n_train": proposals,
+        "rpn_batch_size_per_image": anchors,
+        "rpn_positive_fraction": 1.0,
+        "box_batch_size_per_image": proposals + SLOTS,
+        "box_positive_fraction": 1.0,
+    }
+
+
+def detector_batch(seed: int, height: int, width: int, counts: Sequence[int]) -> Arrays:
+    """Pictures with so many boxes each, on a canvas of multiples of 32.
+
+    The pictures differ in width within their last 32 pixels: torchvision then computes each as if it were alone, on the
+    same padded size. Were they to differ by more, it would pad some further, and its result would depend on that.
+    """
+    rng = np.random.default_rng(seed)
+    pictures = np.zeros((len(counts), height, width, 3), np.uint8)
+    sizes = np.array([(height, width - 9 * row) for row in range(len(counts))])
+    boxes, valid = np.zeros((len(counts), SLOTS, 4)), np.zeros((len(counts), SLOTS), bool)
+    for row, count in enumerate(counts):
+        own = sizes[row]
+        pictures[row, :, : own[1]] = smooth_picture(100 * seed + row, *own)
+        corner = rng.uniform(0, 0.5, (count, 2)) * own[::-1]
+        boxes[row, :count] = np.concatenate([corner, corner + rng.uniform(0.2, 0.5, (count, 2)) * own[::-1]], axis=1)
+        valid[row, :count] = True
+    boxes[0] = np.round(boxes[0])  # whole pixels, where overlaps tie
+    labels = rng.integers(1, CLASSES, valid.shape)
+    return {"pictures": pictures, "sizes": sizes, "boxes": boxes, "labels": labels, "valid": valid}
+
+
+def classifier_batch(seed: int, side: int, count: int, num_classes: int) -> Arrays:
+    """Square pictures, each of a class."""
+    pictures = np.stack([smooth_picture(100 * seed + row, side, side) for row in range(count)])
+    return {"pictures": pictures, "labels": np.random.default_rng(seed).integers(0, num_classes, count)}

@@ -1,0 +1,46 @@
+"""torchvision's two Faster R-CNNs, built of its own parts in a size that trains in seconds."""
+
+from __future__ import annotations
+
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+from torch import nn
+
+from jaxdet_convert.torchvision_cpu import import_torchvision
+
+CHANNELS, HIDDEN = 32, 64
+
+
+def slim_torchvision() -> Any:
+    """What stands for torchvision where only its detectors are asked for: one bottleneck a stage, 32 channels."""
+    builders = {
+        "fasterrcnn_resnet50_fpn": partial(_slim, v2=False),
+        "fasterrcnn_resnet50_fpn_v2": partial(_slim, v2=True),
+    }
+    models = SimpleNamespace(detection=SimpleNamespace(**builders))
+    return SimpleNamespace(models=models, ops=import_torchvision().ops)
+
+
+def _slim(*, v2: bool, weights: None, weights_backbone: None, num_classes: int, **options: Any) -> nn.Module:
+    torchvision = import_torchvision()
+    from torchvision.models.detection import backbone_utils, faster_rcnn, rpn
+
+    body = torchvision.models.resnet.ResNet(torchvision.models.resnet.Bottleneck, [1, 1, 1, 1])
+    layers = {f"layer{stage}": str(stage - 1) for stage in (1, 2, 3, 4)}
+    norm = nn.BatchNorm2d if v2 else None
+    anchors = faster_rcnn._default_anchorgen()
+    shape = (CHANNELS, 7, 7)
+    if v2:
+        head = faster_rcnn.FastRCNNConvFCHead(shape, [CHANNELS] * 4, [HIDDEN], norm_layer=norm)
+    else:
+        head = faster_rcnn.TwoMLPHead(CHANNELS * 49, HIDDEN)
+    return faster_rcnn.FasterRCNN(
+        backbone_utils.BackboneWithFPN(body, layers, [256, 512, 1024, 2048], CHANNELS, norm_layer=norm),
+        rpn_anchor_generator=anchors,
+        rpn_head=rpn.RPNHead(CHANNELS, anchors.num_anchors_per_location()[0], conv_depth=2 if v2 else 1),
+        box_head=head,
+        box_predictor=faster_rcnn.FastRCNNPredictor(HIDDEN, num_classes),
+        **options,
+    )
