@@ -14,7 +14,7 @@ from jaxdet.data.sizing import ScaleJitter, ShortestSide
 
 
 class _Transform:
-    min_size, max_size = 48, 64
+    min_size, max_size, enlarge = 48, 64, True
 
 
 def _example(height=4, width=6):
