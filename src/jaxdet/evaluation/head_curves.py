@@ -76,6 +76,16 @@ def average_precision(curve: HeadCurve) -> float:
     return float((np.diff(curve.recall, prepend=0.0) * curve.precision).sum()) if curve.heads else np.nan
 
 
+def miss_rates(curve: HeadCurve, *, interpolation: Literal["step", "linear"] = "step") -> np.ndarray:
+    """[9] the miss rate at each of `LAMR_POINTS`; see `log_average_miss_rate`. NaN without a head."""
+    fppi, missed = curve.fppi, curve.miss_rate
+    if not curve.heads or not len(fppi):
+        return np.full(len(LAMR_POINTS), 1.0 if curve.heads else np.nan)
+    if interpolation == "linear":
+        return np.interp(LAMR_POINTS, fppi, missed, left=1.0)
+    return np.append(1.0, missed)[np.searchsorted(fppi, LAMR_POINTS, side="right")]
+
+
 def log_average_miss_rate(curve: HeadCurve, *, interpolation: Literal["step", "linear"] = "step") -> float:
     """The geometric mean of the miss rate at nine points, 0.01 to 1 false positives per image evenly in logarithms.
 
@@ -87,15 +97,7 @@ def log_average_miss_rate(curve: HeadCurve, *, interpolation: Literal["step", "l
         interpolation: ``"linear"`` draws lines between the curve's points, as brambox does (and with it the original
             HeadHunter), which lets the curve fall to 0 at its end; here it keeps its last miss rate in both.
     """
-    if not curve.heads:
-        return np.nan
-    fppi, miss_rate = curve.fppi, curve.miss_rate
-    if not len(fppi):
-        return 1.0
-    if interpolation == "linear":
-        rates = np.interp(LAMR_POINTS, fppi, miss_rate, left=1.0)
-    else:
-        rates = np.append(1.0, miss_rate)[np.searchsorted(fppi, LAMR_POINTS, side="right")]
+    rates = miss_rates(curve, interpolation=interpolation)
     return float(np.exp(np.log(np.maximum(rates, _FLOOR)).mean()))
 
 

@@ -33,7 +33,7 @@ class HeadResult:
     moda_image, modp_image: the original HeadHunter's: computed picture by picture, then averaged over those that have
         a head, or a hit.
     pictures, heads, ignored, detections: how many of each there were.
-    curve: that the first four come from.
+    threshold: of overlap; curve: that the first five come from.
     """
 
     ap: float
@@ -50,6 +50,7 @@ class HeadResult:
     heads: int
     ignored: int
     detections: int
+    threshold: float
     curve: HeadCurve
 
     def metrics(self) -> dict[str, float]:
@@ -117,6 +118,7 @@ def evaluate_heads(
         heads=curve.heads,
         ignored=sum(len(picture.ignored) for picture in pictures),
         detections=sum(len(picture.scores) for picture in pictures),
+        threshold=threshold,
         curve=curve,
     )
 
