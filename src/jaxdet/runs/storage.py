@@ -7,6 +7,8 @@ import re
 import shutil
 from pathlib import Path
 
+from jaxdet.data.writing import write_text as write_text
+
 
 def reason(error: BaseException) -> str:
     """The reason within what Orbax and TensorStore say at length."""
@@ -15,13 +17,6 @@ def reason(error: BaseException) -> str:
     if system:
         return system[1]
     return "its arrays are damaged" if "TensorStore" in text else text.splitlines()[0][:300]
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a small file, which appears whole or not at all."""
-    unfinished = path.with_name(f".{os.getpid()}.{path.name}")
-    unfinished.write_text(text)
-    unfinished.replace(path)
 
 
 def put_in_place(staging: Path, target: Path) -> None:

@@ -1,0 +1,54 @@
+"""HeadHunter on crowds that jaxdet draws: hundreds of small heads a picture, and regions to be ignored.
+
+jaxdet shapes runs/crowd --crowd
+jaxdet train examples/heads.py --out runs/ssh
+jaxdet train examples/heads.py --out runs/cpm --set model_context=cpm
+jaxdet evaluate runs/ssh/model --config examples/heads.py
+
+CROWD names the folder of the data, "runs/crowd" by default. For pictures of your own, put your lists in its place and
+take the sizes and anchors of HeadHunter, which are the model's defaults.
+"""
+
+import os
+from pathlib import Path
+
+from jaxdet.data import Augmentation, BrightnessContrast, HeadList, RGBShift
+from jaxdet.detectors import detector_config
+from jaxdet.heads import AnchorGenerator
+from jaxdet.runs import TrainConfig
+from jaxdet.training import OptimizerConfig
+
+CROWD = Path(os.environ.get("CROWD", "runs/crowd"))
+
+
+def config() -> TrainConfig:
+    """A MobileNetV1 with SSH modules, its pyramid doubled to strides of 4, 8 and 16."""
+    model = detector_config(
+        "headhunter_mobilenet",
+        context="ssh",
+        upscale_rpn=True,
+        preset="train",
+        min_size=256,
+        max_size=256,
+        rpn_anchor_generator=AnchorGenerator(((9, 13), (18, 24), (32, 44)), (1.2,)),
+        rpn_fg_iou_thresh=0.6,
+        rpn_pre_nms_top_n_train=1000,
+        rpn_post_nms_top_n_train=500,
+        rpn_pre_nms_top_n_test=1000,
+        rpn_post_nms_top_n_test=500,
+        box_representation_size=128,
+        box_batch_size_per_image=128,
+        box_positive_fraction=0.5,
+    )
+    return TrainConfig(
+        model=model,
+        train=HeadList(str(CROWD / "train.txt")),
+        val=HeadList(str(CROWD / "val.txt")),
+        steps=600,
+        batch_size=4,
+        optimizer=OptimizerConfig(
+            kind="adamw", learning_rate=2e-3, weight_decay=1e-4, schedule="cosine", warmup_steps=50, clip_norm=5.0
+        ),
+        augment=Augmentation(flip=0.5, extra=(RGBShift(), BrightnessContrast())),
+        eval_batch_size=4,
+    )
