@@ -1,4 +1,4 @@
-"""COCO metrics of a detector on a data set, overall and by class; top-1 and top-5 accuracy of a classifier.
+"""COCO or head metrics of a detector on a data set; top-1 and top-5 accuracy of a classifier.
 
 jaxdet evaluate MODEL val.json pictures/          a COCO file
 jaxdet evaluate MODEL val VOC2012/ --voc          a split of a Pascal VOC folder
@@ -19,13 +19,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--voc", action="store_true", help="read Pascal VOC xml")
     parser.add_argument("--data", metavar="DIR", help="a folder with a validation set")
     parser.add_argument("--config", metavar="CONFIG", help="a training configuration; its backbone, if it brings one")
+    parser.add_argument(
+        "--metrics",
+        choices=("coco", "heads"),
+        help="heads: AP at IoU 0.5, log-average miss rate, F1, recall, MODA and MODP, on data of one class; by default "
+        "those of --config, or COCO's",
+    )
     parser.add_argument("--batch-size", type=int, default=8, metavar="N")
     parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes that decode pictures")
     parser.add_argument("--losses", action="store_true", help="also compute the losses, in the same pass")
     parser.add_argument("--skip-faulty", action="store_true", help="leave out faulty boxes instead of stopping")
     parser.add_argument("--json", metavar="FILE", help="also write the metrics there")
     parser.add_argument("--results", metavar="FILE", help="also write the detections there, in COCO's result format")
-    parser.add_argument("--curves", metavar="FILE", help="also draw precision over recall there (PNG)")
+    parser.add_argument("--curves", metavar="FILE", help="also draw the metrics' curves there (PNG)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -34,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
 
     from jaxdet.cli.models import open_model
     from jaxdet.detectors import FasterRCNN
-    from jaxdet.plots import plot_precision_recall
+    from jaxdet.plots import plot_evaluation
     from jaxdet.runs import evaluate, evaluate_classifier
 
     source = _source(args)
@@ -42,27 +48,42 @@ def run(args: argparse.Namespace) -> int:
     dataset = source.open(skip_faulty=args.skip_faulty)
     for path in filter(None, (args.results, args.json, args.curves)):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
+    evaluator = None
     if not isinstance(model, FasterRCNN):
+        if args.metrics:
+            raise ValueError(f"--metrics is for detectors, and {args.weights} holds a {type(model).__name__}")
         metrics = evaluate_classifier(model, dataset, batch_size=args.batch_size, workers=args.workers)
         _print(metrics)
     else:
         metrics, evaluator = evaluate(
-            model, dataset, batch_size=args.batch_size, workers=args.workers, with_losses=args.losses
+            model,
+            dataset,
+            metrics=_metrics(args),
+            batch_size=args.batch_size,
+            workers=args.workers,
+            with_losses=args.losses,
         )
         _print({name: value for name, value in metrics.items() if not name.startswith("AP/")})
         print(f"\n{evaluator.table()}")
         if args.results:
             evaluator.write(args.results)
-        if args.curves:
-            plot_precision_recall(evaluator.classes, args.curves)
     if args.json:
         Path(args.json).write_text(json.dumps(metrics, indent=1))
+    if args.curves and evaluator is not None:
+        plot_evaluation(evaluator, args.curves)
     return 0
 
 
 def _print(metrics: dict[str, float]) -> None:
     for name, value in metrics.items():
-        print(f"{name:<24} {value:.3f}" if value >= 0 else f"{name:<24} -")
+        counted = value != -1 or name.startswith("MODA")  # which is -1 where twice as much is wrong as there is
+        print(f"{name:<24} {value:.3f}" if counted else f"{name:<24} -")
+
+
+def _metrics(args: argparse.Namespace) -> Any:
+    from jaxdet.runs import read_config
+
+    return args.metrics or (read_config(args.config).metrics if args.config else "coco")
 
 
 def _source(args: argparse.Namespace) -> Any:

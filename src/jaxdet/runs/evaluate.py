@@ -1,4 +1,4 @@
-"""Detections over a whole dataset and their COCO metrics; the accuracy of classifiers."""
+"""Detections over a whole dataset and their metrics, COCO's or those of head detection; the accuracy of classifiers."""
 
 from __future__ import annotations
 
@@ -22,13 +22,12 @@ from jaxdet.data import (
     DetectionDataset,
     LoadedBatch,
     eval_plan,
-    ground_truth,
     load_batches,
     resize_boxes,
 )
 from jaxdet.data.sizing import SquareCrop
 from jaxdet.detectors import FasterRCNN
-from jaxdet.evaluation import Accuracy, CocoEvaluator
+from jaxdet.evaluation import Accuracy, Evaluator, Metrics, make_evaluator
 from jaxdet.inference import infer_step
 from jaxdet.training import image_keys, losses_and_detections
 from jaxdet.training.classification import cross_entropy
@@ -40,16 +39,19 @@ def evaluate(
     model: FasterRCNN,
     dataset: DetectionDataset,
     *,
+    metrics: Metrics = "coco",
     batch_size: int = 8,
     category_ids: Sequence[int] | None = None,
     with_losses: bool = False,
     workers: int = 0,
     mesh: Mesh | None = None,
     progress: bool = True,
-) -> tuple[dict[str, float], CocoEvaluator]:
-    """COCO's twelve metrics (and ``AP/<class>``) of a model on a dataset, and the evaluator with its detections.
+) -> tuple[dict[str, float], Evaluator]:
+    """The metrics of a model on a dataset, and the evaluator with its detections.
 
     Args:
+        metrics: ``"coco"``: its twelve numbers, and ``AP/<class>``; ``"heads"``: those of
+            `jaxdet.evaluation.HeadResult`, of a dataset of one class.
         category_ids: the dataset's category id of each label of the model, by default those of the dataset's classes
             that the model knows by name (see `category_ids_of`).
         with_losses: also ``loss`` and its terms, means over the batches weighted by their pictures, from the same pass
@@ -60,7 +62,7 @@ def evaluate(
     transform = model.config.transform
     plan = eval_plan(dataset.sizes, batch_size, Augmentation().sizing(transform))
     ids = category_ids_of(model, dataset) if category_ids is None else category_ids
-    evaluator = CocoEvaluator(ground_truth(dataset), category_ids=ids)
+    evaluator = make_evaluator(metrics, dataset, ids)
     graphdef, state = nnx.split(model)
     sums: dict[str, float] = defaultdict(float)
     key = jax.random.key(0)
@@ -76,14 +78,14 @@ def evaluate(
         else:
             found = infer_step(graphdef, state, batch.images, mesh=mesh)
         _collect(evaluator, dataset, batch, jax.device_get(found))
-    metrics = evaluator.evaluate()
+    numbers = evaluator.evaluate()
     if with_losses:
         means = {name: value / len(dataset) for name, value in sums.items()}
-        metrics |= {"loss": sum(means.values()), **means}
-    return metrics, evaluator
+        numbers |= {"loss": sum(means.values()), **means}
+    return numbers, evaluator
 
 
-def _collect(evaluator: CocoEvaluator, dataset: DetectionDataset, batch: LoadedBatch, found: Any) -> None:
+def _collect(evaluator: Evaluator, dataset: DetectionDataset, batch: LoadedBatch, found: Any) -> None:
     for row, index in enumerate(batch.indices):
         if index < 0:
             continue

@@ -76,7 +76,7 @@ class Journal:
         self.rows.append(row)
         self._file.write(json.dumps(row) + "\n")
         for name, value in row.items():
-            if name != "step" and not (name.startswith("val/") and value < 0):  # -1: there was nothing to count
+            if name != "step" and not (name.startswith("val/") and value == -1):  # -1: there was nothing to count
                 self._board.add_scalar(prefix + name, value, row["step"])
 
 
