@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxdet.data.dataset import DataError, DetectionDataset
+from jaxdet.data.dataset import DataError, DetectionDataset, Truth
 from jaxdet.evaluation.head_matching import HeadPicture
 from jaxdet.evaluation.heads import HeadResult, evaluate_heads
 from jaxdet.evaluation.results import DetectionResults
@@ -43,9 +43,7 @@ class HeadEvaluator(DetectionResults):
         found: dict[int, list[dict[str, Any]]] = defaultdict(list)
         for one in self.known_results():
             found[one["image_id"]].append(one)
-        self.result = evaluate_heads(
-            _picture(record.boxes, record.ignored, found[record.image_id]) for record in self._records
-        )
+        self.result = evaluate_heads(_picture(record.truth, found[record.image_id]) for record in self._records)
         return self.result.metrics()
 
     def table(self) -> str:
@@ -59,7 +57,7 @@ class HeadEvaluator(DetectionResults):
         )
 
 
-def _picture(boxes: np.ndarray, ignored: np.ndarray, found: list[dict[str, Any]]) -> HeadPicture:
+def _picture(truth: Truth, found: list[dict[str, Any]]) -> HeadPicture:
     detections = np.array([one["bbox"] for one in found], np.float64).reshape(-1, 4)
     detections[:, 2:] += detections[:, :2]
-    return HeadPicture(boxes, detections, np.array([one["score"] for one in found]), ignored)
+    return HeadPicture(truth.boxes, detections, np.array([one["score"] for one in found]), truth.ignored)
