@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from jaxdet.data.dataset import DataError, DetectionDataset
-from jaxdet.evaluation.head_matching import HeadPicture
+from jaxdet.data.dataset import DataError, DetectionDataset, Truth
+from jaxdet.evaluation.head_matching import ScoredPicture
 from jaxdet.evaluation.heads import HeadResult, evaluate_heads
 from jaxdet.evaluation.results import DetectionResults
 
 
 class HeadEvaluator(DetectionResults):
-    """Compares detections with a data set's boxes; its ignored regions, as COCO's crowds, count neither way.
+    """Compares detections with a data set's truth (`jaxdet.data.dataset.Record.truth`).
+
+    Its ignored regions, such as COCO's crowds and heads of a list with another flag than 0, count neither way.
 
     Every picture of the data set counts, also one without a box or without a detection.
 
@@ -43,9 +45,7 @@ class HeadEvaluator(DetectionResults):
         found: dict[int, list[dict[str, Any]]] = defaultdict(list)
         for one in self.known_results():
             found[one["image_id"]].append(one)
-        self.result = evaluate_heads(
-            _picture(record.boxes, record.ignored, found[record.image_id]) for record in self._records
-        )
+        self.result = evaluate_heads(_picture(record.truth, found[record.image_id]) for record in self._records)
         return self.result.metrics()
 
     def table(self) -> str:
@@ -59,7 +59,7 @@ class HeadEvaluator(DetectionResults):
         )
 
 
-def _picture(boxes: np.ndarray, ignored: np.ndarray, found: list[dict[str, Any]]) -> HeadPicture:
+def _picture(truth: Truth, found: list[dict[str, Any]]) -> ScoredPicture:
     detections = np.array([one["bbox"] for one in found], np.float64).reshape(-1, 4)
     detections[:, 2:] += detections[:, :2]
-    return HeadPicture(boxes, detections, np.array([one["score"] for one in found]), ignored)
+    return ScoredPicture(truth.boxes, detections, np.array([one["score"] for one in found]), truth.ignored)
