@@ -11,7 +11,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from jaxdet.evaluation import HeadPicture, evaluate_heads
+from jaxdet.evaluation import ScoredPicture, evaluate_heads
 from jaxdet.evaluation.head_curves import log_average_miss_rate
 from jaxdet.evaluation.head_matching import box_coverage, box_ious, match_by_overlap
 
@@ -42,7 +42,7 @@ def _crowd(seed, *, pictures=60, tied=False):
         regions = np.concatenate([regions, regions + generator.uniform(15, 50, regions.shape)], 1)
         hidden = generator.random(len(heads)) < 0.15  # ignored heads among the regions
         ignored = np.concatenate([regions, heads[hidden]])
-        made.append(HeadPicture(heads[~hidden], detections, np.round(scores, 1) if tied else scores, ignored))
+        made.append(ScoredPicture(heads[~hidden], detections, np.round(scores, 1) if tied else scores, ignored))
     return made
 
 
@@ -93,7 +93,7 @@ def test_brambox_gives_the_same_curves_ap_f1_and_miss_rates(seed):
 
 def test_brambox_counts_ties_as_one_point_too():
     stat = pytest.importorskip("brambox", reason="pip install jaxdet[test]").stat
-    pictures = [HeadPicture(one.boxes, one.boxes + 1, one.boxes[:, 0].round(-1), one.ignored) for one in _crowd(9)]
+    pictures = [ScoredPicture(one.boxes, one.boxes + 1, one.boxes[:, 0].round(-1), one.ignored) for one in _crowd(9)]
     found, truth = _frames(pictures)
     curve = stat.pr(found, truth, ignore=True)
     ours = evaluate_heads(pictures)
@@ -174,5 +174,5 @@ def test_the_clear_mapping_is_the_best_of_all_mappings():
             sum(small[i, j] for i, j in enumerate(chosen))
             for chosen in itertools.permutations(range(small.shape[1]), small.shape[0])
         )
-        matches = match_by_overlap(HeadPicture(heads, found, np.ones(len(found))), 0.2)
+        matches = match_by_overlap(ScoredPicture(heads, found, np.ones(len(found))), 0.2)
         assert matches.overlaps.sum() == pytest.approx(best) and matches.hits.sum() + matches.missed == len(heads)

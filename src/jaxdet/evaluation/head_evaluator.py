@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 
 from jaxdet.data.dataset import DataError, DetectionDataset, Truth
-from jaxdet.evaluation.head_matching import HeadPicture
+from jaxdet.evaluation.head_matching import ScoredPicture
 from jaxdet.evaluation.heads import HeadResult, evaluate_heads
 from jaxdet.evaluation.results import DetectionResults
 
 
 class HeadEvaluator(DetectionResults):
-    """Compares detections with a data set's boxes; its ignored regions, as COCO's crowds, count neither way.
+    """Compares detections with a data set's truth (`jaxdet.data.dataset.Record.truth`).
+
+    Its ignored regions, such as COCO's crowds and heads of a list with another flag than 0, count neither way.
 
     Every picture of the data set counts, also one without a box or without a detection.
 
@@ -57,7 +59,7 @@ class HeadEvaluator(DetectionResults):
         )
 
 
-def _picture(truth: Truth, found: list[dict[str, Any]]) -> HeadPicture:
+def _picture(truth: Truth, found: list[dict[str, Any]]) -> ScoredPicture:
     detections = np.array([one["bbox"] for one in found], np.float64).reshape(-1, 4)
     detections[:, 2:] += detections[:, :2]
-    return HeadPicture(truth.boxes, detections, np.array([one["score"] for one in found]), truth.ignored)
+    return ScoredPicture(truth.boxes, detections, np.array([one["score"] for one in found]), truth.ignored)

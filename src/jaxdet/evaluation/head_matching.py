@@ -14,7 +14,7 @@ _NO_BOX = -1
 
 
 @dataclass(frozen=True, eq=False)
-class HeadPicture:
+class ScoredPicture:
     """One picture's heads and what a detector found there; every part may be empty.
 
     boxes: [G, 4] of the heads.
@@ -42,15 +42,15 @@ class HeadPicture:
                 raise ValueError(f"{name}: a number is not finite; leave padded slots out")
             object.__setattr__(self, name, array)
 
-    def above(self, score: float) -> HeadPicture:
+    def above(self, score: float) -> ScoredPicture:
         """The picture with the detections of at least this score."""
         keep = self.scores >= score
-        return HeadPicture(self.boxes, self.detections[keep], self.scores[keep], self.ignored)
+        return ScoredPicture(self.boxes, self.detections[keep], self.scores[keep], self.ignored)
 
-    def best(self, limit: int) -> HeadPicture:
+    def best(self, limit: int) -> ScoredPicture:
         """The picture with its ``limit`` detections of the highest scores; of equal ones by their coordinates."""
         first = np.lexsort((*self.detections.T[::-1], -self.scores))[:limit]
-        return HeadPicture(self.boxes, self.detections[first], self.scores[first], self.ignored)
+        return ScoredPicture(self.boxes, self.detections[first], self.scores[first], self.ignored)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +84,7 @@ class HeadMatches:
         return self.heads - int(self.hits.sum())
 
 
-def match_by_score(picture: HeadPicture, threshold: float) -> HeadMatches:
+def match_by_score(picture: ScoredPicture, threshold: float) -> HeadMatches:
     """The matching of precision-recall and miss-rate curves: by decreasing score, each head at most once.
 
     The rule of Caltech's benchmark (Dollar et al., PAMI 2012; ``evalRes`` of Piotr's toolbox). A detection takes, of
@@ -109,7 +109,7 @@ def match_by_score(picture: HeadPicture, threshold: float) -> HeadMatches:
     return _matches(picture, order, overlaps, threshold)
 
 
-def match_by_overlap(picture: HeadPicture, threshold: float) -> HeadMatches:
+def match_by_overlap(picture: ScoredPicture, threshold: float) -> HeadMatches:
     """The matching of the CLEAR measures: the one-to-one mapping of the largest sum of overlaps, whatever the scores.
 
     As Kasturi et al. (PAMI 2009) and MOT17Det define it; pairs below ``threshold`` do not match. What matches nothing
@@ -134,7 +134,7 @@ def box_coverage(boxes: np.ndarray, regions: np.ndarray) -> np.ndarray:
     return _divided(_intersections(boxes, regions), np.broadcast_to(_areas(boxes)[:, None], (len(boxes), len(regions))))
 
 
-def _matches(picture: HeadPicture, order: np.ndarray, overlaps: np.ndarray, threshold: float) -> HeadMatches:
+def _matches(picture: ScoredPicture, order: np.ndarray, overlaps: np.ndarray, threshold: float) -> HeadMatches:
     covered = box_coverage(picture.detections[order], picture.ignored).max(axis=1, initial=0.0) >= threshold
     return HeadMatches(picture.scores[order], overlaps, covered & (overlaps == 0), len(picture.boxes))
 

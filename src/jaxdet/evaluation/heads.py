@@ -15,7 +15,7 @@ from jaxdet.evaluation.head_curves import (
     head_curve,
     log_average_miss_rate,
 )
-from jaxdet.evaluation.head_matching import HeadMatches, HeadPicture, match_by_overlap, match_by_score
+from jaxdet.evaluation.head_matching import HeadMatches, ScoredPicture, match_by_overlap, match_by_score
 
 RECALL_LIMIT = 300  # detections a picture, as HeadHunter keeps
 
@@ -74,7 +74,7 @@ class HeadResult:
 
 
 def evaluate_heads(
-    pictures: Iterable[HeadPicture],
+    pictures: Iterable[ScoredPicture],
     *,
     threshold: float = 0.5,
     clear_threshold: float = 0.2,

@@ -143,7 +143,7 @@ class DetectionTask(Task):
         return metrics
 
     def plot(self, out: Path) -> None:
-        if self._evaluator is not None and any(len(record.labels) for record in self.val.records):
+        if self._evaluator is not None and any(len(record.truth.labels) for record in self.val.records):
             plot_evaluation(self._evaluator, out / PR_FILE)
 
     def _sizes(self) -> np.ndarray:

@@ -10,7 +10,8 @@ from PIL import Image
 
 from jaxdet.data import CocoDataset, Examples
 from jaxdet.data.dataset import DataError
-from jaxdet.evaluation import CocoEvaluator, HeadEvaluator, HeadPicture, evaluate_heads, make_evaluator
+from jaxdet.data.head_list import HeadListDataset
+from jaxdet.evaluation import CocoEvaluator, HeadEvaluator, ScoredPicture, evaluate_heads, make_evaluator
 from jaxdet.plots import plot_evaluation, plot_head_curves
 
 
@@ -75,5 +76,16 @@ def test_curves_are_drawn(dataset, tmp_path):
     drawn = [np.asarray(Image.open(tmp_path / f"{name}.png").convert("RGB"), int) for name in ("empty", "found")]
     assert drawn[0].shape[1] > 1000 and np.abs(drawn[0] - drawn[1]).max() > 100
     with pytest.raises(ValueError, match="no head"):
-        plot_head_curves(evaluate_heads([HeadPicture([], [], [])]), tmp_path / "none.png")
+        plot_head_curves(evaluate_heads([ScoredPicture([], [], [])]), tmp_path / "none.png")
     assert not (tmp_path / "none.png").exists()
+
+
+def test_flags_of_a_head_list_are_ignored_in_evaluation(dataset, tmp_path):
+    """Also those above 0, which are trained on."""
+    (tmp_path / "list.txt").write_text("# a.png\n10 10 30 30 0\n40 10 60 30 1\n70 10 90 30 -1\n# b.png\n")
+    heads = HeadListDataset(tmp_path / "list.txt")
+    assert len(heads.records[0].boxes) == 2
+    evaluator = HeadEvaluator(heads)
+    found = np.array([[10, 10, 30, 30], [40, 10, 60, 30], [70, 10, 90, 30]])
+    evaluator.add(heads.image_ids[0], found, np.array([0.7, 0.8, 0.9]), np.ones(3, int))
+    assert evaluator.evaluate()["AP"] == 1.0 and evaluator.result.heads == 1 and evaluator.result.ignored == 2

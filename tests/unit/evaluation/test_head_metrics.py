@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxdet.evaluation.head_curves import HeadCurve, average_precision, best_f1, log_average_miss_rate
-from jaxdet.evaluation.head_matching import HeadPicture, box_coverage, box_ious, match_by_overlap, match_by_score
+from jaxdet.evaluation.head_matching import ScoredPicture, box_coverage, box_ious, match_by_overlap, match_by_score
 from jaxdet.evaluation.heads import evaluate_heads
 
 NONE = np.zeros((0, 4))
@@ -19,7 +19,7 @@ def _box(x, y, width=10, height=10):
 
 
 def _picture(boxes=(), detections=(), scores=(), ignored=()):
-    return HeadPicture(*(np.array(part, float) for part in (boxes, detections, scores, ignored)))
+    return ScoredPicture(*(np.array(part, float) for part in (boxes, detections, scores, ignored)))
 
 
 def test_overlaps():
@@ -245,7 +245,7 @@ def test_mistakes_are_refused():
 def _shuffled(picture, generator):
     way = generator.permutation(len(picture.scores))
     boxes, ignored = generator.permutation(picture.boxes), generator.permutation(picture.ignored)
-    return HeadPicture(boxes, picture.detections[way], picture.scores[way], ignored)
+    return ScoredPicture(boxes, picture.detections[way], picture.scores[way], ignored)
 
 
 def _random_picture(generator, *, scores=None):
@@ -260,4 +260,4 @@ def _random_picture(generator, *, scores=None):
     values = generator.uniform(0.05, 1, len(found))
     values = values if scores is None else np.ceil(values * scores) / scores
     regions = generator.uniform(0, 70, (generator.integers(0, 3), 2))
-    return HeadPicture(heads, found, values, np.concatenate([regions, regions + 25], 1))
+    return ScoredPicture(heads, found, values, np.concatenate([regions, regions + 25], 1))
