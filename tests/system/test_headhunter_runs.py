@@ -72,7 +72,7 @@ def write_crohd(root: Path, pictures) -> list[str]:
     for number, (image, boxes, flags) in enumerate(pictures, start=1):
         _save(image, root / "img1" / f"{number:06d}.jpg")
         for track, ((x1, y1, x2, y2), flag) in enumerate(zip(boxes, flags, strict=True)):
-            rows.append(f"{number},{track},{x1},{y1},{x2 - x1},{y2 - y1},1,1,{float(flag == 0)}")
+            rows.append(f"{number},{track},{x1 + 1},{y1 + 1},{x2 - x1},{y2 - y1},1,1,{float(flag == 0)}")
     (root / "gt").mkdir()
     (root / "gt" / "gt.txt").write_text("\n".join(rows))
     (root / "seqinfo.ini").write_text(f"[Sequence]\nimDir=img1\nseqLength={len(pictures)}\nimExt=.jpg\n")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 
 KINDS = ("scuthead", "crowdhuman", "crohd")
+_OPTIONS = (("split", "scuthead"), ("images", "crowdhuman"), ("visibility", "crohd"), ("origin", "crohd"))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,18 +30,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="V",
         help="crohd: heads of no more than this, 0 to 1, are ignored (default: 0)",
     )
+    parser.add_argument(
+        "--origin",
+        type=float,
+        metavar="X",
+        help="crohd: the coordinate of a picture's edge (default: MOTChallenge's 1)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     from jaxdet.data.lists import convert_crohd, convert_crowd_human, convert_scut_head
 
-    for option, kind in (("split", "scuthead"), ("images", "crowdhuman"), ("visibility", "crohd")):
+    for option, kind in _OPTIONS:
         if getattr(args, option) is not None and args.kind != kind:
             raise ValueError(f"--{option} belongs to {kind}, not to {args.kind}")
+    crohd = {name: getattr(args, name) for name in ("visibility", "origin") if getattr(args, name) is not None}
     if args.kind == "scuthead":
         conversion = convert_scut_head(args.source, args.split, base=args.base)
     elif args.kind == "crohd":
-        conversion = convert_crohd(args.source, visibility=args.visibility or 0.0, base=args.base)
+        conversion = convert_crohd(args.source, base=args.base, **crohd)
     elif args.images is None:
         raise ValueError("CrowdHuman's odgt does not say where its pictures are: give their folder with --images")
     else:

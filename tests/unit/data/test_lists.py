@@ -189,11 +189,11 @@ def test_crohd(crohd, tmp_path):
     found = convert_crohd(crohd)
     found.write(tmp_path / "heads.txt")
     assert (tmp_path / "heads.txt").read_text().splitlines() == [
-        "# HT21-01/img1/000001.jpg", "1 2 11 14 0",
+        "# HT21-01/img1/000001.jpg", "0 1 10 13 0",
         "# HT21-01/img1/000003.jpg",
-        "# HT21-02/img1/000001.jpg", "1 2 11 14 0", "20 2 30 14 -1", "30 2 40 14 -1", "40 2 50 14 -1", "50 2 60 14 0",
+        "# HT21-02/img1/000001.jpg", "0 1 10 13 0", "19 1 29 13 -1", "29 1 39 13 -1", "39 1 49 13 -1", "49 1 60 13 0",
         "# HT21-02/img1/000002.jpg",
-        "# HT21-02/img1/000003.jpg", "1.5 2 11.5 14 0",
+        "# HT21-02/img1/000003.jpg", "0.5 1 10.5 13 0",
     ]  # fmt: skip
     assert places(found, crohd) == [
         ("missing-picture", "HT21-01/seqinfo.ini", None),
@@ -210,7 +210,8 @@ def test_crohd(crohd, tmp_path):
         "clipped     1 boxes that reached out of their pictures",
         "left out    4 boxes, 2 other entries",
     ]
-    hidden = convert_crohd(crohd / "HT21-02", visibility=0.3)  # one sequence, paths from its own folder
+    hidden = convert_crohd(crohd / "HT21-02", visibility=0.3, origin=0)  # one sequence, paths from its own folder
+    assert hidden.pictures[0].boxes[0].box == (1, 2, 11, 14)
     assert [box.flag for box in hidden.pictures[0].boxes] == [0, -1, -1, -1, -1]
     assert hidden.pictures[0].path == "img1/000001.jpg"
 

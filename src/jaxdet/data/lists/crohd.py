@@ -30,15 +30,18 @@ class _Row(NamedTuple):
     annotation: str
 
 
-def convert_crohd(root: str | Path, *, visibility: float = 0.0, base: str | Path | None = None) -> Conversion:
+def convert_crohd(
+    root: str | Path, *, visibility: float = 0.0, origin: float = 1, base: str | Path | None = None
+) -> Conversion:
     """The heads of a sequence, or of all sequences in a folder: every frame, those without a head, too.
 
     Flag -1 have the boxes that MOTChallenge does not count, of confidence 0 or of another class than 1, and those that
-    are hardly visible. Coordinates are taken as they stand.
+    are hardly visible.
 
     Args:
         root: holds ``seqinfo.ini`` and ``gt/gt.txt``, or folders that do.
         visibility: heads of no more than this, 0 to 1, have flag -1.
+        origin: the coordinate of a picture's edge, which is 0 in lists: 1 in MOTChallenge's format.
         base: the folder that paths in the list are relative to, by default ``root``.
 
     Raises:
@@ -51,7 +54,7 @@ def convert_crohd(root: str | Path, *, visibility: float = 0.0, base: str | Path
     conversion = Conversion(root if base is None else base)
     for folder in folders:
         info, truth = _read_info(folder), folder / "gt" / "gt.txt"
-        rows = _read_truth(truth, info.length, visibility, conversion)
+        rows = _read_truth(truth, info.length, visibility, origin, conversion)
         for frame in range(1, info.length + 1):
             if conversion.add_picture(info.images / f"{frame:06d}{info.suffix}", (info.file, None)):
                 for row in rows[frame]:
@@ -74,7 +77,9 @@ def _read_info(folder: Path) -> _Info:
     return _Info(file, folder / section.get("imDir", "img1"), section.get("imExt", ".jpg"), length)
 
 
-def _read_truth(file: Path, length: int, visibility: float, conversion: Conversion) -> defaultdict[int, list[_Row]]:
+def _read_truth(
+    file: Path, length: int, visibility: float, origin: float, conversion: Conversion
+) -> defaultdict[int, list[_Row]]:
     """The rows of each frame; what is wrong with others is told."""
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
@@ -95,8 +100,9 @@ def _read_truth(file: Path, length: int, visibility: float, conversion: Conversi
             conversion.tell(Problem(FaultKind.UNKNOWN_IMAGE, text), (file, number))
             continue
         counted = confidence != 0 and kind == 1 and visible > visibility
-        row = _Row(number, (x, y, x + width, y + height), 0 if counted else -1, f"track {identity:g}")
-        rows[int(frame)].append(row)
+        x1, y1 = x - origin, y - origin
+        box = (x1, y1, x1 + width, y1 + height)
+        rows[int(frame)].append(_Row(number, box, 0 if counted else -1, f"track {identity:g}"))
     return rows
 
 
