@@ -119,7 +119,7 @@ def test_scut_head_from_annotations_to_metrics(tmp_path, pictures, capsys):
     metrics, out = run_yaml(tmp_path, lists, "scut", **changes)
     check(metrics, out, 2 * PICTURES)
     printed = capsys.readouterr().out
-    assert printed.count(f"{tmp_path}/scut.yaml:") == printed.count(": momentum: 0.9; the original takes") * 11 == 11
+    assert printed.count(f"{tmp_path}/scut.yaml:") == printed.count(": momentum: 0.9; the original takes") * 12 == 12
     assert printed.count("left out: degenerate-box: ") == PICTURES and "no object" not in printed
     record = json.loads((out / "run.json").read_text())["config"]
     assert record["augment"]["extra"] == [

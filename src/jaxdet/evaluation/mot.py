@@ -1,8 +1,8 @@
 """Detections as MOTChallenge's text: one file a sequence, a line ``frame,-1,x,y,w,h,score,-1,-1,-1`` a detection.
 
 Frames, and the pixel at the upper left corner, have number 1 there: a box that begins at the picture's edge is written
-with x = 1. Everywhere else in jaxdet that edge is 0, as in the original's files, which ``origin=0`` reads and
-writes. A frame keeps the number that its file has, which is 1 for the first in MOTChallenge's own sets.
+with x = 1. Everywhere else in jaxdet that edge is 0, as in the original HeadHunter's files, which ``origin=0`` reads
+and writes. A frame keeps the number that its file has, which is 1 for the first in MOTChallenge's own sets.
 """
 
 from __future__ import annotations

@@ -252,6 +252,7 @@ def _tell_of_the_rest(given: HeadHunterYaml, note: Any) -> None:
         "--set train_negatives=background",
     )
     note("train", "pictures without a head are trained on as they are; the original puts a box of 2 x 2 px on them")
+    note("train", "is shuffled anew in every epoch; several processes of the original keep one order")
     note("train", "boxes without area are left out, and those that reach out of their pictures clipped, as there")
     if given["valid"]:
         note(

@@ -72,7 +72,7 @@ def test_every_line_of_the_report(folder):
         [f"{file}:{line[key]}", key]
         for key in (
             "ohem", "mean_std", "pretrained_model", "momentum", "start_epoch", "save_dir", "batch_size", "train",
-            "train", "train", "eval_every",
+            "train", "train", "train", "eval_every",
         )
     ]  # fmt: skip
     assert not any("\n" in note for note in run.notes)
@@ -203,6 +203,6 @@ def test_a_configuration_everywhere(folder):
     file = write_yaml(folder / "config.yaml", folder)
     told = []
     config = read_config(file, {"optimizer_momentum": 0.01, "train_negatives": "background"}, tell=told.append)
-    assert config.optimizer.momentum == 0.01 and config.train.negatives == "background" and len(told) == 11
+    assert config.optimizer.momentum == 0.01 and config.train.negatives == "background" and len(told) == 12
     (folder / "config.txt").write_text(file.read_text())
     assert read_config(folder / "config.txt", headhunter=True).batch_size == 1
