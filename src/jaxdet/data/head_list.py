@@ -113,7 +113,7 @@ class HeadListDataset(DetectionDataset):
             records.append(_record(len(records) + 1, path, size, kept, negatives))
             self._lines.append(picture.line)
         if clipped:
-            text = f"{len(clipped)} boxes reach out of their pictures and are clipped to them; here is the first"
+            text = f"boxes reach out of their pictures and are clipped to them: {len(clipped)}, here the first"
             faults.append(Fault(FaultKind.CLIPPED_BOXES, str(self.file), clipped[0], text))
         if count_ones and ones is None:
             text = (

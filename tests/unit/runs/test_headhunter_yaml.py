@@ -1,10 +1,13 @@
 """HeadHunter's YAML files as configurations, and the report of what the original ignored or swapped."""
 
+import argparse
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from headhunter_yaml import FINE_TUNING, SCUT_HEAD, write_yaml
+from jaxdet.cli import evaluate
 from jaxdet.data import BrightnessContrast, HeadList, RGBShift
 from jaxdet.heads import AnchorGenerator
 from jaxdet.runs import read_config
@@ -206,3 +209,14 @@ def test_a_configuration_everywhere(folder):
     assert config.optimizer.momentum == 0.01 and config.train.negatives == "background" and len(told) == 12
     (folder / "config.txt").write_text(file.read_text())
     assert read_config(folder / "config.txt", headhunter=True).batch_size == 1
+
+
+def test_evaluate_takes_lists_and_these_files(folder):
+    """Faulty boxes are left out where the run leaves them out."""
+    file = write_yaml(folder / "config.yaml", folder)
+    parser = argparse.ArgumentParser()
+    evaluate.add_arguments(parser)
+    val = f"{folder}/val.txt"
+    for arguments, skip_faulty in (([val, str(folder)], False), (["--config", str(file)], True)):
+        source = evaluate._source(parser.parse_args(["model", *arguments]))
+        assert source == (HeadList(val, str(folder)), skip_faulty)
