@@ -93,7 +93,7 @@ def test_boxes_that_reach_out_are_clipped_and_told_once(write_list):
         told.kind == "clipped-boxes"
         and told.severity == "warning"
         and told.line == 2
-        and told.problem.startswith("3 b")
+        and told.problem.endswith(": 3, here the first")
     )
 
 
