@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", choices=KINDS, help="of annotations")
     parser.add_argument("source", metavar="SOURCE", help="the data set's folder; of CrowdHuman the odgt file")
     parser.add_argument("--out", required=True, metavar="LIST", help="the list to write")
-    parser.add_argument("--base", metavar="DIR", help="paths are relative to it (default: SOURCE, or --images)")
+    parser.add_argument("--base", metavar="DIR", help="paths are relative to it (default: the list's own folder)")
     parser.add_argument(
         "--split", metavar="NAME", help="scuthead: a list in ImageSets/Main (default: every annotation)"
     )
@@ -39,20 +39,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from pathlib import Path
+
     from jaxdet.data.lists import convert_crohd, convert_crowd_human, convert_scut_head
 
+    base = Path(args.out).parent if args.base is None else args.base
     for option, kind in _OPTIONS:
         if getattr(args, option) is not None and args.kind != kind:
             raise ValueError(f"--{option} belongs to {kind}, not to {args.kind}")
     crohd = {name: getattr(args, name) for name in ("visibility", "origin") if getattr(args, name) is not None}
     if args.kind == "scuthead":
-        conversion = convert_scut_head(args.source, args.split, base=args.base)
+        conversion = convert_scut_head(args.source, args.split, base=base)
     elif args.kind == "crohd":
-        conversion = convert_crohd(args.source, base=args.base, **crohd)
+        conversion = convert_crohd(args.source, base=base, **crohd)
     elif args.images is None:
         raise ValueError("CrowdHuman's odgt does not say where its pictures are: give their folder with --images")
     else:
-        conversion = convert_crowd_human(args.source, args.images, base=args.base)
+        conversion = convert_crowd_human(args.source, args.images, base=base)
     conversion.write(args.out)
     for line in conversion.report():
         print(line)
