@@ -5,7 +5,8 @@ jaxdet train examples/heads.py --out runs/ssh
 jaxdet train examples/heads.py --out runs/cpm --set model_context=cpm
 jaxdet evaluate runs/ssh/model --config examples/heads.py --metrics heads
 
-CROWD names the folder of the data, "runs/crowd" by default. For pictures of your own, put your lists in its place and
+CROWD names the folder of the data, "runs/crowd" by default; MOBILENET, if set, the pretrained weights of the body
+(mobilenetV1X0.25_pretrain.tar of the Pytorch_Retinaface repository). For pictures of your own, put your lists there and
 take the sizes and anchors of HeadHunter, which are the model's defaults.
 """
 
@@ -30,20 +31,20 @@ def config() -> TrainConfig:
         preset="train",
         min_size=256,
         max_size=256,
-        rpn_anchor_generator=AnchorGenerator(((9, 13), (18, 24), (32, 44)), (1.2,)),
-        rpn_fg_iou_thresh=0.6,
+        custom_sampling=True,
+        rpn_anchor_generator=AnchorGenerator(((9, 12, 16, 21), (12, 16, 21, 27), (21, 27, 34, 42)), (1.2,)),
         rpn_pre_nms_top_n_train=1000,
         rpn_post_nms_top_n_train=500,
         rpn_pre_nms_top_n_test=1000,
         rpn_post_nms_top_n_test=500,
         box_representation_size=128,
         box_batch_size_per_image=128,
-        box_positive_fraction=0.5,
     )
     return TrainConfig(
         model=model,
         train=HeadList(str(CROWD / "train.txt")),
         val=HeadList(str(CROWD / "val.txt")),
+        backbone_weights=os.environ.get("MOBILENET"),
         steps=600,
         batch_size=4,
         optimizer=OptimizerConfig(

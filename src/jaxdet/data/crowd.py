@@ -16,7 +16,8 @@ from PIL import Image, ImageFilter
 from jaxdet.data.grounds import textured_ground
 from jaxdet.data.head_list import ListBox, ListPicture, write_head_list
 
-NEAREST, FARTHEST = 22.0, 9.0  # the width of a head in the first and the last row, in pixels
+# The width of a head in the first and in the last row, in pixels: the ranges from which a picture's own are drawn.
+NEAREST, FARTHEST = (15.0, 24.0), (8.0, 12.0)
 TALL = 1.2  # a head's height by its width
 UNTRAINED, UNSCORED = 0.25, 0.5  # heads of which less is visible have flag -1, and flag 1
 _EMPTY_EVERY = 16  # one picture in so many shows nobody
@@ -51,7 +52,7 @@ def draw_crowds(
     """Draws a training and a validation set into ``directory``.
 
     Writes ``train/*.jpg``, ``val/*.jpg`` and the lists ``train.txt`` and ``val.txt`` (`jaxdet.data.head_list`). A
-    picture of 256 x 256 has about 60 to 260 heads, 9 to 22 pixels wide; every sixteenth has none. Picture i of a split
+    picture of 256 x 256 has about 50 to 300 heads, 7 to 28 pixels wide; every sixteenth has none. Picture i of a split
     depends on the seed, the split and i only. The lists are
     written last.
 
@@ -71,7 +72,7 @@ def draw_crowds(
         for number in range(count):
             generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, split_number, number))))
             empty = number % _EMPTY_EVERY == _EMPTY_EVERY // 2
-            image, boxes, flags = draw_crowd(generator, *size, density=0.0 if empty else generator.uniform(0.3, 0.95))
+            image, boxes, flags = draw_crowd(generator, *size, density=0.0 if empty else generator.uniform(0.3, 0.85))
             name = f"{split}/{number:05d}.jpg"
             Image.fromarray(image).save(directory / name, quality=95, subsampling=0)
             entries = [ListBox(0, box, flag) for box, flag in zip(boxes, flags, strict=True)]
@@ -114,13 +115,14 @@ def draw_crowd(
 def _places(generator: np.random.Generator, far: float, height: int, width: int, density: float) -> list[_Person]:
     """People from the last row to the first."""
     people = []
-    y = far + FARTHEST
-    while y < height + NEAREST / 2 and density:
-        size = FARTHEST + (NEAREST - FARTHEST) * min(y / height, 1.0)
+    nearest, farthest = generator.uniform(*NEAREST), generator.uniform(*FARTHEST)
+    y = far + generator.uniform(0.0, 2.0) * farthest  # rows lie anywhere: where they are tells nothing of heads
+    while y < height + nearest / 2 and density:
+        size = farthest + (nearest - farthest) * min(y / height, 1.0)
         step = size * 1.25
         for x in np.arange(generator.uniform(-step, 0.0), width + step, step):
             if generator.random() < density:
-                shift = generator.normal(0.0, 0.16, 2) * size
+                shift = generator.normal(0.0, 0.2, 2) * size
                 people.append(_Person(float(x + shift[0]), float(y + shift[1]), size * generator.uniform(0.85, 1.15)))
         y += size * 0.95
     return sorted(people, key=lambda person: person.y)
@@ -150,7 +152,7 @@ def _draw_person(
 
 def _draw_balloon(generator: np.random.Generator, picture: np.ndarray, owner: np.ndarray) -> None:
     height, width = owner.shape
-    radius = generator.uniform(FARTHEST, NEAREST) / 2
+    radius = generator.uniform(FARTHEST[0], NEAREST[1]) / 2
     x, y = generator.uniform(0, width), generator.uniform(0, height)
     window, disc = _ellipse(owner.shape, x, y, radius, radius)
     _blend(picture[window], disc, np.array(_BALLOONS[generator.integers(len(_BALLOONS))], float))
