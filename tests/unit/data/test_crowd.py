@@ -11,7 +11,7 @@ def test_crowds(tmp_path):
     dataset = HeadList(str(tmp_path / "a" / "train.txt")).open()
     assert dataset.faults == () and len(dataset) == 9
     counts = [len(record.labels) for record in dataset.records]
-    assert counts[8] == 0 and min(counts[:8]) > 50 and max(counts) > 150
+    assert counts[8] == 0 and min(counts[:8]) > 30 and max(counts) > 150
     assert any(len(record.ignored) for record in dataset.records)
     assert any(len(record.truth.boxes) < len(record.boxes) for record in dataset.records)  # half hidden heads
     draw_crowds(tmp_path / "b", images_train=2, images_val=0, seed=3)
