@@ -3,7 +3,7 @@
 jaxdet shapes runs/crowd --crowd
 jaxdet train examples/heads.py --out runs/ssh
 jaxdet train examples/heads.py --out runs/cpm --set model_context=cpm
-jaxdet evaluate runs/ssh/model --config examples/heads.py
+jaxdet evaluate runs/ssh/model --config examples/heads.py --metrics heads
 
 CROWD names the folder of the data, "runs/crowd" by default. For pictures of your own, put your lists in its place and
 take the sizes and anchors of HeadHunter, which are the model's defaults.
@@ -50,5 +50,6 @@ def config() -> TrainConfig:
             kind="adamw", learning_rate=2e-3, weight_decay=1e-4, schedule="cosine", warmup_steps=50, clip_norm=5.0
         ),
         augment=Augmentation(flip=0.5, extra=(RGBShift(), BrightnessContrast())),
+        metrics="heads",
         eval_batch_size=4,
     )

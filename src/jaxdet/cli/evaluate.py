@@ -2,6 +2,7 @@
 
 jaxdet evaluate MODEL val.json pictures/          a COCO file
 jaxdet evaluate MODEL val VOC2012/ --voc          a split of a Pascal VOC folder
+jaxdet evaluate MODEL heads.txt pictures/         a HeadHunter list, and the folder that its paths are relative to
 jaxdet evaluate MODEL --data DIR                  the validation set of a folder in any known layout
 jaxdet evaluate MODEL --config CONFIG             that of a training configuration
 """
@@ -14,7 +15,9 @@ from typing import Any
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("weights", metavar="MODEL", help="a jaxdet model's folder, or a PyTorch weights file")
-    parser.add_argument("annotations", nargs="?", help="a COCO json file, or a split of a Pascal VOC folder")
+    parser.add_argument(
+        "annotations", nargs="?", help="a COCO json file, a HeadHunter list (.txt), or a split of a VOC folder"
+    )
     parser.add_argument("images", nargs="?", help="the folder of its pictures, or the Pascal VOC folder")
     parser.add_argument("--voc", action="store_true", help="read Pascal VOC xml")
     parser.add_argument("--data", metavar="DIR", help="a folder with a validation set")
@@ -43,9 +46,9 @@ def run(args: argparse.Namespace) -> int:
     from jaxdet.plots import plot_evaluation
     from jaxdet.runs import evaluate, evaluate_classifier
 
-    source = _source(args)
+    source, skip_faulty = _source(args)
     model = open_model(args.weights, config=args.config)
-    dataset = source.open(skip_faulty=args.skip_faulty)
+    dataset = source.open(skip_faulty=skip_faulty)
     for path in filter(None, (args.results, args.json, args.curves)):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
     evaluator = None
@@ -86,20 +89,23 @@ def _metrics(args: argparse.Namespace) -> Any:
     return args.metrics or (read_config(args.config).metrics if args.config else "coco")
 
 
-def _source(args: argparse.Namespace) -> Any:
-    """Where the data lies, by whichever way it was given."""
-    from jaxdet.data import CocoFiles, VocFolder, find_sources
+def _source(args: argparse.Namespace) -> tuple[Any, bool]:
+    """Where the data lies, by whichever way it was given, and whether its faulty boxes are left out."""
+    from jaxdet.data import CocoFiles, HeadList, VocFolder, find_sources
     from jaxdet.runs import read_config
 
     if args.annotations and args.images:
-        return VocFolder(args.images, args.annotations) if args.voc else CocoFiles(args.annotations, args.images)
+        if args.voc:
+            return VocFolder(args.images, args.annotations), args.skip_faulty
+        kind = HeadList if args.annotations.endswith(".txt") else CocoFiles
+        return kind(args.annotations, args.images), args.skip_faulty
     if args.annotations:
         raise ValueError("give both the annotations and the folder of their pictures, or --data DIR")
     if args.data:
-        return find_sources(args.data)[1]
+        return find_sources(args.data)[1], args.skip_faulty
     if args.config:
-        source = read_config(args.config).val
-        if source is None:
+        config = read_config(args.config)
+        if config.val is None:
             raise ValueError(f"{args.config} has no validation set; give the data")
-        return source
+        return config.val, args.skip_faulty or config.skip_faulty
     raise ValueError("give the data: annotations and pictures, or --data DIR, or --config CONFIG")

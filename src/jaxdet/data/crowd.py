@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from jaxdet.data.grounds import textured_ground
-from jaxdet.data.head_list import HeadBox, HeadPicture, write_head_list
+from jaxdet.data.head_list import ListBox, ListPicture, write_head_list
 
 NEAREST, FARTHEST = 22.0, 9.0  # the width of a head in the first and the last row, in pixels
 TALL = 1.2  # a head's height by its width
@@ -48,10 +48,12 @@ def draw_crowds(
     size: tuple[int, int] = (256, 256),
     seed: int = 0,
 ) -> Path:
-    """Draws a training and a validation set into ``directory``: ``train/*.jpg``, ``val/*.jpg``, ``train.txt``, ``val.txt``.
+    """Draws a training and a validation set into ``directory``.
 
-    A picture of 256 x 256 has about 60 to 300 heads of 8 to 20 pixels; every sixteenth has none. Picture i of a split
-    depends on the seed, the split and i only. The lists are written last.
+    Writes ``train/*.jpg``, ``val/*.jpg`` and the lists ``train.txt`` and ``val.txt`` (`jaxdet.data.head_list`). A
+    picture of 256 x 256 has about 60 to 260 heads, 9 to 22 pixels wide; every sixteenth has none. Picture i of a split
+    depends on the seed, the split and i only. The lists are
+    written last.
 
     Args:
         size: (height, width) of the pictures, at least 64 x 64.
@@ -62,7 +64,7 @@ def draw_crowds(
     if min(size) < 64:
         raise ValueError(f"expected pictures of at least 64 x 64 pixels, got {size}")
     directory = Path(directory)
-    lists: dict[str, list[HeadPicture]] = {}
+    lists: dict[str, list[ListPicture]] = {}
     for split_number, (split, count) in enumerate((("train", images_train), ("val", images_val))):
         (directory / split).mkdir(parents=True, exist_ok=True)
         lists[split] = []
@@ -72,8 +74,8 @@ def draw_crowds(
             image, boxes, flags = draw_crowd(generator, *size, density=0.0 if empty else generator.uniform(0.3, 0.95))
             name = f"{split}/{number:05d}.jpg"
             Image.fromarray(image).save(directory / name, quality=95, subsampling=0)
-            entries = [HeadBox(0, box, flag) for box, flag in zip(boxes, flags, strict=True)]
-            lists[split].append(HeadPicture(name, 0, entries))
+            entries = [ListBox(0, box, flag) for box, flag in zip(boxes, flags, strict=True)]
+            lists[split].append(ListPicture(name, 0, entries))
     for split, pictures in lists.items():
         write_head_list(directory / f"{split}.txt", pictures)
     return directory

@@ -37,6 +37,8 @@ class FaultKind(StrEnum):
     EMPTY_REGION = "empty-region"
     CLIPPED_BOXES = "clipped-boxes"
     FLAG_ONE = "flag-one"
+    EMPTY_ANNOTATION = "empty-annotation"
+    MISSPELT_CLASS = "misspelt-class"
     EMPTY_CLASS = "empty-class"
     COLOUR_MODE = "colour-mode"
     EXIF_ROTATION = "exif-rotation"
@@ -58,7 +60,8 @@ _OF_BOXES = frozenset(
 _WARNINGS = frozenset(
     {
         FaultKind.DUPLICATE_ANNOTATION, FaultKind.SHARED_NAME, FaultKind.SHARED_PICTURE, FaultKind.EMPTY_REGION,
-        FaultKind.CLIPPED_BOXES, FaultKind.FLAG_ONE, FaultKind.EMPTY_CLASS, FaultKind.COLOUR_MODE, FaultKind.EXIF_ROTATION,
+        FaultKind.CLIPPED_BOXES, FaultKind.FLAG_ONE, FaultKind.EMPTY_ANNOTATION, FaultKind.MISSPELT_CLASS,
+        FaultKind.EMPTY_CLASS, FaultKind.COLOUR_MODE, FaultKind.EXIF_ROTATION,
     }
 )  # fmt: skip
 

@@ -45,8 +45,8 @@ def find_sources(root: str | Path) -> Pair:
     coco = "; ".join(f"{file.format('train')} with {images.format('train')}/" for file, images in _COCO)
     raise DataError(
         f"{root}: holds no data set of a known layout. Looked for COCO ({coco}), Pascal VOC "
-        f"(ImageSets/Main/train.txt), YOLO ({' or '.join(YAML_NAMES)}), HeadHunter's lists (train.txt) and classes (train/CLASS/ with pictures); "
-        f"there is: {_listing(root)}"
+        f"(ImageSets/Main/train.txt), YOLO ({' or '.join(YAML_NAMES)}), HeadHunter's lists (train.txt) and classes "
+        f"(train/CLASS/ with pictures); there is: {_listing(root)}"
     )
 
 

@@ -27,7 +27,7 @@ NEGATIVES = ("ignored", "background")
 ONES = ("ignored", "counted")
 
 
-class HeadBox(NamedTuple):
+class ListBox(NamedTuple):
     """A box as a list has it, on its line."""
 
     line: int
@@ -36,12 +36,12 @@ class HeadBox(NamedTuple):
 
 
 @dataclass
-class HeadPicture:
+class ListPicture:
     """A picture of a list, on its line, with its boxes and with what is wrong with lines of them."""
 
     path: str
     line: int
-    boxes: list[HeadBox] = field(default_factory=list)
+    boxes: list[ListBox] = field(default_factory=list)
     problems: list[tuple[int, Problem]] = field(default_factory=list)
 
 
@@ -100,20 +100,20 @@ class HeadListDataset(DetectionDataset):
                 text = f"is also on line {first}; it counts twice"
                 faults.append(self._fault(picture, picture.line, Problem(FaultKind.SHARED_PICTURE, text)))
             faults += [self._fault(picture, line, problem) for line, problem in picture.problems]
-            kept: list[HeadBox] = []
+            kept: list[ListBox] = []
             for line, box, flag in picture.boxes:
                 found = clip_region(box, size) if flag < 0 else clip_box(box, size)
                 if isinstance(found, Problem):
                     faults.append(self._fault(picture, line, found))
                     continue
                 x1, y1, x2, y2 = found
-                kept.append(HeadBox(line, (x1, y1, x2, y2), 0 if flag > 0 and count_ones else flag))
+                kept.append(ListBox(line, (x1, y1, x2, y2), 0 if flag > 0 and count_ones else flag))
                 if _reaches_out(box, size):
                     clipped.append(line)
             records.append(_record(len(records) + 1, path, size, kept, negatives))
             self._lines.append(picture.line)
         if clipped:
-            text = f"{len(clipped)} boxes reach out of their pictures and are clipped to them; here is the first"
+            text = f"boxes reach out of their pictures and are clipped to them: {len(clipped)}, here the first"
             faults.append(Fault(FaultKind.CLIPPED_BOXES, str(self.file), clipped[0], text))
         if count_ones and ones is None:
             text = (
@@ -126,11 +126,11 @@ class HeadListDataset(DetectionDataset):
     def places(self, indices: Sequence[int]) -> list[tuple[str, int | None]]:
         return [(str(self.file), self._lines[index]) for index in indices]
 
-    def _fault(self, picture: HeadPicture, line: int, problem: Problem) -> Fault:
+    def _fault(self, picture: ListPicture, line: int, problem: Problem) -> Fault:
         return Fault(problem.kind, str(self.file), line, problem.text, os.path.basename(picture.path))
 
 
-def read_head_list(file: str | Path) -> tuple[list[HeadPicture], list[Fault]]:
+def read_head_list(file: str | Path) -> tuple[list[ListPicture], list[Fault]]:
     """The pictures of a list with their boxes, as they stand there, and the faults that belong to no picture.
 
     Raises:
@@ -142,26 +142,24 @@ def read_head_list(file: str | Path) -> tuple[list[HeadPicture], list[Fault]]:
         raise DataError(f"{file}: there is no such list; check the path") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file}: cannot be read as text ({error}); write '# path' and 'x1 y1 x2 y2 flag'") from None
-    pictures: list[HeadPicture] = []
+    pictures: list[ListPicture] = []
     faults: list[Fault] = []
     for number, line in enumerate(map(str.strip, lines), start=1):
         if not line:
             continue
         if line.startswith("#") or line.lower().endswith(PICTURE_SUFFIXES):
-            pictures.append(HeadPicture(line.lstrip("#").strip(), number))
+            pictures.append(ListPicture(line.lstrip("#").strip(), number))
         elif not pictures:
             text = f"{reprlib.repr(line)} stands before the first picture; expected '# path'"
             faults.append(Fault(FaultKind.MALFORMED_ENTRY, str(file), number, text))
         else:
             _read_line(line, number, pictures[-1])
     if not pictures:
-        raise DataError(
-            f"{file}: names no picture; expected lines '# path', each with lines 'x1 y1 x2 y2 flag' after it"
-        )
+        raise DataError(f"{file}: names no picture; expected '# path', and lines 'x1 y1 x2 y2 flag' after it")
     return pictures, faults
 
 
-def write_head_list(file: str | Path, pictures: Iterable[HeadPicture]) -> None:
+def write_head_list(file: str | Path, pictures: Iterable[ListPicture]) -> None:
     """Writes a list, which appears whole or not at all; numbers as short as they read back the same."""
     lines: list[str] = []
     for picture in pictures:
@@ -170,7 +168,7 @@ def write_head_list(file: str | Path, pictures: Iterable[HeadPicture]) -> None:
     write_text(Path(file), "\n".join([*lines, ""]))
 
 
-def _read_line(line: str, number: int, picture: HeadPicture) -> None:
+def _read_line(line: str, number: int, picture: ListPicture) -> None:
     try:
         x1, y1, x2, y2, flag = map(float, line.replace(",", " ").split())
         if not flag.is_integer():
@@ -179,10 +177,10 @@ def _read_line(line: str, number: int, picture: HeadPicture) -> None:
         text = f"{reprlib.repr(line)} is not 'x1 y1 x2 y2 flag', four numbers and a whole one"
         picture.problems.append((number, Problem(FaultKind.MALFORMED_BOX, text)))
         return
-    picture.boxes.append(HeadBox(number, (x1, y1, x2, y2), int(flag)))
+    picture.boxes.append(ListBox(number, (x1, y1, x2, y2), int(flag)))
 
 
-def _record(image_id: int, path: str, size: tuple[int, int], found: Sequence[HeadBox], negatives: str) -> Record:
+def _record(image_id: int, path: str, size: tuple[int, int], found: Sequence[ListBox], negatives: str) -> Record:
     trained = [box.box for box in found if box.flag >= 0]
     negative = [box.box for box in found if box.flag < 0]
     unscored = [box.box for box in found if box.flag > 0]
