@@ -4,12 +4,16 @@ jaxdet evaluate MODEL val.json pictures/          a COCO file
 jaxdet evaluate MODEL val VOC2012/ --voc          a split of a Pascal VOC folder
 jaxdet evaluate MODEL --data DIR                  the validation set of a folder in any known layout
 jaxdet evaluate MODEL --config CONFIG             that of a training configuration
+
+All devices share each batch.
 """
 
 from __future__ import annotations
 
 import argparse
 from typing import Any
+
+from jaxdet.cli.hosts import add_distributed_arguments, say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,43 +30,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", metavar="FILE", help="also write the metrics there")
     parser.add_argument("--results", metavar="FILE", help="also write the detections there, in COCO's result format")
     parser.add_argument("--curves", metavar="FILE", help="also draw precision over recall there (PNG)")
+    add_distributed_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     import json
-    from pathlib import Path
+    from functools import partial
 
     from jaxdet.cli.models import open_model
     from jaxdet.detectors import FasterRCNN
+    from jaxdet.parallel import data_mesh, is_first, on_first
+    from jaxdet.paths import to_path
     from jaxdet.plots import plot_precision_recall
     from jaxdet.runs import evaluate, evaluate_classifier
+    from jaxdet.runs.storage import write_text
 
     source = _source(args)
     model = open_model(args.weights, config=args.config)
     dataset = source.open(skip_faulty=args.skip_faulty)
-    for path in filter(None, (args.results, args.json, args.curves)):
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    options: Any = {
+        "batch_size": args.batch_size, "workers": args.workers, "mesh": data_mesh(), "progress": is_first()
+    }  # fmt: skip
+    files = [to_path(path) for path in (args.results, args.json, args.curves) if path]
+    for path in files:
+        on_first(partial(path.parent.mkdir, parents=True, exist_ok=True))
     if not isinstance(model, FasterRCNN):
-        metrics = evaluate_classifier(model, dataset, batch_size=args.batch_size, workers=args.workers)
+        metrics = evaluate_classifier(model, dataset, **options)
         _print(metrics)
     else:
-        metrics, evaluator = evaluate(
-            model, dataset, batch_size=args.batch_size, workers=args.workers, with_losses=args.losses
-        )
+        metrics, evaluator = evaluate(model, dataset, with_losses=args.losses, **options)
         _print({name: value for name, value in metrics.items() if not name.startswith("AP/")})
-        print(f"\n{evaluator.table()}")
+        say(f"\n{evaluator.table()}")
         if args.results:
-            evaluator.write(args.results)
+            on_first(lambda: evaluator.write(args.results))
         if args.curves:
-            plot_precision_recall(evaluator.classes, args.curves)
+            on_first(lambda: plot_precision_recall(evaluator.classes, args.curves))
     if args.json:
-        Path(args.json).write_text(json.dumps(metrics, indent=1))
+        on_first(lambda: write_text(to_path(args.json), json.dumps(metrics, indent=1)))
     return 0
 
 
 def _print(metrics: dict[str, float]) -> None:
     for name, value in metrics.items():
-        print(f"{name:<24} {value:.3f}" if value >= 0 else f"{name:<24} -")
+        say(f"{name:<24} {value:.3f}" if value >= 0 else f"{name:<24} -")
 
 
 def _source(args: argparse.Namespace) -> Any:
