@@ -145,6 +145,7 @@ def test_classify_prints_the_most_likely(run, tmp_path, capsys):
         (["train", "{data}/config.py", "--out", "x", "--set", "metrics=voc"], "one of coco, heads, not 'voc'"),
         (["detect", "{data}/val", "--weights", "{run}/model", "--mot"], "say which with --mot-class"),
         (["detect", "{data}/val", "--weights", "{run}/model", "--out", "gs://bucket/x"], "a folder on a disk"),
+        (["detect", "{data}/val", "--weights", "{run}/model", "--share", "2/2"], "give I/N"),
         (["summary", "resnet51", "--size", "64", "64"], "did you mean"),
     ],
 )

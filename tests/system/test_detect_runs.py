@@ -56,9 +56,8 @@ def _start(folder, out, index, *, devices=1):
         "PYTHONPATH": os.pathsep.join(sys.path),
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
     }
-    share = ["--num-processes", "2", "--process-id", str(index)]
     return subprocess.Popen(
-        [sys.executable, str(HERE / "slow_detect.py"), *_options(folder, out), *share],
+        [sys.executable, str(HERE / "slow_detect.py"), *_options(folder, out), "--share", f"{index}/2"],
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxdet.data.faults import DataError, Fault, FaultKind, Problem, refuse_faults
-from jaxdet.data.pictures import PICTURE_SUFFIXES, picture_problems, read_image
+from jaxdet.data.pictures import PICTURE_SUFFIXES, picture_problems, read_file, read_image
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,10 @@ class ClassificationDataset:
         """Decodes picture ``index``. Raises DataError where the file is unreadable."""
         record = self.records[index]
         return LabelledImage(read_image(record.path), record.label, record.path)
+
+    def encoded(self, index: int) -> bytes:
+        """Picture ``index`` as an image file's bytes. Raises DataError where there is none."""
+        return read_file(self.records[index].path)
 
     def inspect(self, index: int) -> list[Problem]:
         """What is wrong with picture ``index``, which is decoded for it."""

@@ -70,6 +70,13 @@ class CocoDataset(DetectionDataset):
         faults = locate(self.annotation_file, content, problems)
         super().__init__(records, names, category_ids, faults=faults, skip_faulty=skip_faulty)
 
+    def own_ground_truth(self) -> dict[str, Any]:
+        """The file's content, with crowds, areas and masks, without skipped faults. Raises DataError if it has gone."""
+        content = read_coco_json(self.annotation_file)
+        skipped = self._skipped_entries
+        content["annotations"] = [entry for number, entry in enumerate(content["annotations"]) if number not in skipped]
+        return content
+
     def places(self, indices: Sequence[int]) -> list[tuple[str, int | None]]:
         entries = [self._image_entries[index] for index in indices]
         lines = entry_lines(self.annotation_file, {"images": set(entries)}) if entries else {}
@@ -116,12 +123,8 @@ def ground_truth(dataset: DetectionDataset) -> dict[str, Any]:
     Raises:
         DataError: the file has gone, or is no longer what it was.
     """
-    if not isinstance(dataset, CocoDataset):
-        return to_coco(dataset)
-    content = read_coco_json(dataset.annotation_file)
-    skipped = dataset._skipped_entries
-    content["annotations"] = [entry for number, entry in enumerate(content["annotations"]) if number not in skipped]
-    return content
+    own = dataset.own_ground_truth()
+    return to_coco(dataset) if own is None else own
 
 
 class _Image(NamedTuple):

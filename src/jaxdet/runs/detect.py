@@ -87,7 +87,7 @@ def detect(
         DataError: for MOTChallenge text the pictures are no numbered frames.
     """
     if not 0 <= process_index < process_count:
-        raise ValueError(f"the process index is from 0 to {process_count - 1}, not {process_index}")
+        raise ValueError(f"process_index is from 0 to {process_count - 1}, not {process_index}")
     if overwrite and process_count > 1:
         raise ValueError(f"--overwrite is for a single process; with several remove {Path(out) / PARTS} before")
     label = None if mot_class is None else _label(model, mot_class)

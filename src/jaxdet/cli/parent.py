@@ -1,0 +1,140 @@
+"""The small parent of a process that works with others, which can still speak once the runtime has ended that process.
+
+When a process of a job is lost, JAX's runtime ends all others from within, with a C++ stack trace: no Python code runs
+any more. So a command that has others to work with runs in a child process. The parent hands signals and output through
+and, if the child ends like that, says in one line who was lost, what is saved, and what a restart does. A child whose
+parent has gone ends at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO
+
+LOST = 75  # exit status, "try again" (EX_TEMPFAIL)
+_LINE = "JAXDET_PARENT"  # to the child: the number of the socket that it shares with its parent
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_FATAL = re.compile(rb"F\d{4} \d\d:\d\d:\d\d")  # how the runtime's last words begin
+_TASK = re.compile(r"[Tt]ask (\d+) heartbeat timeout|/task:(\d+)")
+_OF_LEADER = ("leader task", "RPC to coordination service", "coordination service is")
+
+
+@dataclass
+class Child:
+    """How a child ended: its status, and the last words of a runtime that ended it (they are not printed)."""
+
+    status: int
+    last_words: str
+    hosts: list[str]  # of all processes, once they have found each other
+
+    @property
+    def lost(self) -> int | None:
+        """The process whose loss ended the child, if that is why."""
+        if self.status != -signal.SIGABRT:
+            return None
+        found = _TASK.search(self.last_words)
+        if found is not None:
+            return int(found[1] or found[2])
+        return 0 if any(words in self.last_words for words in _OF_LEADER) else None
+
+
+def is_child() -> bool:
+    """Whether this process has such a parent."""
+    return _LINE in os.environ
+
+
+def run_child(command: Sequence[str]) -> Child:
+    """Runs a command to its end, its output and this process's signals handed through."""
+    ours, theirs = socket.socketpair()
+    environment = os.environ | {_LINE: str(theirs.fileno())}
+    # In a session of its own a Ctrl-C reaches it once: from here.
+    child = subprocess.Popen(
+        command, env=environment, stderr=subprocess.PIPE, pass_fds=[theirs.fileno()], start_new_session=True
+    )
+    theirs.close()
+    before = {number: signal.signal(number, lambda number, _: child.send_signal(number)) for number in _SIGNALS}
+    last_words: list[bytes] = []
+    assert child.stderr is not None
+    reader = threading.Thread(target=_hand_through, args=(child.stderr, last_words), daemon=True)
+    reader.start()
+    try:
+        status = child.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    reader.join(timeout=5)  # grandchildren may hold the pipe open
+    ended = Child(status, b"".join(last_words).decode(errors="replace"), _told(ours))
+    if ended.lost is None:
+        _write(b"".join(last_words))
+    return ended
+
+
+def follow_parent() -> None:
+    """In the child: ends this process when its parent has gone."""
+    line = socket.socket(fileno=os.dup(int(os.environ[_LINE])))
+
+    def wait() -> None:
+        line.recv(1)
+        os._exit(128 + signal.SIGKILL)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def tell_parent(hosts: Sequence[str]) -> None:
+    """In the child: on which hosts the processes are."""
+    with socket.socket(fileno=os.dup(int(os.environ[_LINE]))) as line:
+        line.sendall(json.dumps(list(hosts)).encode())
+
+
+def _told(line: socket.socket) -> list[str]:
+    with line:
+        line.settimeout(5)
+        told = b""
+        try:
+            while part := line.recv(1 << 16):
+                told += part
+        except TimeoutError:
+            pass
+    try:
+        return list(json.loads(told))
+    except ValueError:
+        return []
+
+
+def _hand_through(source: BinaryIO, last_words: list[bytes]) -> None:
+    """Copies what comes to standard error, but for a runtime's last words and all after them."""
+    rest = b""
+    while chunk := os.read(source.fileno(), 1 << 16):
+        *lines, rest = re.split(rb"(?<=[\n\r])", rest + chunk)
+        if rest and not last_words and not rest.startswith(b"F"):
+            lines, rest = [*lines, rest], b""
+        for line in lines:
+            if last_words or _FATAL.match(line):
+                last_words.append(line)
+            else:
+                _write(line)
+    if rest:
+        last_words.append(rest)
+
+
+def _write(data: bytes) -> None:
+    sys.stderr.flush()
+    stream: BinaryIO = getattr(sys.stderr, "buffer", None) or open(2, "wb", closefd=False)
+    stream.write(data)
+    stream.flush()
+
+
+def lost_line(ended: Child, saved: Callable[[], str]) -> str:
+    """What the user of the command is told about a process that was lost."""
+    name = "" if ended.lost is None or ended.lost >= len(ended.hosts) else f" on {ended.hosts[ended.lost]}"
+    count = f" of {len(ended.hosts)}" if ended.hosts else ""
+    return f"process {ended.lost}{count}{name} is lost: it failed, was killed, or its host has gone. {saved()}"
