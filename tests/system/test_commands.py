@@ -141,7 +141,10 @@ def test_classify_prints_the_most_likely(run, tmp_path, capsys):
             ["evaluate", "{run}/model", "{data}/val.json", "{data}/val", "--metrics", "heads"],
             "the data set has 3 (ring",
         ),
-        (["train", "{data}/config.py", "--out", "x", "--set", "metrics=heads"], "the data set has 3 (ring"),
+        (
+            ["train", "{data}/config.py", "--out", "x", "--set", "metrics=heads", "--set", "batch_size=2"],
+            "the data set has 3 (ring",
+        ),
         (["train", "{data}/config.py", "--out", "x", "--set", "metrics=voc"], "one of coco, heads, not 'voc'"),
         (["detect", "{data}/val", "--weights", "{run}/model", "--mot"], "say which with --mot-class"),
         (["detect", "{data}/val", "--weights", "{run}/model", "--out", "gs://bucket/x"], "a folder on a disk"),
