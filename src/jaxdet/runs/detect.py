@@ -186,6 +186,8 @@ def _read_ahead(files: Sequence[tuple[int, Path]]) -> Iterator[tuple[int, np.nda
 
 def _label(model: FasterRCNN, wanted: str | int) -> int:
     names = model.config.names
+    if isinstance(wanted, str) and wanted.isdecimal() and not names:
+        wanted = int(wanted)
     if isinstance(wanted, str):
         if wanted not in names[1:]:
             known = ", ".join(names[1:]) or "no names, give its number"
