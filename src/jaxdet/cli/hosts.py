@@ -46,7 +46,7 @@ def run_command(args: argparse.Namespace, argv: Sequence[str], run: Run) -> int:
         return run(args.run, args)
     ended = run_child([sys.executable, "-m", "jaxdet", *argv])
     if ended.lost is not None:
-        print(f"jaxdet {args.command}: {lost_line(ended, lambda: _saved(args))}", file=sys.stderr)
+        print(f"jaxdet {args.command}: {lost_line(ended, _saved(args))}", file=sys.stderr)
         return LOST
     if ended.status < 0 and not ended.last_words:
         print(f"jaxdet {args.command}: process ended by signal {-ended.status}. {_saved(args)}", file=sys.stderr)

@@ -8,6 +8,7 @@ parent has gone ends at once.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -16,7 +17,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -24,8 +25,9 @@ LOST = 75  # exit status, "try again" (EX_TEMPFAIL)
 _LINE = "JAXDET_PARENT"  # to the child: the number of the socket that it shares with its parent
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _FATAL = re.compile(rb"F\d{4} \d\d:\d\d:\d\d")  # how the runtime's last words begin
-_TASK = re.compile(r"[Tt]ask (\d+) heartbeat timeout|/task:(\d+)")
-_OF_LEADER = ("leader task", "RPC to coordination service", "coordination service is")
+_OF_OTHERS = "JAX distributed service detected fatal errors"
+_SILENT = re.compile(r"stopped sending heartbeats\):\s*((?:\d+[\s,]*)+)|Task (\d+) heartbeat timeout|/task:(\d+)")
+_NO_LEADER = "Failed to send RPC to coordination service"
 
 
 @dataclass
@@ -37,14 +39,14 @@ class Child:
     hosts: list[str]  # of all processes, once they have found each other
 
     @property
-    def lost(self) -> int | None:
-        """The process whose loss ended the child, if that is why."""
-        if self.status != -signal.SIGABRT:
+    def lost(self) -> tuple[int, ...] | None:
+        """The processes whose loss ended the child, where the runtime names them; None if that is not why."""
+        if self.status != -signal.SIGABRT or _OF_OTHERS not in self.last_words:
             return None
-        found = _TASK.search(self.last_words)
+        found = _SILENT.search(self.last_words)
         if found is not None:
-            return int(found[1] or found[2])
-        return 0 if any(words in self.last_words for words in _OF_LEADER) else None
+            return tuple(map(int, re.findall(r"\d+", next(filter(None, found.groups())))))
+        return (0,) if _NO_LEADER in self.last_words else ()
 
 
 def is_child() -> bool:
@@ -83,7 +85,8 @@ def follow_parent() -> None:
     line = socket.socket(fileno=os.dup(int(os.environ[_LINE])))
 
     def wait() -> None:
-        line.recv(1)
+        with contextlib.suppress(OSError):  # its end is told as an error if it has not read everything
+            line.recv(1)
         os._exit(128 + signal.SIGKILL)
 
     threading.Thread(target=wait, daemon=True).start()
@@ -133,8 +136,11 @@ def _write(data: bytes) -> None:
     stream.flush()
 
 
-def lost_line(ended: Child, saved: Callable[[], str]) -> str:
-    """What the user of the command is told about a process that was lost."""
-    name = "" if ended.lost is None or ended.lost >= len(ended.hosts) else f" on {ended.hosts[ended.lost]}"
+def lost_line(ended: Child, saved: str) -> str:
+    """What the user of a command is told about processes that were lost."""
+    names = [
+        f"{index} ({ended.hosts[index]})" if index < len(ended.hosts) else f"{index}" for index in ended.lost or ()
+    ]
+    who = f"process {', '.join(names)}" if names else "another process"
     count = f" of {len(ended.hosts)}" if ended.hosts else ""
-    return f"process {ended.lost}{count}{name} is lost: it failed, was killed, or its host has gone. {saved()}"
+    return f"{who}{count} is lost: it failed, was killed, or its host has gone. {saved}"
