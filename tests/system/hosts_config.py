@@ -28,10 +28,9 @@ class Body(nnx.Module):
     masks_padding = True
 
     def __init__(self, *, numerics: Numerics, rngs: nnx.Rngs):
-        widths = (3, 8, 16, 24)
         self.layers = nnx.List(
-            ConvNormAct(*pair, 3, stride=2, norm=NormConfig(), numerics=numerics, rngs=rngs)
-            for pair in zip(widths, widths[1:], strict=False)
+            ConvNormAct(*widths, 3, stride=2, norm=NormConfig(), numerics=numerics, rngs=rngs)
+            for widths in ((3, 8), (8, 16), (16, 24))
         )
 
     def features(self, x, extents=None, *, train=False):

@@ -20,8 +20,8 @@ if others:
 jax.config.update("jax_enable_x64", dtype == "float64")
 
 from flax import nnx
-
 from hosts_config import config
+
 from jaxdet.detectors import build
 from jaxdet.nn import Numerics
 from jaxdet.runs import Run, evaluate, open_task
@@ -30,9 +30,8 @@ from jaxdet.runs.start import model_for
 run = replace(config(), dtype=dtype)
 task = open_task(run)
 numerics, rngs = Numerics(dtype, dtype), nnx.Rngs(0)
-model = build(
-    model_for(run, task.names), backbone=run.backbone(numerics=numerics, rngs=rngs), numerics=numerics, rngs=rngs
-)
+body = run.backbone(numerics=numerics, rngs=rngs)
+model = build(model_for(run, task.names), backbone=body, numerics=numerics, rngs=rngs)
 session = Run(task, model, out, progress=False)
 _, untrained = evaluate(session.model(), task.val, batch_size=8, mesh=data_mesh(), with_losses=True, progress=False)
 session.train()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 import time
@@ -93,6 +94,7 @@ def _join_and_run(args: argparse.Namespace) -> int:
         return args.run(args)
     import jax
 
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells every process's log of each pre-emption
     try:
         tell_parent(host_names())
         say(f"devices     {jax.device_count()} ({jax.devices()[0].device_kind}) of {process_count()} processes")

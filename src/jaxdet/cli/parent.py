@@ -64,19 +64,21 @@ def run_child(command: Sequence[str]) -> Child:
     )
     theirs.close()
     before = {number: signal.signal(number, lambda number, _: child.send_signal(number)) for number in _SIGNALS}
-    last_words: list[bytes] = []
     assert child.stderr is not None
-    reader = threading.Thread(target=_hand_through, args=(child.stderr, last_words), daemon=True)
-    reader.start()
+    reader = _Reader(child.stderr)
+    thread = threading.Thread(target=reader.read, daemon=True)
+    thread.start()
     try:
         status = child.wait()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    reader.join(timeout=5)  # grandchildren may hold the pipe open
-    ended = Child(status, b"".join(last_words).decode(errors="replace"), _told(ours))
+    thread.join(timeout=5)  # grandchildren may hold the pipe open
+    last_words = b"".join(reader.last_words)
+    ended = Child(status, last_words.decode(errors="replace"), _told(ours))
     if ended.lost is None:
-        _write(b"".join(last_words))
+        reader.write(last_words)
+    reader.end_line()
     return ended
 
 
@@ -113,27 +115,38 @@ def _told(line: socket.socket) -> list[str]:
         return []
 
 
-def _hand_through(source: BinaryIO, last_words: list[bytes]) -> None:
-    """Copies what comes to standard error, but for a runtime's last words and all after them."""
-    rest = b""
-    while chunk := os.read(source.fileno(), 1 << 16):
-        *lines, rest = re.split(rb"(?<=[\n\r])", rest + chunk)
-        if rest and not last_words and not rest.startswith(b"F"):
-            lines, rest = [*lines, rest], b""
-        for line in lines:
-            if last_words or _FATAL.match(line):
-                last_words.append(line)
-            else:
-                _write(line)
-    if rest:
-        last_words.append(rest)
+class _Reader:
+    """Copies a child's standard error to this process's, but for a runtime's last words and all after them."""
 
+    def __init__(self, source: BinaryIO) -> None:
+        self.last_words: list[bytes] = []
+        self._source, self._last = source, b"\n"
 
-def _write(data: bytes) -> None:
-    sys.stderr.flush()
-    stream: BinaryIO = getattr(sys.stderr, "buffer", None) or open(2, "wb", closefd=False)
-    stream.write(data)
-    stream.flush()
+    def read(self) -> None:
+        """Until the child has closed it."""
+        rest = b""
+        while chunk := os.read(self._source.fileno(), 1 << 16):
+            *lines, rest = re.split(rb"(?<=[\n\r])", rest + chunk)
+            if rest and not self.last_words and not rest.startswith(b"F"):  # a progress bar ends no line
+                lines, rest = [*lines, rest], b""
+            for line in lines:
+                if self.last_words or _FATAL.match(line):
+                    self.last_words.append(line)
+                else:
+                    self.write(line)
+        if rest:
+            self.last_words.append(rest)
+
+    def write(self, data: bytes) -> None:
+        sys.stderr.flush()
+        with open(sys.stderr.fileno(), "wb", closefd=False) as stream:
+            stream.write(data)
+        self._last = data[-1:] or self._last
+
+    def end_line(self) -> None:
+        """What is written next begins a line."""
+        if self._last != b"\n":
+            self.write(b"\n")
 
 
 def lost_line(ended: Child, saved: str) -> str:
