@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,12 +11,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from jaxdet.evaluation import ClassResult
+from jaxdet.paths import PathLike, write_whole
 from jaxdet.visualize import class_colour
 
 _CURVES_SHOWN = 10  # classes drawn one by one
 
 
-def plot_losses(rows: Sequence[Mapping[str, float]], path: str | Path, *, title: str = "") -> None:
+def plot_losses(rows: Sequence[Mapping[str, float]], path: PathLike, *, title: str = "") -> None:
     """Draws the losses of a training run as a PNG, each as measured (faint) and smoothed; complete or not at all.
 
     Args:
@@ -61,7 +61,7 @@ def plot_losses(rows: Sequence[Mapping[str, float]], path: str | Path, *, title:
     _write(figure, path)
 
 
-def plot_precision_recall(classes: Sequence[ClassResult], path: str | Path, *, threshold: float = 0.5) -> None:
+def plot_precision_recall(classes: Sequence[ClassResult], path: PathLike, *, threshold: float = 0.5) -> None:
     """Draws precision over recall at one IoU threshold as a PNG: the mean over classes, and the ten fullest classes.
 
     Args:
@@ -100,14 +100,10 @@ def _tidy(axes: Any) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _write(figure: Figure, path: str | Path) -> None:
-    path = Path(path)
-    unfinished = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        FigureCanvasAgg(figure).print_png(str(unfinished))
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+def _write(figure: Figure, path: PathLike) -> None:
+    content = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(content)
+    write_whole(path, content.getvalue())
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import IO
 
 LOST = 75  # exit status, "try again" (EX_TEMPFAIL)
 _LINE = "JAXDET_PARENT"  # to the child: the number of the socket that it shares with its parent
@@ -118,7 +118,7 @@ def _told(line: socket.socket) -> list[str]:
 class _Reader:
     """Copies a child's standard error to this process's, but for a runtime's last words and all after them."""
 
-    def __init__(self, source: BinaryIO) -> None:
+    def __init__(self, source: IO[bytes]) -> None:
         self.last_words: list[bytes] = []
         self._source, self._last = source, b"\n"
 

@@ -13,7 +13,6 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from pycocotools.cocoeval import COCOeval
 
 from jaxdet.data.coco import check_coco, read_coco_json
 from jaxdet.data.dataset import DataError
+from jaxdet.paths import PathLike, write_whole
 
 CURVE_THRESHOLDS = (0.5, 0.75)  # IoU
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
@@ -60,9 +60,9 @@ class CocoEvaluator:
     """
 
     def __init__(
-        self, ground_truth: Mapping[str, Any] | str | Path, *, category_ids: Sequence[int] | None = None
+        self, ground_truth: Mapping[str, Any] | PathLike, *, category_ids: Sequence[int] | None = None
     ) -> None:
-        if isinstance(ground_truth, str | Path):
+        if not isinstance(ground_truth, Mapping):
             ground_truth = read_coco_json(ground_truth)
         else:
             check_coco(ground_truth, "the ground truth")
@@ -131,11 +131,11 @@ class CocoEvaluator:
                 self._unknown_image(record["image_id"])
         self.results += records
 
-    def write(self, path: str | Path) -> None:
+    def write(self, path: PathLike) -> None:
         """Writes the results as a COCO result file; those of classes that the ground truth lacks are left out."""
         known = set(self._known)
         records = [record for record in self.results if record["category_id"] in known]
-        Path(path).write_text(json.dumps(records), encoding="utf-8")
+        write_whole(path, json.dumps(records).encode())
 
     def evaluate(self) -> dict[str, float]:
         """COCO's twelve numbers under the names in `METRICS`, and ``AP/<class>`` of each class.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from etils import epath
 
-from jaxdet.paths import is_remote
+from jaxdet.paths import is_remote, write_whole
 
 
 def reason(error: BaseException) -> str:
@@ -23,12 +23,7 @@ def reason(error: BaseException) -> str:
 
 def write_text(path: Path, text: str) -> None:
     """Writes a small file, which appears whole or not at all."""
-    if is_remote(path):
-        path.write_text(text)
-        return
-    unfinished = path.with_name(f".{os.getpid()}.{path.name}")
-    unfinished.write_text(text)
-    unfinished.replace(path)
+    write_whole(path, text.encode())
 
 
 def remove(folder: Path) -> None:
