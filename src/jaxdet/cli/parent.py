@@ -136,6 +136,7 @@ class _Reader:
                     self.write(line)
         if rest:
             self.last_words.append(rest)
+        self._source.close()
 
     def write(self, data: bytes) -> None:
         sys.stderr.flush()
