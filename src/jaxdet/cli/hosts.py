@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 import time
@@ -46,7 +47,7 @@ def run_command(args: argparse.Namespace, argv: Sequence[str], run: Run) -> int:
         return run(args.run, args)
     ended = run_child([sys.executable, "-m", "jaxdet", *argv])
     if ended.lost is not None:
-        print(f"jaxdet {args.command}: {lost_line(ended, lambda: _saved(args))}", file=sys.stderr)
+        print(f"jaxdet {args.command}: {lost_line(ended, _saved(args))}", file=sys.stderr)
         return LOST
     if ended.status < 0 and not ended.last_words:
         print(f"jaxdet {args.command}: process ended by signal {-ended.status}. {_saved(args)}", file=sys.stderr)
@@ -93,6 +94,7 @@ def _join_and_run(args: argparse.Namespace) -> int:
         return args.run(args)
     import jax
 
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells every process's log of each pre-emption
     try:
         tell_parent(host_names())
         say(f"devices     {jax.device_count()} ({jax.devices()[0].device_kind}) of {process_count()} processes")

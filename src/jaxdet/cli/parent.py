@@ -8,6 +8,7 @@ parent has gone ends at once.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -16,16 +17,17 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import IO
 
 LOST = 75  # exit status, "try again" (EX_TEMPFAIL)
 _LINE = "JAXDET_PARENT"  # to the child: the number of the socket that it shares with its parent
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _FATAL = re.compile(rb"F\d{4} \d\d:\d\d:\d\d")  # how the runtime's last words begin
-_TASK = re.compile(r"[Tt]ask (\d+) heartbeat timeout|/task:(\d+)")
-_OF_LEADER = ("leader task", "RPC to coordination service", "coordination service is")
+_OF_OTHERS = "JAX distributed service detected fatal errors"
+_SILENT = re.compile(r"stopped sending heartbeats\):\s*((?:\d+[\s,]*)+)|Task (\d+) heartbeat timeout|/task:(\d+)")
+_NO_LEADER = "Failed to send RPC to coordination service"
 
 
 @dataclass
@@ -37,14 +39,14 @@ class Child:
     hosts: list[str]  # of all processes, once they have found each other
 
     @property
-    def lost(self) -> int | None:
-        """The process whose loss ended the child, if that is why."""
-        if self.status != -signal.SIGABRT:
+    def lost(self) -> tuple[int, ...] | None:
+        """The processes whose loss ended the child, where the runtime names them; None if that is not why."""
+        if self.status != -signal.SIGABRT or _OF_OTHERS not in self.last_words:
             return None
-        found = _TASK.search(self.last_words)
+        found = _SILENT.search(self.last_words)
         if found is not None:
-            return int(found[1] or found[2])
-        return 0 if any(words in self.last_words for words in _OF_LEADER) else None
+            return tuple(map(int, re.findall(r"\d+", next(filter(None, found.groups())))))
+        return (0,) if _NO_LEADER in self.last_words else ()
 
 
 def is_child() -> bool:
@@ -62,19 +64,21 @@ def run_child(command: Sequence[str]) -> Child:
     )
     theirs.close()
     before = {number: signal.signal(number, lambda number, _: child.send_signal(number)) for number in _SIGNALS}
-    last_words: list[bytes] = []
     assert child.stderr is not None
-    reader = threading.Thread(target=_hand_through, args=(child.stderr, last_words), daemon=True)
-    reader.start()
+    reader = _Reader(child.stderr)
+    thread = threading.Thread(target=reader.read, daemon=True)
+    thread.start()
     try:
         status = child.wait()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    reader.join(timeout=5)  # grandchildren may hold the pipe open
-    ended = Child(status, b"".join(last_words).decode(errors="replace"), _told(ours))
+    thread.join(timeout=5)  # grandchildren may hold the pipe open
+    last_words = b"".join(reader.last_words)
+    ended = Child(status, last_words.decode(errors="replace"), _told(ours))
     if ended.lost is None:
-        _write(b"".join(last_words))
+        reader.write(last_words)
+    reader.end_line()
     return ended
 
 
@@ -83,7 +87,8 @@ def follow_parent() -> None:
     line = socket.socket(fileno=os.dup(int(os.environ[_LINE])))
 
     def wait() -> None:
-        line.recv(1)
+        with contextlib.suppress(OSError):  # its end is told as an error if it has not read everything
+            line.recv(1)
         os._exit(128 + signal.SIGKILL)
 
     threading.Thread(target=wait, daemon=True).start()
@@ -110,31 +115,46 @@ def _told(line: socket.socket) -> list[str]:
         return []
 
 
-def _hand_through(source: BinaryIO, last_words: list[bytes]) -> None:
-    """Copies what comes to standard error, but for a runtime's last words and all after them."""
-    rest = b""
-    while chunk := os.read(source.fileno(), 1 << 16):
-        *lines, rest = re.split(rb"(?<=[\n\r])", rest + chunk)
-        if rest and not last_words and not rest.startswith(b"F"):
-            lines, rest = [*lines, rest], b""
-        for line in lines:
-            if last_words or _FATAL.match(line):
-                last_words.append(line)
-            else:
-                _write(line)
-    if rest:
-        last_words.append(rest)
+class _Reader:
+    """Copies a child's standard error to this process's, but for a runtime's last words and all after them."""
+
+    def __init__(self, source: IO[bytes]) -> None:
+        self.last_words: list[bytes] = []
+        self._source, self._last = source, b"\n"
+
+    def read(self) -> None:
+        """Until the child has closed it."""
+        rest = b""
+        while chunk := os.read(self._source.fileno(), 1 << 16):
+            *lines, rest = re.split(rb"(?<=[\n\r])", rest + chunk)
+            if rest and not self.last_words and not rest.startswith(b"F"):  # a progress bar ends no line
+                lines, rest = [*lines, rest], b""
+            for line in lines:
+                if self.last_words or _FATAL.match(line):
+                    self.last_words.append(line)
+                else:
+                    self.write(line)
+        if rest:
+            self.last_words.append(rest)
+        self._source.close()
+
+    def write(self, data: bytes) -> None:
+        sys.stderr.flush()
+        with open(sys.stderr.fileno(), "wb", closefd=False) as stream:
+            stream.write(data)
+        self._last = data[-1:] or self._last
+
+    def end_line(self) -> None:
+        """What is written next begins a line."""
+        if self._last != b"\n":
+            self.write(b"\n")
 
 
-def _write(data: bytes) -> None:
-    sys.stderr.flush()
-    stream: BinaryIO = getattr(sys.stderr, "buffer", None) or open(2, "wb", closefd=False)
-    stream.write(data)
-    stream.flush()
-
-
-def lost_line(ended: Child, saved: Callable[[], str]) -> str:
-    """What the user of the command is told about a process that was lost."""
-    name = "" if ended.lost is None or ended.lost >= len(ended.hosts) else f" on {ended.hosts[ended.lost]}"
+def lost_line(ended: Child, saved: str) -> str:
+    """What the user of a command is told about processes that were lost."""
+    names = [
+        f"{index} ({ended.hosts[index]})" if index < len(ended.hosts) else f"{index}" for index in ended.lost or ()
+    ]
+    who = f"process {', '.join(names)}" if names else "another process"
     count = f" of {len(ended.hosts)}" if ended.hosts else ""
-    return f"process {ended.lost}{count}{name} is lost: it failed, was killed, or its host has gone. {saved()}"
+    return f"{who}{count} is lost: it failed, was killed, or its host has gone. {saved}"

@@ -131,12 +131,11 @@ def _first_model(config: TrainConfig, names: tuple[str, ...]) -> Any:
 
 def _stored(weights: str) -> Any:
     """The model in a jaxdet folder or a PyTorch file, or of official weights by name."""
-    from pathlib import Path
-
+    from jaxdet.paths import to_path
     from jaxdet.runs import load
 
     place = _place(weights)
-    if Path(place).is_dir():
+    if to_path(place).is_dir():
         return load(place)
     from jaxdet_convert import load_torch
 
@@ -144,9 +143,9 @@ def _stored(weights: str) -> Any:
 
 
 def _place(weights: str) -> str:
-    from pathlib import Path
+    from jaxdet.paths import to_path
 
-    if Path(weights).exists():
+    if to_path(weights).exists():
         return weights
     from jaxdet_convert.official import OFFICIAL, find_official
 

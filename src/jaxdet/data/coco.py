@@ -19,6 +19,7 @@ from jaxdet.data.dataset import BACKGROUND, DetectionDataset, Record
 from jaxdet.data.faults import DataError, FaultKind, Problem
 from jaxdet.data.json_lines import entry_lines
 from jaxdet.data.pictures import read_image_size
+from jaxdet.paths import Listing, to_path
 
 _NUMBERS = frozenset({int, float})  # as json gives them; true and false are none
 
@@ -42,7 +43,7 @@ class CocoDataset(DetectionDataset):
     """
 
     def __init__(self, annotation_file: str | Path, image_dir: str | Path, *, skip_faulty: bool = False) -> None:
-        self.annotation_file = Path(annotation_file)
+        self.annotation_file = to_path(annotation_file)
         content = load_coco_json(self.annotation_file)
         problems = entry_problems(content)
         unusable = {(found.section, found.number) for found in problems if found.problem.kind.severity == "error"}
@@ -149,11 +150,12 @@ def _read_images(
 ) -> tuple[dict[int, _Image], list[EntryProblem]]:
     """Images by their id, in the file's order, and the problems of those that are not there."""
     images, problems = {}, []
+    files = Listing()
     for number, entry in entries:
-        path = os.path.join(image_dir, entry["file_name"])
+        path = os.path.join(os.fspath(image_dir), entry["file_name"])
         size = (entry.get("height"), entry.get("width"))
         problem = None
-        if not os.path.isfile(path):
+        if path not in files:
             text = f"its file {path} is missing; check that {str(image_dir)!r} is what the file names are relative to"
             problem = Problem(FaultKind.MISSING_PICTURE, text)
         elif not all(isinstance(side, int) and side > 0 for side in size):

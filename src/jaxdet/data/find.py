@@ -10,7 +10,7 @@ from jaxdet.data.faults import DataError
 from jaxdet.data.packed import INDEX_FILE, is_packed
 from jaxdet.data.sources import ClassFolder, CocoFiles, DataSource, HeadList, PackedFolder, VocFolder, YoloFolder
 from jaxdet.data.yolo_yaml import YAML_NAMES, find_yaml, read_description
-from jaxdet.paths import to_path
+from jaxdet.paths import is_remote, to_path
 
 Pair = tuple[DataSource, DataSource | None]
 
@@ -75,7 +75,7 @@ def _voc(root: Path) -> Pair | None:
 
 
 def _yolo(root: Path) -> Pair | None:
-    file = find_yaml(root)
+    file = None if is_remote(root) else find_yaml(root)
     if file is None:
         return None
     val = YoloFolder(str(root), "val") if read_description(root).content.get("val") else None

@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxdet.data.dataset import DataError
 from jaxdet.data.writing import write_text
-from jaxdet.paths import PathLike, to_path
+from jaxdet.paths import PathLike
 
 
 class DetectionResults(ABC):
@@ -97,7 +97,7 @@ class DetectionResults(ABC):
 
     def write(self, path: PathLike) -> None:
         """Writes the `known_results` as a COCO result file, which appears whole or not at all."""
-        write_text(to_path(path), json.dumps(self.known_results()))
+        write_text(path, json.dumps(self.known_results()))
 
     @abstractmethod
     def evaluate(self) -> dict[str, float]:

@@ -102,9 +102,7 @@ class Checkpoints:
         Raises:
             CheckpointError: it does not read, or is of another model or optimizer.
         """
-        step = (
-            on_first(self.latest) if step is None else step
-        )  # file systems tell hosts of a new folder in their own time
+        step = self.latest() if step is None else step
         place = self.folder / str(step)
         wanted = _flat(jax.tree.map(ocp.utils.to_shape_dtype_struct, like))
         try:

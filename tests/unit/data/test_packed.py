@@ -72,7 +72,7 @@ def test_arrays_are_packed_without_loss_and_classes_with_their_labels(tmp_path):
     assert example.image_id == 77 and example.labels.tolist() == [1]
     for name in ("ant", "bee"):
         (tmp_path / "tree" / name).mkdir(parents=True)
-        Image.new("RGB", (6, 4), name == "bee" and "red" or "blue").save(tmp_path / "tree" / name / "x.png")
+        Image.new("RGB", (6, 4), "red" if name == "bee" else "blue").save(tmp_path / "tree" / name / "x.png")
     pack(ClassFolder(str(tmp_path / "tree")).open(), tmp_path / "classes", progress=False)
     classes = pickle.loads(pickle.dumps(PackedFolder(str(tmp_path / "classes")).open()))
     assert classes.names == ("ant", "bee") and [item.label for item in classes] == [0, 1]
