@@ -70,10 +70,10 @@ def predict_each(
     batch_size: int = 1,
     mesh: Mesh | None = None,
 ) -> Iterator[tuple[Key, Prediction]]:
-    """`predict` over a stream of pictures without end or of more than fit into memory.
+    """`predict` over a stream of pictures, of which only a few are in memory at a time.
 
-    Pictures wait until ``batch_size`` of their canvas have come, at most that many on each, and the rest is done at the
-    end; so they leave in another order than they came in.
+    Pictures wait until ``batch_size`` of their canvas have come, and what is left is done at the end: they leave in
+    another order than they came in.
 
     Args:
         images: (what the picture is known by, the picture); drawn from only as fast as they are worked off.
@@ -106,7 +106,7 @@ def predict_each(
 
     groups: dict[tuple[int, int], list[tuple[Key, np.ndarray]]] = {}
     for key, image in images:
-        picture = checked_image(model, image, f"image {key}")
+        picture = checked_image(model, image)
         canvas = choose_canvas(_size(picture, transform), choices)
         waiting = groups.setdefault(canvas, [])
         waiting.append((key, picture))

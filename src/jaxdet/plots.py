@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from matplotlib.figure import Figure
 
 from jaxdet.evaluation import ClassResult, CocoEvaluator, Evaluator, HeadResult
 from jaxdet.evaluation.head_curves import LAMR_POINTS, miss_rates
+from jaxdet.paths import PathLike, write_whole
 from jaxdet.visualize import class_colour
 
 _CURVES_SHOWN = 10  # classes drawn one by one
@@ -20,7 +20,7 @@ _LOWEST_MISS_RATE = 0.02  # drawn, unless the curve goes lower
 _FPPI_SHOWN = (0.003, 10.0)
 
 
-def plot_losses(rows: Sequence[Mapping[str, float]], path: str | Path, *, title: str = "") -> None:
+def plot_losses(rows: Sequence[Mapping[str, float]], path: PathLike, *, title: str = "") -> None:
     """Draws the losses of a training run as a PNG, each as measured (faint) and smoothed; complete or not at all.
 
     Args:
@@ -64,7 +64,7 @@ def plot_losses(rows: Sequence[Mapping[str, float]], path: str | Path, *, title:
     _write(figure, path)
 
 
-def plot_evaluation(evaluator: Evaluator, path: str | Path) -> None:
+def plot_evaluation(evaluator: Evaluator, path: PathLike) -> None:
     """Draws the curves of an evaluator's last evaluation: `plot_precision_recall` or `plot_head_curves`.
 
     Raises:
@@ -78,7 +78,7 @@ def plot_evaluation(evaluator: Evaluator, path: str | Path) -> None:
         plot_head_curves(evaluator.result, path)
 
 
-def plot_precision_recall(classes: Sequence[ClassResult], path: str | Path, *, threshold: float = 0.5) -> None:
+def plot_precision_recall(classes: Sequence[ClassResult], path: PathLike, *, threshold: float = 0.5) -> None:
     """Draws precision over recall at one IoU threshold as a PNG: the mean over classes, and the ten fullest classes.
 
     Args:
@@ -112,7 +112,7 @@ def plot_precision_recall(classes: Sequence[ClassResult], path: str | Path, *, t
     _write(figure, path)
 
 
-def plot_head_curves(result: HeadResult, path: str | Path) -> None:
+def plot_head_curves(result: HeadResult, path: PathLike) -> None:
     """Draws precision over recall, and miss rate over false positives per image, both logarithmic, as one PNG.
 
     Args:
@@ -156,14 +156,10 @@ def _tidy(axes: Any) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _write(figure: Figure, path: str | Path) -> None:
-    path = Path(path)
-    unfinished = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        FigureCanvasAgg(figure).print_png(str(unfinished))
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+def _write(figure: Figure, path: PathLike) -> None:
+    content = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(content)
+    write_whole(path, content.getvalue())
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:

@@ -1,17 +1,17 @@
 """Detect objects in pictures: annotated pictures, a COCO-style detections.json, and MOTChallenge text of sequences.
 
 Without --weights it uses the official COCO model, which it fetches where there is a network. After an interruption the
-same command goes on; several processes share the pictures of one command if each is told which one it is.
+same command goes on. Several processes share the pictures, if each is told its --share, or on many hosts.
 """
 
 from __future__ import annotations
 
 import argparse
 
+from jaxdet.cli.hosts import add_distributed_arguments
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from jaxdet.cli.hosts import add_distributed_arguments
-
     parser.add_argument("pictures", nargs="+", metavar="PICTURE", help="files and folders")
     parser.add_argument("--weights", metavar="MODEL", help="a jaxdet model's folder, or a PyTorch weights file")
     parser.add_argument("--config", metavar="CONFIG", help="the training configuration of a backbone of your own")
@@ -25,6 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--mot-class", metavar="NAME", help="the one of several classes that --mot writes")
     parser.add_argument("--overwrite", action="store_true", help="begin anew, whatever was found in DIR before")
+    parser.add_argument(
+        "--share", metavar="I/N", help="do share I of N, from 0, of the pictures; processes started so need no other"
+    )
     add_distributed_arguments(parser)
 
 
@@ -39,12 +42,12 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(
             f"--out {args.out}: give a folder on a disk, which several hosts may share; results are appended"
         )
-    index, count = _place(args)
+    share = _share(args.share)
 
     import jax
 
     from jaxdet.cli.models import open_detector, picture_files
-    from jaxdet.parallel import barrier, data_mesh
+    from jaxdet.parallel import barrier, data_mesh, process_count, process_index
     from jaxdet.runs import detect
 
     out = Path(args.out)
@@ -60,8 +63,8 @@ def run(args: argparse.Namespace) -> int:
         batch_size=args.batch_size or len(devices),
         draw=not args.no_pictures,
         mot_class=_mot_class(args, model.config.num_classes),
-        process_index=index,
-        process_count=count,
+        process_index=process_index() if share is None else share[0],
+        process_count=process_count() if share is None else share[1],
         overwrite=args.overwrite,
         mesh=data_mesh(devices) if len(devices) > 1 else None,
         say=lambda line: tqdm.write(f"jaxdet detect: {line}"),
@@ -78,15 +81,13 @@ def run(args: argparse.Namespace) -> int:
     return 1 if done.unreadable else 0
 
 
-def _place(args: argparse.Namespace) -> tuple[int, int]:
-    """Which process this is of how many; they have to find each other only where something else says so."""
-    from jaxdet.cli.hosts import join
-    from jaxdet.parallel import process_count, process_index
-
-    if args.coordinator is None and args.num_processes is not None and args.process_id is not None:
-        return args.process_id, args.num_processes
-    join(args)
-    return process_index(), process_count()
+def _share(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    index, slash, count = text.partition("/")
+    if not (slash and index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+        raise ValueError(f"--share {text}: give I/N, the first of two shares as 0/2")
+    return int(index), int(count)
 
 
 def _mot_class(args: argparse.Namespace, num_classes: int) -> str | int | None:

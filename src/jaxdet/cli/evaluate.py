@@ -5,12 +5,16 @@ jaxdet evaluate MODEL val VOC2012/ --voc          a split of a Pascal VOC folder
 jaxdet evaluate MODEL heads.txt pictures/         a HeadHunter list, and the folder that its paths are relative to
 jaxdet evaluate MODEL --data DIR                  the validation set of a folder in any known layout
 jaxdet evaluate MODEL --config CONFIG             that of a training configuration
+
+All devices share each batch.
 """
 
 from __future__ import annotations
 
 import argparse
 from typing import Any
+
+from jaxdet.cli.hosts import add_distributed_arguments, say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,52 +39,53 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", metavar="FILE", help="also write the metrics there")
     parser.add_argument("--results", metavar="FILE", help="also write the detections there, in COCO's result format")
     parser.add_argument("--curves", metavar="FILE", help="also draw the metrics' curves there (PNG)")
+    add_distributed_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     import json
-    from pathlib import Path
+    from functools import partial
 
     from jaxdet.cli.models import open_model
     from jaxdet.detectors import FasterRCNN
+    from jaxdet.parallel import data_mesh, is_first, on_first
+    from jaxdet.paths import to_path
     from jaxdet.plots import plot_evaluation
     from jaxdet.runs import evaluate, evaluate_classifier
+    from jaxdet.runs.storage import write_text
 
     source, skip_faulty = _source(args)
     model = open_model(args.weights, config=args.config)
     dataset = source.open(skip_faulty=skip_faulty)
-    for path in filter(None, (args.results, args.json, args.curves)):
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    options: Any = {
+        "batch_size": args.batch_size, "workers": args.workers, "mesh": data_mesh(), "progress": is_first()
+    }  # fmt: skip
+    files = [to_path(path) for path in (args.results, args.json, args.curves) if path]
+    for path in files:
+        on_first(partial(path.parent.mkdir, parents=True, exist_ok=True))
     evaluator = None
     if not isinstance(model, FasterRCNN):
         if args.metrics:
             raise ValueError(f"--metrics is for detectors, and {args.weights} holds a {type(model).__name__}")
-        metrics = evaluate_classifier(model, dataset, batch_size=args.batch_size, workers=args.workers)
+        metrics = evaluate_classifier(model, dataset, **options)
         _print(metrics)
     else:
-        metrics, evaluator = evaluate(
-            model,
-            dataset,
-            metrics=_metrics(args),
-            batch_size=args.batch_size,
-            workers=args.workers,
-            with_losses=args.losses,
-        )
+        metrics, evaluator = evaluate(model, dataset, metrics=_metrics(args), with_losses=args.losses, **options)
         _print({name: value for name, value in metrics.items() if not name.startswith("AP/")})
-        print(f"\n{evaluator.table()}")
+        say(f"\n{evaluator.table()}")
         if args.results:
-            evaluator.write(args.results)
+            on_first(partial(evaluator.write, args.results))
     if args.json:
-        Path(args.json).write_text(json.dumps(metrics, indent=1))
+        on_first(lambda: write_text(to_path(args.json), json.dumps(metrics, indent=1)))
     if args.curves and evaluator is not None:
-        plot_evaluation(evaluator, args.curves)
+        on_first(partial(plot_evaluation, evaluator, args.curves))
     return 0
 
 
 def _print(metrics: dict[str, float]) -> None:
     for name, value in metrics.items():
         counted = value != -1 or name.startswith("MODA")  # which is -1 where twice as much is wrong as there is
-        print(f"{name:<24} {value:.3f}" if counted else f"{name:<24} -")
+        say(f"{name:<24} {value:.3f}" if counted else f"{name:<24} -")
 
 
 def _metrics(args: argparse.Namespace) -> Any:

@@ -37,6 +37,7 @@ from jaxdet.data.sources import CocoFiles as CocoFiles
 from jaxdet.data.sources import DataSource as DataSource
 from jaxdet.data.sources import Examples as Examples
 from jaxdet.data.sources import HeadList as HeadList
+from jaxdet.data.sources import PackedFolder as PackedFolder
 from jaxdet.data.sources import VocFolder as VocFolder
 from jaxdet.data.sources import YoloFolder as YoloFolder
 from jaxdet.data.transforms import centre_crop as centre_crop

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from jaxdet.data.faults import DataError as DataError
 from jaxdet.data.faults import Fault, Problem, refuse_faults
-from jaxdet.data.pictures import picture_problems, read_image
+from jaxdet.data.pictures import picture_problems, read_file, read_image
 
 BACKGROUND = "__background__"
 
@@ -127,6 +128,14 @@ class DetectionDataset:
         record = self.records[index]
         image = read_image(record.path, record.size)
         return Example(image, record.boxes, record.labels, record.image_id, record.path, record.ignored)
+
+    def encoded(self, index: int) -> bytes:
+        """Picture ``index`` as an image file's bytes. Raises DataError where there is none."""
+        return read_file(self.records[index].path)
+
+    def own_ground_truth(self) -> dict[str, Any] | None:
+        """COCO ground truth that says more than the records do; here none."""
+        return None
 
     def inspect(self, index: int) -> list[Problem]:
         """What is wrong with picture ``index``, which is decoded for it."""

@@ -9,6 +9,7 @@ from jaxdet.data.class_folder import ClassificationDataset, read_class_folder
 from jaxdet.data.coco import CocoDataset
 from jaxdet.data.dataset import DetectionDataset
 from jaxdet.data.head_list import HeadListDataset
+from jaxdet.data.packed import open_packed
 from jaxdet.data.sequence import RandomAccess, SequenceDataset
 from jaxdet.data.voc import VocDataset
 from jaxdet.data.yolo import YoloDataset
@@ -98,6 +99,17 @@ class Examples:
 
     def open(self, *, skip_faulty: bool = False) -> DetectionDataset:
         return SequenceDataset(self.sequence, self.names, sizes=self.sizes, skip_faulty=skip_faulty)
+
+
+@dataclass(frozen=True)
+class PackedFolder:
+    """A data set that ``jaxdet data CONFIG --pack`` wrote, of boxes or of labels."""
+
+    root: str
+
+    def open(self, *, skip_faulty: bool = False) -> DetectionDataset | ClassificationDataset:
+        del skip_faulty  # what was faulty has not been packed
+        return open_packed(self.root)
 
 
 @dataclass(frozen=True)

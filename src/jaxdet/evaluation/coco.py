@@ -11,7 +11,6 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from pycocotools.cocoeval import COCOeval
 from jaxdet.data.coco import check_coco, read_coco_json
 from jaxdet.data.dataset import DataError
 from jaxdet.evaluation.results import DetectionResults
+from jaxdet.paths import PathLike
 
 CURVE_THRESHOLDS = (0.5, 0.75)  # IoU
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
@@ -57,9 +57,9 @@ class CocoEvaluator(DetectionResults):
     """
 
     def __init__(
-        self, ground_truth: Mapping[str, Any] | str | Path, *, category_ids: Sequence[int] | None = None
+        self, ground_truth: Mapping[str, Any] | PathLike, *, category_ids: Sequence[int] | None = None
     ) -> None:
-        if isinstance(ground_truth, str | Path):
+        if not isinstance(ground_truth, Mapping):
             ground_truth = read_coco_json(ground_truth)
         else:
             check_coco(ground_truth, "the ground truth")

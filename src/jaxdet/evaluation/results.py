@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxdet.data.dataset import DataError
+from jaxdet.data.writing import write_text
+from jaxdet.paths import PathLike
 
 
 class DetectionResults(ABC):
@@ -94,9 +95,9 @@ class DetectionResults(ABC):
         """The results without those of classes that the ground truth lacks."""
         return [record for record in self.results if record["category_id"] in self._known]
 
-    def write(self, path: str | Path) -> None:
-        """Writes the `known_results` as a COCO result file."""
-        Path(path).write_text(json.dumps(self.known_results()), encoding="utf-8")
+    def write(self, path: PathLike) -> None:
+        """Writes the `known_results` as a COCO result file, which appears whole or not at all."""
+        write_text(path, json.dumps(self.known_results()))
 
     @abstractmethod
     def evaluate(self) -> dict[str, float]:

@@ -1,8 +1,15 @@
 """One mesh with a data axis, over the devices of all processes."""
 
+from jaxdet.parallel.arrays import check_division as check_division
+from jaxdet.parallel.arrays import copy_to as copy_to
+from jaxdet.parallel.arrays import fetch_rows as fetch_rows
+from jaxdet.parallel.arrays import local_rows as local_rows
+from jaxdet.parallel.arrays import split as split
+from jaxdet.parallel.hosts import HEARTBEAT_SECONDS as HEARTBEAT_SECONDS
 from jaxdet.parallel.hosts import barrier as barrier
 from jaxdet.parallel.hosts import gather as gather
 from jaxdet.parallel.hosts import gather_arrays as gather_arrays
+from jaxdet.parallel.hosts import host_names as host_names
 from jaxdet.parallel.hosts import initialize as initialize
 from jaxdet.parallel.hosts import is_first as is_first
 from jaxdet.parallel.hosts import many as many

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ from jax.experimental import multihost_utils
 HEARTBEAT_SECONDS = 30  # after so long without a sign of life a process counts as lost
 _SHUTDOWN_SECONDS = 30  # that a process which ends waits for the others to end, too
 _INDEX_OF_JOB = "JOB_COMPLETION_INDEX"  # of Kubernetes' indexed jobs
+_GIVE = "give --coordinator HOST:PORT, --num-processes and --process-id, or --num-processes 1 to work alone"
 
 
 def initialize(
@@ -48,41 +50,41 @@ def initialize(
     _check(coordinator, num_processes, process_id)
     if num_processes == 1 or jax.distributed.is_initialized():
         return jax.distributed.is_initialized()
+    address = coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS")
     try:
-        jax.distributed.initialize(
-            coordinator,
-            num_processes,
-            process_id,
-            initialization_timeout=timeout,
-            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
-            shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
-        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="\\s*Kubernetes environment detected")  # see _no_cluster
+            jax.distributed.initialize(
+                coordinator,
+                num_processes,
+                process_id,
+                initialization_timeout=timeout,
+                heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+                shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
+            )
     except ValueError as error:
-        if (
-            coordinator is None
-            and not os.environ.get("JAX_COORDINATOR_ADDRESS")
-            and "coordinator_address" in str(error)
-        ):
-            if _INDEX_OF_JOB in os.environ:
-                raise ValueError(
-                    "this is a pod of an indexed Kubernetes job, and JAX cannot ask for the others: pip install "
-                    "jax[k8s], or give --coordinator, --num-processes and --process-id, or --num-processes 1"
-                ) from None
-            return False  # no cluster
+        if address is None and num_processes is None and process_id is None:
+            return _no_cluster()
         raise ValueError(f"the cluster does not say all that is needed ({error}); {_GIVE}") from None
     except RuntimeError as error:
         text = " ".join(str(error).split())
         if "DEADLINE" in text or "UNAVAILABLE" in text:
-            where = coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS") or "the coordinator"
             raise ConnectionError(
-                f"{where} and all {num_processes or 'the'} processes did not find each other within {timeout} s: is "
-                "every one of them running, and the port open?"
+                f"{address or 'the coordinator'} and all {num_processes or 'the'} processes did not find each other "
+                f"within {timeout} s: is every one of them running, and the port open?"
             ) from None
         raise ValueError(f"the processes of this job cannot be found out ({text[:300]}); {_GIVE}") from None
     return True
 
 
-_GIVE = "give --coordinator HOST:PORT, --num-processes and --process-id, or --num-processes 1 to work alone"
+def _no_cluster() -> bool:
+    """Where JAX knows none. A pod that is one of several must not take itself for a machine of its own."""
+    if _INDEX_OF_JOB in os.environ:
+        raise ValueError(
+            f"this is a pod of an indexed Kubernetes job, and JAX cannot ask for the others: pip install jax[k8s], or "
+            f"{_GIVE}"
+        )
+    return False
 
 
 def _check(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
@@ -146,6 +148,8 @@ def gather(own: Any) -> list[Any]:
 
 def on_first(function: Callable[[], Any]) -> Any:
     """What a function returns in process 0, which alone calls it: a plain JSON value, in every process.
+
+    All processes have to call this, and the function, which the others do not call, nothing that waits for them.
 
     Raises:
         What it raises there, in every process (elsewhere as OSError or ValueError, with the same text).

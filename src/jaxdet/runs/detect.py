@@ -87,7 +87,7 @@ def detect(
         DataError: for MOTChallenge text the pictures are no numbered frames.
     """
     if not 0 <= process_index < process_count:
-        raise ValueError(f"the process index is from 0 to {process_count - 1}, not {process_index}")
+        raise ValueError(f"process_index is from 0 to {process_count - 1}, not {process_index}")
     if overwrite and process_count > 1:
         raise ValueError(f"--overwrite is for a single process; with several remove {Path(out) / PARTS} before")
     label = None if mot_class is None else _label(model, mot_class)
@@ -186,6 +186,8 @@ def _read_ahead(files: Sequence[tuple[int, Path]]) -> Iterator[tuple[int, np.nda
 
 def _label(model: FasterRCNN, wanted: str | int) -> int:
     names = model.config.names
+    if isinstance(wanted, str) and wanted.isdecimal() and not names:
+        wanted = int(wanted)
     if isinstance(wanted, str):
         if wanted not in names[1:]:
             known = ", ".join(names[1:]) or "no names, give its number"

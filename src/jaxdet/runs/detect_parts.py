@@ -50,7 +50,7 @@ class Part:
         self._file: TextIO = path.open("a+", encoding="utf-8")
         if not _locked(self._file):
             self._file.close()
-            raise ValueError(f"{path}: another process writes there; give each its own --process-id, or wait for it")
+            raise ValueError(f"{path}: another process writes there; give each its own --share, or wait for it")
         whole = sum(len(line.encode()) for line, _ in _lines(path))
         self._file.truncate(whole)
 

@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from jaxdet.data import BatchPlan, ClassificationDataset, DataError, DetectionDataset, LoadedBatch, load_batches
 from jaxdet.detectors import FasterRCNNConfig
 from jaxdet.evaluation import Evaluator, HeadEvaluator
+from jaxdet.parallel import local_rows
 from jaxdet.plots import plot_evaluation
 from jaxdet.runs.config import Length, TrainConfig, run_length
 from jaxdet.runs.evaluate import evaluate, evaluate_classifier, match_classes
@@ -70,8 +71,12 @@ class Task(ABC):
             lines.append(f"left out    {left} pictures, others each epoch, that fill no batch of their canvas")
         return lines
 
-    def batches(self, start: int) -> Generator[LoadedBatch, None, None]:
-        """The batches from step ``start`` to the end of the run; closing the generator ends its workers."""
+    def batches(self, start: int, *, mesh: Mesh | None = None) -> Generator[LoadedBatch, None, None]:
+        """The batches from step ``start`` to the end of the run; closing the generator ends its workers.
+
+        Args:
+            mesh: whose devices share each batch: only the rows of this process's are loaded.
+        """
         yield from load_batches(
             self.train,
             self.plan,
@@ -81,6 +86,7 @@ class Task(ABC):
             mean=self._transform.image_mean,
             std=self._transform.image_std,
             max_boxes=self.config.max_boxes,
+            rows=local_rows(self.config.batch_size, mesh),
             workers=self.config.workers,
         )
 
@@ -174,7 +180,12 @@ class ClassificationTask(Task):
     def evaluate(self, model: Any, *, mesh: Mesh | None = None, progress: bool = True) -> dict[str, float]:
         config = self.config
         return evaluate_classifier(
-            model, self.val, batch_size=config.eval_batch_size, workers=config.workers, progress=progress
+            model,
+            self.val,
+            batch_size=config.eval_batch_size,
+            workers=config.workers,
+            mesh=mesh,
+            progress=progress,
         )
 
     def plot(self, out: Path) -> None:
