@@ -65,14 +65,9 @@ def check_way_back(module, model, folder, size):
 
     back = copy.deepcopy(module).eval()
     back.load_state_dict(written, strict=True)
-    picture = smooth_picture(7, *size)
-    with torch.no_grad():
-        theirs = back([torch.from_numpy(picture).permute(2, 0, 1).float() / 255])[0]
-    (ours,) = jaxdet.predict(model, [picture])
-    assert len(ours["labels"]) > 20
-    np.testing.assert_array_equal(ours["labels"], theirs["labels"])
-    np.testing.assert_allclose(ours["boxes"], theirs["boxes"], atol=0.02, rtol=0)
-    np.testing.assert_allclose(ours["scores"], theirs["scores"], atol=1e-4, rtol=0)
+    report = jaxdet_convert.compare(back, model, [smooth_picture(7, *size)])
+    assert report.detections.theirs > 20
+    assert report.detections.ok, report.text()
 
 
 @pytest.mark.verify

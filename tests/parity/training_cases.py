@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from jaxdet.training import OptimizerConfig
 
 CLASSES = 5  # with the background
 SLOTS = 3  # for boxes on a picture
+CALM = 0.2  # of what the box predictor is given, and of what it gives
 SGD = OptimizerConfig(learning_rate=1e-3, momentum=0.9, weight_decay=1e-4, schedule="constant", warmup_steps=0)
 
 
@@ -21,8 +23,28 @@ def detector_case(
 ) -> tuple[Any, Job]:
     """A module that ``make`` gives, and what both sides do with it; one picture of four has no box."""
     module, model = make(name, 0, frozen, **detector_options(*size, proposals))
+    module = calm(module)
     batches = [detector_batch(0, *size, (3, 0)), detector_batch(1, *size, (1, 2))]
     return module, Job(model.config, state_of(module), batches, SGD, **job)
+
+
+def calm(module: Any) -> Any:
+    """A copy that this learning rate trains.
+
+    The weights are made for detections that differ: the predictor's inputs have a squared norm of some hundreds, and
+    steps of SGD with momentum then overshoot. The loss rises, and each step multiplies whatever difference there is,
+    of torchvision with itself, too, until nothing can be compared.
+    """
+    import torch
+
+    module = copy.deepcopy(module)
+    with torch.no_grad():
+        last = [layer for layer in module.roi_heads.box_head.modules() if isinstance(layer, torch.nn.Linear)][-1]
+        predictor = module.roi_heads.box_predictor
+        for layer in (last, predictor.cls_score, predictor.bbox_pred):
+            layer.weight.mul_(CALM)
+            layer.bias.mul_(CALM)
+    return module
 
 
 def detector_options(height: int, width: int, proposals: int) -> dict[str, Any]:
