@@ -8,7 +8,19 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-COMMANDS = ("convert", "detect", "classify", "data", "train", "evaluate", "summary", "parity", "shapes", "demo")
+COMMANDS = (
+    "convert",
+    "detect",
+    "classify",
+    "data",
+    "train",
+    "evaluate",
+    "lists",
+    "summary",
+    "parity",
+    "shapes",
+    "demo",
+)
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -121,9 +121,9 @@ def _saved(args: argparse.Namespace) -> str:
     """What is saved, and what starting again does."""
     from jaxdet.paths import is_remote, to_path
 
-    out = getattr(args, "out", None)
-    if out is None:
+    if args.command != "train":
         return "Start the same command on all hosts again"
+    out = args.out
     folder = to_path(out) / "checkpoints"
     steps = [
         int(entry.name)

@@ -1,7 +1,7 @@
 """Train a detector or a classifier; on an existing run, go on with it.
 
-CONFIG is a recipe's name or a Python file whose config() returns a jaxdet.runs.TrainConfig; `jaxdet shapes DIR` writes
-one to start from. Any of its fields can be changed on the command line:
+CONFIG is a recipe's name, a Python file whose config() returns a jaxdet.runs.TrainConfig (`jaxdet shapes DIR` writes
+one to start from), or one of HeadHunter's YAML files. Any of its fields can be changed on the command line:
 
     jaxdet train finetune --data my_pictures --out run --set epochs=10 --set optimizer_learning_rate=0.01
 
@@ -34,7 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     """CONFIG and what changes it: the same for every command that takes one."""
-    parser.add_argument("config", metavar="CONFIG", help="a recipe, or a Python file with a function config()")
+    parser.add_argument(
+        "config", metavar="CONFIG", nargs="?", help="a recipe, a Python file with config(), or a HeadHunter YAML file"
+    )
+    parser.add_argument("--headhunter", metavar="YAML", help="one of HeadHunter's YAML files, in place of CONFIG")
     parser.add_argument(
         "--data", metavar="DIR", help="a folder with train and val sets: COCO, Pascal VOC, YOLO or a folder a class"
     )
@@ -47,7 +50,15 @@ def config_of(args: argparse.Namespace) -> TrainConfig:
     """The configuration that the arguments of `add_config_arguments` name."""
     from jaxdet.runs import read_config
 
-    return read_config(args.config, parse_options(args.set), data=args.data)
+    if (args.config is None) == (args.headhunter is None):
+        raise ValueError("give a CONFIG, or a YAML file of HeadHunter's with --headhunter: one of them")
+    return read_config(
+        args.config or args.headhunter,
+        parse_options(args.set),
+        data=args.data,
+        headhunter=args.headhunter is not None,
+        tell=print,
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -87,20 +87,24 @@ class CocoDataset(DetectionDataset):
 def to_coco(dataset: DetectionDataset) -> dict[str, Any]:
     """An ordinary COCO ground truth (json-ready) of any dataset: xywh boxes, the dataset's own category ids.
 
+    It is what evaluation counts (`Record.truth`); an ignored region, which has no class, is a crowd of every class.
     Annotation ids count from 1, as pycocotools takes a match with annotation 0 for none. Nothing is decoded.
     """
     annotations: list[dict[str, Any]] = []
     for record in dataset.records:
-        for box, label in zip(record.boxes.tolist(), record.labels.tolist(), strict=True):
-            width, height = box[2] - box[0], box[3] - box[1]
+        truth = record.truth
+        entries = [(box, dataset.category_ids[label], 0) for box, label in zip(truth.boxes, truth.labels, strict=True)]
+        entries += [(box, number, 1) for box in truth.ignored for number in dataset.category_ids[1:]]
+        for box, category_id, crowd in entries:
+            x1, y1, x2, y2 = box.tolist()
             annotations.append(
                 {
                     "id": len(annotations) + 1,
                     "image_id": record.image_id,
-                    "category_id": dataset.category_ids[label],
-                    "bbox": [box[0], box[1], width, height],
-                    "area": width * height,
-                    "iscrowd": 0,
+                    "category_id": category_id,
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                    "area": (x2 - x1) * (y2 - y1),
+                    "iscrowd": crowd,
                 }
             )
     images = [

@@ -27,6 +27,15 @@ def no_boxes() -> np.ndarray:
 
 
 @dataclass(frozen=True)
+class Truth:
+    """What evaluation compares the detections of one image with; a detection in an ignored region is no error."""
+
+    boxes: np.ndarray  # [G, 4] float32 xyxy
+    labels: np.ndarray  # [G] int32, 1..K-1
+    ignored: np.ndarray  # [I, 4] float32 xyxy
+
+
+@dataclass(frozen=True)
 class Record:
     """What the annotations say about one image; nothing is decoded."""
 
@@ -38,6 +47,12 @@ class Record:
     ignored: np.ndarray = field(
         default_factory=no_boxes
     )  # [I, 4] float32 xyxy: regions that are neither object nor background (crowds)
+    judged: Truth | None = None  # what evaluation counts and ignores, where that is not what is trained on
+
+    @property
+    def truth(self) -> Truth:
+        """What evaluation counts and ignores."""
+        return Truth(self.boxes, self.labels, self.ignored) if self.judged is None else self.judged
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 from jaxdet.data.class_folder import ClassificationDataset, read_class_folder
 from jaxdet.data.coco import CocoDataset
 from jaxdet.data.dataset import DetectionDataset
+from jaxdet.data.head_list import HeadListDataset
 from jaxdet.data.packed import open_packed
 from jaxdet.data.sequence import RandomAccess, SequenceDataset
 from jaxdet.data.voc import VocDataset
@@ -62,6 +63,23 @@ class YoloFolder:
 
     def open(self, *, skip_faulty: bool = False) -> DetectionDataset:
         return YoloDataset(self.root, self.split, skip_faulty=skip_faulty)
+
+
+@dataclass(frozen=True)
+class HeadList:
+    """A HeadHunter list, and the folder that its paths are relative to, by default the list's own.
+
+    negatives, ones: what boxes of negative flag are for training, and those of positive flag for evaluation (see
+        `jaxdet.data.head_list.HeadListDataset`).
+    """
+
+    file: str
+    root: str | None = None
+    negatives: str = "ignored"
+    ones: str | None = None
+
+    def open(self, *, skip_faulty: bool = False) -> DetectionDataset:
+        return HeadListDataset(self.file, self.root, negatives=self.negatives, ones=self.ones, skip_faulty=skip_faulty)
 
 
 @dataclass(frozen=True, eq=False)

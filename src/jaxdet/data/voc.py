@@ -19,8 +19,8 @@ from jaxdet.data.pictures import read_image_size
 from jaxdet.data.xml_lines import element_lines
 from jaxdet.paths import Listing, PathLike, to_path
 
-# Encodings that the parser does not know raise the last two.
-_NOT_XML = (OSError, ElementTree.ParseError, ValueError, LookupError)
+# What parsing raises; the last two where it does not know the encoding.
+NOT_XML = (OSError, ElementTree.ParseError, ValueError, LookupError)
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -84,7 +84,7 @@ def collect_class_names(root: str | Path) -> tuple[str, ...]:
     for path in sorted(folder.glob("*.xml")):
         try:
             tree = _parse(path)
-        except _NOT_XML:
+        except NOT_XML:
             continue  # told when its split is read
         names |= {item.findtext("name", "").strip() for item in tree.iter("object")}
     names.discard("")
@@ -131,7 +131,7 @@ class _Reader:
             text = f"there is no annotation file {self.file}; add it or take the image off the split"
             self._fault(Problem(FaultKind.MISSING_ANNOTATION, text), *self._listed)
             return None
-        except _NOT_XML as error:
+        except NOT_XML as error:
             problem = Problem(FaultKind.UNREADABLE_ANNOTATION, f"is not XML ({error}); replace the file")
             self._fault(problem, self.file, error.position[0] if isinstance(error, ElementTree.ParseError) else None)
             return None
@@ -198,11 +198,16 @@ def _image_size(tree: Element) -> tuple[int, int] | None:
 
 
 def _read_box(item: Element, size: tuple[int, int]) -> list[float] | Problem:
+    corners = box_corners(item)
+    return corners if isinstance(corners, Problem) else clean_box(corners, size)
+
+
+def box_corners(item: Element) -> list[float] | Problem:
+    """The corners xyxy that an ``<object>`` gives, as they stand there, or what is wrong with them."""
     texts = [item.findtext(f"bndbox/{tag}", "").strip() for tag in _CORNERS]
     try:
-        corners = [float(text) for text in texts]
+        return [float(text) for text in texts]
     except ValueError:
         lacking = [tag for tag, text in zip(_CORNERS, texts, strict=True) if not text]
         problem = f"<bndbox> has no <{lacking[0]}>" if lacking else f"box {texts} is not four numbers"
         return Problem(FaultKind.MALFORMED_BOX, problem)
-    return clean_box(corners, size)

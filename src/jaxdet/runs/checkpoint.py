@@ -5,6 +5,7 @@ A model's folder holds ``arrays/`` (Orbax) and ``model.json`` (configuration, pr
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -48,6 +49,15 @@ def fill(model: AnyModel, values: dict[str, Any]) -> AnyModel:
         for path, variable in nnx.to_flat_state(state)
     ]
     return nnx.merge(graphdef, nnx.from_flat_state(filled))
+
+
+def fingerprint(model: Model) -> str:
+    """A short hash of a model's configuration, precision, parameters and statistics."""
+    digest = hashlib.sha256(json.dumps([to_dict(model.config), to_dict(model.numerics)]).encode())
+    for name, array in sorted(arrays(model).items()):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def save(model: Model, path: str | os.PathLike[str]) -> None:

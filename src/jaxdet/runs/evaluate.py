@@ -1,4 +1,4 @@
-"""Detections over a whole dataset and their COCO metrics; the accuracy of classifiers.
+"""Detections over a whole dataset and their metrics, COCO's or those of head detection; the accuracy of classifiers.
 
 Several processes each look at their rows of every batch, and exchange what they found once, at the end: all of them
 have all detections, in the order in which a single process finds them, and arrive at the same metrics.
@@ -26,13 +26,12 @@ from jaxdet.data import (
     EvalPlan,
     LoadedBatch,
     eval_plan,
-    ground_truth,
     load_batches,
     resize_boxes,
 )
 from jaxdet.data.sizing import SquareCrop
 from jaxdet.detectors import FasterRCNN
-from jaxdet.evaluation import Accuracy, CocoEvaluator
+from jaxdet.evaluation import Accuracy, Evaluator, Metrics, make_evaluator
 from jaxdet.inference import infer_step
 from jaxdet.parallel import check_division, copy_to, fetch_rows, gather, gather_arrays, local_rows, split
 from jaxdet.training import image_keys, losses_and_detections
@@ -45,16 +44,19 @@ def evaluate(
     model: FasterRCNN,
     dataset: DetectionDataset,
     *,
+    metrics: Metrics = "coco",
     batch_size: int = 8,
     category_ids: Sequence[int] | None = None,
     with_losses: bool = False,
     workers: int = 0,
     mesh: Mesh | None = None,
     progress: bool = True,
-) -> tuple[dict[str, float], CocoEvaluator]:
-    """COCO's twelve metrics (and ``AP/<class>``) of a model on a dataset, and the evaluator with its detections.
+) -> tuple[dict[str, float], Evaluator]:
+    """The metrics of a model on a dataset, and the evaluator with its detections.
 
     Args:
+        metrics: ``"coco"``: its twelve numbers, and ``AP/<class>``; ``"heads"``: those of
+            `jaxdet.evaluation.HeadResult`, of a dataset of one class.
         category_ids: the dataset's category id of each label of the model, by default those of the dataset's classes
             that the model knows by name (see `category_ids_of`).
         with_losses: also ``loss`` and its terms, means over the batches weighted by their pictures, from the same pass
@@ -69,7 +71,7 @@ def evaluate(
     transform = model.config.transform
     plan = eval_plan(dataset.sizes, batch_size, Augmentation().sizing(transform))
     ids = category_ids_of(model, dataset) if category_ids is None else category_ids
-    evaluator = CocoEvaluator(ground_truth(dataset), category_ids=ids)
+    evaluator = make_evaluator(metrics, dataset, ids)
     graphdef, state = _on_mesh(model, mesh)
     sums: dict[str, float] = defaultdict(float)
     rows = local_rows(batch_size, mesh)
@@ -86,11 +88,11 @@ def evaluate(
     for one in _by_place(gather_arrays(np.concatenate(parts))):
         record = dataset.records[plan.batch(one["place"][0] // batch_size).indices[one["place"][0] % batch_size]]
         evaluator.add(record.image_id, one["box"], one["score"], one["label"])
-    metrics = evaluator.evaluate()
+    numbers = evaluator.evaluate()
     if with_losses:
         means = {name: value / len(dataset) for name, value in sums.items()}
-        metrics |= {"loss": sum(means.values()), **means}
-    return metrics, evaluator
+        numbers |= {"loss": sum(means.values()), **means}
+    return numbers, evaluator
 
 
 # A detection; place: of its picture in the evaluation plan, step x batch size + row.

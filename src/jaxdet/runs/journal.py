@@ -81,7 +81,7 @@ class Journal:
         self.rows.append(row)
         self._file.add(json.dumps(row))
         for name, value in row.items():
-            if name != "step" and not (name.startswith("val/") and value < 0):  # -1: there was nothing to count
+            if name != "step" and not (name.startswith("val/") and value == -1):  # -1: there was nothing to count
                 self._board.add(prefix + name, value, row["step"])
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from etils import epath
 
-from jaxdet.paths import is_remote, write_whole
+from jaxdet.data.writing import write_text as write_text
+from jaxdet.paths import is_remote
 
 
 def reason(error: BaseException) -> str:
@@ -19,11 +20,6 @@ def reason(error: BaseException) -> str:
     if system:
         return system[1]
     return "its arrays are damaged" if "TensorStore" in text else text.splitlines()[0][:300]
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a small file, which appears whole or not at all."""
-    write_whole(path, text.encode())
 
 
 def remove(folder: Path) -> None:
