@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 import time
 import traceback
@@ -94,6 +95,8 @@ def _join_and_run(args: argparse.Namespace, parent: Parent) -> int:
         return args.run(args)
     import jax
 
+    if args.command != "train":  # which asks JAX's handler for a step to stop at; nothing else does
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells every process's log of each pre-emption
     try:
         parent.tell(host_names())
