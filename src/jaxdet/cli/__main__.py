@@ -8,7 +8,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-COMMANDS = ("convert", "detect", "classify", "data", "train", "evaluate", "summary", "parity", "shapes", "demo")
+COMMANDS = (
+    "convert", "detect", "classify", "data", "train", "evaluate", "plan", "export", "summary", "parity", "shapes", "demo",
+)  # fmt: skip
 
 
 def make_parser() -> argparse.ArgumentParser:

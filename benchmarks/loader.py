@@ -1,0 +1,140 @@
+"""Decoded and augmented pictures a second and core, beside torchvision's transforms on the same files, turn by turn.
+
+    python -m benchmarks.loader [--pictures N] [--rounds N] [--min-size S] [--max-size S]
+
+640x480 JPEGs, as large in bytes as COCO's, are made first. The process is held to one core. "jaxdet" is what training
+does: the batch plan's rows decoded, flipped, normalised, resized and put on the canvas, boxes with them. "torchvision"
+is Pillow, `to_tensor`, a flip and `GeneralizedRCNNTransform`, which puts them on a canvas, too. The stages below are
+parts of jaxdet's, and, last, what could take the place of one. Every round runs each contender once; medians are compared, and the spread is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.inference import Contender, measure
+from jaxdet.data import Augmentation, BatchPlan, CocoFiles, read_image
+from jaxdet.data.loader import load_batch
+from jaxdet.data.transforms import normalize, preprocess_to
+from jaxdet.detectors import DetectorTransform
+from jaxdet.ops.pixels import IMAGENET_MEAN, IMAGENET_STD
+from jaxdet.ops.resize import resized_size
+from jaxdet_convert.compare_weights import smooth_picture
+from jaxdet_convert.torchvision_cpu import import_torchvision
+
+HEIGHT, WIDTH = 480, 640
+BATCH = 8
+GRAIN = 14  # of noise, in grey levels: with it a picture has some 150 kB, as COCO's have on average
+OURS, THEIRS = "jaxdet", "torchvision"
+
+
+def make_pictures(folder: Path, count: int) -> list[Path]:
+    """JPEGs with grain, and an annotation file beside them."""
+    files, images, annotations = [], [], []
+    for number in range(count):
+        noise = np.random.default_rng(number).normal(0, GRAIN, (HEIGHT, WIDTH, 1))
+        picture = np.clip(smooth_picture(number, HEIGHT, WIDTH) + noise, 0, 255).astype(np.uint8)
+        files.append(folder / f"{number}.jpg")
+        Image.fromarray(picture).save(files[-1], quality=90)
+        images.append({"id": number, "file_name": files[-1].name, "height": HEIGHT, "width": WIDTH})
+        annotations += [
+            {"id": 8 * number + box, "image_id": number, "category_id": 1, "bbox": [40 * box, 30 * box, 90, 60],
+             "area": 5400, "iscrowd": 0}
+            for box in range(7)
+        ]  # fmt: skip
+    categories = [{"id": 1, "name": "thing"}]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (folder / "boxes.json").write_text(json.dumps(content))
+    return files
+
+
+def contenders(folder: Path, files: list[Path], transform: DetectorTransform) -> dict[str, Contender]:
+    """What goes through all the pictures once, by name; the first two do the same work."""
+    import torch
+
+    torchvision = import_torchvision()
+    torch.set_num_threads(1)
+    dataset = CocoFiles(str(folder / "boxes.json"), str(folder)).open()
+    augmentation = Augmentation()
+    plan = BatchPlan(dataset.sizes, BATCH, augmentation.sizing(transform))
+    size = resized_size(HEIGHT, WIDTH, transform.min_size, transform.max_size)
+    decoded = [read_image(file) for file in files]
+    theirs = torchvision.models.detection.transform.GeneralizedRCNNTransform(
+        transform.min_size, transform.max_size, list(IMAGENET_MEAN), list(IMAGENET_STD)
+    )
+
+    def ours() -> None:
+        for step in range(len(files) // BATCH):
+            load_batch(dataset, plan, step, augmentation=augmentation)
+
+    def torchvision_transforms() -> None:
+        to_tensor, flip = torchvision.transforms.functional.to_tensor, torchvision.transforms.functional.hflip
+        for start in range(0, len(files), BATCH):
+            tensors = [to_tensor(Image.open(file).convert("RGB")) for file in files[start : start + BATCH]]
+            boxes = [{"boxes": torch.rand(7, 4) * 40 + torch.tensor([0, 0, 50, 50])} for _ in tensors]
+            with torch.inference_mode():
+                theirs([flip(x) if number % 2 else x for number, x in enumerate(tensors)], boxes)
+
+    return {
+        OURS: ours,
+        THEIRS: torchvision_transforms,
+        "  decode": lambda: [read_image(file) for file in files],
+        "  normalise": lambda: [normalize(picture, IMAGENET_MEAN, IMAGENET_STD) for picture in decoded],
+        "  normalise and resize": lambda: [preprocess_to(picture, size) for picture in decoded],
+        "  resize in 8 bits": lambda: [_resize_in_8_bits(picture, size) for picture in decoded],
+    }
+
+
+def _resize_in_8_bits(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """What it would cost if normalising were left to the device: Pillow's filter, no PyTorch parity."""
+    return np.asarray(Image.fromarray(picture).resize(size[::-1], Image.Resampling.BILINEAR))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints a table and a line of JSON."""
+    import PIL
+
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.loader", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--pictures", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--min-size", type=int, default=800)
+    parser.add_argument("--max-size", type=int, default=1333)
+    args = parser.parse_args(argv)
+    if args.pictures < BATCH or args.pictures % BATCH:
+        parser.error(f"--pictures is a multiple of {BATCH}")
+    before = os.getloadavg()[0]
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    transform = DetectorTransform(args.min_size, args.max_size)
+    with tempfile.TemporaryDirectory() as folder:
+        files = make_pictures(Path(folder), args.pictures)
+        size = sum(file.stat().st_size for file in files) / len(files)
+        seconds = measure(contenders(Path(folder), files, transform), rounds=args.rounds)
+    rates = {name: [args.pictures / time for time in times] for name, times in seconds.items()}
+    medians = {name: statistics.median(values) for name, values in rates.items()}
+    print(
+        f"{WIDTH}x{HEIGHT} JPEGs of {size / 1e3:.0f} kB to {args.min_size} x {args.max_size}, one core, median of "
+        f"{args.rounds} rounds of {args.pictures} pictures\n"
+        f"Pillow {PIL.__version__}, numpy {np.__version__}, {os.cpu_count()} cores, load {before:.1f} before the run\n"
+    )
+    print(f"{'pictures a second':<26}{'median':>9}{'min':>9}{'max':>9}")
+    for name, values in rates.items():
+        print(f"{name:<26}{medians[name]:>9.1f}{min(values):>9.1f}{max(values):>9.1f}")
+    print(f"{'jaxdet / torchvision':<26}{medians[OURS] / medians[THEIRS]:>9.2f}\n")
+    result: dict[str, Any] = {"jpeg_bytes": size, "load": before, "seconds": seconds, "rates": medians}
+    print(json.dumps({"min_size": args.min_size, "max_size": args.max_size, "pictures": args.pictures, **result}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
