@@ -81,6 +81,7 @@ def _canvas_rows(y: AxisSamples, width: int) -> tuple[Array, Array]:
     return none, none + width
 
 
+@jax.named_scope("roi_align")
 def _window_chunk(canvas: Array, y: AxisSamples, x: AxisSamples) -> Array:
     """A chunk of regions that fit: slice, then interpolate along y, then along x."""
     start_y, weights_y = _window_weights(y, canvas.shape[0])
@@ -93,6 +94,7 @@ def _window_chunk(canvas: Array, y: AxisSamples, x: AxisSamples) -> Array:
     return jnp.einsum("rqw,rpwc->rpqc", weights_x, rows, precision=jax.lax.Precision.HIGHEST)
 
 
+@jax.named_scope("roi_align")
 def _add_windows(canvas: Array, grad: Array, y: AxisSamples, x: AxisSamples) -> Array:
     """The gradient of ``_window_chunk``, added to ``canvas``."""
     start_y, weights_y = _window_weights(y, canvas.shape[0])
