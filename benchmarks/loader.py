@@ -4,8 +4,9 @@
 
 640x480 JPEGs, as large in bytes as COCO's, are made first. The process is held to one core. "jaxdet" is what training
 does: the batch plan's rows decoded, flipped, normalised, resized and put on the canvas, boxes with them. "torchvision"
-is Pillow, `to_tensor`, a flip and `GeneralizedRCNNTransform`, which puts them on a canvas, too. The stages below are
-parts of jaxdet's, and, last, what could take the place of one. Every round runs each contender once; medians are compared, and the spread is printed.
+is Pillow, `to_tensor`, a flip and `GeneralizedRCNNTransform`, which puts them on a canvas, too. Below are parts of
+jaxdet's way, and what could take the place of one. Every round runs each contender once; medians are compared, and the
+spread is printed.
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ import sys
 from collections.abc import Sequence
 
 COMMANDS = (
-    "convert", "detect", "classify", "data", "train", "evaluate", "plan", "export", "summary", "parity", "shapes", "demo",
+    "convert", "detect", "classify", "data", "train", "evaluate", "plan", "export", "summary", "parity", "shapes",
+    "demo",
 )  # fmt: skip
 
 

@@ -146,7 +146,7 @@ class ExportedDetector:
         self, row: dict[str, np.ndarray], size: np.ndarray, own: tuple[int, ...], threshold: float
     ) -> dict[str, Any]:
         kept = row["valid"] & (row["scores"] > threshold)
-        ratio = np.float32(own) / size.astype(np.float32)  # (height, width)
+        ratio = np.asarray(own, np.float32) / size.astype(np.float32)  # (height, width)
         labels = row["labels"][kept]
         result = {
             "boxes": row["boxes"][kept] * ratio[[1, 0, 1, 0]],

@@ -41,9 +41,7 @@ class Bounds:
         return self.step / (self.step + self.collectives)
 
 
-def bounds(
-    compiled: Compiled, collectives: tuple[Collective, ...], macs: int, topology: Topology
-) -> Bounds:
+def bounds(compiled: Compiled, collectives: tuple[Collective, ...], macs: int, topology: Topology) -> Bounds:
     """The bounds of a step on one chip of a pod.
 
     Args:
@@ -51,8 +49,12 @@ def bounds(
     """
     chip = topology.chip
     flops = max(2 * macs, compiled.flops)
-    travelling = sum(seconds_of(collective.bytes, topology) for collective in collectives)
-    return Bounds(flops / chip.flops, compiled.bytes / chip.bandwidth, travelling)
+    return Bounds(flops / chip.flops, compiled.bytes / chip.bandwidth, travelling_seconds(collectives, topology))
+
+
+def travelling_seconds(collectives: tuple[Collective, ...], topology: Topology) -> float:
+    """Seconds of a step's collectives, one after the other."""
+    return sum(seconds_of(collective.bytes, topology) for collective in collectives)
 
 
 def seconds_of(size: int, topology: Topology) -> float:

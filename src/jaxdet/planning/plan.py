@@ -20,19 +20,25 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class StepPlan:
-    """One step of a plan; the figures are of one chip.
+class Figures:
+    """What there is to say of a step that fits, on one chip; macs: multiply-adds counted from the layers."""
 
-    compiled, program, bounds: None where it does not fit, and ``problem`` then says why.
-    macs: multiply-adds counted from the layers.
+    compiled: Compiled
+    program: Program
+    bounds: Bounds
+    macs: int
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """One step of a plan.
+
+    figures: None where it does not fit, and ``problem`` then says why.
     largest: None where it was not looked for.
     """
 
     name: str
-    macs: int
-    compiled: Compiled | None
-    program: Program | None
-    bounds: Bounds | None
+    figures: Figures | None
     problem: str | None
     largest: Largest | None
 
@@ -64,9 +70,7 @@ def make_plan(
     return Plan(job, topology, tuple(_plan_step(name, job, topology, mesh, macs[name], search, say) for name in steps))
 
 
-def _plan_step(
-    name: str, job: Job, topology: Topology, mesh: Mesh, macs: int, search: bool, say: Say
-) -> StepPlan:
+def _plan_step(name: str, job: Job, topology: Topology, mesh: Mesh, macs: int, search: bool, say: Say) -> StepPlan:
     done: dict[int, Compiled | DoesNotFit] = {}
 
     def compile_batch(batch: int) -> Compiled | DoesNotFit:
@@ -86,11 +90,11 @@ def _plan_step(
     result = compile_batch(job.batch)
     largest = largest_batch(needs, job.batch, topology.chip.hbm) if search else None
     if isinstance(result, DoesNotFit):
-        return StepPlan(name, macs, None, None, None, str(result), largest)
+        return StepPlan(name, None, str(result), largest)
     program = read_program(result.text)
     result = replace(result, text="")  # megabytes that nobody reads again
-    limits = bounds(result, program.collectives, macs, topology)
-    return StepPlan(name, macs, result, program, limits, None, largest)
+    figures = Figures(result, program, bounds(result, program.collectives, macs, topology), macs)
+    return StepPlan(name, figures, None, largest)
 
 
 def _outcome(result: Compiled | DoesNotFit) -> str:

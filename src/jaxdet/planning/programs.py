@@ -103,7 +103,7 @@ def train_step(job: Job, mesh: Mesh) -> Any:
 
 
 def evaluation_step(job: Job, mesh: Mesh) -> Any:
-    """The step by which ``jaxdet evaluate`` and `jaxdet.predict` detect, or a classifier classifies; traced likewise."""
+    """The step of ``jaxdet evaluate`` and `jaxdet.predict`, a detector's or a classifier's; traced likewise."""
     graphdef, state = _split(lambda: nnx.split(job.model()))
     images, _ = job.data(mesh.size)
     state, images = _placed(state, replicated(mesh)), _placed(images, batch_sharding(mesh))
@@ -113,7 +113,7 @@ def evaluation_step(job: Job, mesh: Mesh) -> Any:
 
 
 def step_macs(job: Job) -> tuple[int, int]:
-    """Multiply-adds of convolutions and matrix products, counted from layers and shapes: train and infer step, a device.
+    """Multiply-adds of a chip's convolutions and matrix products in train and infer step, counted from the layers.
 
     Backward, each layer that trains costs its forward pass twice more: once for its kernel, once for its input.
     """

@@ -9,7 +9,8 @@ from typing import Any
 
 from jaxdet.planning.fit import Largest
 from jaxdet.planning.hlo import Program
-from jaxdet.planning.plan import Plan, StepPlan
+from jaxdet.planning.plan import Figures, Plan, StepPlan
+from jaxdet.planning.scaling import scaling_text, weak_scaling
 
 LARGE = 1 << 20  # bytes of a collective that is named by itself
 NAME, VALUE = 26, 24  # columns
@@ -43,7 +44,7 @@ def to_text(plan: Plan) -> str:
         "-" * (NAME + VALUE * len(plan.steps)),
     ]
     for name, value in _ROWS:
-        cells = [value(step, plan) if step.compiled is not None else "-" for step in plan.steps]
+        cells = [value(step.figures, plan) if step.figures is not None else "-" for step in plan.steps]
         if any(cells):
             lines.append(f"{name:<{NAME}}" + "".join(f"{cell:>{VALUE}}" for cell in cells))
     lines.append(
@@ -53,29 +54,32 @@ def to_text(plan: Plan) -> str:
     for step in plan.steps:
         if step.problem is not None:
             lines.append(f"{step.name} step: {job.batch} images a chip do not fit: {step.problem}")
-        if step.program is not None:
-            lines += [f"{step.name} step: {line}" for line in _notes(step.program)]
+        if step.figures is not None:
+            lines += [f"{step.name} step: {line}" for line in _notes(step.figures.program)]
         if step.largest is not None:
             lines.append(f"{step.name} step: {_search_words(step.largest)}")
+    for step in plan.steps:
+        if step.name == "train" and step.figures is not None:
+            rows = weak_scaling(step.figures.bounds, step.figures.program.collectives, job.batch, chip)
+            lines += ["", f"train step, {job.batch} images a chip on more and more of them:", scaling_text(rows), ""]
     lines.append("bounds: a step at the chip's peak, or at its memory's rate; a real one takes longer. Collectives are")
     lines.append("counted as if nothing hid them. The compiler counts what loops do once; layers are counted in full.")
     return "\n".join(lines)
 
 
-_Cell = Callable[[StepPlan, Plan], str]
+_Cell = Callable[[Figures, Plan], str]
 
 
 def _of_memory(attribute: str) -> _Cell:
-    return lambda step, _: _gigabytes(getattr(step.compiled, attribute))
+    return lambda step, plan: _gigabytes(getattr(step.compiled, attribute))
 
 
 def _milliseconds(attribute: str) -> _Cell:
-    return lambda step, _: f"{getattr(step.bounds, attribute) * 1e3:.1f} ms"
+    return lambda step, plan: f"{getattr(step.bounds, attribute) * 1e3:.1f} ms"
 
 
-def _rate(step: StepPlan, plan: Plan) -> float:
+def _rate(step: Figures, plan: Plan) -> float:
     """Images a second and chip, at best."""
-    assert step.bounds is not None
     return plan.job.batch / (step.bounds.step + step.bounds.collectives)
 
 
@@ -84,11 +88,11 @@ _ROWS: tuple[tuple[str, _Cell], ...] = (
     ("  arguments", _of_memory("arguments")),
     ("  temporaries", _of_memory("temporaries")),
     ("  outputs", _of_memory("outputs")),
-    ("  outputs in arguments", lambda step, _: f"-{_gigabytes(step.compiled.aliased)}"),
-    ("FLOPs of the layers", lambda step, _: f"{2 * step.macs / 1e12:.2f} TFLOP"),
-    ("FLOPs by the compiler", lambda step, _: f"{step.compiled.flops / 1e12:.2f} TFLOP"),
+    ("  outputs in arguments", lambda step, plan: f"-{_gigabytes(step.compiled.aliased)}"),
+    ("FLOPs of the layers", lambda step, plan: f"{2 * step.macs / 1e12:.2f} TFLOP"),
+    ("FLOPs by the compiler", lambda step, plan: f"{step.compiled.flops / 1e12:.2f} TFLOP"),
     ("bytes", _of_memory("bytes")),
-    ("collectives", lambda step, _: _bytes(sum(one.bytes for one in step.program.collectives))),
+    ("collectives", lambda step, plan: _bytes(sum(one.bytes for one in step.program.collectives))),
     ("compute bound", _milliseconds("compute")),
     ("bandwidth bound", _milliseconds("bandwidth")),
     ("time of collectives", _milliseconds("collectives")),
@@ -132,12 +136,15 @@ def _search_words(largest: Largest) -> str:
 
 
 def _step_dict(step: StepPlan, plan: Plan) -> dict[str, Any]:
-    result: dict[str, Any] = {"macs": step.macs, "problem": step.problem}
+    result: dict[str, Any] = {"problem": step.problem}
     if step.largest is not None:
         result["largest"] = asdict(step.largest)
-    if step.compiled is None or step.program is None or step.bounds is None:
-        return result
-    return result | {
+    return result if step.figures is None else result | _figures_dict(step.figures, plan)
+
+
+def _figures_dict(step: Figures, plan: Plan) -> dict[str, Any]:
+    return {
+        "macs": step.macs,
         "needed": step.compiled.needed,
         "memory": {name: getattr(step.compiled, name) for name in ("arguments", "temporaries", "outputs", "aliased")},
         "flops": step.compiled.flops,
@@ -149,6 +156,17 @@ def _step_dict(step: StepPlan, plan: Plan) -> dict[str, Any]:
         ],
         "loops": [loop.trips for loop in step.program.loops],
         "bounds": asdict(step.bounds),
+        "scaling": [
+            {
+                "topology": row.topology.name,
+                "chips": row.topology.chips,
+                "collectives": row.collectives,
+                "efficiency": row.efficiency,
+                "images_a_second": row.images,
+                "images_a_second_of_a_host": row.images_a_host,
+            }
+            for row in weak_scaling(step.bounds, step.program.collectives, plan.job.batch, plan.topology.chip)
+        ],
         "images_a_second": _rate(step, plan),
     }
 

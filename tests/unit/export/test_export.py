@@ -8,7 +8,6 @@ import sys
 
 import numpy as np
 import pytest
-from tiny_model import tiny_config
 
 import jaxdet
 from jaxdet.cli.__main__ import main
@@ -16,6 +15,7 @@ from jaxdet.detectors import build
 from jaxdet.export import load_export
 from jaxdet.export.write import export_detector, in_dtype
 from jaxdet.runs.checkpoint import save
+from tiny_model import tiny_config
 
 CANVAS, BATCH = (64, 96), 2
 NAMES = ("background", "disc", "box", "cross")
@@ -77,7 +77,9 @@ def test_another_batch_or_canvas_is_said(folder):
         detector(np.zeros((3, *CANVAS, 3), np.float32), sizes)
     with pytest.raises(ValueError, match=r"takes pixels \[2, 64, 96, 3\].* not \[2, 96, 64, 3\]"):
         detector(np.zeros((2, 96, 64, 3), np.float32), sizes[:2])
-    with pytest.raises(ValueError, match=r"picture 1, 90x60, becomes 96x64, .* canvas is 64x96; jaxdet export --canvas"):
+    with pytest.raises(
+        ValueError, match=r"picture 1, 90x60, becomes 96x64, .* canvas is 64x96; jaxdet export --canvas"
+    ):
         detector.detect([np.zeros((60, 90, 3), np.uint8), np.zeros((90, 60, 3), np.uint8)])
     with pytest.raises(ValueError, match=r"picture 0 is float64 \(60, 90, 3\); expected uint8"):
         detector.detect([np.zeros((60, 90, 3))])

@@ -2,10 +2,11 @@
 
 import pytest
 
-from jaxdet.planning import parse_topology
+from jaxdet.planning import CHIPS, parse_topology
 from jaxdet.planning.bounds import Bounds, bounds, seconds_of
 from jaxdet.planning.compiler import Compiled
 from jaxdet.planning.hlo import Collective, Shape
+from jaxdet.planning.scaling import weak_scaling
 
 HOP = 1e-6
 
@@ -33,3 +34,15 @@ def test_bounds_of_a_step():
 
 def test_memory_needed():
     assert Compiled(5, 3, 10, 2, 0, 0, "", 0).needed == 16
+
+
+def test_weak_scaling():
+    travelling = Collective("all-reduce", (Shape("bf16", (45_000_000,)),), "", False)
+    rows = weak_scaling(Bounds(0.05, 0.1, 0.0), (travelling,), 8, CHIPS["v5p"])
+    assert [row.topology.chips for row in rows] == [1, 4, 16, 64, 128, 256, 512]
+    assert (rows[0].efficiency, rows[0].images, rows[0].images_a_host) == (1, 80, 80)
+    last = rows[-1]
+    assert last.collectives == pytest.approx(2 * 90e6 * 511 / 512 / 540e9 + 24 * HOP)
+    assert last.efficiency == pytest.approx(0.1 / (0.1 + last.collectives))
+    assert last.images == pytest.approx(512 * 80 * last.efficiency)
+    assert last.images_a_host == pytest.approx(4 * 80 * last.efficiency)

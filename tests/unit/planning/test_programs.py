@@ -8,7 +8,6 @@ from functools import cache
 
 import jax
 import pytest
-from tiny_model import tiny_config
 
 from jaxdet.data import CocoFiles
 from jaxdet.detectors import abstract, model_config
@@ -18,6 +17,7 @@ from jaxdet.planning.programs import step_macs
 from jaxdet.runs import TrainConfig
 from jaxdet.summary import summarize
 from jaxdet.training import OptimizerConfig
+from tiny_model import tiny_config
 
 CANVAS = (64, 96)
 
