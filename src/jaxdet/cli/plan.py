@@ -42,14 +42,15 @@ def run(args: argparse.Namespace) -> int:
     from jaxdet.planning import make_plan, parse_topology, to_dict, to_text
 
     topology = parse_topology(args.topology)
-    job = _job(args, topology)
+    job = job_of(args, topology)
     steps = {} if args.step is None else {"steps": (args.step,)}
     plan = make_plan(job, topology, search=not args.no_search, say=_say, **steps)
     print(json.dumps({"config": args.config, **to_dict(plan)}, indent=1) if args.json else to_text(plan))
     return 1 if any(step.problem is not None for step in plan.steps) else 0
 
 
-def _job(args: argparse.Namespace, topology: Topology) -> Job:
+def job_of(args: argparse.Namespace, topology: Topology) -> Job:
+    """What the arguments ask to plan."""
     from jaxdet.data.detection_rows import box_slots
     from jaxdet.planning import Job
     from jaxdet.planning.programs import BOX_SLOTS

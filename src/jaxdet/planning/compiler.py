@@ -78,7 +78,7 @@ def pod_mesh(topology: Topology) -> Mesh:
             chips_per_host_bounds=topology.chips_of_a_host,
         )
     except Exception as error:  # of several kinds, by what is missing
-        if "libtpu" in str(error) and "lockfile" not in str(error):
+        if "TPU support not installed" in str(error):
             raise ValueError(
                 "libtpu, which brings the TPU's compiler, is not installed: pip install 'jaxdet[plan]'"
             ) from None

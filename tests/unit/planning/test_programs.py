@@ -8,6 +8,7 @@ from functools import cache
 
 import jax
 import pytest
+from tiny_job import CANVAS, tiny_job
 
 from jaxdet.data import CocoFiles
 from jaxdet.detectors import abstract, model_config
@@ -18,15 +19,6 @@ from jaxdet.runs import TrainConfig
 from jaxdet.summary import summarize
 from jaxdet.training import OptimizerConfig
 from tiny_model import tiny_config
-
-CANVAS = (64, 96)
-
-
-def tiny_job(batch=2, **fields):
-    config = TrainConfig(
-        model=tiny_config(), train=CocoFiles("none.json", "none"), steps=100, dtype="bfloat16", **fields
-    )
-    return Job(config, CANVAS, batch, box_slots=8)
 
 
 @cache
