@@ -37,15 +37,17 @@ THEIRS = ("torchvision NCHW", "torchvision channels_last")
 OURS = "jaxdet"
 
 
-def measure(contenders: dict[str, Contender], *, rounds: int, warm_up: int = 1) -> dict[str, list[float]]:
+def measure(
+    contenders: dict[str, Contender], *, rounds: int, warm_up: int = 1, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
     """Seconds of each contender in each round, after rounds that do not count."""
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(warm_up + rounds):
         for name, run in contenders.items():
-            start = time.perf_counter()
+            start = clock()
             run()
             if number >= warm_up:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(clock() - start)
     return seconds
 
 

@@ -41,15 +41,23 @@ class Bounds:
         return self.step / (self.step + self.collectives)
 
 
-def bounds(compiled: Compiled, collectives: tuple[Collective, ...], macs: int, topology: Topology) -> Bounds:
+def bounds(
+    compiled: Compiled, collectives: tuple[Collective, ...], macs: int, topology: Topology, *, passes: int = 1
+) -> Bounds:
     """The bounds of a step on one chip of a pod.
 
     Args:
         macs: multiply-adds of a chip, counted from the layers. The compiler's own FLOPs count each loop once.
+        passes: of the matrix unit over bfloat16 numbers that one product takes, see `passes_of`.
     """
     chip = topology.chip
-    flops = max(2 * macs, compiled.flops)
+    flops = max(2 * macs * passes, compiled.flops)
     return Bounds(flops / chip.flops, compiled.bytes / chip.bandwidth, travelling_seconds(collectives, topology))
+
+
+def passes_of(dtype: str, precision: str) -> int:
+    """How many products of bfloat16 numbers a TPU makes of one, by the type and precision of a model."""
+    return 1 if dtype == "bfloat16" else {"highest": 6, "high": 3, "default": 1}[precision]
 
 
 def travelling_seconds(collectives: tuple[Collective, ...], topology: Topology) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 
 from jax.sharding import Mesh
 
-from jaxdet.planning.bounds import Bounds, bounds
+from jaxdet.planning.bounds import Bounds, bounds, passes_of
 from jaxdet.planning.chips import Topology
 from jaxdet.planning.compiler import Compiled, DoesNotFit, compile_traced, pod_mesh
 from jaxdet.planning.fit import Largest, largest_batch
@@ -17,6 +17,7 @@ from jaxdet.planning.programs import Job, evaluation_step, step_macs, train_step
 
 STEPS: dict[str, Callable[[Job, Mesh], Any]] = {"train": train_step, "infer": evaluation_step}
 Say = Callable[[str], None]
+_USABLE = 0.96  # of a chip's memory, to begin with; the compiler keeps some, and has the last word
 
 
 @dataclass(frozen=True)
@@ -88,12 +89,14 @@ def _plan_step(name: str, job: Job, topology: Topology, mesh: Mesh, macs: int, s
         return None if isinstance(result, DoesNotFit) else result.needed
 
     result = compile_batch(job.batch)
-    largest = largest_batch(needs, job.batch, topology.chip.hbm) if search else None
+    largest = largest_batch(needs, job.batch, _USABLE * topology.chip.hbm) if search else None
     if isinstance(result, DoesNotFit):
         return StepPlan(name, None, str(result), largest)
     program = read_program(result.text)
     result = replace(result, text="")  # megabytes that nobody reads again
-    figures = Figures(result, program, bounds(result, program.collectives, macs, topology), macs)
+    passes = passes_of(job.config.dtype, job.config.precision)
+    limits = bounds(result, program.collectives, macs, topology, passes=passes)
+    figures = Figures(result, program, limits, macs)
     return StepPlan(name, figures, None, largest)
 
 

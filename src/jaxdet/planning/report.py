@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+from jaxdet.planning.bounds import passes_of
 from jaxdet.planning.fit import Largest
 from jaxdet.planning.hlo import Program
 from jaxdet.planning.plan import Figures, Plan, StepPlan
@@ -38,7 +39,7 @@ def to_text(plan: Plan) -> str:
     lines = [
         f"{topology.name}: {topology.chips} chips on {topology.hosts} hosts; a chip has {chip.hbm / 1e9:.1f} GB, "
         f"{chip.flops / 1e12:.0f} TFLOP/s, {chip.bandwidth / 1e9:.0f} GB/s",
-        f"{job.batch} images of {height}x{width} a chip, {job.batch * topology.chips} a step, {job.config.dtype}",
+        f"{job.batch} images of {height}x{width} a chip, {job.batch * topology.chips} a step, {_dtype(plan)}",
         "",
         f"{'a chip':<{NAME}}" + "".join(f"{f'{step.name} step':>{VALUE}}" for step in plan.steps),
         "-" * (NAME + VALUE * len(plan.steps)),
@@ -65,6 +66,12 @@ def to_text(plan: Plan) -> str:
     lines.append("bounds: a step at the chip's peak, or at its memory's rate; a real one takes longer. Collectives are")
     lines.append("counted as if nothing hid them. The compiler counts what loops do once; layers are counted in full.")
     return "\n".join(lines)
+
+
+def _dtype(plan: Plan) -> str:
+    config = plan.job.config
+    passes = passes_of(config.dtype, config.precision)
+    return config.dtype if passes == 1 else f"{config.dtype}, which takes {passes} passes of bfloat16 a product"
 
 
 _Cell = Callable[[Figures, Plan], str]

@@ -3,7 +3,7 @@
 import pytest
 
 from jaxdet.planning import CHIPS, parse_topology
-from jaxdet.planning.bounds import Bounds, bounds, seconds_of
+from jaxdet.planning.bounds import Bounds, bounds, passes_of, seconds_of
 from jaxdet.planning.compiler import Compiled
 from jaxdet.planning.hlo import Collective, Shape
 from jaxdet.planning.scaling import weak_scaling
@@ -29,6 +29,8 @@ def test_bounds_of_a_step():
     assert found.bandwidth == pytest.approx(0.1)
     assert found.by == "bandwidth" and found.step == found.bandwidth
     assert found.collectives == pytest.approx(2 * 90e6 * 255 / 256 / 180e9 + 32 * HOP)
+    thrice = bounds(compiled, (), 985 * 10**9, parse_topology("v5e:16x16"), passes=passes_of("float32", "high"))
+    assert thrice.compute == pytest.approx(3 * found.compute) and thrice.collectives == 0
     assert Bounds(0.01, 0.09, 0.01).efficiency == pytest.approx(0.9)
 
 

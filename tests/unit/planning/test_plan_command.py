@@ -17,7 +17,7 @@ def environment(monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")  # put back afterwards: the command sets it
 
 
-def said(capsys, *arguments):
+def refusal(capsys, *arguments):
     assert main(["plan", *arguments]) == 1
     (line,) = capsys.readouterr().err.strip().splitlines()[-1:]
     return line
@@ -34,7 +34,7 @@ def said(capsys, *arguments):
     ],
 )
 def test_mistakes_are_said_in_a_line(arguments, line, capsys):
-    assert said(capsys, *arguments).startswith(line)
+    assert refusal(capsys, *arguments).startswith(line)
 
 
 def test_without_libtpu(monkeypatch, capsys):
@@ -42,7 +42,7 @@ def test_without_libtpu(monkeypatch, capsys):
         raise RuntimeError("JAX TPU support not installed; cannot generate TPU topology.")
 
     monkeypatch.setattr(compiler.topologies, "get_topology_desc", absent)
-    assert "libtpu, which brings the TPU's compiler, is not installed: pip install 'jaxdet[plan]'" in said(
+    assert "libtpu, which brings the TPU's compiler, is not installed: pip install 'jaxdet[plan]'" in refusal(
         capsys, "resnet50", "--topology", "v5e:4x4"
     )
 
