@@ -99,6 +99,7 @@ _ROWS: tuple[tuple[str, _Cell], ...] = (
     ("FLOPs of the layers", lambda step, plan: f"{2 * step.macs / 1e12:.2f} TFLOP"),
     ("FLOPs by the compiler", lambda step, plan: f"{step.compiled.flops / 1e12:.2f} TFLOP"),
     ("bytes", _of_memory("bytes")),
+    ("cycles, loops in full", lambda step, plan: f"{step.program.cycles / 1e9:.2f} G"),
     ("collectives", lambda step, plan: _bytes(sum(one.bytes for one in step.program.collectives))),
     ("compute bound", _milliseconds("compute")),
     ("bandwidth bound", _milliseconds("bandwidth")),
@@ -156,6 +157,7 @@ def _figures_dict(step: Figures, plan: Plan) -> dict[str, Any]:
         "memory": {name: getattr(step.compiled, name) for name in ("arguments", "temporaries", "outputs", "aliased")},
         "flops": step.compiled.flops,
         "bytes": step.compiled.bytes,
+        "cycles": step.program.cycles,
         "compile_seconds": step.compiled.seconds,
         "collectives": [
             {"kind": one.kind, "bytes": one.bytes, "arrays": len(one.arrays), "in_loop": one.in_loop}

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import pytest
 from tiny_job import tiny_job
 
-from jaxdet.parallel import batch_sharding
+from jaxdet.ops import roi_align
+from jaxdet.parallel import batch_sharding, replicated
 from jaxdet.planning import DoesNotFit, compile_traced, parse_topology, pod_mesh, read_program, train_step
 from jaxdet.planning.programs import step_macs
 
@@ -55,6 +56,26 @@ def test_figures(compiled):
     assert compiled.flops > 1.9 * macs
     assert 0 < compiled.aliased <= compiled.arguments and compiled.bytes > compiled.needed
     assert compiled.needed == compiled.arguments + compiled.outputs + compiled.temporaries - compiled.aliased
+
+
+def test_the_gradient_of_roi_align_adds_in_place():
+    # On its way through a `cond` the canvas was copied twice for every window: seconds a step, in a loop that the
+    # compiler's own count of bytes looks at once.
+    place = replicated(pod_mesh(parse_topology("v5e:1x1")))
+
+    def shape(*sides, dtype=jnp.float32):
+        return jax.ShapeDtypeStruct(sides, dtype, sharding=place)
+
+    def gradient(maps, boxes, grad):
+        _, pull = jax.vjp(lambda maps: jax.vmap(lambda *one: roi_align(*one, 7, 0.25))(maps, boxes), maps)
+        return pull(grad)
+
+    traced = jax.jit(gradient).trace(shape(2, 64, 80, 128), shape(2, 128, 4), shape(2, 128, 7, 7, 128))
+    program = read_program(compile_traced(traced).text)
+    assert (128, True) in [(loop.trips, loop.in_loop) for loop in program.loops], (
+        "2 images of 64 windows, in each chunk"
+    )
+    assert not [copy for copy in program.copies if copy.in_loop and copy.shape.sides == (2, 64, 80, 128)]
 
 
 @pytest.mark.parametrize("name", ["v4:4x4x4", "v5e:16x16", "v5p:8x8x8", "v6e:16x16", "v5e:1x1"])
