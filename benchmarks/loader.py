@@ -14,18 +14,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from benchmarks.inference import Contender, measure
+from benchmarks.race import Contender, Table
 from jaxdet.data import Augmentation, BatchPlan, CocoFiles, read_image
 from jaxdet.data.loader import load_batch
 from jaxdet.data.transforms import normalize, preprocess_to
@@ -38,7 +36,6 @@ from jaxdet_convert.torchvision_cpu import import_torchvision
 HEIGHT, WIDTH = 480, 640
 BATCH = 8
 GRAIN = 14  # of noise, in grey levels: with it a picture has some 150 kB, as COCO's have on average
-OURS, THEIRS = "jaxdet", "torchvision"
 
 
 def make_pictures(folder: Path, count: int) -> list[Path]:
@@ -61,8 +58,8 @@ def make_pictures(folder: Path, count: int) -> list[Path]:
     return files
 
 
-def contenders(folder: Path, files: list[Path], transform: DetectorTransform) -> dict[str, Contender]:
-    """What goes through all the pictures once, by name; the first two do the same work."""
+def contenders(folder: Path, files: list[Path], transform: DetectorTransform) -> dict[str, dict[str, Contender]]:
+    """What goes through all the pictures once, by kind and name."""
     import torch
 
     torchvision = import_torchvision()
@@ -88,14 +85,13 @@ def contenders(folder: Path, files: list[Path], transform: DetectorTransform) ->
             with torch.inference_mode():
                 theirs([flip(x) if number % 2 else x for number, x in enumerate(tensors)], boxes)
 
-    return {
-        OURS: ours,
-        THEIRS: torchvision_transforms,
-        "  decode": lambda: [read_image(file) for file in files],
-        "  normalise": lambda: [normalize(picture, IMAGENET_MEAN, IMAGENET_STD) for picture in decoded],
-        "  normalise and resize": lambda: [preprocess_to(picture, size) for picture in decoded],
-        "  resize in 8 bits": lambda: [_resize_in_8_bits(picture, size) for picture in decoded],
+    parts = {
+        "decode": lambda: [read_image(file) for file in files],
+        "normalise": lambda: [normalize(picture, IMAGENET_MEAN, IMAGENET_STD) for picture in decoded],
+        "normalise and resize": lambda: [preprocess_to(picture, size) for picture in decoded],
+        "resize in 8 bits": lambda: [_resize_in_8_bits(picture, size) for picture in decoded],
     }
+    return {"loader": {"jaxdet": ours, "torchvision": torchvision_transforms}, "parts": parts}
 
 
 def _resize_in_8_bits(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -115,26 +111,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.pictures < BATCH or args.pictures % BATCH:
         parser.error(f"--pictures is a multiple of {BATCH}")
-    before = os.getloadavg()[0]
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     transform = DetectorTransform(args.min_size, args.max_size)
     with tempfile.TemporaryDirectory() as folder:
         files = make_pictures(Path(folder), args.pictures)
         size = sum(file.stat().st_size for file in files) / len(files)
-        seconds = measure(contenders(Path(folder), files, transform), rounds=args.rounds, clock=time.process_time)
-    rates = {name: [args.pictures / time for time in times] for name, times in seconds.items()}
-    medians = {name: statistics.median(values) for name, values in rates.items()}
-    print(
-        f"{WIDTH}x{HEIGHT} JPEGs of {size / 1e3:.0f} kB to {args.min_size} x {args.max_size}, one core, median of "
-        f"{args.rounds} rounds of {args.pictures} pictures\n"
-        f"Pillow {PIL.__version__}, numpy {np.__version__}, {os.cpu_count()} cores, load {before:.1f} before the run\n"
-    )
-    print(f"{'pictures a second':<26}{'median':>9}{'min':>9}{'max':>9}")
-    for name, values in rates.items():
-        print(f"{name:<26}{medians[name]:>9.1f}{min(values):>9.1f}{max(values):>9.1f}")
-    print(f"{'jaxdet / torchvision':<26}{medians[OURS] / medians[THEIRS]:>9.2f}\n")
-    result: dict[str, Any] = {"jpeg_bytes": size, "load": before, "seconds": seconds, "rates": medians}
-    print(json.dumps({"min_size": args.min_size, "max_size": args.max_size, "pictures": args.pictures, **result}))
+        table = Table(
+            f"{WIDTH}x{HEIGHT} JPEGs of {size / 1e3:.0f} kB to {args.min_size} x {args.max_size}, one core, its own "
+            f"seconds, {args.rounds} rounds of {args.pictures} pictures; Pillow {PIL.__version__}, numpy {np.__version__}",
+            clock=time.process_time,
+        )
+        for kind, racers in contenders(Path(folder), files, transform).items():
+            table.race(kind, racers, rounds=args.rounds, items=args.pictures)
+    table.finish(min_size=args.min_size, max_size=args.max_size, pictures=args.pictures, jpeg_bytes=size)
     return 0
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -18,9 +18,11 @@ from jaxdet.data.canvas import canvases, choose_canvas
 from jaxdet.data.transforms import centre_crop, preprocess_to, resize_boxes
 from jaxdet.detectors import DetectorTransform, FasterRCNN
 from jaxdet.ops.resize import resized_size
+from jaxdet.parallel import batch_sharding, replicated
 from jaxdet.types import Detections, Images
 
 Prediction = dict[str, Any]
+Key = TypeVar("Key")
 
 
 @partial(jax.jit, static_argnums=(0,), static_argnames=("mesh",))
@@ -55,32 +57,84 @@ def predict(
         Per picture a dict of numpy ``boxes [D, 4]`` (xyxy, its own pixels), ``labels [D]`` and ``scores [D]``, by
         decreasing score, and ``names`` (a list) where the model knows its classes.
     """
+    pictures = [checked_image(model, image, f"image {index}") for index, image in enumerate(images)]
+    found = predict_each(model, enumerate(pictures), score_threshold=score_threshold, batch_size=batch_size)
+    return [prediction for _, prediction in sorted(found, key=lambda item: item[0])]
+
+
+def predict_each(
+    model: FasterRCNN,
+    images: Iterable[tuple[Key, np.ndarray]],
+    *,
+    score_threshold: float | None = None,
+    batch_size: int = 1,
+    mesh: Mesh | None = None,
+) -> Iterator[tuple[Key, Prediction]]:
+    """`predict` over a stream of pictures, of which only a few are in memory at a time.
+
+    Pictures wait until ``batch_size`` of their canvas have come, and what is left is done at the end: they leave in
+    another order than they came in.
+
+    Args:
+        images: (what the picture is known by, the picture); drawn from only as fast as they are worked off.
+        mesh: of `jaxdet.parallel.data_mesh`, over this process's devices: each batch is split over them.
+
+    Raises:
+        ValueError: a picture is not one, or no batch can be made so.
+    """
     if score_threshold is not None and score_threshold < model.config.box.score_thresh:
         model = with_options(model, box_score_thresh=score_threshold)
     if batch_size < 1:
         raise ValueError(f"batch_size is at least 1, not {batch_size}")
+    if mesh is not None and batch_size % mesh.size:
+        raise ValueError(f"batch_size={batch_size} does not divide over {mesh.size} devices")
     transform = model.config.transform
-    pictures = [_checked(image, index) for index, image in enumerate(images)]
     choices = canvases(transform.min_size, transform.max_size)
-    groups: dict[tuple[int, int], list[int]] = {}
-    for index, picture in enumerate(pictures):
-        size = _size(picture, transform)
-        if min(size) < 1:
-            raise ValueError(f"image {index} of {picture.shape[:2]} would be resized to {size}, which has no pixels")
-        groups.setdefault(choose_canvas(size, choices), []).append(index)
-
     graphdef, state = nnx.split(model)
-    results: list[Prediction] = [{} for _ in pictures]
-    for canvas, members in groups.items():
-        for start in range(0, len(members), batch_size):
-            rows = members[start : start + batch_size]
-            resized = [_preprocess(pictures[row], transform) for row in rows]
-            batch = collate(resized, canvas, batch_size)
-            detections = jax.device_get(infer_step(graphdef, state, batch))
-            for slot, row in enumerate(rows):
-                found = jax.tree.map(lambda x, slot=slot: x[slot], detections)
-                results[row] = _prediction(found, resized[slot], pictures[row], model.config.names, score_threshold)
-    return results
+    if mesh is not None:
+        state = jax.device_put(state, replicated(mesh))
+
+    def run(canvas: tuple[int, int], waiting: list[tuple[Key, np.ndarray]]) -> Iterator[tuple[Key, Prediction]]:
+        resized = [_preprocess(picture, transform) for _, picture in waiting]
+        batch = collate(resized, canvas, batch_size)
+        if mesh is not None:
+            batch = jax.device_put(batch, batch_sharding(mesh))
+        detections = jax.device_get(infer_step(graphdef, state, batch, mesh=mesh))
+        for slot, (key, picture) in enumerate(waiting):
+            found = jax.tree.map(lambda x, slot=slot: x[slot], detections)
+            yield key, _prediction(found, resized[slot], picture, model.config.names, score_threshold)
+
+    groups: dict[tuple[int, int], list[tuple[Key, np.ndarray]]] = {}
+    for key, image in images:
+        picture = checked_image(model, image)
+        canvas = choose_canvas(_size(picture, transform), choices)
+        waiting = groups.setdefault(canvas, [])
+        waiting.append((key, picture))
+        if len(waiting) == batch_size:
+            yield from run(canvas, groups.pop(canvas))
+    for canvas, waiting in groups.items():
+        yield from run(canvas, waiting)
+
+
+def checked_image(model: FasterRCNN, image: np.ndarray, name: str = "the image") -> np.ndarray:
+    """The picture as arrays of it go into a model: uint8, or float32 in 0..1.
+
+    Raises:
+        ValueError: it is no picture, or the model would resize it to one without pixels.
+    """
+    image = np.asarray(image)
+    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise ValueError(f"{name} has shape {image.shape}; expected RGB [height, width, 3]")
+    if image.dtype != np.uint8:
+        if not np.issubdtype(image.dtype, np.floating):
+            raise ValueError(f"{name} is of type {image.dtype}; expected uint8, or float in 0..1")
+        if not (image.min() >= 0 and image.max() <= 1):
+            raise ValueError(f"{name} is float but not in 0..1; give uint8 for values up to 255")
+        image = image.astype(np.float32)
+    size = _size(image, model.config.transform)
+    if min(size) < 1:
+        raise ValueError(f"{name} of {image.shape[:2]} would be resized to {size}, which has no pixels")
+    return image
 
 
 def collate(pictures: Sequence[np.ndarray], canvas: tuple[int, int], batch_size: int) -> Images:
@@ -92,19 +146,6 @@ def collate(pictures: Sequence[np.ndarray], canvas: tuple[int, int], batch_size:
         pixels[slot, :height, :width] = picture
         sizes[slot] = height, width
     return Images(pixels, sizes)  # type: ignore[arg-type]  # numpy until it reaches a device
-
-
-def _checked(image: np.ndarray, index: int) -> np.ndarray:
-    image = np.asarray(image)
-    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise ValueError(f"image {index} has shape {image.shape}; expected RGB [height, width, 3]")
-    if image.dtype == np.uint8:
-        return image
-    if not np.issubdtype(image.dtype, np.floating):
-        raise ValueError(f"image {index} is of type {image.dtype}; expected uint8, or float in 0..1")
-    if not (image.min() >= 0 and image.max() <= 1):
-        raise ValueError(f"image {index} is float but not in 0..1; give uint8 for values up to 255")
-    return image.astype(np.float32)
 
 
 def _preprocess(picture: np.ndarray, transform: DetectorTransform) -> np.ndarray:

@@ -1,23 +1,26 @@
-"""Curves for people: losses over steps, precision over recall."""
+"""Curves for people: losses over steps, precision over recall, miss rate over false positives."""
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from jaxdet.evaluation import ClassResult
+from jaxdet.evaluation import ClassResult, CocoEvaluator, Evaluator, HeadResult
+from jaxdet.evaluation.head_curves import LAMR_POINTS, miss_rates
+from jaxdet.paths import PathLike, write_whole
 from jaxdet.visualize import class_colour
 
 _CURVES_SHOWN = 10  # classes drawn one by one
+_LOWEST_MISS_RATE = 0.02  # drawn, unless the curve goes lower
+_FPPI_SHOWN = (0.003, 10.0)
 
 
-def plot_losses(rows: Sequence[Mapping[str, float]], path: str | Path, *, title: str = "") -> None:
+def plot_losses(rows: Sequence[Mapping[str, float]], path: PathLike, *, title: str = "") -> None:
     """Draws the losses of a training run as a PNG, each as measured (faint) and smoothed; complete or not at all.
 
     Args:
@@ -61,7 +64,21 @@ def plot_losses(rows: Sequence[Mapping[str, float]], path: str | Path, *, title:
     _write(figure, path)
 
 
-def plot_precision_recall(classes: Sequence[ClassResult], path: str | Path, *, threshold: float = 0.5) -> None:
+def plot_evaluation(evaluator: Evaluator, path: PathLike) -> None:
+    """Draws the curves of an evaluator's last evaluation: `plot_precision_recall` or `plot_head_curves`.
+
+    Raises:
+        ValueError: nothing was evaluated, or there was no ground truth.
+    """
+    if isinstance(evaluator, CocoEvaluator):
+        plot_precision_recall(evaluator.classes, path)
+    elif evaluator.result is None:
+        raise ValueError("nothing was evaluated, so there is no curve to draw")
+    else:
+        plot_head_curves(evaluator.result, path)
+
+
+def plot_precision_recall(classes: Sequence[ClassResult], path: PathLike, *, threshold: float = 0.5) -> None:
     """Draws precision over recall at one IoU threshold as a PNG: the mean over classes, and the ten fullest classes.
 
     Args:
@@ -95,19 +112,54 @@ def plot_precision_recall(classes: Sequence[ClassResult], path: str | Path, *, t
     _write(figure, path)
 
 
+def plot_head_curves(result: HeadResult, path: PathLike) -> None:
+    """Draws precision over recall, and miss rate over false positives per image, both logarithmic, as one PNG.
+
+    Args:
+        result: of `jaxdet.evaluation.evaluate_heads`; marked are its best F1 and the nine points of its LAMR.
+        path: the PNG file, complete or not at all.
+
+    Raises:
+        ValueError: there was no head.
+    """
+    if not result.heads:
+        raise ValueError("the data has no head, so there is no curve to draw")
+    curve = result.curve
+    figure = Figure(figsize=(11, 4.8), dpi=130, layout="constrained")
+    left, right = figure.subplots(1, 2)
+    colour = tuple(value / 255 for value in class_colour(2))
+    left.plot(curve.recall, curve.precision, color=colour, linewidth=2, label=f"AP {result.ap:.3f}")
+    if result.f1 > 0:
+        best = int(curve.f1.argmax())
+        name = f"F1 {result.f1:.3f} at score {result.f1_threshold:.2f}"
+        left.plot(curve.recall[best], curve.precision[best], "o", color="#222222", label=name)
+    left.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
+
+    # From all missed at the left edge, in steps, to the last miss rate at the right one.
+    fppi = np.concatenate([[0], curve.fppi, [np.inf]]).clip(*_FPPI_SHOWN)
+    missed = np.concatenate([[1], curve.miss_rate, curve.miss_rate[-1:] if len(curve.fppi) else [1]])
+    lowest = min(_LOWEST_MISS_RATE, *missed[missed > 0])
+    right.step(fppi, missed.clip(lowest), where="post", color=colour, linewidth=2, label=f"LAMR {result.lamr:.3f}")
+    points = miss_rates(curve).clip(lowest)
+    right.plot(LAMR_POINTS, points, "o", color="#222222", markersize=4, label="its nine points")
+    right.set(xlabel="false positives per image", ylabel="miss rate", xscale="log", yscale="log")
+    right.set(xlim=_FPPI_SHOWN, ylim=(lowest, 1.1))
+    for axes in (left, right):
+        axes.set_title(f"IoU {result.threshold:.2f}")
+        _tidy(axes)
+        axes.legend(frameon=False, loc="lower left")
+    _write(figure, path)
+
+
 def _tidy(axes: Any) -> None:
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _write(figure: Figure, path: str | Path) -> None:
-    path = Path(path)
-    unfinished = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        FigureCanvasAgg(figure).print_png(str(unfinished))
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+def _write(figure: Figure, path: PathLike) -> None:
+    content = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(content)
+    write_whole(path, content.getvalue())
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import colorsys
+import io
 import os
 from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path
 
 import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from jaxdet.paths import PathLike, to_path, write_whole
 
 _COLOURS = (
     (230, 57, 70),
@@ -126,15 +128,19 @@ def contact_sheet(
     return sheet
 
 
-def save_image(image: np.ndarray, path: str | Path) -> None:
+def save_image(image: np.ndarray, path: PathLike) -> None:
     """Writes a picture [H, W, 3] uint8; the suffix says the format. The file appears complete or not at all."""
-    path = Path(path)
-    unfinished = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        Image.fromarray(image).save(unfinished)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    content = io.BytesIO()
+    Image.fromarray(image).save(content, _format_of(path))
+    write_whole(path, content.getvalue())
+
+
+def _format_of(path: PathLike) -> str:
+    suffix = to_path(path).suffix.lower()
+    known = Image.registered_extensions()
+    if suffix not in known:
+        raise ValueError(f"unknown file extension: {suffix!r}")
+    return known[suffix]
 
 
 @lru_cache(maxsize=16)

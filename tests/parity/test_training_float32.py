@@ -24,6 +24,7 @@ import torch  # noqa: E402
 import torch_training  # noqa: E402
 
 LOSSES, GRADIENTS = 1e-5, 1e-3
+BOXES = ((12, 0),)  # on the pictures of the full detectors
 FIRST = slice(1)
 
 
@@ -36,14 +37,14 @@ def trained():
 
 def test_a_step_of_a_slim_detector(trained):
     _, _, theirs, ours, _ = trained
-    check_step(ours, theirs, GRADIENTS)
+    check_step(ours, theirs)
 
 
-def check_step(ours, theirs, bound):
+def check_step(ours, theirs, gradients=GRADIENTS, losses=LOSSES):
     loss, gradient = worst_loss(ours, theirs, FIRST), worst(ours, theirs, "gradients")
-    print(f"losses {loss}, gradients {gradient}, bound {bound:.1e}")
-    assert loss[0] <= LOSSES
-    assert gradient[0] <= bound
+    print(f"losses {loss}, bound {losses:.1e}; gradients {gradient}, bound {gradients:.1e}")
+    assert loss[0] <= losses
+    assert gradient[0] <= gradients
 
 
 def test_what_was_trained_goes_back_to_torchvision(trained, tmp_path):
@@ -65,29 +66,34 @@ def check_way_back(module, model, folder, size):
 
     back = copy.deepcopy(module).eval()
     back.load_state_dict(written, strict=True)
-    picture = smooth_picture(7, *size)
-    with torch.no_grad():
-        theirs = back([torch.from_numpy(picture).permute(2, 0, 1).float() / 255])[0]
-    (ours,) = jaxdet.predict(model, [picture])
-    assert len(ours["labels"]) > 20
-    np.testing.assert_array_equal(ours["labels"], theirs["labels"])
-    np.testing.assert_allclose(ours["boxes"], theirs["boxes"], atol=0.02, rtol=0)
-    np.testing.assert_allclose(ours["scores"], theirs["scores"], atol=1e-4, rtol=0)
+    report = jaxdet_convert.compare(back, model, [smooth_picture(7, *size)])
+    assert report.detections.theirs > 20
+    assert report.detections.ok, report.text()
 
 
 @pytest.mark.verify
 @pytest.mark.parametrize("frozen", [True, False])
 @pytest.mark.parametrize("name", DETECTORS)
 def test_detectors(name, frozen, tmp_path):
-    """Where norms train, rounding is amplified, by as much as torchvision's own from one memory layout to another."""
-    module, job = detector_case(pair, name, frozen, (160, 192), 48, steps=1, dtype="float32")
+    """Where norms train, rounding is amplified, by as much as torchvision's own from one memory layout to another.
+
+    In the second detector those of pyramid and heads always do. What rounding moves is proposals, by a millionth of
+    their size, which the box coder multiplies by ten, and the side of activations near zero. Over the two or three
+    positive proposals of a few boxes that is 1e-5 of the box loss, so a picture has more of them here.
+    """
+    trains = not frozen or name.endswith("_v2")
+    module, job = detector_case(pair, name, frozen, (160, 192), 48, counts=BOXES, steps=1, dtype="float32")
     theirs = torch_training.run(module, job, torch_training.SGD)
     again = torch_training.run(module, job, torch_training.SGD, memory_format=torch.channels_last)
     ours, model = jax_training.run(job)
-    own = worst(again, theirs, "gradients")
-    print(f"{name}, frozen {frozen}: torchvision's own {own}, losses {worst_loss(again, theirs)}")
-    check_step(ours, theirs, GRADIENTS if frozen else 3 * own[0])
+    own, own_loss = worst(again, theirs, "gradients"), worst_loss(again, theirs)
+    print(f"{name}, frozen {frozen}: torchvision's own gradients {own}, losses {own_loss}")
+    if trains:
+        check_step(ours, theirs, 3 * own[0], max(LOSSES, 3 * own_loss[0]))
+    else:
+        check_step(ours, theirs)
     if frozen:
         return
     check_way_back(module, model, tmp_path, (160, 190))
-    assert under(ours, "last/")["backbone.body.bn1.num_batches_tracked"] == 1
+    counter = "backbone.body.bn1.num_batches_tracked"
+    assert under(ours, "last/")[counter] == job.weights[counter] + 1

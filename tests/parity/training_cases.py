@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,20 +13,43 @@ from weights import smooth_picture
 from jaxdet.training import OptimizerConfig
 
 CLASSES = 5  # with the background
-SLOTS = 3  # for boxes on a picture
+COUNTS = (3, 0), (1, 2)  # of boxes, by batch and picture
+CALM = 0.2  # of what the box predictor is given, and of what it gives
 SGD = OptimizerConfig(learning_rate=1e-3, momentum=0.9, weight_decay=1e-4, schedule="constant", warmup_steps=0)
 
 
 def detector_case(
-    make: Callable[..., Any], name: str, frozen: bool, size: tuple[int, int], proposals: int, **job: Any
-) -> tuple[Any, Job]:
+    make: Callable[..., Any], name: str, frozen: bool, size: tuple[int, int], proposals: int, *,
+    counts: Sequence[Sequence[int]] = COUNTS, **job: Any,
+) -> tuple[Any, Job]:  # fmt: skip
     """A module that ``make`` gives, and what both sides do with it; one picture of four has no box."""
-    module, model = make(name, 0, frozen, **detector_options(*size, proposals))
-    batches = [detector_batch(0, *size, (3, 0)), detector_batch(1, *size, (1, 2))]
+    slots = max(map(max, counts))
+    module, model = make(name, 0, frozen, **detector_options(*size, proposals, slots))
+    module = calm(module)
+    batches = [detector_batch(seed, *size, boxes, slots) for seed, boxes in enumerate(counts)]
     return module, Job(model.config, state_of(module), batches, SGD, **job)
 
 
-def detector_options(height: int, width: int, proposals: int) -> dict[str, Any]:
+def calm(module: Any) -> Any:
+    """A copy that this learning rate trains.
+
+    The weights are made for detections that differ: the predictor's inputs have a squared norm of some hundreds, and
+    steps of SGD with momentum then overshoot. The loss rises, and each step multiplies whatever difference there is,
+    of torchvision with itself, too, until nothing can be compared.
+    """
+    import torch
+
+    module = copy.deepcopy(module)
+    with torch.no_grad():
+        last = [layer for layer in module.roi_heads.box_head.modules() if isinstance(layer, torch.nn.Linear)][-1]
+        predictor = module.roi_heads.box_predictor
+        for layer in (last, predictor.cls_score, predictor.bbox_pred):
+            layer.weight.mul_(CALM)
+            layer.bias.mul_(CALM)
+    return module
+
+
+def detector_options(height: int, width: int, proposals: int, slots: int) -> dict[str, Any]:
     """torchvision's options under which nothing is resized, and nothing drawn: every candidate is a sample."""
     anchors = 3 * sum(-(-height // stride) * -(-width // stride) for stride in (4, 8, 16, 32, 64))
     return {
@@ -36,13 +60,13 @@ def detector_options(height: int, width: int, proposals: int) -> dict[str, Any]:
         "rpn_post_nms_top_n_train": proposals,
         "rpn_batch_size_per_image": anchors,
         "rpn_positive_fraction": 1.0,
-        "box_batch_size_per_image": proposals + SLOTS,
+        "box_batch_size_per_image": proposals + slots,
         "box_positive_fraction": 1.0,
     }
 
 
-def detector_batch(seed: int, height: int, width: int, counts: Sequence[int]) -> Arrays:
-    """Pictures with so many boxes each, on a canvas of multiples of 32.
+def detector_batch(seed: int, height: int, width: int, counts: Sequence[int], slots: int) -> Arrays:
+    """Pictures with so many boxes each, in so many slots, on a canvas of multiples of 32.
 
     The pictures differ in width within their last 32 pixels: torchvision then computes each as if it were alone, on the
     same padded size. Were they to differ by more, it would pad some further, and its result would depend on that.
@@ -50,7 +74,7 @@ def detector_batch(seed: int, height: int, width: int, counts: Sequence[int]) ->
     rng = np.random.default_rng(seed)
     pictures = np.zeros((len(counts), height, width, 3), np.uint8)
     sizes = np.array([(height, width - 9 * row) for row in range(len(counts))])
-    boxes, valid = np.zeros((len(counts), SLOTS, 4)), np.zeros((len(counts), SLOTS), bool)
+    boxes, valid = np.zeros((len(counts), slots, 4)), np.zeros((len(counts), slots), bool)
     for row, count in enumerate(counts):
         own = sizes[row]
         pictures[row, :, : own[1]] = smooth_picture(100 * seed + row, *own)

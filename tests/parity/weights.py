@@ -1,8 +1,8 @@
-"""torchvision's models with well-conditioned seeded weights, and their conversions, each built once a session."""
+"""torchvision's models with well-conditioned seeded weights, and their conversions; the last few are kept."""
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 from jaxdet.detectors.presets import Model
@@ -12,15 +12,17 @@ from jaxdet_convert.compare_weights import smooth_picture as smooth_picture
 from jaxdet_convert.compare_weights import torchvision_model
 from jaxdet_convert.torchvision_cpu import import_torchvision
 
+KEPT = 3  # a pair of full models holds a third of a gigabyte
 
-@cache
+
+@lru_cache(maxsize=KEPT)
 def pair(name: str, seed: int = 0, frozen: bool = False, **options: Any) -> tuple[Any, Model]:
     """torchvision's module and what `from_torch` makes of it."""
     module = torchvision_model(import_torchvision(), name, seed=seed, frozen=frozen, **options)
     return module, from_torch(module)
 
 
-@cache
+@lru_cache(maxsize=KEPT)
 def slim_pair(name: str, seed: int = 0, frozen: bool = False, **options: Any) -> tuple[Any, Model]:
     """The same of torchvision's detectors, with one bottleneck a stage and narrow heads."""
     from twins.slim import slim_torchvision

@@ -58,6 +58,38 @@ def test_evaluate_writes_metrics_and_results(run, capsys):
     assert "AP50" in capsys.readouterr().out
 
 
+def test_head_metrics_judge_evaluation_and_training(run, capsys):
+    """On data of one class: squares and triangles become regions to be ignored, and a picture is without a ring."""
+    content = json.loads((run / "data" / "val.json").read_text())
+    (ring,) = (category for category in content["categories"] if category["name"] == "ring")
+    bare = content["images"][0]["id"]
+    kept = [one for one in content["annotations"] if (one["image_id"], one["category_id"]) != (bare, ring["id"])]
+    for one in kept:
+        one["iscrowd"], one["category_id"] = int(one["category_id"] != ring["id"]), ring["id"]
+    rings = run / "rings.json"
+    rings.write_text(json.dumps(content | {"annotations": kept, "categories": [ring]}))
+    files = [str(rings), str(run / "data" / "val"), "--metrics", "heads", "--batch-size", "2"]
+    out = ["--json", str(run / "heads.json"), "--curves", str(run / "heads.png")]
+    assert main(["evaluate", str(run / "run" / "model"), *files, *out]) == 0
+    metrics = json.loads((run / "heads.json").read_text())
+    assert {"AP", "LAMR", "F1", "recall", "recall_300", "MODA", "MODA_image"} <= metrics.keys()
+    assert 0 <= metrics["AP"] <= 1 and 0 < metrics["LAMR"] <= 1 and metrics["recall_300"] <= metrics["recall"]
+    with Image.open(run / "heads.png") as curves:
+        assert curves.size[0] > 1000
+    regions = sum(one["iscrowd"] for one in kept)
+    said = capsys.readouterr().out
+    assert f"{len(kept) - regions} boxes and {regions} ignored regions on 4 pictures" in said and "LAMR" in said
+
+    small = ["steps=2", "batch_size=2", "eval_batch_size=2", "log_every=2", "max_boxes=4", "metrics=heads"]
+    options = [part for option in [*small, f"val_annotations={rings}"] for part in ("--set", option)]
+    assert main(["train", str(run / "data" / "config.py"), "--out", str(run / "heads"), *options]) == 0
+    last = json.loads((run / "heads" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert {"val/AP", "val/LAMR", "val/MODA", "val/recall_300"} <= last.keys()
+    assert "LAMR" in capsys.readouterr().out and (run / "heads" / "best" / "model.json").is_file()
+    with Image.open(run / "heads" / "precision_recall.png") as curves:
+        assert curves.size[0] > 1000
+
+
 def test_detect_annotates_pictures_and_survives_a_broken_one(run, capsys):
     pictures = run / "pictures"
     pictures.mkdir()
@@ -105,6 +137,18 @@ def test_classify_prints_the_most_likely(run, tmp_path, capsys):
         (["detect", "{data}/val", "--weights", "{data}/val.json"], "val.json"),
         (["evaluate", "{run}/model", "nowhere.json", "{data}/val"], "nowhere.json"),
         (["evaluate", "{run}/model", "{data}/val.json", "{data}/train2"], "is missing"),
+        (
+            ["evaluate", "{run}/model", "{data}/val.json", "{data}/val", "--metrics", "heads"],
+            "the data set has 3 (ring",
+        ),
+        (
+            ["train", "{data}/config.py", "--out", "x", "--set", "metrics=heads", "--set", "batch_size=2"],
+            "the data set has 3 (ring",
+        ),
+        (["train", "{data}/config.py", "--out", "x", "--set", "metrics=voc"], "one of coco, heads, not 'voc'"),
+        (["detect", "{data}/val", "--weights", "{run}/model", "--mot"], "say which with --mot-class"),
+        (["detect", "{data}/val", "--weights", "{run}/model", "--out", "gs://bucket/x"], "a folder on a disk"),
+        (["detect", "{data}/val", "--weights", "{run}/model", "--share", "2/2"], "give I/N"),
         (["summary", "resnet51", "--size", "64", "64"], "did you mean"),
     ],
 )

@@ -6,12 +6,23 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 COMMANDS = (
-    "convert", "detect", "classify", "data", "train", "evaluate", "plan", "export", "summary", "parity", "shapes",
+    "convert",
+    "detect",
+    "classify",
+    "data",
+    "train",
+    "evaluate",
+    "lists",
+    "plan",
+    "export",
+    "summary",
+    "parity",
+    "shapes",
     "demo",
-)  # fmt: skip
+)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -40,8 +51,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 0
     _use_compilation_cache()
+    if not hasattr(args, "coordinator"):
+        return _run(args.run, args)
+    from jaxdet.cli.hosts import run_command
+
+    return run_command(args, sys.argv[1:] if argv is None else argv, _run)
+
+
+def _run(function: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
     try:
-        return args.run(args) or 0
+        return function(args) or 0
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # `jaxdet ... | head`: nobody reads on

@@ -1,11 +1,14 @@
-"""Detect objects in pictures: annotated pictures and a COCO-style detections.json.
+"""Detect objects in pictures: annotated pictures, a COCO-style detections.json, and MOTChallenge text of sequences.
 
-Without --weights it uses the official COCO model, which it fetches where there is a network.
+Without --weights it uses the official COCO model, which it fetches where there is a network. After an interruption the
+same command goes on. Several processes share the pictures, if each is told its --share, or on many hosts.
 """
 
 from __future__ import annotations
 
 import argparse
+
+from jaxdet.cli.hosts import add_distributed_arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,87 +17,82 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="CONFIG", help="the training configuration of a backbone of your own")
     parser.add_argument("--out", default="detections", metavar="DIR", help="where results go (default: %(default)s)")
     parser.add_argument("--score-threshold", type=float, default=0.5, metavar="S", help="default: %(default)s")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="default: one for each device")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N pictures")
-    parser.add_argument("--no-pictures", action="store_true", help="write detections.json alone")
+    parser.add_argument("--no-pictures", action="store_true", help="write no annotated pictures")
+    parser.add_argument(
+        "--mot", action="store_true", help="also write mot/SEQUENCE.txt, of folders SEQUENCE/img1/000001.jpg ..."
+    )
+    parser.add_argument("--mot-class", metavar="NAME", help="the one of several classes that --mot writes")
+    parser.add_argument("--overwrite", action="store_true", help="begin anew, whatever was found in DIR before")
+    parser.add_argument(
+        "--share", metavar="I/N", help="do share I of N, from 0, of the pictures; processes started so need no other"
+    )
+    add_distributed_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    import json
-    import os
     from pathlib import Path
 
     from tqdm.auto import tqdm
 
-    from jaxdet.cli.models import open_detector, picture_files
-    from jaxdet.data import read_image
-    from jaxdet.inference import predict
-    from jaxdet.visualize import draw_detections, save_image
-
     if not 0 <= args.score_threshold <= 1:
         raise ValueError(f"--score-threshold is between 0 and 1, not {args.score_threshold:g}")
+    if "://" in args.out:
+        raise ValueError(
+            f"--out {args.out}: give a folder on a disk, which several hosts may share; results are appended"
+        )
+    share = _share(args.share)
+
+    import jax
+
+    from jaxdet.cli.models import open_detector, picture_files
+    from jaxdet.parallel import barrier, data_mesh, process_count, process_index
+    from jaxdet.runs import detect
+
     out = Path(args.out)
     files = [file for file in picture_files(args.pictures) if out.resolve() not in file.resolve().parents]
     files = files[: args.limit]  # without what an earlier run drew
     model = open_detector(args.weights, config=args.config)
-    names = model.config.names
-    out.mkdir(parents=True, exist_ok=True)
-    targets = annotated_names(files)
-    results, images, unreadable = [], [], 0
-    for number, (file, target) in enumerate(
-        tqdm(list(zip(files, targets, strict=True)), desc="detect", unit="picture"), 1
-    ):
-        try:
-            picture = read_image(file)
-        except ValueError as error:  # one broken file does not cost the others
-            tqdm.write(f"jaxdet detect: {error}")
-            unreadable += 1
-            continue
-        (found,) = predict(model, [picture], score_threshold=args.score_threshold)
-        images.append({"id": number, "file_name": str(file), "height": picture.shape[0], "width": picture.shape[1]})
-        results += coco_results(number, found)
+    devices = jax.local_devices()
+    done = detect(
+        model,
+        files,
+        out,
+        score_threshold=args.score_threshold,
+        batch_size=args.batch_size or len(devices),
+        draw=not args.no_pictures,
+        mot_class=_mot_class(args, model.config.num_classes),
+        process_index=process_index() if share is None else share[0],
+        process_count=process_count() if share is None else share[1],
+        overwrite=args.overwrite,
+        mesh=data_mesh(devices) if len(devices) > 1 else None,
+        say=lambda line: tqdm.write(f"jaxdet detect: {line}"),
+    )
+    if done.left:
+        print(f"this process's share is done; {done.left} pictures are left to others, the last of which joins all")
+    else:
+        print(f"{done.detections} detections in {done.pictures} pictures: {out / 'detections.json'}")
+        if done.mot:
+            print(f"{len(done.mot)} sequences: {done.mot[0].parent}")
         if not args.no_pictures:
-            annotated = draw_detections(picture, found["boxes"], found["labels"], found["scores"], names or None)
-            save_image(annotated, out / target)
-    known = names or tuple(f"class {label}" for label in range(model.config.num_classes))
-    categories = [{"id": label, "name": name} for label, name in enumerate(known) if label > 0]
-    results = [{"id": count, **record} for count, record in enumerate(results, start=1)]
-    partial = out / ".detections.json"
-    partial.write_text(json.dumps({"images": images, "annotations": results, "categories": categories}))
-    os.replace(partial, out / "detections.json")
-    print(f"{len(results)} detections in {len(images)} pictures: {out / 'detections.json'}")
-    if not args.no_pictures:
-        print(f"annotated pictures: {out}")
-    return 1 if unreadable else 0
+            print(f"annotated pictures: {out}")
+    barrier("detected")  # the job ends as one where it began as one
+    return 1 if done.unreadable else 0
 
 
-def coco_results(image_id: int, found: dict) -> list[dict]:
-    """Detections as COCO's records: ``bbox`` is (x, y, width, height) in the picture's pixels."""
-    return [
-        {
-            "image_id": image_id,
-            "category_id": int(label),
-            "bbox": [round(float(v), 3) for v in (x1, y1, x2 - x1, y2 - y1)],
-            "area": round(float((x2 - x1) * (y2 - y1)), 3),
-            "iscrowd": 0,
-            "score": round(float(score), 5),
-            **({"name": found["names"][row]} if "names" in found else {}),
-        }
-        for row, ((x1, y1, x2, y2), label, score) in enumerate(
-            zip(found["boxes"], found["labels"], found["scores"], strict=True)
-        )
-    ]
+def _share(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    index, slash, count = text.partition("/")
+    if not (slash and index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+        raise ValueError(f"--share {text}: give I/N, the first of two shares as 0/2")
+    return int(index), int(count)
 
 
-def annotated_names(files) -> list[str]:
-    """A file name for each annotated picture; two pictures of one name in different folders keep apart."""
-    taken: set[str] = set()
-    names = []
-    for file in files:
-        name = f"{file.stem}.png"
-        count = 1
-        while name in taken:
-            count += 1
-            name = f"{file.stem}-{count}.png"
-        taken.add(name)
-        names.append(name)
-    return names
+def _mot_class(args: argparse.Namespace, num_classes: int) -> str | int | None:
+    if args.mot_class is not None:
+        return args.mot_class
+    if args.mot and num_classes > 2:
+        raise ValueError(f"--mot writes one class, and the model knows {num_classes - 1}: say which with --mot-class")
+    return 1 if args.mot else None

@@ -8,6 +8,7 @@ from pathlib import Path
 from jaxdet.data.pictures import PICTURE_SUFFIXES
 from jaxdet.detectors import FasterRCNN
 from jaxdet.detectors.presets import Model
+from jaxdet.paths import to_path
 from jaxdet.runs.checkpoint import load
 
 OFFICIAL = "fasterrcnn_resnet50_fpn"
@@ -19,7 +20,7 @@ def open_model(weights: str | None, *, config: str | None = None) -> Model:
     Args:
         config: a training configuration that brings the backbone which the model stands on.
     """
-    if weights is None or Path(weights).is_file():
+    if weights is None or to_path(weights).is_file():
         from jaxdet_convert import find_official, load_torch
 
         return load_torch(find_official(OFFICIAL) if weights is None else weights)

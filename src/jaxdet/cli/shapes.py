@@ -1,4 +1,4 @@
-"""Draw pictures of shapes as a COCO data set, with a configuration file that trains on them."""
+"""Draw pictures of shapes as a COCO data set, with a configuration file that trains on them; or crowds of heads."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import argparse
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("directory", metavar="DIR", help="where train/, val/, their json files and config.py go")
-    parser.add_argument("--train", type=int, default=1500, metavar="N", help="training pictures (default: %(default)s)")
-    parser.add_argument("--val", type=int, default=100, metavar="N", help="validation pictures (default: %(default)s)")
+    parser.add_argument("--train", type=int, metavar="N", help="training pictures (default: 1500; of crowds 300)")
+    parser.add_argument("--val", type=int, metavar="N", help="validation pictures (default: 100; of crowds 40)")
+    parser.add_argument(
+        "--crowd", action="store_true", help="crowds of hundreds of heads instead, as the lists train.txt and val.txt"
+    )
     parser.add_argument("--seed", type=int, default=0)
 
 
@@ -17,12 +20,22 @@ def run(args: argparse.Namespace) -> int:
     from importlib.resources import as_file, files
     from pathlib import Path
 
+    from jaxdet.data.crowd import draw_crowds
     from jaxdet.data.shapes import draw_shapes
 
     folder = Path(args.directory)
-    draw_shapes(folder, images_train=args.train, images_val=args.val, seed=args.seed)
+    train, val = (
+        default if given is None else given
+        for given, default in zip((args.train, args.val), (300, 40) if args.crowd else (1500, 100), strict=True)
+    )
+    if args.crowd:
+        draw_crowds(folder, images_train=train, images_val=val, seed=args.seed)
+        print(f"{train} + {val} pictures of crowds in {folder}, with the lists train.txt and val.txt")
+        print(f"train on them with: CROWD={folder} jaxdet train examples/heads.py --out RUN")
+        return 0
+    draw_shapes(folder, images_train=train, images_val=val, seed=args.seed)
     with as_file(files("jaxdet.runs") / "shapes_config.py") as source:
         shutil.copyfile(source, folder / "config.py")
-    print(f"{args.train} + {args.val} pictures of rings, squares and triangles in {folder}")
+    print(f"{train} + {val} pictures of rings, squares and triangles in {folder}")
     print(f"train on them with: jaxdet train {folder / 'config.py'} --out RUN")
     return 0

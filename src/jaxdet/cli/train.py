@@ -1,11 +1,12 @@
 """Train a detector or a classifier; on an existing run, go on with it.
 
-CONFIG is a recipe's name or a Python file whose config() returns a jaxdet.runs.TrainConfig; `jaxdet shapes DIR` writes
-one to start from. Any of its fields can be changed on the command line:
+CONFIG is a recipe's name, a Python file whose config() returns a jaxdet.runs.TrainConfig (`jaxdet shapes DIR` writes
+one to start from), or one of HeadHunter's YAML files. Any of its fields can be changed on the command line:
 
     jaxdet train finetune --data my_pictures --out run --set epochs=10 --set optimizer_learning_rate=0.01
 
-SIGTERM and Ctrl-C save and stop; the same command goes on from there.
+SIGTERM and Ctrl-C save and stop; the same command goes on from there. On many hosts the same command runs on each of
+them, and DIR is a folder, or a gs:// URL, that all of them see (docs/pods.md).
 """
 
 from __future__ import annotations
@@ -14,7 +15,11 @@ import argparse
 import ast
 from typing import TYPE_CHECKING, Any
 
+from jaxdet.cli.hosts import add_distributed_arguments, say
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from jaxdet.runs import TrainConfig
 
 
@@ -24,11 +29,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--replay", action="store_true", help="compute the step again whose loss was not finite, and print its terms"
     )
+    add_distributed_arguments(parser)
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     """CONFIG and what changes it: the same for every command that takes one."""
-    parser.add_argument("config", metavar="CONFIG", help="a recipe, or a Python file with a function config()")
+    parser.add_argument(
+        "config", metavar="CONFIG", nargs="?", help="a recipe, a Python file with config(), or a HeadHunter YAML file"
+    )
+    parser.add_argument("--headhunter", metavar="YAML", help="one of HeadHunter's YAML files, in place of CONFIG")
     parser.add_argument(
         "--data", metavar="DIR", help="a folder with train and val sets: COCO, Pascal VOC, YOLO or a folder a class"
     )
@@ -41,44 +50,60 @@ def config_of(args: argparse.Namespace) -> TrainConfig:
     """The configuration that the arguments of `add_config_arguments` name."""
     from jaxdet.runs import read_config
 
-    return read_config(args.config, parse_options(args.set), data=args.data)
+    if (args.config is None) == (args.headhunter is None):
+        raise ValueError("give a CONFIG, or a YAML file of HeadHunter's with --headhunter: one of them")
+    return read_config(
+        args.config or args.headhunter,
+        parse_options(args.set),
+        data=args.data,
+        headhunter=args.headhunter is not None,
+        tell=print,
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    from pathlib import Path
-
-    from jaxdet.runs import Run, Stopped, open_task, save
+    from jaxdet.parallel import barrier, is_first
+    from jaxdet.paths import to_path
+    from jaxdet.runs import Run, Stopped, open_task
     from jaxdet.runs.journal import CURVE_FILE
 
     config = config_of(args)
     task = open_task(config)
     for line in task.summary():
-        print(line)
-    out = Path(args.out)
+        say(line)
+    out = to_path(args.out)
     session = Run(task, _first_model(config, task.names), out)
     if args.replay:
         for name, value in session.replay().items():
-            print(f"{name:<24} {value:g}")
+            say(f"{name:<24} {value:g}")
         return 0
     if session.position:
-        print(f"going on from step {session.position} of {task.length.steps}")
+        say(f"going on from step {session.position} of {task.length.steps}")
     try:
         metrics = session.train()
     except Stopped as stopped:
-        print(f"{stopped} of {task.length.steps}; the same command goes on from there")
+        say(f"{stopped} of {task.length.steps}; the same command goes on from there")
         return 128 + stopped.signal
-    model = session.model()
+    if is_first():
+        _write(session.model(), out, torch_weights=config.torch_weights)
+    say(f"loss curve  {out / CURVE_FILE}")
+    if metrics:
+        say("  ".join(f"{name} {metrics[name]:.3f}" for name in task.shown))
+    barrier("written")  # those who leave early would be taken for lost
+    return 0
+
+
+def _write(model: Any, out: Path, *, torch_weights: bool) -> None:
+    """The trained model in the run's folder."""
+    from jaxdet.runs import save
+
     save(model, out / "model")
     print(f"model       {out / 'model'}")
-    if config.torch_weights:
+    if torch_weights:
         from jaxdet_convert import save_torch, to_torch
 
         save_torch(out / "model.pth", to_torch(model))
         print(f"PyTorch     {out / 'model.pth'}")
-    print(f"loss curve  {out / CURVE_FILE}")
-    if metrics:
-        print("  ".join(f"{name} {metrics[name]:.3f}" for name in task.shown))
-    return 0
 
 
 def _first_model(config: TrainConfig, names: tuple[str, ...]) -> Any:
@@ -106,12 +131,11 @@ def _first_model(config: TrainConfig, names: tuple[str, ...]) -> Any:
 
 def _stored(weights: str) -> Any:
     """The model in a jaxdet folder or a PyTorch file, or of official weights by name."""
-    from pathlib import Path
-
+    from jaxdet.paths import to_path
     from jaxdet.runs import load
 
     place = _place(weights)
-    if Path(place).is_dir():
+    if to_path(place).is_dir():
         return load(place)
     from jaxdet_convert import load_torch
 
@@ -119,9 +143,9 @@ def _stored(weights: str) -> Any:
 
 
 def _place(weights: str) -> str:
-    from pathlib import Path
+    from jaxdet.paths import to_path
 
-    if Path(weights).exists():
+    if to_path(weights).exists():
         return weights
     from jaxdet_convert.official import OFFICIAL, find_official
 

@@ -41,13 +41,23 @@ def clean_box(box: Sequence[float], size: tuple[int, int]) -> list[float] | Prob
     return [x1, y1, x2, y2]
 
 
+def clip_box(box: Sequence[float], size: tuple[int, int]) -> list[float] | Problem:
+    """As `clean_box` for boxes of whole objects, cut by the image's edge or not: those are clipped to it.
+
+    One that lies outside as a whole is a fault all the same.
+    """
+    found = clean_box(box, size)
+    if isinstance(found, Problem) and found.kind is FaultKind.OUTSIDE_BOX:
+        inside = clean_box(_clipped(box, size), size)
+        return found if isinstance(inside, Problem) else inside
+    return found
+
+
 def clip_region(box: Sequence[float], size: tuple[int, int]) -> list[float] | Problem:
     """As `clean_box` for a region to be ignored: it may reach out of the image, and without area it does no harm."""
     found = clean_box(box, size)
     if isinstance(found, Problem) and found.kind is FaultKind.OUTSIDE_BOX:
-        height, width = size
-        x1, y1, x2, y2 = box
-        found = clean_box((max(x1, 0.0), max(y1, 0.0), min(x2, width), min(y2, height)), size)
+        found = clean_box(_clipped(box, size), size)
     if isinstance(found, Problem) and found.kind is FaultKind.DEGENERATE_BOX:
         return Problem(FaultKind.EMPTY_REGION, f"{found.text}; as a region to be ignored it has no effect")
     return found
@@ -56,6 +66,12 @@ def clip_region(box: Sequence[float], size: tuple[int, int]) -> list[float] | Pr
 def pack_boxes(boxes: Sequence[Sequence[float]], labels: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """Lists of boxes and labels as arrays [G, 4] float32 and [G] int32, also for G = 0."""
     return np.array(boxes, np.float32).reshape(-1, 4), np.array(labels, np.int32).reshape(-1)
+
+
+def _clipped(box: Sequence[float], size: tuple[int, int]) -> tuple[float, float, float, float]:
+    x1, y1, x2, y2 = box
+    height, width = size
+    return max(x1, 0.0), max(y1, 0.0), min(x2, width), min(y2, height)
 
 
 def _vanishes(low: float, high: float) -> bool:

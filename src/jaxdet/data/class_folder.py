@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from jaxdet.data.faults import DataError, Fault, FaultKind, Problem, refuse_faults
-from jaxdet.data.pictures import PICTURE_SUFFIXES, picture_problems, read_image
+from jaxdet.data.pictures import PICTURE_SUFFIXES, picture_problems, read_file, read_image
+from jaxdet.paths import is_remote, to_path
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,10 @@ class ClassificationDataset:
         record = self.records[index]
         return LabelledImage(read_image(record.path), record.label, record.path)
 
+    def encoded(self, index: int) -> bytes:
+        """Picture ``index`` as an image file's bytes. Raises DataError where there is none."""
+        return read_file(self.records[index].path)
+
     def inspect(self, index: int) -> list[Problem]:
         """What is wrong with picture ``index``, which is decoded for it."""
         return picture_problems(lambda: self[index], self.records[index].path)
@@ -78,7 +83,7 @@ def read_class_folder(root: str | Path, class_names: Sequence[str] | None = None
     Raises:
         DataError: there is no folder, or one that is no class; or no pictures.
     """
-    root = Path(root)
+    root = to_path(root)
     if not root.is_dir():
         raise DataError(f"{root}: there is no such folder; give one with a folder for each class")
     folders = class_folders(root)
@@ -112,7 +117,18 @@ def class_folders(root: Path) -> tuple[str, ...]:
 
 
 def _pictures(folder: Path) -> Iterator[str]:
+    if is_remote(folder):
+        yield from sorted(_in_bucket(folder), key=lambda path: path.rpartition("/")[::2])
+        return
     for parent, _, files in sorted(os.walk(folder, followlinks=True)):
         for name in sorted(files):
             if name.lower().endswith(PICTURE_SUFFIXES):
                 yield os.path.join(parent, name)
+
+
+def _in_bucket(folder: Path) -> Iterator[str]:
+    for entry in folder.iterdir() if folder.is_dir() else ():
+        if entry.name.lower().endswith(PICTURE_SUFFIXES):  # and is not asked whether it is a folder, which takes long
+            yield str(entry)
+        elif entry.is_dir():
+            yield from _in_bucket(entry)

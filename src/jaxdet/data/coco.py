@@ -19,6 +19,7 @@ from jaxdet.data.dataset import BACKGROUND, DetectionDataset, Record
 from jaxdet.data.faults import DataError, FaultKind, Problem
 from jaxdet.data.json_lines import entry_lines
 from jaxdet.data.pictures import read_image_size
+from jaxdet.paths import Listing, to_path
 
 _NUMBERS = frozenset({int, float})  # as json gives them; true and false are none
 
@@ -42,7 +43,7 @@ class CocoDataset(DetectionDataset):
     """
 
     def __init__(self, annotation_file: str | Path, image_dir: str | Path, *, skip_faulty: bool = False) -> None:
-        self.annotation_file = Path(annotation_file)
+        self.annotation_file = to_path(annotation_file)
         content = load_coco_json(self.annotation_file)
         problems = entry_problems(content)
         unusable = {(found.section, found.number) for found in problems if found.problem.kind.severity == "error"}
@@ -70,6 +71,13 @@ class CocoDataset(DetectionDataset):
         faults = locate(self.annotation_file, content, problems)
         super().__init__(records, names, category_ids, faults=faults, skip_faulty=skip_faulty)
 
+    def own_ground_truth(self) -> dict[str, Any]:
+        """The file's content, with crowds, areas and masks, without skipped faults. Raises DataError if it has gone."""
+        content = read_coco_json(self.annotation_file)
+        skipped = self._skipped_entries
+        content["annotations"] = [entry for number, entry in enumerate(content["annotations"]) if number not in skipped]
+        return content
+
     def places(self, indices: Sequence[int]) -> list[tuple[str, int | None]]:
         entries = [self._image_entries[index] for index in indices]
         lines = entry_lines(self.annotation_file, {"images": set(entries)}) if entries else {}
@@ -79,20 +87,24 @@ class CocoDataset(DetectionDataset):
 def to_coco(dataset: DetectionDataset) -> dict[str, Any]:
     """An ordinary COCO ground truth (json-ready) of any dataset: xywh boxes, the dataset's own category ids.
 
+    It is what evaluation counts (`Record.truth`); an ignored region, which has no class, is a crowd of every class.
     Annotation ids count from 1, as pycocotools takes a match with annotation 0 for none. Nothing is decoded.
     """
     annotations: list[dict[str, Any]] = []
     for record in dataset.records:
-        for box, label in zip(record.boxes.tolist(), record.labels.tolist(), strict=True):
-            width, height = box[2] - box[0], box[3] - box[1]
+        truth = record.truth
+        entries = [(box, dataset.category_ids[label], 0) for box, label in zip(truth.boxes, truth.labels, strict=True)]
+        entries += [(box, number, 1) for box in truth.ignored for number in dataset.category_ids[1:]]
+        for box, category_id, crowd in entries:
+            x1, y1, x2, y2 = box.tolist()
             annotations.append(
                 {
                     "id": len(annotations) + 1,
                     "image_id": record.image_id,
-                    "category_id": dataset.category_ids[label],
-                    "bbox": [box[0], box[1], width, height],
-                    "area": width * height,
-                    "iscrowd": 0,
+                    "category_id": category_id,
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                    "area": (x2 - x1) * (y2 - y1),
+                    "iscrowd": crowd,
                 }
             )
     images = [
@@ -112,12 +124,8 @@ def ground_truth(dataset: DetectionDataset) -> dict[str, Any]:
     Raises:
         DataError: the file has gone, or is no longer what it was.
     """
-    if not isinstance(dataset, CocoDataset):
-        return to_coco(dataset)
-    content = read_coco_json(dataset.annotation_file)
-    skipped = dataset._skipped_entries
-    content["annotations"] = [entry for number, entry in enumerate(content["annotations"]) if number not in skipped]
-    return content
+    own = dataset.own_ground_truth()
+    return to_coco(dataset) if own is None else own
 
 
 class _Image(NamedTuple):
@@ -142,11 +150,12 @@ def _read_images(
 ) -> tuple[dict[int, _Image], list[EntryProblem]]:
     """Images by their id, in the file's order, and the problems of those that are not there."""
     images, problems = {}, []
+    files = Listing()
     for number, entry in entries:
-        path = os.path.join(image_dir, entry["file_name"])
+        path = os.path.join(os.fspath(image_dir), entry["file_name"])
         size = (entry.get("height"), entry.get("width"))
         problem = None
-        if not os.path.isfile(path):
+        if path not in files:
             text = f"its file {path} is missing; check that {str(image_dir)!r} is what the file names are relative to"
             problem = Problem(FaultKind.MISSING_PICTURE, text)
         elif not all(isinstance(side, int) and side > 0 for side in size):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxdet.data.faults import DataError, Fault, FaultKind, Problem, refuse_faults
 from jaxdet.data.json_lines import entry_lines
+from jaxdet.paths import PathLike, to_path
 
 _REQUIRED: dict[str, dict[str, type]] = {
     "images": {"id": int, "file_name": str},
@@ -32,14 +32,14 @@ class EntryProblem(NamedTuple):
     problem: Problem
 
 
-def load_coco_json(path: str | Path) -> dict[str, Any]:
+def load_coco_json(path: PathLike) -> dict[str, Any]:
     """A COCO file as a dict with the three lists of the format; their entries are not looked at.
 
     Raises:
         DataError: no such file, not JSON, or a list is missing.
     """
     try:
-        content = json.loads(Path(path).read_bytes())
+        content = json.loads(to_path(path).read_bytes())
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such annotation file; check the path") from None
     except OSError as error:
@@ -61,7 +61,7 @@ def check_sections(content: Any, source: str) -> None:
             )
 
 
-def read_coco_json(path: str | Path) -> dict[str, Any]:
+def read_coco_json(path: PathLike) -> dict[str, Any]:
     """A COCO ground-truth file as a dict whose entries have the keys and integer ids that the format requires.
 
     Raises:
@@ -101,7 +101,7 @@ def entry_problems(content: Mapping[str, Any]) -> list[EntryProblem]:
     return found
 
 
-def locate(path: str | Path, content: Mapping[str, Any], problems: Sequence[EntryProblem]) -> list[Fault]:
+def locate(path: PathLike, content: Mapping[str, Any], problems: Sequence[EntryProblem]) -> list[Fault]:
     """Problems as faults with their lines in the file, in the order of the lines. Without any the file stays closed."""
     if not problems:
         return []

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from jaxdet.data.faults import DataError as DataError
 from jaxdet.data.faults import Fault, Problem, refuse_faults
-from jaxdet.data.pictures import picture_problems, read_image
+from jaxdet.data.pictures import picture_problems, read_file, read_image
 
 BACKGROUND = "__background__"
 
@@ -23,6 +24,15 @@ BACKGROUND = "__background__"
 def no_boxes() -> np.ndarray:
     """[0, 4] float32."""
     return np.zeros((0, 4), np.float32)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What evaluation compares the detections of one image with; a detection in an ignored region is no error."""
+
+    boxes: np.ndarray  # [G, 4] float32 xyxy
+    labels: np.ndarray  # [G] int32, 1..K-1
+    ignored: np.ndarray  # [I, 4] float32 xyxy
 
 
 @dataclass(frozen=True)
@@ -37,6 +47,12 @@ class Record:
     ignored: np.ndarray = field(
         default_factory=no_boxes
     )  # [I, 4] float32 xyxy: regions that are neither object nor background (crowds)
+    judged: Truth | None = None  # what evaluation counts and ignores, where that is not what is trained on
+
+    @property
+    def truth(self) -> Truth:
+        """What evaluation counts and ignores."""
+        return Truth(self.boxes, self.labels, self.ignored) if self.judged is None else self.judged
 
 
 @dataclass(frozen=True)
@@ -112,6 +128,14 @@ class DetectionDataset:
         record = self.records[index]
         image = read_image(record.path, record.size)
         return Example(image, record.boxes, record.labels, record.image_id, record.path, record.ignored)
+
+    def encoded(self, index: int) -> bytes:
+        """Picture ``index`` as an image file's bytes. Raises DataError where there is none."""
+        return read_file(self.records[index].path)
+
+    def own_ground_truth(self) -> dict[str, Any] | None:
+        """COCO ground truth that says more than the records do; here none."""
+        return None
 
     def inspect(self, index: int) -> list[Problem]:
         """What is wrong with picture ``index``, which is decoded for it."""

@@ -35,6 +35,10 @@ class FaultKind(StrEnum):
     SHARED_NAME = "shared-name"
     SHARED_PICTURE = "shared-picture"
     EMPTY_REGION = "empty-region"
+    CLIPPED_BOXES = "clipped-boxes"
+    FLAG_ONE = "flag-one"
+    EMPTY_ANNOTATION = "empty-annotation"
+    MISSPELT_CLASS = "misspelt-class"
     EMPTY_CLASS = "empty-class"
     COLOUR_MODE = "colour-mode"
     EXIF_ROTATION = "exif-rotation"
@@ -56,6 +60,7 @@ _OF_BOXES = frozenset(
 _WARNINGS = frozenset(
     {
         FaultKind.DUPLICATE_ANNOTATION, FaultKind.SHARED_NAME, FaultKind.SHARED_PICTURE, FaultKind.EMPTY_REGION,
+        FaultKind.CLIPPED_BOXES, FaultKind.FLAG_ONE, FaultKind.EMPTY_ANNOTATION, FaultKind.MISSPELT_CLASS,
         FaultKind.EMPTY_CLASS, FaultKind.COLOUR_MODE, FaultKind.EXIF_ROTATION,
     }
 )  # fmt: skip

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from jaxdet.data.class_folder import class_folders
 from jaxdet.data.faults import DataError
-from jaxdet.data.sources import ClassFolder, CocoFiles, DataSource, VocFolder, YoloFolder
+from jaxdet.data.packed import INDEX_FILE, is_packed
+from jaxdet.data.sources import ClassFolder, CocoFiles, DataSource, HeadList, PackedFolder, VocFolder, YoloFolder
 from jaxdet.data.yolo_yaml import YAML_NAMES, find_yaml, read_description
+from jaxdet.paths import is_remote, to_path
 
 Pair = tuple[DataSource, DataSource | None]
 
@@ -28,16 +30,16 @@ def find_sources(root: str | Path) -> Pair:
 
     Known are, in this order: COCO (``annotations/instances_train2017.json`` and ``train2017/``, ``2014`` or no year),
     ``train.json`` and ``train/`` or ``train/_annotations.coco.json``, each with ``val`` or ``valid``; Pascal VOC
-    (``ImageSets/Main/train.txt``, ``val.txt``); YOLO (``data.yaml``); and a folder for each class in ``train/`` and
-    ``val/``.
+    (``ImageSets/Main/train.txt``, ``val.txt``); YOLO (``data.yaml``); packed sets (``train/index.json``); HeadHunter's
+    lists (``train.txt``, ``val.txt``); and a folder for each class in ``train/`` and ``val/``.
 
     Raises:
         DataError: there is no such folder, or none of these in it; the message lists what was looked for.
     """
-    root = Path(root)
+    root = to_path(root)
     if not root.is_dir():
         raise DataError(f"{root}: there is no such folder; give the one that the data set lies in")
-    finders: tuple[Callable[[Path], Pair | None], ...] = (_coco, _voc, _yolo, _classes)
+    finders: tuple[Callable[[Path], Pair | None], ...] = (_coco, _voc, _yolo, _packed, _heads, _classes)
     for finder in finders:
         found = finder(root)
         if found is not None:
@@ -45,7 +47,8 @@ def find_sources(root: str | Path) -> Pair:
     coco = "; ".join(f"{file.format('train')} with {images.format('train')}/" for file, images in _COCO)
     raise DataError(
         f"{root}: holds no data set of a known layout. Looked for COCO ({coco}), Pascal VOC "
-        f"(ImageSets/Main/train.txt), YOLO ({' or '.join(YAML_NAMES)}) and classes (train/CLASS/ with pictures); "
+        f"(ImageSets/Main/train.txt), YOLO ({' or '.join(YAML_NAMES)}), packed sets (train/{INDEX_FILE}), "
+        "HeadHunter's lists (train.txt) and classes (train/CLASS/ with pictures); "
         f"there is: {_listing(root)}"
     )
 
@@ -72,11 +75,26 @@ def _voc(root: Path) -> Pair | None:
 
 
 def _yolo(root: Path) -> Pair | None:
-    file = find_yaml(root)
+    file = None if is_remote(root) else find_yaml(root)
     if file is None:
         return None
     val = YoloFolder(str(root), "val") if read_description(root).content.get("val") else None
     return YoloFolder(str(root), "train"), val
+
+
+def _heads(root: Path) -> Pair | None:
+    lists = {name: root / f"{name}.txt" for name in ("train", *_VAL)}
+    if not lists["train"].is_file():
+        return None
+    val = next((HeadList(str(lists[name])) for name in _VAL if lists[name].is_file()), None)
+    return HeadList(str(lists["train"])), val
+
+
+def _packed(root: Path) -> Pair | None:
+    if not is_packed(root / "train"):
+        return None
+    found = (PackedFolder(str(root / split)) for split in _VAL if is_packed(root / split))
+    return PackedFolder(str(root / "train")), next(found, None)
 
 
 def _classes(root: Path) -> Pair | None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Mapping
-from pathlib import Path
+
+from jaxdet.paths import PathLike, to_path
 
 _BLANK = re.compile(r"[ \t\n\r]*")
 
 
-def entry_lines(path: str | Path, wanted: Mapping[str, Collection[int]]) -> dict[tuple[str, int], int]:
+def entry_lines(path: PathLike, wanted: Mapping[str, Collection[int]]) -> dict[tuple[str, int], int]:
     """The lines, from 1, on which entries of the lists in a file's top-level object begin.
 
     Args:
@@ -20,7 +21,7 @@ def entry_lines(path: str | Path, wanted: Mapping[str, Collection[int]]) -> dict
     Returns:
         ``{("images", 3): 25, ...}``; what is not there is left out.
     """
-    raw = Path(path).read_bytes()
+    raw = to_path(path).read_bytes()
     text = raw.decode(json.detect_encoding(raw), "surrogatepass")
     del raw  # these files reach half a gigabyte
     starts: dict[tuple[str, int], int] = {}

@@ -1,9 +1,14 @@
-"""Random changes of colour, with torchvision's numbers on PIL pictures."""
+"""Random changes of colour, with torchvision's numbers on PIL pictures, and with albumentations'."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
 import numpy as np
 from PIL import Image, ImageEnhance
+
+from jaxdet.data.dataset import Example
 
 Range = tuple[float, float]
 
@@ -56,3 +61,59 @@ def adjust_hue(picture: Image.Image, factor: float) -> Image.Image:
     hue, saturation, value = picture.convert("HSV").split()
     turned = hue.point([(level + int(factor * 255)) % 256 for level in range(256)])
     return Image.merge("HSV", (turned, saturation, value)).convert("RGB")
+
+
+@dataclass(frozen=True)
+class RGBShift:
+    """albumentations' ``RGBShift``: with a probability, each channel is shifted by an amount of its own.
+
+    For `Augmentation.extra`. ``limit`` is the range of the shifts, in levels of 0 to 255.
+    """
+
+    limit: Range = (-20.0, 20.0)
+    probability: float = 0.5
+
+    def __call__(self, example: Example, generator: np.random.Generator) -> Example:
+        chosen, *draws = generator.random(4)
+        if chosen >= self.probability:
+            return example
+        return replace(example, image=shift_rgb(example.image, [_within(self.limit, draw) for draw in draws]))
+
+
+@dataclass(frozen=True)
+class BrightnessContrast:
+    """albumentations' ``RandomBrightnessContrast``: with a probability, pixels are multiplied and shifted.
+
+    For `Augmentation.extra`. Contrast multiplies by 1 plus what is drawn from its range; brightness adds what is drawn
+    from its own, as a part of the highest level, 255.
+    """
+
+    brightness: Range = (-0.2, 0.2)
+    contrast: Range = (-0.2, 0.2)
+    probability: float = 0.5
+
+    def __call__(self, example: Example, generator: np.random.Generator) -> Example:
+        chosen, contrast, brightness = generator.random(3)
+        if chosen >= self.probability:
+            return example
+        factor, offset = 1 + _within(self.contrast, contrast), _within(self.brightness, brightness)
+        return replace(example, image=adjust_levels(example.image, factor, offset * 255))
+
+
+def shift_rgb(image: np.ndarray, shifts: Sequence[float]) -> np.ndarray:
+    """``[H, W, 3]`` uint8 with a shift in levels added to each channel, cut to 0..255, fractions dropped."""
+    return np.stack([adjust_levels(image[..., channel], 1, shift) for channel, shift in enumerate(shifts)], axis=-1)
+
+
+def adjust_levels(image: np.ndarray, factor: float, offset: float) -> np.ndarray:
+    """uint8 pixels times a factor plus an offset in levels, cut to 0..255, fractions dropped.
+
+    In float32 by a table of the 256 levels, as albumentations does up to its version 1.3.
+    """
+    levels = np.arange(256, dtype=np.float32) * np.float32(factor) + np.float32(offset)
+    return levels.clip(0, 255).astype(np.uint8)[image]
+
+
+def _within(limits: Range, draw: float) -> float:
+    """The place in a range that a draw of 0 to 1 means."""
+    return limits[0] + (limits[1] - limits[0]) * draw

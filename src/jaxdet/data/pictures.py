@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 import warnings
@@ -12,6 +13,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from jaxdet.data.faults import DataError, Fault, FaultKind, Problem
+from jaxdet.paths import PathLike, is_remote, to_path
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # torchvision's
 
@@ -33,11 +35,15 @@ _TURNS = {
 _SIDEWAYS = (5, 6, 7, 8)  # these swap height and width
 
 
-def read_image(path: str | os.PathLike[str], size: Size | None = None) -> np.ndarray:
+def read_image(path: PathLike, size: Size | None = None, *, content: bytes | None = None) -> np.ndarray:
     """Decodes an image file to [H, W, 3] uint8 RGB (grey, palette and CMYK are converted, transparency is dropped).
 
     The stored pixels are taken as they are, like torchvision does. Only where they do not have the annotated
     ``size`` (height, width) and the picture turned upright by its EXIF orientation does, it is turned.
+
+    Args:
+        path: of the file, which may be a URL.
+        content: of a file that lies elsewhere; the path then is its name in messages.
 
     Raises:
         DataError: the file is missing, no image, cut short, or has not the annotated size.
@@ -45,7 +51,7 @@ def read_image(path: str | os.PathLike[str], size: Size | None = None) -> np.nda
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # remarks about unusual EXIF blocks or palettes: the pixels are fine
-            with Image.open(path) as file:
+            with Image.open(_stream(path, content)) as file:
                 picture: Image.Image = file
                 if size is not None and (file.height, file.width) != tuple(size):
                     turn = _TURNS.get(_orientation(file))
@@ -64,7 +70,15 @@ def read_image(path: str | os.PathLike[str], size: Size | None = None) -> np.nda
     return pixels
 
 
-def read_image_size(path: str | os.PathLike[str], *, upright: bool = False) -> Size:
+def read_file(path: PathLike) -> bytes:
+    """A picture's file as it is. Raises DataError where it cannot be read."""
+    try:
+        return to_path(path).read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def read_image_size(path: PathLike, *, upright: bool = False) -> Size:
     """(height, width) from the file's header, of the stored pixels or of the picture turned ``upright`` by EXIF.
 
     Raises:
@@ -73,7 +87,7 @@ def read_image_size(path: str | os.PathLike[str], *, upright: bool = False) -> S
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path) as file:
+            with Image.open(_stream(path)) as file:
                 turned = upright and _orientation(file) in _SIDEWAYS
                 return (file.width, file.height) if turned else (file.height, file.width)
     except _UNDECODABLE as error:
@@ -112,6 +126,12 @@ def _header_problems(path: str, size: Size | None) -> list[Problem]:
     return found
 
 
+def _stream(path: PathLike, content: bytes | None = None) -> Any:
+    if content is None and is_remote(path):
+        content = to_path(path).read_bytes()
+    return path if content is None else io.BytesIO(content)
+
+
 def _orientation(file: Image.Image) -> int:
     try:
         value = file.getexif().get(ExifTags.Base.Orientation)
@@ -120,13 +140,13 @@ def _orientation(file: Image.Image) -> int:
     return value if value in _TURNS else _UPRIGHT
 
 
-def _unreadable(path: str | os.PathLike[str], error: BaseException) -> DataError:
+def _unreadable(path: PathLike, error: BaseException) -> DataError:
     if isinstance(error, FileNotFoundError):
         return _error(FaultKind.MISSING_PICTURE, path, "there is no such image file; check the image directory")
     text = f"cannot be decoded as an image ({error}); replace or remove the file"
     return _error(FaultKind.UNREADABLE_PICTURE, path, text)
 
 
-def _error(kind: FaultKind, path: str | os.PathLike[str], problem: str) -> DataError:
+def _error(kind: FaultKind, path: PathLike, problem: str) -> DataError:
     fault = Fault(kind, os.fspath(path), None, problem)
     return DataError(str(fault), [fault])

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Mapping, Sequence
 from numbers import Integral
 from typing import Any, Protocol
 
 import numpy as np
+from PIL import Image
 
 from jaxdet.data.boxes import clean_box, clip_region, pack_boxes
 from jaxdet.data.dataset import BACKGROUND, DetectionDataset, Example, Record
 from jaxdet.data.faults import DataError, Fault, FaultKind, Problem
-from jaxdet.data.pictures import read_image, read_image_size
+from jaxdet.data.pictures import read_file, read_image, read_image_size
 
 _REQUIRED = ("image", "boxes", "labels")
 
@@ -84,6 +86,15 @@ class SequenceDataset(DetectionDataset):
                 text = f"{record.path}: its image is {image.shape[:2]} and was {record.size} (height, width)"
                 raise _unusable(text, FaultKind.PICTURE_SIZE)
         return Example(image, record.boxes, record.labels, record.image_id, record.path, record.ignored)
+
+    def encoded(self, index: int) -> bytes:
+        """Picture ``index`` as an image file's bytes: its own, or a PNG of the array that it is."""
+        image = self._sequence[self._positions[index]]["image"]
+        if isinstance(image, (str, os.PathLike)):
+            return read_file(image)
+        stream = io.BytesIO()
+        Image.fromarray(self[index].image).save(stream, "png")
+        return stream.getvalue()
 
 
 def _read_entry(

@@ -7,12 +7,14 @@ nothing about the class; the grounds (gradients, stripes, checks, clouds, all wi
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
+
+from jaxdet.data.grounds import textured_ground
+from jaxdet.data.writing import write_text
 
 SHAPE_NAMES = ("ring", "square", "triangle")
 SMALLEST, LARGEST = 24, 64  # the longer side of a shape's box, in pixels
@@ -65,9 +67,7 @@ def draw_shapes(
         for number, (split, count) in enumerate((("train", images_train), ("val", images_val)))
     }
     for split, content in contents.items():
-        unfinished = directory / f".{split}.json.{os.getpid()}"
-        unfinished.write_text(json.dumps(content), encoding="utf-8")
-        unfinished.replace(directory / f"{split}.json")
+        write_text(directory / f"{split}.json", json.dumps(content))
     return directory
 
 
@@ -80,7 +80,7 @@ def draw_picture(
         (image [H, W, 3] uint8, xyxy boxes in pixels, labels 1..3): up to ``objects`` shapes, fewer where no room is
         left, but at least one if any are asked for.
     """
-    ground = _ground(generator, height, width)
+    ground = textured_ground(generator, height, width)
     picture = Image.fromarray(ground.round().clip(0, 255).astype(np.uint8))
     boxes: list[tuple[float, float, float, float]] = []
     labels: list[int] = []
@@ -208,26 +208,3 @@ def _mask(outline: np.ndarray, size: tuple[int, int]) -> Image.Image:
     corners = outline * _SHARPNESS - 0.5
     ImageDraw.Draw(large).polygon([(float(x), float(y)) for x, y in corners], fill=255)
     return large.reduce(_SHARPNESS)
-
-
-def _ground(generator: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """[H, W, 3] float 0..255: two muted colours mixed by a pattern."""
-    y, x = np.mgrid[:height, :width].astype(float)
-    angle = generator.uniform(0.0, 2 * np.pi)
-    along = x * np.cos(angle) + y * np.sin(angle)
-    across = y * np.cos(angle) - x * np.sin(angle)
-    period = generator.uniform(10.0, 26.0)
-    kind = generator.integers(4)
-    if kind == 0:
-        mix = (along - along.min()) / np.ptp(along)
-    elif kind == 1:
-        mix = 0.5 + 0.5 * np.tanh(3.0 * np.sin(along * 2 * np.pi / period))
-    elif kind == 2:
-        mix = 0.5 + 0.5 * np.tanh(4.0 * np.sin(along * np.pi / period) * np.sin(across * np.pi / period))
-    else:
-        coarse = Image.fromarray(generator.integers(0, 256, (height // 14 + 2, width // 14 + 2)).astype(np.uint8))
-        mix = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC)) / 255.0
-    first = generator.uniform(70.0, 215.0) + generator.normal(0.0, 16.0, 3)
-    second = first + generator.choice((-1.0, 1.0)) * generator.uniform(16.0, 48.0) + generator.normal(0.0, 8.0, 3)
-    colours = first + mix[..., None] * (second - first)
-    return colours + generator.normal(0.0, generator.uniform(2.0, 8.0), (height, width, 1))

@@ -8,6 +8,8 @@ from typing import Any, Protocol, runtime_checkable
 from jaxdet.data.class_folder import ClassificationDataset, read_class_folder
 from jaxdet.data.coco import CocoDataset
 from jaxdet.data.dataset import DetectionDataset
+from jaxdet.data.head_list import HeadListDataset
+from jaxdet.data.packed import open_packed
 from jaxdet.data.sequence import RandomAccess, SequenceDataset
 from jaxdet.data.voc import VocDataset
 from jaxdet.data.yolo import YoloDataset
@@ -63,6 +65,23 @@ class YoloFolder:
         return YoloDataset(self.root, self.split, skip_faulty=skip_faulty)
 
 
+@dataclass(frozen=True)
+class HeadList:
+    """A HeadHunter list, and the folder that its paths are relative to, by default the list's own.
+
+    negatives, ones: what boxes of negative flag are for training, and those of positive flag for evaluation (see
+        `jaxdet.data.head_list.HeadListDataset`).
+    """
+
+    file: str
+    root: str | None = None
+    negatives: str = "ignored"
+    ones: str | None = None
+
+    def open(self, *, skip_faulty: bool = False) -> DetectionDataset:
+        return HeadListDataset(self.file, self.root, negatives=self.negatives, ones=self.ones, skip_faulty=skip_faulty)
+
+
 @dataclass(frozen=True, eq=False)
 class Examples:
     """Examples that a program has already: a Grain data source, or any sequence of mappings.
@@ -80,6 +99,17 @@ class Examples:
 
     def open(self, *, skip_faulty: bool = False) -> DetectionDataset:
         return SequenceDataset(self.sequence, self.names, sizes=self.sizes, skip_faulty=skip_faulty)
+
+
+@dataclass(frozen=True)
+class PackedFolder:
+    """A data set that ``jaxdet data CONFIG --pack`` wrote, of boxes or of labels."""
+
+    root: str
+
+    def open(self, *, skip_faulty: bool = False) -> DetectionDataset | ClassificationDataset:
+        del skip_faulty  # what was faulty has not been packed
+        return open_packed(self.root)
 
 
 @dataclass(frozen=True)

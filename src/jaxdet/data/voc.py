@@ -17,9 +17,10 @@ from jaxdet.data.dataset import BACKGROUND, DetectionDataset, Record
 from jaxdet.data.faults import DataError, Fault, FaultKind, Problem
 from jaxdet.data.pictures import read_image_size
 from jaxdet.data.xml_lines import element_lines
+from jaxdet.paths import Listing, PathLike, to_path
 
-# Encodings that the parser does not know raise the last two.
-_NOT_XML = (OSError, ElementTree.ParseError, ValueError, LookupError)
+# What parsing raises; the last two where it does not know the encoding.
+NOT_XML = (OSError, ElementTree.ParseError, ValueError, LookupError)
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -47,7 +48,7 @@ class VocDataset(DetectionDataset):
         class_names: Sequence[str] | None = None,
         skip_faulty: bool = False,
     ) -> None:
-        root = Path(root)
+        root = to_path(root)
         if class_names is None:
             class_names = collect_class_names(root)
         labels = {name: label for label, name in enumerate(class_names, start=1)}
@@ -56,8 +57,9 @@ class VocDataset(DetectionDataset):
         records: list[Record] = []
         faults: list[Fault] = []
         self._files: list[str] = []
+        files = Listing()
         for image_id, (line, stem) in enumerate(_read_split(root, split), start=1):
-            reader = _Reader(root, stem, _split_file(root, split), line)
+            reader = _Reader(root, stem, _split_file(root, split), line, files)
             record = reader.read(image_id, labels)
             faults += reader.faults
             if record is not None:
@@ -69,7 +71,7 @@ class VocDataset(DetectionDataset):
     def places(self, indices: Sequence[int]) -> list[tuple[str, int | None]]:
         found: list[tuple[str, int | None]] = []
         for file in (self._files[index] for index in indices):
-            tree = ElementTree.parse(file).getroot()
+            tree = _parse(file)
             size = tree.find("size")
             found.append((file, element_lines(file, tree)[tree if size is None else size]))
         return found
@@ -77,12 +79,12 @@ class VocDataset(DetectionDataset):
 
 def collect_class_names(root: str | Path) -> tuple[str, ...]:
     """The sorted object names that occur in ``root/Annotations``. Raises DataError where there are none."""
-    folder = Path(root) / "Annotations"
+    folder = to_path(root) / "Annotations"
     names = set()
     for path in sorted(folder.glob("*.xml")):
         try:
-            tree = ElementTree.parse(path).getroot()
-        except _NOT_XML:
+            tree = _parse(path)
+        except NOT_XML:
             continue  # told when its split is read
         names |= {item.findtext("name", "").strip() for item in tree.iter("object")}
     names.discard("")
@@ -99,7 +101,7 @@ def _read_split(root: Path, split: str) -> list[tuple[int, str]]:
     """(line number, image name) of every image of a split."""
     path = _split_file(root, split)
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_bytes().decode("utf-8-sig").splitlines()
     except FileNotFoundError:
         known = sorted(file.stem for file in path.parent.glob("*.txt"))
         raise DataError(f"{path}: there is no such split; known are: {', '.join(known) or 'none'}") from None
@@ -114,8 +116,8 @@ def _read_split(root: Path, split: str) -> list[tuple[int, str]]:
 class _Reader:
     """Reads one image of a split; what is wrong with it gathers in ``faults``."""
 
-    def __init__(self, root: Path, stem: str, split_file: Path, split_line: int) -> None:
-        self.root, self.stem = root, stem
+    def __init__(self, root: Path, stem: str, split_file: Path, split_line: int, files: Listing) -> None:
+        self.root, self.stem, self._files = root, stem, files
         self.file = root / "Annotations" / f"{stem}.xml"
         self._listed = (split_file, split_line)
         self.faults: list[Fault] = []
@@ -124,12 +126,12 @@ class _Reader:
     def read(self, image_id: int, labels: Mapping[str, int]) -> Record | None:
         """What the annotation says; None where there is none, or no picture."""
         try:
-            tree = ElementTree.parse(self.file).getroot()
+            tree = _parse(self.file)
         except FileNotFoundError:
             text = f"there is no annotation file {self.file}; add it or take the image off the split"
             self._fault(Problem(FaultKind.MISSING_ANNOTATION, text), *self._listed)
             return None
-        except _NOT_XML as error:
+        except NOT_XML as error:
             problem = Problem(FaultKind.UNREADABLE_ANNOTATION, f"is not XML ({error}); replace the file")
             self._fault(problem, self.file, error.position[0] if isinstance(error, ElementTree.ParseError) else None)
             return None
@@ -177,10 +179,14 @@ class _Reader:
             f"{self.stem}.png",
             f"{self.stem}.jpeg",
         ):
-            path = os.path.join(self.root, "JPEGImages", name)
-            if name and os.path.isfile(path):
+            path = os.path.join(os.fspath(self.root), "JPEGImages", name)
+            if name and path in self._files:
                 return path
         return None
+
+
+def _parse(file: PathLike) -> Element:
+    return ElementTree.fromstring(to_path(file).read_bytes())
 
 
 def _image_size(tree: Element) -> tuple[int, int] | None:
@@ -192,11 +198,16 @@ def _image_size(tree: Element) -> tuple[int, int] | None:
 
 
 def _read_box(item: Element, size: tuple[int, int]) -> list[float] | Problem:
+    corners = box_corners(item)
+    return corners if isinstance(corners, Problem) else clean_box(corners, size)
+
+
+def box_corners(item: Element) -> list[float] | Problem:
+    """The corners xyxy that an ``<object>`` gives, as they stand there, or what is wrong with them."""
     texts = [item.findtext(f"bndbox/{tag}", "").strip() for tag in _CORNERS]
     try:
-        corners = [float(text) for text in texts]
+        return [float(text) for text in texts]
     except ValueError:
         lacking = [tag for tag, text in zip(_CORNERS, texts, strict=True) if not text]
         problem = f"<bndbox> has no <{lacking[0]}>" if lacking else f"box {texts} is not four numbers"
         return Problem(FaultKind.MALFORMED_BOX, problem)
-    return clean_box(corners, size)

@@ -13,6 +13,7 @@ import yaml
 
 from jaxdet.data.faults import DataError
 from jaxdet.data.pictures import PICTURE_SUFFIXES
+from jaxdet.paths import is_remote
 
 YAML_NAMES = ("data.yaml", "data.yml", "dataset.yaml")
 
@@ -91,6 +92,8 @@ def read_description(root: str | Path) -> YoloDescription:
     Raises:
         DataError: there is none, or it does not say what the classes are.
     """
+    if is_remote(root):
+        raise DataError(f"{root}: YOLO folders are read from a disk; copy it to one, or pack it (jaxdet data --pack)")
     file = find_yaml(root)
     if file is None:
         raise DataError(f"{root}: holds none of {', '.join(YAML_NAMES)}; give the folder that does, or the yaml file")

@@ -35,6 +35,16 @@ class Accuracy:
             self._hits[k] += int((order[:, :k] == labels[known, None]).any(axis=1).sum())
         self._count += int(known.sum())
 
+    @property
+    def counts(self) -> list[int]:
+        """The hits of each k, and how many pictures were counted."""
+        return [*self._hits.values(), self._count]
+
+    def merge(self, counts: Sequence[Sequence[int]]) -> None:
+        """Replaces what was counted by the sum of several `counts`, such as those of all processes."""
+        *hits, self._count = (sum(column) for column in zip(*counts, strict=True))
+        self._hits = dict(zip(self.top, hits, strict=True))
+
     def result(self) -> dict[str, float]:
         """``{"top1": 0..1, "top5": 0..1}``; -1 where nothing was counted."""
         return {f"top{k}": self._hits[k] / self._count if self._count else -1.0 for k in self.top}

@@ -1,19 +1,16 @@
 """Average precision and recall as COCO defines them, counted by pycocotools.
 
-Boxes come in as ``(x1, y1, x2, y2)`` in pixels of the original image and are (x, y, width, height) only in the
-results' records, which are what COCO's result files hold.
+Detections come in as `jaxdet.evaluation.results` says.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
-import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +19,8 @@ from pycocotools.cocoeval import COCOeval
 
 from jaxdet.data.coco import check_coco, read_coco_json
 from jaxdet.data.dataset import DataError
+from jaxdet.evaluation.results import DetectionResults
+from jaxdet.paths import PathLike
 
 CURVE_THRESHOLDS = (0.5, 0.75)  # IoU
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
@@ -43,10 +42,8 @@ class ClassResult:
     curves: Mapping[float, np.ndarray]
 
 
-class CocoEvaluator:
-    """Collects detections image by image and compares them with a ground truth.
-
-    Every image of the ground truth counts, also one that nothing was added for.
+class CocoEvaluator(DetectionResults):
+    """Compares detections with a ground truth; every image of it counts, also one that nothing was added for.
 
     Args:
         ground_truth: a COCO json file, or its content; `jaxdet.data.ground_truth` makes it from any dataset.
@@ -60,82 +57,16 @@ class CocoEvaluator:
     """
 
     def __init__(
-        self, ground_truth: Mapping[str, Any] | str | Path, *, category_ids: Sequence[int] | None = None
+        self, ground_truth: Mapping[str, Any] | PathLike, *, category_ids: Sequence[int] | None = None
     ) -> None:
-        if isinstance(ground_truth, str | Path):
+        if not isinstance(ground_truth, Mapping):
             ground_truth = read_coco_json(ground_truth)
         else:
             check_coco(ground_truth, "the ground truth")
         self._content = _completed(ground_truth)
-        self._image_ids = {image["id"] for image in self._content["images"]}
-        self._known = sorted(category["id"] for category in self._content["categories"])
-        self.category_ids = (-1, *self._known) if category_ids is None else tuple(category_ids)
-        self.results: list[dict[str, Any]] = []
+        known = sorted(category["id"] for category in self._content["categories"])
+        super().__init__([image["id"] for image in self._content["images"]], known, category_ids)
         self.classes: tuple[ClassResult, ...] = ()  # of the last `evaluate`
-
-    def add(
-        self,
-        image_id: int,
-        boxes: np.ndarray,
-        scores: np.ndarray,
-        labels: np.ndarray,
-        *,
-        valid: np.ndarray | None = None,
-    ) -> None:
-        """Adds the detections of one image.
-
-        Args:
-            boxes: [D, 4] xyxy in pixels of the original image.
-            scores: [D].
-            labels: [D] integers, 1..K.
-            valid: [D] bool; where it is false, the slot is padding. By default all are detections.
-
-        Raises:
-            DataError: the image is not in the ground truth, or a label has no category id.
-            ValueError: the shapes do not belong together, or a valid box or score is not finite.
-        """
-        if int(image_id) not in self._image_ids:
-            self._unknown_image(int(image_id))
-        boxes, scores, labels = np.asarray(boxes, np.float64), np.asarray(scores, np.float64), np.asarray(labels)
-        keep = np.ones(len(boxes), bool) if valid is None else np.asarray(valid, bool)
-        if boxes.shape != (len(boxes), 4) or not scores.shape == labels.shape == keep.shape == (len(boxes),):
-            raise ValueError(
-                "expected boxes [D, 4], scores [D], labels [D] and valid [D], "
-                f"got {boxes.shape}, {scores.shape}, {labels.shape} and {keep.shape}"
-            )
-        boxes, scores, labels = boxes[keep], scores[keep], labels[keep]
-        if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
-            raise ValueError(f"image {image_id}: a detection's box or score is not finite; mask padding with valid")
-        unknown = [label for label in labels.tolist() if not 0 < label < len(self.category_ids)]
-        if unknown:
-            raise DataError(f"image {image_id}: label {unknown[0]} is not in 1..{len(self.category_ids) - 1}")
-        self.add_results(
-            {
-                "image_id": int(image_id),
-                "category_id": int(self.category_ids[label]),
-                "bbox": [x1, y1, x2 - x1, y2 - y1],
-                "score": score,
-            }
-            for (x1, y1, x2, y2), score, label in zip(boxes.tolist(), scores.tolist(), labels.tolist(), strict=True)
-        )
-
-    def add_results(self, results: Iterable[Mapping[str, Any]]) -> None:
-        """Adds records of COCO's result format (xywh boxes), such as another host's `results`.
-
-        Raises:
-            DataError: a record's image is not in the ground truth; nothing is added then.
-        """
-        records = [dict(record) for record in results]
-        for record in records:
-            if record["image_id"] not in self._image_ids:
-                self._unknown_image(record["image_id"])
-        self.results += records
-
-    def write(self, path: str | Path) -> None:
-        """Writes the results as a COCO result file; those of classes that the ground truth lacks are left out."""
-        known = set(self._known)
-        records = [record for record in self.results if record["category_id"] in known]
-        Path(path).write_text(json.dumps(records), encoding="utf-8")
 
     def evaluate(self) -> dict[str, float]:
         """COCO's twelve numbers under the names in `METRICS`, and ``AP/<class>`` of each class.
@@ -182,15 +113,10 @@ class CocoEvaluator:
         return "\n".join(lines)
 
     def _detections(self) -> list[dict[str, Any]]:
-        known = set(self._known)
         return [
             {**record, "id": number, "area": record["bbox"][2] * record["bbox"][3], "iscrowd": 0}
-            for number, record in enumerate(self.results, start=1)
-            if record["category_id"] in known
+            for number, record in enumerate(self.known_results(), start=1)
         ]
-
-    def _unknown_image(self, image_id: Any) -> None:
-        raise DataError(f"image {image_id} is not in the ground truth, which has {len(self._image_ids)} images")
 
 
 def _mean(precision: np.ndarray) -> float:

@@ -39,6 +39,18 @@ def _normalize(x: Array, mean: Array, var: Array, scale: Array, bias: Array, eps
     return (x * factor[None, None, None] + shift[None, None, None]).astype(x.dtype)
 
 
+def _standardize(x: Array, mean: Array, var: Array, scale: Array, bias: Array, eps: float) -> Array:
+    """The same by way of the centred values.
+
+    Where the statistics train, gradients are sums of products with what is normalised: of values far from zero those
+    cancel, and in float32 nothing is left of them.
+    """
+    dtype = jnp.promote_types(x.dtype, jnp.float32)
+    factor = scale.astype(dtype) / jnp.sqrt(var.astype(dtype) + eps)
+    centred = x - mean.astype(dtype)[None, None, None]
+    return (centred * factor[None, None, None] + bias.astype(dtype)[None, None, None]).astype(x.dtype)
+
+
 class FrozenBatchNorm(nnx.Module):
     """Normalisation by four constants (torchvision's ``FrozenBatchNorm2d``)."""
 
@@ -76,10 +88,9 @@ class BatchNorm(nnx.Module):
         x: ``[B, H, W, C]``.
         extents: ``[B, 2]`` (height, width) of each image's own part of the map; None: all of it.
         """
-        mean, var = self.mean[...], self.var[...]
         if train:
-            mean, var = self._update(x, extents)
-        return _normalize(x, mean, var, self.scale[...], self.bias[...], self.eps)
+            return _standardize(x, *self._update(x, extents), self.scale[...], self.bias[...], self.eps)
+        return _normalize(x, self.mean[...], self.var[...], self.scale[...], self.bias[...], self.eps)
 
     def _update(self, x: Array, extents: Array | None) -> tuple[Array, Array]:
         x = x.astype(jnp.promote_types(x.dtype, jnp.float32))

@@ -13,8 +13,13 @@ DATA = "data"
 
 
 def data_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A one-axis mesh over the devices (all of them by default): a batch is split along it, parameters are copied."""
-    return Mesh(np.asarray(jax.devices() if devices is None else devices), (DATA,))
+    """A one-axis mesh over the devices: a batch is split along it, parameters are copied.
+
+    By default all devices of all processes, those of a process side by side, so that its rows of a batch are, too.
+    """
+    if devices is None:
+        devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    return Mesh(np.asarray(devices), (DATA,))
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

@@ -3,6 +3,8 @@
 from jaxdet.runs.checkpoint import load as load
 from jaxdet.runs.checkpoint import save as save
 from jaxdet.runs.config import TrainConfig as TrainConfig
+from jaxdet.runs.detect import Detected as Detected
+from jaxdet.runs.detect import detect as detect
 from jaxdet.runs.evaluate import evaluate as evaluate
 from jaxdet.runs.evaluate import evaluate_classifier as evaluate_classifier
 from jaxdet.runs.failure import NotFinite as NotFinite

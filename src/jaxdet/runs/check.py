@@ -223,13 +223,13 @@ def _paths(dataset: Dataset) -> list[str]:
 
 
 def _strides(config: TrainConfig, sets: dict[str, Dataset]) -> tuple[int, ...]:
-    """Of the levels of the run's model, which is not made for it."""
+    """Of the maps that the run's model puts its anchors on; it is not made for it."""
     if not isinstance(config.model, FasterRCNNConfig) or not sets:
         return ()
     names = tuple(next(iter(sets.values())).names)
     model = nnx.eval_shape(lambda: fresh(config, names))
     assert isinstance(model, FasterRCNN)
-    return tuple(model.strides.values())
+    return tuple(stride // model.scale for stride in model.strides.values())
 
 
 def _report(

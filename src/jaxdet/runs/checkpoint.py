@@ -5,15 +5,15 @@ A model's folder holds ``arrays/`` (Orbax) and ``model.json`` (configuration, pr
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from flax import nnx
 
@@ -21,7 +21,9 @@ from jaxdet.backbones import Backbone
 from jaxdet.config import from_dict, to_dict
 from jaxdet.detectors.presets import CONFIG_TYPES, Model, abstract, build
 from jaxdet.nn import Numerics
-from jaxdet.runs.storage import put_in_place, reason
+from jaxdet.parallel import many, process_index
+from jaxdet.paths import is_remote, to_path
+from jaxdet.runs.storage import put_in_place, reason, remove
 
 AnyModel = TypeVar("AnyModel", bound=nnx.Module)
 
@@ -49,21 +51,37 @@ def fill(model: AnyModel, values: dict[str, Any]) -> AnyModel:
     return nnx.merge(graphdef, nnx.from_flat_state(filled))
 
 
+def fingerprint(model: Model) -> str:
+    """A short hash of a model's configuration, precision, parameters and statistics."""
+    digest = hashlib.sha256(json.dumps([to_dict(model.config), to_dict(model.numerics)]).encode())
+    for name, array in sorted(arrays(model).items()):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]
+
+
 def save(model: Model, path: str | os.PathLike[str]) -> None:
     """Write a model; an existing one at ``path`` is replaced once the new one is complete.
+
+    Of several processes one has to, and no more: every one holds all parameters.
+
+    Args:
+        path: of a folder; it may be a URL.
 
     Raises:
         ValueError: there is something at ``path`` that is not a model.
         OSError: it cannot be written; what was there stays.
     """
-    target = Path(path).absolute()
+    target = _place(path)
     if target.exists() and not (target / _DESCRIPTION).is_file() and (not target.is_dir() or any(target.iterdir())):
         raise ValueError(f"{path} is there and is not a model: remove it, or choose another place")
     target.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    staging = target.with_name(f".{target.name}-{os.getpid()}")
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(staging / _ARRAYS, arrays(model))
+        remove(staging)
+        staging.mkdir()
+        with _checkpointer() as checkpointer:
+            checkpointer.save(staging / _ARRAYS, {name: np.asarray(value) for name, value in arrays(model).items()})
         description = {
             "format": FORMAT,
             "config": to_dict(model.config),
@@ -71,10 +89,9 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
             "origin": list(getattr(model, "origin", ())),
         }
         (staging / _DESCRIPTION).write_text(json.dumps(description, indent=1))
-        staging.chmod(0o755)
         put_in_place(staging, target)
     except BaseException as error:
-        shutil.rmtree(staging, ignore_errors=True)
+        remove(staging)
         if isinstance(error, Exception):  # Orbax raises a dozen kinds
             raise OSError(
                 f"{path}: the model could not be written ({reason(error)}); nothing there has changed"
@@ -91,7 +108,7 @@ def load(path: str | os.PathLike[str], *, backbone: Backbone | None = None) -> M
     Raises:
         ValueError: ``path`` holds no model, or one that this version cannot read.
     """
-    folder = Path(path).absolute()
+    folder = _place(path)
     try:
         description = json.loads((folder / _DESCRIPTION).read_text())
         if description["format"] != FORMAT:
@@ -107,7 +124,7 @@ def load(path: str | os.PathLike[str], *, backbone: Backbone | None = None) -> M
         for name, variable in flatten(nnx.state(model)).items()
     }
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
+        with _checkpointer() as checkpointer:
             values = checkpointer.restore(folder / _ARRAYS, wanted)
     except Exception as error:  # Orbax raises a dozen kinds for a damaged checkpoint
         raise ValueError(f"{path}: its arrays do not read: {reason(error)}. Write it again") from error
@@ -122,5 +139,20 @@ def _abstract(config: Any, numerics: Numerics, backbone: Backbone | None) -> Mod
     return nnx.eval_shape(lambda: build(config, backbone=backbone, numerics=numerics, rngs=nnx.Rngs(0)))
 
 
+def _place(path: str | os.PathLike[str]) -> Path:
+    return to_path(path) if is_remote(path) else Path(path).absolute()
+
+
+def _checkpointer() -> ocp.StandardCheckpointer:
+    """Of this process alone, which waits for no other."""
+    if not many():
+        return ocp.StandardCheckpointer()
+    own = process_index()
+    options = ocp.options.MultiprocessingOptions(
+        primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process{own}"
+    )
+    return ocp.StandardCheckpointer(multiprocessing_options=options)
+
+
 def _first_device() -> jax.sharding.Sharding:
-    return jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.sharding.SingleDeviceSharding(jax.local_devices()[0])

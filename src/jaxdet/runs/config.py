@@ -9,6 +9,7 @@ from jaxdet.backbones import Backbone
 from jaxdet.data import Augmentation, ClassAugmentation, DataSource
 from jaxdet.detectors import FasterRCNNConfig
 from jaxdet.detectors.presets import ModelConfig
+from jaxdet.evaluation import Metrics, check_metrics
 from jaxdet.training import OptimizerConfig
 
 BackboneFactory = Callable[..., Backbone]  # of keywords numerics and rngs
@@ -37,6 +38,8 @@ class TrainConfig:
     workers: processes that decode and augment; 0: threads of this one.
     log_every: steps between looks at the losses; each look waits for the device.
     eval_every: between evaluations, besides the one at the end; None: that one alone.
+    metrics: of a detector's evaluations, of which the best AP is kept: ``"coco"``, or ``"heads"`` for data of one class
+        (`jaxdet.evaluation.HeadResult`).
     eval_losses: evaluations also compute the losses, from the same pass through the backbone.
     checkpoint_every: steps between checkpoints, of which the last ``keep`` stay; with ``keep_every`` also every one
         that it divides.
@@ -65,6 +68,7 @@ class TrainConfig:
     workers: int = 0
     log_every: int = 20
     eval_every: float | None = None
+    metrics: Metrics = "coco"
     eval_losses: bool = False
     eval_batch_size: int = 8
     checkpoint_every: int = 1000
@@ -86,6 +90,9 @@ class TrainConfig:
         for name in ("steps", "epochs", "eval_every", "keep_every"):
             if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise ValueError(f"{name} is above 0, not {getattr(self, name)}")
+        check_metrics(self.metrics)
+        if self.metrics != "coco" and not isinstance(self.model, FasterRCNNConfig):
+            raise ValueError(f"metrics={self.metrics!r} is for detectors; a classifier is judged by its accuracy")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise ValueError(f"ema_decay lies between 0 and 1, not {self.ema_decay}")
 

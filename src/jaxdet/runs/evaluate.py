@@ -1,14 +1,17 @@
-"""Detections over a whole dataset and their COCO metrics; the accuracy of classifiers."""
+"""Detections over a whole dataset and their metrics, COCO's or those of head detection; the accuracy of classifiers.
+
+Several processes each look at their rows of every batch, and exchange what they found once, at the end: all of them
+have all detections, in the order in which a single process finds them, and arrive at the same metrics.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import Array
@@ -20,16 +23,17 @@ from jaxdet.data import (
     Augmentation,
     ClassificationDataset,
     DetectionDataset,
+    EvalPlan,
     LoadedBatch,
     eval_plan,
-    ground_truth,
     load_batches,
     resize_boxes,
 )
 from jaxdet.data.sizing import SquareCrop
 from jaxdet.detectors import FasterRCNN
-from jaxdet.evaluation import Accuracy, CocoEvaluator
+from jaxdet.evaluation import Accuracy, Evaluator, Metrics, make_evaluator
 from jaxdet.inference import infer_step
+from jaxdet.parallel import check_division, copy_to, fetch_rows, gather, gather_arrays, local_rows, split
 from jaxdet.training import image_keys, losses_and_detections
 from jaxdet.training.classification import cross_entropy
 from jaxdet.training.losses import Losses
@@ -40,62 +44,103 @@ def evaluate(
     model: FasterRCNN,
     dataset: DetectionDataset,
     *,
+    metrics: Metrics = "coco",
     batch_size: int = 8,
     category_ids: Sequence[int] | None = None,
     with_losses: bool = False,
     workers: int = 0,
     mesh: Mesh | None = None,
     progress: bool = True,
-) -> tuple[dict[str, float], CocoEvaluator]:
-    """COCO's twelve metrics (and ``AP/<class>``) of a model on a dataset, and the evaluator with its detections.
+) -> tuple[dict[str, float], Evaluator]:
+    """The metrics of a model on a dataset, and the evaluator with its detections.
 
     Args:
+        metrics: ``"coco"``: its twelve numbers, and ``AP/<class>``; ``"heads"``: those of
+            `jaxdet.evaluation.HeadResult`, of a dataset of one class.
         category_ids: the dataset's category id of each label of the model, by default those of the dataset's classes
             that the model knows by name (see `category_ids_of`).
         with_losses: also ``loss`` and its terms, means over the batches weighted by their pictures, from the same pass
             through the backbone. Sampling is drawn from a fixed key.
         workers: processes that decode; 0: threads.
-        mesh: splits each batch over its devices.
+        mesh: splits each batch over its devices, of one process or of several.
+
+    Raises:
+        ValueError: the devices cannot share a batch; or model and data have other classes.
     """
+    check_division("batch_size", batch_size, mesh)
     transform = model.config.transform
     plan = eval_plan(dataset.sizes, batch_size, Augmentation().sizing(transform))
     ids = category_ids_of(model, dataset) if category_ids is None else category_ids
-    evaluator = CocoEvaluator(ground_truth(dataset), category_ids=ids)
-    graphdef, state = nnx.split(model)
+    evaluator = make_evaluator(metrics, dataset, ids)
+    graphdef, state = _on_mesh(model, mesh)
     sums: dict[str, float] = defaultdict(float)
-    key = jax.random.key(0)
-    batches = load_batches(
-        dataset, plan, 0, len(plan), mean=transform.image_mean, std=transform.image_std, workers=workers
-    )
-    for batch in tqdm(batches, total=len(plan), desc="evaluate", unit="batch", disable=not progress, leave=False):
+    rows = local_rows(batch_size, mesh)
+    parts = [np.zeros(0, _FOUND)]
+    for batch in _batches(dataset, plan, transform, rows, workers=workers, progress=progress):
+        images, targets = split((batch.images, batch.targets), batch_size, mesh)
         if with_losses:
-            keys = image_keys(key, jnp.int32(batch.step), batch_size)
-            values, found = _losses_step(graphdef, state, batch.images, batch.targets, keys, mesh=mesh)
+            values, found = _losses_step(graphdef, state, images, targets, np.int32(batch.step), mesh=mesh)
             for name, value in jax.device_get(values).items():
-                sums[name] += float(value) * int((batch.indices >= 0).sum())
+                sums[name] += float(value) * int((plan.batch(batch.step).indices >= 0).sum())
         else:
-            found = infer_step(graphdef, state, batch.images, mesh=mesh)
-        _collect(evaluator, dataset, batch, jax.device_get(found))
-    metrics = evaluator.evaluate()
+            found = infer_step(graphdef, state, images, mesh=mesh)
+        parts += _found(dataset, batch, fetch_rows(found, rows), batch.step * batch_size + rows.start)
+    for one in _by_place(gather_arrays(np.concatenate(parts))):
+        record = dataset.records[plan.batch(one["place"][0] // batch_size).indices[one["place"][0] % batch_size]]
+        evaluator.add(record.image_id, one["box"], one["score"], one["label"])
+    numbers = evaluator.evaluate()
     if with_losses:
         means = {name: value / len(dataset) for name, value in sums.items()}
-        metrics |= {"loss": sum(means.values()), **means}
-    return metrics, evaluator
+        numbers |= {"loss": sum(means.values()), **means}
+    return numbers, evaluator
 
 
-def _collect(evaluator: CocoEvaluator, dataset: DetectionDataset, batch: LoadedBatch, found: Any) -> None:
+# A detection; place: of its picture in the evaluation plan, step x batch size + row.
+_FOUND = np.dtype([("place", np.int64), ("box", np.float64, 4), ("score", np.float64), ("label", np.int64)])
+
+
+def _found(dataset: DetectionDataset, batch: LoadedBatch, found: Detections, place: int) -> Iterator[np.ndarray]:
+    """The detections of each picture of a batch, whose first row has this place, in the pictures' own pixels."""
     for row, index in enumerate(batch.indices):
         if index < 0:
             continue
-        record = dataset.records[index]
-        boxes = resize_boxes(np.asarray(found.boxes[row]), np.asarray(batch.images.sizes[row]).tolist(), record.size)
-        evaluator.add(record.image_id, boxes, found.scores[row], found.labels[row], valid=found.valid[row])
+        keep = np.asarray(found.valid[row])
+        size = np.asarray(batch.images.sizes[row]).tolist()
+        own = np.zeros(int(keep.sum()), _FOUND)
+        own["place"] = place + row
+        own["box"] = resize_boxes(np.asarray(found.boxes[row]), size, dataset.records[index].size)[keep]
+        own["score"], own["label"] = found.scores[row][keep], found.labels[row][keep]
+        yield own
+
+
+def _by_place(found: np.ndarray) -> list[np.ndarray]:
+    """The detections of each picture that has any, in the order of the plan."""
+    if not len(found):
+        return []
+    found = found[np.argsort(found["place"], kind="stable")]
+    return np.split(found, np.flatnonzero(np.diff(found["place"])) + 1)
+
+
+def _on_mesh(model: nnx.Module, mesh: Mesh | None) -> tuple[nnx.GraphDef, nnx.State]:
+    graphdef, state = nnx.split(model)
+    return graphdef, state if mesh is None else copy_to(state, mesh)
+
+
+def _batches(
+    dataset: Any, plan: EvalPlan, transform: Any, rows: slice, *, workers: int, progress: bool
+) -> Iterable[LoadedBatch]:
+    """This process's rows of all batches."""
+    batches = load_batches(
+        dataset, plan, 0, len(plan), mean=transform.image_mean, std=transform.image_std, rows=rows, workers=workers
+    )
+    return tqdm(batches, total=len(plan), desc="evaluate", unit="batch", disable=not progress, leave=False)
 
 
 @partial(jax.jit, static_argnums=(0,), static_argnames=("mesh",))
 def _losses_step(
-    graphdef: nnx.GraphDef, state: nnx.State, images: Images, targets: Targets, keys: Array, *, mesh: Mesh | None
+    graphdef: nnx.GraphDef, state: nnx.State, images: Images, targets: Targets, step: Array, *, mesh: Mesh | None
 ) -> tuple[Losses, Detections]:
+    keys = image_keys(jax.random.key(0), step, images.pixels.shape[0])
     return losses_and_detections(nnx.merge(graphdef, state), images, targets, keys, mesh=mesh)
 
 
@@ -105,20 +150,26 @@ def evaluate_classifier(
     *,
     batch_size: int = 64,
     workers: int = 0,
+    mesh: Mesh | None = None,
     progress: bool = True,
 ) -> dict[str, float]:
-    """``top1`` and ``top5`` accuracy (0..1) of a classifier, and its mean cross-entropy as ``loss``."""
+    """``top1`` and ``top5`` accuracy (0..1) of a classifier, and its mean cross-entropy as ``loss``.
+
+    Args:
+        mesh: splits each batch over its devices.
+    """
+    check_division("batch_size", batch_size, mesh)
     transform = model.config.transform  # type: ignore[attr-defined]
     plan = eval_plan(len(dataset), batch_size, SquareCrop(transform.resize, transform.crop))
-    graphdef, state = nnx.split(model)
+    graphdef, state = _on_mesh(model, mesh)
     accuracy, total = Accuracy(), 0.0
-    batches = load_batches(
-        dataset, plan, 0, len(plan), mean=transform.image_mean, std=transform.image_std, workers=workers
-    )
-    for batch in tqdm(batches, total=len(plan), desc="evaluate", unit="batch", disable=not progress, leave=False):
-        logits, loss = jax.device_get(_logits_and_loss(graphdef, state, batch.images, batch.targets))
-        accuracy.add(logits, np.asarray(batch.targets))
-        total += float(loss) * int((batch.indices >= 0).sum())
+    rows = local_rows(batch_size, mesh)
+    for batch in _batches(dataset, plan, transform, rows, workers=workers, progress=progress):
+        images, labels = split((batch.images, batch.targets), batch_size, mesh)
+        logits, loss = _logits_and_loss(graphdef, state, images, labels)
+        accuracy.add(fetch_rows(logits, rows), np.asarray(batch.targets))
+        total += float(loss) * int((plan.batch(batch.step).indices >= 0).sum())
+    accuracy.merge(gather(accuracy.counts))
     return {**accuracy.result(), "loss": total / len(dataset)}
 
 

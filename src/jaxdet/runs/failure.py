@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import jax.numpy as jnp
 
+from jaxdet.parallel import on_first
 from jaxdet.runs.states import Checkpoints
+from jaxdet.runs.storage import remove, write_text
 from jaxdet.training import TrainState
 
 FAILURE, _REPORT = "failure", "failure.json"
@@ -29,11 +30,11 @@ def keep_failure(
         state: in which the step failed: the train step has left it as it was before.
     """
     folder = out / FAILURE
-    shutil.rmtree(folder, ignore_errors=True)
+    on_first(lambda: remove(folder))
     with Checkpoints(folder) as checkpoints:
         checkpoints.save(replace(state, healthy=jnp.ones_like(state.healthy)), {}, wait=True)
     report = {"step": step, "values": {name: repr(value) for name, value in values.items()}, "pictures": list(pictures)}
-    (folder / _REPORT).write_text(json.dumps(report, indent=1))
+    on_first(lambda: write_text(folder / _REPORT, json.dumps(report, indent=1)))
     terms = ", ".join(f"{name} {value:g}" for name, value in values.items())
     return NotFinite(
         f"the loss is not finite at step {step}: {terms}; pictures {', '.join(pictures)}. The state before it is in "

@@ -9,8 +9,9 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from jaxdet.parallel import is_first
 from jaxdet.plots import plot_losses
-from jaxdet.runs.storage import write_text
+from jaxdet.runs.growing import Board, Lines
 
 METRICS_FILE, CURVE_FILE, TENSORBOARD = "metrics.jsonl", "losses.png", "tensorboard"
 Row = dict[str, Any]
@@ -24,14 +25,18 @@ class Journal:
     """
 
     def __init__(self, out: Path, start: int, steps: int, batch_size: int, *, progress: bool = True) -> None:
-        from tensorboardX import SummaryWriter  # which imports PyTorch where it is installed
-
         self._out, self._batch_size = out, batch_size
         self.rows = [row for row in read_rows(out / METRICS_FILE) if row["step"] <= start]
-        write_text(out / METRICS_FILE, "".join(json.dumps(row) + "\n" for row in self.rows))
-        self._file = (out / METRICS_FILE).open("a")
-        self._board = SummaryWriter(str(out / TENSORBOARD), purge_step=start + 1)
+        self._file = Lines(out / METRICS_FILE, map(json.dumps, self.rows))
+        self._board = Board(out / TENSORBOARD, start)
         self._bar = tqdm(total=steps, initial=start, desc="train", unit="step", disable=not progress)
+
+    def known(self, step: int) -> dict[str, float] | None:
+        """The metrics of an evaluation after ``step`` that is here already."""
+        for row in self.rows:
+            if row["step"] == step and any(name.startswith("val/") for name in row):
+                return {name.removeprefix("val/"): value for name, value in row.items() if name != "step"}
+        return None
 
     def advance(self) -> None:
         """One more step is done."""
@@ -74,10 +79,40 @@ class Journal:
 
     def _add(self, row: Row, prefix: str) -> None:
         self.rows.append(row)
-        self._file.write(json.dumps(row) + "\n")
+        self._file.add(json.dumps(row))
         for name, value in row.items():
-            if name != "step" and not (name.startswith("val/") and value < 0):  # -1: there was nothing to count
-                self._board.add_scalar(prefix + name, value, row["step"])
+            if name != "step" and not (name.startswith("val/") and value == -1):  # -1: there was nothing to count
+                self._board.add(prefix + name, value, row["step"])
+
+
+class NoJournal(Journal):
+    """Of the processes beside the first one: it keeps nothing and says nothing."""
+
+    def __init__(self) -> None:
+        self.rows = []
+
+    def advance(self) -> None:
+        pass
+
+    def train(self, step: int, values: Mapping[str, float]) -> None:
+        pass
+
+    def show(self) -> None:
+        pass
+
+    def evaluation(self, step: int, metrics: Mapping[str, float], shown: tuple[str, ...]) -> None:
+        pass
+
+    def say(self, text: str) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def open_journal(out: Path, start: int, steps: int, batch_size: int, *, progress: bool = True) -> Journal:
+    """This process's `Journal`: a silent one in all but the first."""
+    return Journal(out, start, steps, batch_size, progress=progress) if is_first() else NoJournal()
 
 
 def read_rows(path: Path) -> list[Row]:

@@ -2,10 +2,14 @@
 
 A run is a pure function of its configuration and data. Its position is its step, so a run that was stopped, or killed,
 goes on from its last checkpoint to the same parameters, bit for bit, that it would have reached undisturbed.
+
+Several processes run the same loop, each with its rows of every batch. What a step does next depends on the step and on
+values that are the same in all of them; the first one writes what is written once.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import deque
 from contextlib import ExitStack
@@ -13,19 +17,22 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
 from jaxdet.data import LoadedBatch
-from jaxdet.parallel import data_mesh, replicated
+from jaxdet.parallel import check_division, copy_to, data_mesh, gather, is_first, many, on_first, replicated, split
+from jaxdet.paths import to_path
 from jaxdet.runs.checkpoint import save
 from jaxdet.runs.failure import keep_failure, restore_failure
-from jaxdet.runs.journal import Journal
+from jaxdet.runs.journal import Journal, open_journal
 from jaxdet.runs.record import check_record, make_record
 from jaxdet.runs.signals import Stopped, StopRequest
 from jaxdet.runs.states import Checkpoints
 from jaxdet.runs.task import Task
 from jaxdet.training import TrainState, init_state, make_optimizer, make_schedule, make_train_step, to_model
+from jaxdet.training.losses import Losses
 from jaxdet.training.step import TrainStep
 
 CHECKPOINTS, BEST = "checkpoints", "best"
@@ -36,33 +43,36 @@ class Run:
     """A training run in a folder; made anew or found there.
 
     The folder holds ``checkpoints/`` (whole states), ``best/`` (the model of the best evaluation), ``metrics.jsonl``,
-    ``losses.png`` and ``tensorboard/``.
+    ``losses.png`` and ``tensorboard/``. Several processes share it.
 
     Args:
         task: what is trained, on what.
         model: what a new run begins with; an existing one takes its structure from it. Its arrays are used up.
         out: the folder.
-        mesh: of `jaxdet.parallel.data_mesh`; by default all devices.
+        mesh: of `jaxdet.parallel.data_mesh`; by default all devices of all processes.
 
     Raises:
-        ValueError: the folder holds a run of another configuration or other data, or the batch does not divide over
-            the devices.
+        ValueError: the folder holds a run of another configuration or other data, a batch does not divide over the
+            devices, or the processes differ in configuration, data or first parameters.
         CheckpointError: a checkpoint cannot be read or written.
     """
 
     def __init__(
         self, task: Task, model: nnx.Module, out: str | Path, *, mesh: Mesh | None = None, progress: bool = True
     ) -> None:
-        self.task, self.out, self.progress = task, Path(out), progress
+        self.task, self.out, self.progress = task, to_path(out), progress
         self.mesh = data_mesh() if mesh is None else mesh
         config, length = task.config, task.length
-        _check_division(config.batch_size, self.mesh.size)
-        self.out.mkdir(parents=True, exist_ok=True)
-        check_record(self.out, make_record(task))
+        check_division("batch_size", config.batch_size, self.mesh)
+        if task.val is not None:
+            check_division("eval_batch_size", config.eval_batch_size, self.mesh)
+        record = make_record(task)
+        _check_agreement(record, model)
+        on_first(lambda: check_record(self.out, record))
         optimizer = make_optimizer(length.optimizer, length.steps)
         self._schedule = make_schedule(length.optimizer, length.steps)
         self.graphdef, state = init_state(model, optimizer, frozen=config.frozen, ema=config.ema_decay is not None)
-        self.state: TrainState = jax.device_put(state, replicated(self.mesh))
+        self.state: TrainState = copy_to(state, self.mesh)
         self._step: TrainStep = make_train_step(
             self.graphdef,
             optimizer,
@@ -99,10 +109,10 @@ class Run:
         with ExitStack() as stack:
             stop = stack.enter_context(StopRequest())
             stack.enter_context(self._checkpoints)
-            journal = Journal(self.out, start, steps, config.batch_size, progress=self.progress)
+            journal = open_journal(self.out, start, steps, config.batch_size, progress=self.progress)
             stack.callback(journal.close)
-            metrics = self._known(journal, start)
-            batches = self.task.batches(start)
+            metrics = on_first(lambda: journal.known(start))
+            batches = self.task.batches(start, mesh=self.mesh)
             stack.callback(batches.close)
             self._go(batches, journal, stop)
             if metrics is None or self.position > start:
@@ -117,86 +127,99 @@ class Run:
             ValueError: there was no such step.
         """
         state = restore_failure(self.out, self.state)
-        batches = self.task.batches(int(state.step))
+        batches = self.task.batches(int(state.step), mesh=self.mesh)
         batch = next(batches)
         batches.close()
-        _, values = self._step(state, batch.images, batch.targets, self._key())
+        _, values = self._advance(state, batch, self._key())
         return {name: float(value) for name, value in jax.device_get(values).items()}
 
     def _key(self) -> jax.Array:
-        return jax.device_put(jax.random.key(self.task.config.seed), replicated(self.mesh))
+        return jax.jit(jax.random.key, out_shardings=replicated(self.mesh))(self.task.config.seed)
+
+    def _advance(
+        self, state: TrainState, batch: LoadedBatch, key: jax.Array
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        size = self.task.config.batch_size
+        return self._step(state, split(batch.images, size, self.mesh), split(batch.targets, size, self.mesh), key)
 
     def _go(self, batches: Any, journal: Journal, stop: StopRequest) -> None:
         config, length = self.task.config, self.task.length
         key = self._key()
-        waiting: deque[tuple[LoadedBatch, dict[str, jax.Array]]] = deque()
+        waiting: deque[tuple[int, Losses]] = deque()
         position = self.position
         while position < length.steps:
             try:
                 batch: LoadedBatch = next(batches)
             except Exception:
+                if many():  # the others know nothing of it, and a checkpoint takes all
+                    raise
                 self._look(waiting, journal)
                 self._save(wait=True)  # what is done is done, whatever ails the data
                 if stop.received is not None:  # which a cluster sends to worker processes, too
                     raise Stopped(stop.received, position) from None
                 raise
-            self.state, values = self._step(self.state, batch.images, batch.targets, key)
+            self.state, values = self._advance(self.state, batch, key)
             position = batch.step + 1
-            waiting.append((LoadedBatch(batch.step, None, None, batch.indices), values))  # type: ignore[arg-type]
+            waiting.append((batch.step, values))
             if len(waiting) > _AHEAD:
                 jax.block_until_ready(waiting[-1 - _AHEAD][1])
             journal.advance()
             last = position == length.steps
-            due = position % config.checkpoint_every == 0 or stop.received is not None
+            asked = stop.at(position)
+            due = position % config.checkpoint_every == 0 or asked is not None
             evaluate = not last and length.eval_every is not None and position % length.eval_every == 0
             if due or last or evaluate or position % config.log_every == 0:
                 self._look(waiting, journal)
             if evaluate:
                 self._evaluate(journal)
             if due:
-                self._save(wait=stop.received is not None)
-            if stop.received is not None and not last:
-                raise Stopped(stop.received, position)
+                self._save(wait=asked is not None)
+            if asked is not None and not last:
+                raise Stopped(asked, position)
 
-    def _look(self, waiting: deque[tuple[LoadedBatch, dict[str, jax.Array]]], journal: Journal) -> None:
+    def _look(self, waiting: deque[tuple[int, Losses]], journal: Journal) -> None:
         """Fetches and writes down the losses of all steps since the last look."""
         rows = jax.device_get([values for _, values in waiting])
-        for (batch, _), row in zip(waiting, rows, strict=True):
+        for (step, _), row in zip(waiting, rows, strict=True):
             numbers = {name: float(value) for name, value in row.items()}
             if not all(math.isfinite(number) for number in numbers.values()):
                 waiting.clear()
                 journal.show()
-                raise keep_failure(self.out, self.state, batch.step, numbers, self.task.describe(batch.indices))
-            journal.train(batch.step + 1, {**numbers, "learning_rate": float(self._schedule(batch.step))})
+                pictures = self.task.describe(self.task.plan.batch(step).indices)
+                raise keep_failure(self.out, self.state, step, numbers, pictures)
+            journal.train(step + 1, {**numbers, "learning_rate": float(self._schedule(step))})
         waiting.clear()
         journal.show()
 
     def _evaluate(self, journal: Journal) -> dict[str, float]:
         if self.task.val is None:
             return {}
-        metrics = self.task.evaluate(self.model(), mesh=self.mesh, progress=self.progress)
-        self.task.plot(self.out)
+        metrics = self.task.evaluate(self.model(), mesh=self.mesh, progress=self.progress and is_first())
         step = self.position
         journal.evaluation(step, metrics, self.task.shown)
         value = metrics[self.task.metric]
         if not self.best or value > self.best["value"]:
             self.best = {"step": step, "value": value}
-            save(self.model(), self.out / BEST)
+            on_first(lambda: save(self.model(), self.out / BEST))
+        on_first(lambda: self.task.plot(self.out))
         return metrics
-
-    def _known(self, journal: Journal, step: int) -> dict[str, float] | None:
-        """The metrics of an evaluation after ``step`` that the journal has already."""
-        for row in journal.rows:
-            if row["step"] == step and any(name.startswith("val/") for name in row):
-                return {name.removeprefix("val/"): value for name, value in row.items() if name != "step"}
-        return None
 
     def _save(self, *, wait: bool = False) -> None:
         self._checkpoints.save(self.state, {"best": self.best}, wait=wait)
 
 
-def _check_division(batch_size: int, devices: int) -> None:
-    if batch_size % devices:
-        below, above = batch_size // devices * devices, -(-batch_size // devices) * devices
-        near = " or ".join(str(size) for size in (below, above) if size)
-        raise ValueError(f"batch_size={batch_size} does not divide over {devices} devices; take {near}")
+def _check_agreement(record: dict[str, Any], model: nnx.Module) -> None:
+    """Raises ValueError if another process was given another configuration, other data or another model."""
+    if not many():
+        return
+    parameters = hashlib.sha256()
+    for leaf in jax.tree.leaves(nnx.state(model)):
+        parameters.update(np.asarray(leaf).tobytes())
+    told = gather({"parameters": parameters.hexdigest(), **record})
+    for index, other in enumerate(told):
+        differing = [name for name, value in told[0].items() if other[name] != value]
+        if differing:
+            raise ValueError(
+                f"process {index} differs from process 0 in its {' and '.join(differing)}: start the same command, "
+                "with the same files, on every host"
+            )

@@ -1,8 +1,9 @@
-"""Configurations by the name of a recipe or of a Python file."""
+"""Configurations by the name of a recipe, of a Python file or of one of HeadHunter's YAML files."""
 
 from __future__ import annotations
 
 import runpy
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,24 +11,41 @@ from typing import Any
 from jaxdet.config import nearest, override
 from jaxdet.data import find_sources
 from jaxdet.runs.config import TrainConfig
+from jaxdet.runs.headhunter import read_headhunter
 from jaxdet.runs.recipes import RECIPES
+
+_YAML = (".yaml", ".yml")
 
 
 def read_config(
-    name: str | Path, options: dict[str, Any] | None = None, *, data: str | Path | None = None
+    name: str | Path,
+    options: dict[str, Any] | None = None,
+    *,
+    data: str | Path | None = None,
+    headhunter: bool = False,
+    tell: Callable[[str], object] | None = None,
 ) -> TrainConfig:
-    """A recipe by its name, or what a Python file's ``config()`` returns, with some options changed.
+    """A recipe by its name, or what a file describes, with some options changed.
 
     Args:
-        name: one of `jaxdet.runs.RECIPES`, or the path of a Python file.
+        name: one of `jaxdet.runs.RECIPES`, or the path of a Python file, whose ``config()`` returns a `TrainConfig`,
+            or of a HeadHunter YAML file (`jaxdet.runs.headhunter.read_headhunter`).
         options: fields of `TrainConfig`; those of its parts begin with ``model_``, ``train_``, ``val_``,
             ``optimizer_`` and ``augment_``. An unknown one is an error that names the nearest.
         data: a folder with a training and a validation set in any layout that `jaxdet.data.find_sources` knows.
+        headhunter: the file is a HeadHunter YAML file whatever its suffix.
+        tell: is called with each line of what is done otherwise than the original did.
 
     Raises:
         ValueError: neither a recipe nor a file, or it has no ``config()`` that returns a `TrainConfig`.
     """
-    if str(name) in RECIPES:
+    if headhunter or Path(name).suffix in _YAML:
+        run = read_headhunter(name)
+        config = run.config
+        if tell is not None:
+            for line in run.notes:
+                tell(line)
+    elif str(name) in RECIPES:
         config = RECIPES[str(name)]()
     elif Path(name).is_file():
         config = _from_file(Path(name))

@@ -31,6 +31,7 @@ def check_record(out: Path, record: dict[str, Any]) -> None:
     Raises:
         ValueError: the folder holds a run of another configuration or of other data; what differs is named.
     """
+    out.mkdir(parents=True, exist_ok=True)
     path = out / RECORD
     if path.is_file():
         try:

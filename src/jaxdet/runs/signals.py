@@ -1,12 +1,19 @@
-"""Ending a run on request: SIGTERM, which clusters send before they take a machine, and Ctrl-C."""
+"""Ending a run on request: SIGTERM, which clusters send before they take a machine, and Ctrl-C.
+
+Several processes end together: JAX catches SIGTERM, which then belongs to it, tells the others, and names a step that
+none of them has begun, at which all of them save and stop.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from types import FrameType, TracebackType
 
-_CAUGHT = (signal.SIGTERM, signal.SIGINT)
+from jax.experimental import multihost_utils
+
+from jaxdet.parallel import many
 
 
 class Stopped(Exception):
@@ -26,11 +33,19 @@ class StopRequest:
     def __init__(self) -> None:
         self.received: int | None = None
         self._before: dict[int, object] = {}
+        self._many = many()
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in _CAUGHT}
+            caught = (signal.SIGINT,) if self._many else (signal.SIGTERM, signal.SIGINT)
+            self._before = {number: signal.signal(number, self._note) for number in caught}
         return self
+
+    def at(self, step: int) -> int | None:
+        """The signal for which the run is to end after ``step`` steps, or None; to be asked after every step."""
+        if self._many and multihost_utils.reached_preemption_sync_point(step):
+            self.received = signal.SIGTERM
+        return self.received
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -38,8 +53,11 @@ class StopRequest:
         self._restore()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.received = number
         self._restore()
+        if self._many:
+            os.kill(os.getpid(), signal.SIGTERM)
+        else:
+            self.received = number
 
     def _restore(self) -> None:
         while self._before:

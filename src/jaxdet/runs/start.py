@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import Any
 
@@ -65,8 +66,9 @@ def start_from(
 ) -> Model:
     """A model with the parameters of a stored one; a predictor for another number of classes starts anew.
 
-    What gives the stored parameters their meaning comes with them: of a detector its body, pyramid, anchors, box coding
-    and normalisation; of a classifier all but its classes. Sizes, thresholds, sampling and classes are ``config``'s.
+    What gives the stored parameters their meaning comes with them: of a detector its body, pyramid, context modules,
+    upscaling, anchors, box coding and normalisation; of a classifier all but its classes. Sizes, thresholds, sampling
+    and classes are ``config``'s.
 
     Raises:
         ValueError: the stored model is of another kind, or anything but the predictor differs in shape; all are listed.
@@ -78,6 +80,7 @@ def start_from(
     ours, theirs = (_body(one) for one in (config, stored.config))
     if ours != theirs:
         raise ValueError(f"{where} stands on a {theirs}, and the run trains a {ours}: give weights of that")
+    _tell_of_structure(config, stored.config, where)
     config = _meaning(config, stored.config)
     config = with_frozen_norms(config) if freeze_norms else config
     model = build(config, numerics=numerics)
@@ -96,6 +99,21 @@ def _body(config: ModelConfig) -> str:
     return "backbone of its own" if body is None else type(body).__name__.removesuffix("Config")
 
 
+def _tell_of_structure(config: Any, old: Any, where: str) -> None:
+    """Names in the log the modules that the stored model has and the configuration does not ask for, or has not."""
+    if isinstance(config, FasterRCNNConfig):
+        differing = [
+            f"{name}={theirs!r}, not {ours!r}"
+            for name, theirs, ours in (
+                ("context", old.context.kind, config.context.kind),
+                ("upscale_rpn", old.upscale_rpn, config.upscale_rpn),
+            )
+            if theirs != ours
+        ]
+        if differing:
+            logging.getLogger("jaxdet").warning("%s was trained with %s: it stays so", where, "; ".join(differing))
+
+
 def _meaning(config: Any, old: Any) -> Any:
     """``config`` with all that the parameters of ``old`` mean something by."""
     if not isinstance(config, FasterRCNNConfig):
@@ -104,6 +122,8 @@ def _meaning(config: Any, old: Any) -> Any:
         config,
         backbone=old.backbone,
         fpn=old.fpn,
+        context=old.context,
+        upscale_rpn=old.upscale_rpn,
         rpn=replace(config.rpn, anchor_generator=old.rpn.anchor_generator, conv_depth=old.rpn.conv_depth),
         box=replace(config.box, **{name: getattr(old.box, name) for name in _BOX_MEANING}),
         transform=replace(config.transform, image_mean=old.transform.image_mean, image_std=old.transform.image_std),

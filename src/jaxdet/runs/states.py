@@ -1,13 +1,14 @@
 """The states of a training run on disk: Orbax checkpoints that a run goes on from, bit for bit.
 
 A state is stored as a flat mapping from paths to arrays, beside a small JSON record of the run. Orbax writes in the
-background into a temporary folder and renames it, so that a checkpoint is whole or not there.
+background into a temporary folder and renames it, so that a checkpoint is whole or not there. All processes of a run
+write its arrays, and take part in every call here; any number of them, on any number of devices, can read them again.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
-import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,6 +16,8 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from jaxdet.parallel import on_first
+from jaxdet.paths import is_remote, to_path
 from jaxdet.runs.storage import reason
 from jaxdet.training import TrainState
 
@@ -29,7 +32,7 @@ class Checkpoints:
     """The checkpoints in one folder, a subfolder a step.
 
     Args:
-        folder: made where it does not exist.
+        folder: made where it does not exist; the same for all processes. It may be a URL.
         keep: how many of the last ones stay.
         keep_every: those whose step it divides stay, too.
 
@@ -38,12 +41,10 @@ class Checkpoints:
     """
 
     def __init__(self, folder: str | Path, *, keep: int = 2, keep_every: int | None = None) -> None:
-        self.folder = Path(folder).absolute()
+        self.folder = to_path(folder) if is_remote(folder) else Path(folder).absolute()
         self._writing: int | None = None  # the step that was last begun
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.folder):  # before hours of work: a folder may be read-only
-                pass
+            on_first(self._try)
             options = ocp.CheckpointManagerOptions(
                 max_to_keep=keep, keep_period=keep_every, enable_async_checkpointing=True, cleanup_tmp_directories=True
             )
@@ -52,9 +53,16 @@ class Checkpoints:
         except Exception as error:  # Orbax raises a dozen kinds
             raise CheckpointError(f"{self.folder}: checkpoints cannot be kept there ({reason(error)})") from error
 
+    def _try(self) -> None:
+        """Before hours of work: a folder may be read-only."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        file = self.folder / f".{os.getpid()}.try"
+        file.write_text("")
+        file.unlink()
+
     def latest(self) -> int | None:
-        """The step of the last checkpoint, or None."""
-        return self._manager.latest_step()
+        """The step of the last checkpoint, or None; in all processes what the first one sees."""
+        return on_first(self._manager.latest_step)
 
     def save(self, state: TrainState, record: dict[str, Any], *, wait: bool = False) -> None:
         """Begins to write a state, under its step; the state may be donated as soon as this returns.
@@ -66,7 +74,8 @@ class Checkpoints:
         if step == self.latest():
             return
         flat = _flat(state)
-        needed, free = sum(leaf.nbytes for leaf in flat.values()), shutil.disk_usage(self.folder).free
+        needed = sum(leaf.nbytes for leaf in flat.values())
+        free = needed if is_remote(self.folder) else shutil.disk_usage(self.folder).free
         if free < needed:
             raise self._lost(step, OSError(f"it needs {needed / 1e6:.0f} MB of disk, and {free / 1e6:.0f} MB are free"))
         try:

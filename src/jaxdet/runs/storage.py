@@ -7,6 +7,11 @@ import re
 import shutil
 from pathlib import Path
 
+from etils import epath
+
+from jaxdet.data.writing import write_text as write_text
+from jaxdet.paths import is_remote
+
 
 def reason(error: BaseException) -> str:
     """The reason within what Orbax and TensorStore say at length."""
@@ -17,15 +22,23 @@ def reason(error: BaseException) -> str:
     return "its arrays are damaged" if "TensorStore" in text else text.splitlines()[0][:300]
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes a small file, which appears whole or not at all."""
-    unfinished = path.with_name(f".{os.getpid()}.{path.name}")
-    unfinished.write_text(text)
-    unfinished.replace(path)
+def remove(folder: Path) -> None:
+    """Removes a folder with all that is in it, if it is there."""
+    if is_remote(folder):
+        epath.Path(folder).rmtree(missing_ok=True)
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def put_in_place(staging: Path, target: Path) -> None:
-    """Renames a finished folder to its place; one that is there goes only once the new one has its place."""
+    """Renames a finished folder to its place; one that is there goes only once the new one has its place.
+
+    A bucket renames file by file.
+    """
+    if is_remote(target):
+        remove(target)
+        staging.rename(target)
+        return
     old = target.with_name(f".{target.name}-old-{os.getpid()}")
     if target.exists():
         target.rename(old)

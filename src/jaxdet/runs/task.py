@@ -14,13 +14,16 @@ from jax.sharding import Mesh
 
 from jaxdet.data import BatchPlan, ClassificationDataset, DataError, DetectionDataset, LoadedBatch, load_batches
 from jaxdet.detectors import FasterRCNNConfig
-from jaxdet.plots import plot_precision_recall
+from jaxdet.evaluation import Evaluator, HeadEvaluator
+from jaxdet.parallel import local_rows
+from jaxdet.plots import plot_evaluation
 from jaxdet.runs.config import Length, TrainConfig, run_length
 from jaxdet.runs.evaluate import evaluate, evaluate_classifier, match_classes
 from jaxdet.runs.start import model_for
 from jaxdet.training import Objective, classification_losses, losses
 
 PR_FILE = "precision_recall.png"
+_SHOWN = {"coco": ("AP", "AP50", "AP75"), "heads": ("AP", "LAMR", "MODA", "recall_300")}
 
 
 class Task(ABC):
@@ -68,8 +71,12 @@ class Task(ABC):
             lines.append(f"left out    {left} pictures, others each epoch, that fill no batch of their canvas")
         return lines
 
-    def batches(self, start: int) -> Generator[LoadedBatch, None, None]:
-        """The batches from step ``start`` to the end of the run; closing the generator ends its workers."""
+    def batches(self, start: int, *, mesh: Mesh | None = None) -> Generator[LoadedBatch, None, None]:
+        """The batches from step ``start`` to the end of the run; closing the generator ends its workers.
+
+        Args:
+            mesh: whose devices share each batch: only the rows of this process's are loaded.
+        """
         yield from load_batches(
             self.train,
             self.plan,
@@ -79,6 +86,7 @@ class Task(ABC):
             mean=self._transform.image_mean,
             std=self._transform.image_std,
             max_boxes=self.config.max_boxes,
+            rows=local_rows(self.config.batch_size, mesh),
             workers=self.config.workers,
         )
 
@@ -112,21 +120,25 @@ class Task(ABC):
 
 
 class DetectionTask(Task):
-    """A detector on boxes, judged by COCO's AP."""
+    """A detector on boxes, judged by AP: COCO's, or that of head detection."""
 
-    metric, shown = "AP", ("AP", "AP50", "AP75")
+    metric = "AP"
     objective = staticmethod(losses)
 
     def __init__(self, config: TrainConfig, train: DetectionDataset, val: DetectionDataset | None) -> None:
         super().__init__(config, train, val)
         # By name, and before the run: a validation set may number its classes otherwise.
         self._category_ids = None if val is None else match_classes(self.names, val)
-        self._curves: Any = None
+        if val is not None and config.metrics == "heads":
+            HeadEvaluator(val)  # refuses data of several classes
+        self.shown = _SHOWN[config.metrics]
+        self._evaluator: Evaluator | None = None
 
     def evaluate(self, model: Any, *, mesh: Mesh | None = None, progress: bool = True) -> dict[str, float]:
-        metrics, evaluator = evaluate(
+        metrics, self._evaluator = evaluate(
             model,
             self.val,
+            metrics=self.config.metrics,
             batch_size=self.config.eval_batch_size,
             category_ids=self._category_ids,
             with_losses=self.config.eval_losses,
@@ -134,12 +146,11 @@ class DetectionTask(Task):
             mesh=mesh,
             progress=progress,
         )
-        self._curves = evaluator.classes
         return metrics
 
     def plot(self, out: Path) -> None:
-        if self._curves is not None:
-            plot_precision_recall(self._curves, out / PR_FILE)
+        if self._evaluator is not None and any(len(record.truth.labels) for record in self.val.records):
+            plot_evaluation(self._evaluator, out / PR_FILE)
 
     def _sizes(self) -> np.ndarray:
         return self.train.sizes
@@ -169,7 +180,12 @@ class ClassificationTask(Task):
     def evaluate(self, model: Any, *, mesh: Mesh | None = None, progress: bool = True) -> dict[str, float]:
         config = self.config
         return evaluate_classifier(
-            model, self.val, batch_size=config.eval_batch_size, workers=config.workers, progress=progress
+            model,
+            self.val,
+            batch_size=config.eval_batch_size,
+            workers=config.workers,
+            mesh=mesh,
+            progress=progress,
         )
 
     def plot(self, out: Path) -> None:

@@ -6,10 +6,20 @@ import numpy as np
 import pytest
 from data_draws import Draws
 
-from jaxdet.data import BatchPlan, CocoDataset, DataError, Example, horizontal_flip, load_batch, load_batches
+from jaxdet.data import (
+    BatchPlan,
+    BrightnessContrast,
+    CocoDataset,
+    DataError,
+    Example,
+    RGBShift,
+    horizontal_flip,
+    load_batch,
+    load_batches,
+)
 from jaxdet.data.augment import Augmentation
 from jaxdet.data.detection_rows import box_slots
-from jaxdet.data.photometric import photometric_distort
+from jaxdet.data.photometric import adjust_levels, photometric_distort, shift_rgb
 from jaxdet.data.sizing import ScaleJitter, ShortestSide
 
 
@@ -149,3 +159,32 @@ def test_ignored_regions_lie_after_the_boxes(write_coco):
         load_batch(dataset, plan, 0, max_boxes=4)
     dataset.records = (replace(record, ignored=np.zeros((6, 4), np.float32)),)
     assert box_slots(dataset) == 16
+
+
+def test_shifts_of_red_green_and_blue():
+    """By hand, as albumentations: cut to 0..255, fractions dropped."""
+    image = np.array([[[0, 100, 250], [10, 200, 255]]], np.uint8)
+    np.testing.assert_array_equal(shift_rgb(image, (-5.5, 2.9, 7.0)), [[[0, 102, 255], [4, 202, 255]]])
+
+
+def test_brightness_and_contrast():
+    """200 * 1.2 - 0.1 * 255 = 214.5; 100 * 0.8 + 0.2 * 255 = 131."""
+    assert adjust_levels(np.uint8([200, 0, 255]), 1.2, -0.1 * 255).tolist() == [214, 0, 255]
+    assert adjust_levels(np.uint8([100, 0, 255]), 0.8, 0.2 * 255).tolist() == [131, 51, 255]
+
+
+@pytest.mark.parametrize("change", [RGBShift(), BrightnessContrast()])
+def test_changes_of_colour_happen_to_half_within_their_ranges(change):
+    example = Example(np.full((1, 2, 3), 100, np.uint8), np.zeros((0, 4), np.float32), np.zeros(0, np.int32), 1, "")
+    found = np.stack([change(example, np.random.default_rng(seed)).image[0, 0] for seed in range(400)]).astype(int)
+    changed = (found != 100).any(1)
+    assert 0.42 < changed.mean() < 0.58
+    if isinstance(change, RGBShift):
+        assert 80 <= found.min() < 83 and 117 <= found.max() <= 120
+        assert (found[changed][:, 0] != found[changed][:, 1]).any()  # each channel has its own
+    else:
+        assert 80 - 51 <= found.min() < 40 and 160 < found.max() <= 171  # 100 * 0.8 - 51, 100 * 1.2 + 51
+        assert (found == found[:, :1]).all()
+    assert (example.image == 100).all()
+    never = replace(change, probability=0.0)
+    assert never(example, np.random.default_rng(0)) is example

@@ -50,7 +50,7 @@ def test_it_is_an_ordinary_coco_folder_within_its_promises(tmp_path):
 
 def test_boxes_lie_tightly_around_what_is_painted(monkeypatch):
     """White shapes on a black ground, where no shadow shows: what is bright is the shape."""
-    monkeypatch.setattr("jaxdet.data.shapes._ground", lambda generator, h, w: np.zeros((h, w, 3)))
+    monkeypatch.setattr("jaxdet.data.shapes.textured_ground", lambda generator, h, w: np.zeros((h, w, 3)))
     monkeypatch.setattr("jaxdet.data.shapes._COLOURS", ((255, 255, 255),))
     for seed in range(12):
         image, boxes, labels = draw_picture(np.random.default_rng(seed), 110, 120, 1)

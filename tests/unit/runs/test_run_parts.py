@@ -98,6 +98,14 @@ def test_epochs_become_steps_with_their_marks():
     assert run_length(by_steps, 7329).optimizer.milestones == (60,) and run_length(by_steps, 7329).eval_every == 10
 
 
+def test_metrics_are_known_and_for_detectors():
+    source = CocoFiles("a", "b")
+    with pytest.raises(ValueError, match="one of coco, heads, not 'voc'"):
+        TrainConfig(model=RECIPES["finetune"]().model, train=source, steps=1, metrics="voc")
+    with pytest.raises(ValueError, match="metrics='heads' is for detectors"):
+        TrainConfig(model=RECIPES["resnet50"]().model, train=source, steps=1, metrics="heads")
+
+
 def test_a_run_has_one_length():
     model, source = RECIPES["finetune"]().model, CocoFiles("a", "b")
     with pytest.raises(ValueError, match="either steps or epochs"):

@@ -9,6 +9,7 @@ import pytest
 
 import jaxdet
 from jaxdet.data import CocoFiles
+from jaxdet.heads import AnchorGenerator
 from jaxdet.nn import FrozenBatchNorm
 from jaxdet.runs import TrainConfig
 from jaxdet.runs.start import fresh, start_from
@@ -18,7 +19,7 @@ NAMES = ("__background__", "a", "b")
 
 
 def _config(**fields):
-    return TrainConfig(model=tiny_config(), train=CocoFiles("a", "b"), steps=1, **fields)
+    return TrainConfig(**{"model": tiny_config(), "train": CocoFiles("a", "b"), "steps": 1, **fields})
 
 
 def test_a_fresh_model_has_the_data_sets_classes_and_frozen_norms_where_asked():
@@ -53,3 +54,13 @@ def test_a_classifier_starts_from_one_with_other_classes():
 def test_two_bodies_are_one_too_many():
     with pytest.raises(ValueError, match="the model has one of its own"):
         fresh(_config(backbone=lambda **rest: None), NAMES)
+
+
+def test_the_stored_structure_stays_and_what_differs_is_told(caplog):
+    anchors = AnchorGenerator((16, 32, 48), (1.0,))
+    options = {"upscale_rpn": True, "context": "ssh", "fpn_pool": False, "rpn_anchor_generator": anchors}
+    stored = fresh(_config(model=tiny_config(**options)), NAMES)
+    model = start_from(replace(tiny_config(), num_classes=3, names=NAMES), stored, where="before")
+    assert model.config.upscale_rpn and model.config.context.kind == "ssh"
+    np.testing.assert_array_equal(*(one.rpn_upscale.kernel[...] for one in (model, stored)))
+    assert "before was trained with context='ssh', not None; upscale_rpn=True, not False: it stays so" in caplog.text

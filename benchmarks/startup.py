@@ -1,0 +1,117 @@
+"""From nothing to the first detection and to the first train step: whole processes, imports and compilation included.
+
+    python -m benchmarks.startup [--model NAME] [--size H W] [--rounds N]
+
+jaxdet runs with an empty compilation cache ("cold") and with what an earlier process left there ("warm"); torchvision
+compiles nothing. Every process reads its weights from a file. Processes run one after another, in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import jaxdet
+from benchmarks.race import Contender, Table
+from jaxdet_convert import from_torch
+from jaxdet_convert.compare_weights import DETECTORS, torchvision_model
+from jaxdet_convert.torchvision_cpu import import_torchvision
+
+OURS, COLD, THEIRS = "jaxdet warm", "jaxdet cold", "torchvision"
+
+DETECT = """
+import jaxdet
+from jaxdet_convert.compare_weights import smooth_picture
+picture = smooth_picture(0, {height}, {width})
+jaxdet.predict(jaxdet.load({folder!r}), [picture])
+"""
+TRAIN = """
+import jax
+import jaxdet
+from benchmarks.training import boxes, ours
+from jaxdet.inference import with_options
+from jaxdet_convert.compare_weights import smooth_picture
+model = with_options(jaxdet.load({folder!r}), min_size={height}, max_size={width})
+ours(model, [smooth_picture(0, {height}, {width})], [boxes(0, {height}, {width})])()
+"""
+THEIR_DETECT = """
+import torch
+from jaxdet_convert.compare_weights import smooth_picture
+from jaxdet_convert.torchvision_cpu import import_torchvision
+module = getattr(import_torchvision().models.detection, {model!r})(weights=None, weights_backbone=None)
+module.load_state_dict(torch.load({file!r}, weights_only=True))
+picture = torch.from_numpy(smooth_picture(0, {height}, {width})).permute(2, 0, 1).float() / 255
+with torch.inference_mode():
+    module.eval()([picture])
+"""
+THEIR_TRAIN = """
+import torch
+from benchmarks.peers import peers
+from benchmarks.training import boxes, theirs
+from jaxdet_convert.compare_weights import smooth_picture
+from jaxdet_convert.torchvision_cpu import import_torchvision
+module = getattr(import_torchvision().models.detection, {model!r})(
+    weights=None, weights_backbone=None, min_size={height}, max_size={width}
+)
+module.load_state_dict(torch.load({file!r}, weights_only=True))
+peer = list(peers(module).values())[0]
+theirs(peer, [smooth_picture(0, {height}, {width})], [boxes(0, {height}, {width})])()
+"""
+
+
+def process(code: str, cache: Path | None) -> Contender:
+    """Runs a program in a process of its own; without a cache to an empty one that is thrown away."""
+
+    def run() -> None:
+        with tempfile.TemporaryDirectory() as empty:
+            settings = {
+                "JAX_COMPILATION_CACHE_DIR": str(cache or empty),
+                "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
+                "TF_CPP_MIN_LOG_LEVEL": "3",
+                "PYTHONPATH": os.pathsep.join([os.getcwd(), *sys.path]),
+            }
+            subprocess.run([sys.executable, "-c", code], env=os.environ | settings, check=True)
+
+    return run
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints a table and a line of JSON."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.startup", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--model", default=DETECTORS[0], choices=DETECTORS)
+    parser.add_argument("--size", type=int, nargs=2, default=(480, 640), metavar=("H", "W"))
+    parser.add_argument("--canvas", type=int, nargs=2, default=(512, 672), metavar=("H", "W"), help="of the train step")
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args(argv)
+    table = Table(f"{args.model}, whole processes, {args.rounds} rounds after one that fills the cache", OURS)
+    with tempfile.TemporaryDirectory() as folder:
+        place = {"folder": f"{folder}/model", "file": f"{folder}/model.pth", "model": args.model}
+        _write(args.model, place)
+        for kind, size, ours, theirs in (
+            ("first detection", args.size, DETECT, THEIR_DETECT),
+            ("first train step", args.canvas, TRAIN, THEIR_TRAIN),
+        ):
+            texts = [text.format(**place, height=size[0], width=size[1]) for text in (ours, theirs)]
+            cache = Path(folder, "cache")
+            racers = {THEIRS: process(texts[1], None), COLD: process(texts[0], None), OURS: process(texts[0], cache)}
+            table.race(kind, racers, rounds=args.rounds)
+    table.finish(model=args.model, size=args.size, canvas=args.canvas)
+    return 0
+
+
+def _write(name: str, place: dict[str, str]) -> None:
+    """The same weights for both."""
+    import torch
+
+    module = torchvision_model(import_torchvision(), name)
+    torch.save(module.state_dict(), place["file"])
+    jaxdet.save(from_torch(module), place["folder"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

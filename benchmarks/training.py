@@ -1,0 +1,141 @@
+"""The train step beside torchvision's: same weights, same pictures and boxes, same precision, turn by turn.
+
+    python -m benchmarks.training [--model NAME] [--canvas H W] [--batch N] [--rounds N]
+
+A step is losses, gradients and an update by SGD with momentum, batch norms of the body frozen, as torchvision trains
+its COCO model; every layer trains. On a CPU both compute in float32, and torchvision runs in both memory layouts; on a
+GPU jaxdet computes in bfloat16 and torchvision under AMP, channels-last. Pictures have the canvas's size, so that
+neither resizes. The rate in TFLOP/s counts a step as three forward passes (`jaxdet summary` has their multiply-adds)
+with as many proposals as are sampled; over the device's peak it is the model FLOP utilisation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from benchmarks.peers import Peer, contenders, our_dtype, peers
+from benchmarks.race import Contender, Table
+from jaxdet.data import preprocess
+from jaxdet.detectors import FasterRCNN
+from jaxdet.inference import collate
+from jaxdet.summary import summarize
+from jaxdet.training import OptimizerConfig, init_state, make_optimizer, make_train_step
+from jaxdet.types import Targets
+from jaxdet_convert import from_torch
+from jaxdet_convert.compare_weights import DETECTORS, smooth_picture, torchvision_model
+from jaxdet_convert.torchvision_cpu import import_torchvision
+
+OURS = "jaxdet"
+BOXES = 8  # on a picture, as COCO has on average
+RATE, MOMENTUM, DECAY = 1e-5, 0.9, 1e-4  # so low that the weights stay what they are while it is measured
+
+
+def boxes(seed: int, height: int, width: int) -> np.ndarray:
+    """``[BOXES, 4]`` xyxy in pixels."""
+    rng = np.random.default_rng(seed)
+    corner = rng.uniform(0, 0.6, (BOXES, 2))
+    return (np.concatenate([corner, corner + rng.uniform(0.05, 0.4, (BOXES, 2))], 1) * [width, height] * 2).astype(
+        np.float32
+    )
+
+
+def theirs(peer: Peer, pictures: list[np.ndarray], targets: list[np.ndarray]) -> Contender:
+    """torchvision's step, as its references write it."""
+    import torch
+
+    module = peer.module.train()
+    optimizer = torch.optim.SGD(module.parameters(), lr=RATE, momentum=MOMENTUM, weight_decay=DECAY)
+    images = peer.pictures(pictures)
+    truth = [
+        {
+            "boxes": torch.from_numpy(array).to(peer.device),
+            "labels": torch.ones(len(array), dtype=torch.int64, device=peer.device),
+        }
+        for array in targets
+    ]
+
+    def run() -> None:
+        with peer.autocast():
+            loss = sum(module(images, truth).values())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        peer.wait()
+
+    return run
+
+
+def ours(model: FasterRCNN, pictures: list[np.ndarray], targets: list[np.ndarray]) -> Contender:
+    """The step that `jaxdet train` runs."""
+    transform = model.config.transform
+    height, width = pictures[0].shape[:2]
+    pixels = [
+        preprocess(picture, height, max(height, width), mean=transform.image_mean, std=transform.image_std)
+        for picture in pictures
+    ]
+    images = jax.device_put(collate(pixels, (height, width), len(pixels)))
+    shape = (len(targets), BOXES)
+    truth = jax.device_put(Targets(np.stack(targets), np.ones(shape, np.int32), np.ones(shape, bool)))  # type: ignore[arg-type]
+    config = OptimizerConfig(
+        learning_rate=RATE, momentum=MOMENTUM, weight_decay=DECAY, schedule="constant", warmup_steps=0
+    )
+    optimizer = make_optimizer(config, 1000)
+    graphdef, state = init_state(model, optimizer)
+    step = make_train_step(graphdef, optimizer)
+    key = jax.random.key(0)
+    held = [state]
+
+    def run() -> None:
+        held[0], values = step(held[0], images, truth, key)
+        jax.block_until_ready((held[0], values))
+
+    return run
+
+
+def step_flop(model: FasterRCNN, height: int, width: int) -> float:
+    """Floating point operations of a step, for a picture."""
+    rows = summarize(model, height, width).rows
+    second = sum(row.macs for row in rows if row.path.split(".")[0] in ("box_head", "box_predictor"))
+    share = model.config.box.batch_size_per_image / model.config.rpn.post_nms_top_n_test
+    return 2 * 3 * (sum(row.macs for row in rows) - (1 - share) * second)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints a table and a line of JSON."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--model", default=DETECTORS[0], choices=DETECTORS)
+    parser.add_argument("--canvas", type=int, nargs=2, default=(512, 672), metavar=("H", "W"))
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args(argv)
+    height, width = args.canvas
+    sizes = {"min_size": min(height, width), "max_size": max(height, width)}
+    module = torchvision_model(import_torchvision(), args.model, frozen=True, **sizes)
+    dtype = our_dtype()
+    model: Any = from_torch(module, dtype=dtype)
+    pictures = [smooth_picture(seed, height, width) for seed in range(args.batch)]
+    targets = [boxes(seed, height, width) for seed in range(args.batch)]
+    table = Table(f"{args.model}, a step of {args.batch} at {height}x{width}, {dtype}, {args.rounds} rounds")
+    flop = step_flop(model, height, width)
+    racers = {
+        **contenders(peers(module), lambda peer: theirs(peer, pictures, targets)),
+        OURS: ours(model, pictures, targets),
+    }
+    table.race("train step", racers, rounds=args.rounds, items=args.batch)
+    rate = flop * args.batch / table.medians("train step")[OURS] / 1e12
+    memory = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")  # a CPU does not say
+    print(f"{flop / 1e12:.3f} TFLOP a picture and step: jaxdet at {rate:.2f} TFLOP/s")
+    if memory is not None:
+        print(f"peak memory {memory / args.batch / 1e9:.2f} GB a picture")
+    table.finish(model=args.model, canvas=[height, width], batch=args.batch, tflop_per_second=rate, peak_bytes=memory)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""CroHD (Sundararaman et al. 2021) and other MOTChallenge sequences: ``gt/gt.txt`` beside ``seqinfo.ini``."""
+
+from __future__ import annotations
+
+import configparser
+import reprlib
+from collections import defaultdict
+from pathlib import Path
+from typing import NamedTuple
+
+from jaxdet.data.faults import DataError, FaultKind, Problem
+from jaxdet.data.lists.conversion import Conversion
+
+_COLUMNS = "frame,id,x,y,width,height,confidence,class,visibility"
+_NEEDED = 6  # the others have this value where they are left out
+_DEFAULT = 1.0
+
+
+class _Info(NamedTuple):
+    file: Path
+    images: Path
+    suffix: str
+    length: int
+
+
+class _Row(NamedTuple):
+    line: int
+    box: tuple[float, float, float, float]  # xyxy
+    flag: int
+    annotation: str
+
+
+def convert_crohd(
+    root: str | Path, *, visibility: float = 0.0, origin: float = 1, base: str | Path | None = None
+) -> Conversion:
+    """The heads of a sequence, or of all sequences in a folder: every frame, those without a head, too.
+
+    Flag -1 have the boxes that MOTChallenge does not count, of confidence 0 or of another class than 1, and those that
+    are hardly visible.
+
+    Args:
+        root: holds ``seqinfo.ini`` and ``gt/gt.txt``, or folders that do.
+        visibility: heads of no more than this, 0 to 1, have flag -1.
+        origin: the coordinate of a picture's edge, which is 0 in lists: 1 in MOTChallenge's format.
+        base: the folder that paths in the list are relative to, by default ``root``.
+
+    Raises:
+        DataError: there is no sequence, or a ``seqinfo.ini`` or ``gt.txt`` cannot be read.
+    """
+    root = Path(root)
+    folders = [folder for folder in (root, *sorted(root.glob("*"))) if (folder / "gt" / "gt.txt").is_file()]
+    if not folders:
+        raise DataError(f"{root}: neither it nor a folder in it has 'gt/gt.txt'; give a sequence, or a folder of them")
+    conversion = Conversion(root if base is None else base)
+    for folder in folders:
+        info, truth = _read_info(folder), folder / "gt" / "gt.txt"
+        rows = _read_truth(truth, info.length, visibility, origin, conversion)
+        for frame in range(1, info.length + 1):
+            if conversion.add_picture(info.images / f"{frame:06d}{info.suffix}", (info.file, None)):
+                for row in rows[frame]:
+                    conversion.add_box(row.box, row.flag, (truth, row.line), row.annotation)
+    return conversion
+
+
+def _read_info(folder: Path) -> _Info:
+    file = folder / "seqinfo.ini"
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read_string(file.read_text(encoding="utf-8-sig"))
+        section = parser["Sequence"]
+        length = section.getint("seqLength", 0)
+    except (OSError, ValueError, KeyError, configparser.Error) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{file}: cannot be read ({reason}); expected [Sequence] with seqLength and imDir") from None
+    if length < 1:
+        raise DataError(f"{file}: seqLength is missing or below 1; expected the number of frames")
+    return _Info(file, folder / section.get("imDir", "img1"), section.get("imExt", ".jpg"), length)
+
+
+def _read_truth(
+    file: Path, length: int, visibility: float, origin: float, conversion: Conversion
+) -> defaultdict[int, list[_Row]]:
+    """The rows of each frame; what is wrong with others is told."""
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file}: cannot be read as text ({error}); replace the file") from None
+    rows: defaultdict[int, list[_Row]] = defaultdict(list)
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        values = _numbers(line)
+        if values is None:
+            text = f"{reprlib.repr(line)} is not '{_COLUMNS}'"
+            conversion.tell(Problem(FaultKind.MALFORMED_BOX, text), (file, number))
+            continue
+        frame, identity, x, y, width, height, confidence, kind, visible = values
+        if not 1 <= frame <= length:
+            text = f"is of frame {frame:g}, but the sequence has frames 1 to {length}"
+            conversion.tell(Problem(FaultKind.UNKNOWN_IMAGE, text), (file, number))
+            continue
+        counted = confidence != 0 and kind == 1 and visible > visibility
+        x1, y1 = x - origin, y - origin
+        box = (x1, y1, x1 + width, y1 + height)
+        rows[int(frame)].append(_Row(number, box, 0 if counted else -1, f"track {identity:g}"))
+    return rows
+
+
+def _numbers(line: str) -> list[float] | None:
+    """All columns of a row, or None where it is not one."""
+    try:
+        values = [float(part) for part in line.split(",")]
+    except ValueError:
+        return None
+    columns = _COLUMNS.count(",") + 1
+    if not _NEEDED <= len(values) <= columns or not values[0].is_integer():
+        return None
+    return values + [_DEFAULT] * (columns - len(values))

@@ -1,0 +1,90 @@
+"""CrowdHuman (Shao et al. 2018): an ``odgt`` file, a JSON object a line, with a box of the head for each person."""
+
+from __future__ import annotations
+
+import json
+import reprlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jaxdet.data.faults import DataError, FaultKind, Problem
+from jaxdet.data.lists.conversion import Conversion, Place
+
+_NUMBERS = frozenset({int, float})  # as json gives them; true and false are none
+
+
+def convert_crowd_human(file: str | Path, images: str | Path, *, base: str | Path | None = None) -> Conversion:
+    """The heads (``hbox``) of an ``odgt`` file.
+
+    Flag -1 have: heads that ``head_attr`` or ``extra`` says to ignore; heads without a ``head_attr``; and all of a
+    ``mask``, a crowd or something like a person, whose heads nobody annotated: of that the whole ``fbox``. (The
+    original leaves out the last two, which makes background of them.)
+
+    Args:
+        file: the annotations; images: the folder of the pictures, ``<ID>.jpg``.
+        base: the folder that paths in the list are relative to, by default ``images``.
+
+    Raises:
+        DataError: the file cannot be read, or is empty.
+    """
+    conversion = Conversion(images if base is None else base)
+    seen: dict[str, int] = {}
+    for number, line in _lines(file):
+        place = (file, number)
+        entry = _parse(line)
+        if isinstance(entry, Problem):
+            conversion.tell(entry, place)
+            continue
+        name = str(entry["ID"])
+        first = seen.setdefault(name, number)
+        if first != number:
+            text = f"{name} is also on line {first}; this line is left out"
+            conversion.tell(Problem(FaultKind.DUPLICATE_IMAGE, text), place)
+        elif conversion.add_picture(Path(images) / f"{name}.jpg", place):
+            for index, person in enumerate(entry["gtboxes"]):
+                _add(person, f"gtboxes[{index}]", place, conversion)
+    return conversion
+
+
+def _lines(file: str | Path) -> list[tuple[int, str]]:
+    """(number from 1, text) of the lines that are not empty."""
+    try:
+        lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file}: cannot be read ({error}); give CrowdHuman's annotation_train.odgt") from None
+    found = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    if not found:
+        raise DataError(f"{file}: is empty; expected a JSON object a line")
+    return found
+
+
+def _parse(line: str) -> dict[str, Any] | Problem:
+    try:
+        entry = json.loads(line)
+    except ValueError as error:
+        return Problem(FaultKind.UNREADABLE_ANNOTATION, f"is not JSON ({error}); its picture is left out")
+    if not isinstance(entry, dict) or "ID" not in entry or not isinstance(entry.get("gtboxes"), list):
+        return Problem(FaultKind.MALFORMED_ENTRY, "has no 'ID' or no list 'gtboxes'; its picture is left out")
+    return entry
+
+
+def _add(person: Any, annotation: str, place: Place, conversion: Conversion) -> None:
+    if not isinstance(person, Mapping):
+        problem = Problem(FaultKind.MALFORMED_BOX, f"{reprlib.repr(person)} is not a JSON object")
+        conversion.add_box(problem, 0, place, annotation)
+    elif person.get("tag") == "mask":
+        conversion.add_box(_corners(person, "fbox" if "fbox" in person else "hbox"), -1, place, annotation)
+    else:
+        attributes, extra = (person.get(key) or {} for key in ("head_attr", "extra"))
+        ignored = not attributes or attributes.get("ignore") == 1 or extra.get("ignore") == 1
+        conversion.add_box(_corners(person, "hbox"), -1 if ignored else 0, place, annotation)
+
+
+def _corners(person: Mapping[str, Any], key: str) -> tuple[float, ...] | Problem:
+    """A file's (x, y, width, height) as xyxy."""
+    box = person.get(key)
+    if not isinstance(box, list) or len(box) != 4 or not _NUMBERS.issuperset(map(type, box)):
+        return Problem(FaultKind.MALFORMED_BOX, f"{key} {reprlib.repr(box)} is not four numbers")
+    x, y, width, height = box
+    return x, y, x + width, y + height

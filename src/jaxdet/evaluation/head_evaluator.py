@@ -1,0 +1,65 @@
+"""The measures of head detection on a data set."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxdet.data.dataset import DataError, DetectionDataset, Truth
+from jaxdet.evaluation.head_matching import ScoredPicture
+from jaxdet.evaluation.heads import HeadResult, evaluate_heads
+from jaxdet.evaluation.results import DetectionResults
+
+
+class HeadEvaluator(DetectionResults):
+    """Compares detections with a data set's truth (`jaxdet.data.dataset.Record.truth`).
+
+    Its ignored regions, such as COCO's crowds and heads of a list with another flag than 0, count neither way.
+
+    Every picture of the data set counts, also one without a box or without a detection.
+
+    Args:
+        dataset: of one class, whatever its name. Nothing is decoded.
+        category_ids: as for `jaxdet.evaluation.CocoEvaluator`; detections of other classes are left out.
+
+    Raises:
+        DataError: the data set has more classes, or none.
+    """
+
+    def __init__(self, dataset: DetectionDataset, *, category_ids: Sequence[int] | None = None) -> None:
+        names = dataset.names[1:]
+        if len(names) != 1:
+            raise DataError(
+                f"the head metrics are of one class, and the data set has {len(names)} ({', '.join(names[:10])}): "
+                "evaluate with COCO's metrics, or on a set of one class"
+            )
+        super().__init__(dataset.image_ids, dataset.category_ids[1:], category_ids)
+        self._records = dataset.records
+        self.result: HeadResult | None = None  # of the last `evaluate`
+
+    def evaluate(self) -> dict[str, float]:
+        """The numbers of `jaxdet.evaluation.HeadResult.metrics`."""
+        found: dict[int, list[dict[str, Any]]] = defaultdict(list)
+        for one in self.known_results():
+            found[one["image_id"]].append(one)
+        self.result = evaluate_heads(_picture(record.truth, found[record.image_id]) for record in self._records)
+        return self.result.metrics()
+
+    def table(self) -> str:
+        """What was compared in the last `evaluate`, as text."""
+        result = self.result
+        if result is None:
+            return "nothing was evaluated"
+        return (
+            f"{result.heads} boxes and {result.ignored} ignored regions on {result.pictures} pictures, "
+            f"{result.detections} detections"
+        )
+
+
+def _picture(truth: Truth, found: list[dict[str, Any]]) -> ScoredPicture:
+    detections = np.array([one["bbox"] for one in found], np.float64).reshape(-1, 4)
+    detections[:, 2:] += detections[:, :2]
+    return ScoredPicture(truth.boxes, detections, np.array([one["score"] for one in found]), truth.ignored)

@@ -1,0 +1,153 @@
+"""The measures of head detection: AP, log-average miss rate, F1, recall, MODA and MODP, with ignored regions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from jaxdet.evaluation.head_curves import (
+    HeadCurve,
+    average_precision,
+    best_f1,
+    head_curve,
+    log_average_miss_rate,
+)
+from jaxdet.evaluation.head_matching import HeadMatches, ScoredPicture, match_by_overlap, match_by_score
+
+RECALL_LIMIT = 300  # detections a picture, as HeadHunter keeps
+
+
+@dataclass(frozen=True)
+class HeadResult:
+    """What `evaluate_heads` measured; NaN where there was nothing to measure.
+
+    ap: average precision; lamr: log-average miss rate, lower is better.
+    f1, f1_threshold: the best F1, and the score threshold that gives it.
+    recall: of all detections; recall_300: of the 300 best of each picture.
+    moda, modp: CLEAR's detection accuracy and precision, pooled: counts and overlaps are summed over all pictures
+        first. Accuracy is 1 - (missed + false) / heads, at most 1 and possibly negative; precision is the mean overlap
+        of what was found.
+    moda_image, modp_image: the original HeadHunter's: computed picture by picture, then averaged over those that have
+        a head, or a hit.
+    pictures, heads, ignored, detections: how many of each there were.
+    threshold: of overlap; curve: that the first five come from.
+    """
+
+    ap: float
+    lamr: float
+    f1: float
+    f1_threshold: float
+    recall: float
+    recall_300: float
+    moda: float
+    modp: float
+    moda_image: float
+    modp_image: float
+    pictures: int
+    heads: int
+    ignored: int
+    detections: int
+    threshold: float
+    curve: HeadCurve
+
+    def metrics(self) -> dict[str, float]:
+        """The measures by the names under which they are printed and logged; those that are NaN are left out.
+
+        ``AP`` is always there: without any head it is -1, as COCO's.
+        """
+        named = {
+            "AP": self.ap if self.heads else -1.0,
+            "LAMR": self.lamr,
+            "F1": self.f1,
+            "F1_threshold": self.f1_threshold,
+            "recall": self.recall,
+            "recall_300": self.recall_300,
+            "MODA": self.moda,
+            "MODP": self.modp,
+            "MODA_image": self.moda_image,
+            "MODP_image": self.modp_image,
+        }
+        return {name: value for name, value in named.items() if not math.isnan(value)}
+
+
+def evaluate_heads(
+    pictures: Iterable[ScoredPicture],
+    *,
+    threshold: float = 0.5,
+    clear_threshold: float = 0.2,
+    score_threshold: float = 0.3,
+) -> HeadResult:
+    """All measures over pictures; one without a head or without a detection is as good as any.
+
+    Args:
+        pictures: with all their detections, down to the lowest score.
+        threshold: overlap of AP, LAMR, F1 and recall; see `jaxdet.evaluation.head_matching.match_by_score`.
+        clear_threshold: overlap of MODA and MODP, HeadHunter's 0.2.
+        score_threshold: of the detections that MODA and MODP judge, which unlike the others are of one operating point;
+            HeadHunter's evaluation runs at 0.3.
+    """
+    pictures = list(pictures)
+    for name, value in (("threshold", threshold), ("clear_threshold", clear_threshold)):
+        if not 0 < value <= 1:
+            raise ValueError(f"{name} is an overlap above 0 and at most 1, not {value:g}")
+    matches = [match_by_score(picture, threshold) for picture in pictures]
+    curve = head_curve(matches)
+    limited = [
+        match if len(picture.scores) <= RECALL_LIMIT else match_by_score(picture.best(RECALL_LIMIT), threshold)
+        for picture, match in zip(pictures, matches, strict=True)
+    ]
+    judged = [picture.above(score_threshold) for picture in pictures]
+    moda, modp = pooled_clear([match_by_overlap(picture, clear_threshold) for picture in judged])
+    moda_image, modp_image = mean_clear([match_by_score(picture, clear_threshold) for picture in judged])
+    f1, f1_threshold = best_f1(curve)
+    return HeadResult(
+        ap=average_precision(curve),
+        lamr=log_average_miss_rate(curve),
+        f1=f1,
+        f1_threshold=f1_threshold,
+        recall=_recall(matches),
+        recall_300=_recall(limited),
+        moda=moda,
+        modp=modp,
+        moda_image=moda_image,
+        modp_image=modp_image,
+        pictures=len(pictures),
+        heads=curve.heads,
+        ignored=sum(len(picture.ignored) for picture in pictures),
+        detections=sum(len(picture.scores) for picture in pictures),
+        threshold=threshold,
+        curve=curve,
+    )
+
+
+def pooled_clear(pictures: Sequence[HeadMatches]) -> tuple[float, float]:
+    """MODA and MODP of pictures matched by overlap, from counts and overlaps summed over all of them.
+
+    As MOT17Det reports them (Kasturi et al., PAMI 2009, with both costs 1). NaN without a head, or without a hit.
+    """
+    heads = sum(one.heads for one in pictures)
+    wrong = sum(one.missed + int(one.false.sum()) for one in pictures)
+    overlaps = np.concatenate([np.zeros(0), *(one.overlaps[one.hits] for one in pictures)])
+    return 1 - wrong / heads if heads else math.nan, _mean(overlaps)
+
+
+def mean_clear(pictures: Sequence[HeadMatches]) -> tuple[float, float]:
+    """MODA and MODP as the original HeadHunter averages them: per picture, matched by score, then over pictures.
+
+    Accuracy over those with a head, precision over those with a hit; false alarms on a picture without a head do not
+    show in it. NaN where there is no such picture.
+    """
+    accuracies = [1 - (one.missed + int(one.false.sum())) / one.heads for one in pictures if one.heads]
+    return _mean(accuracies), _mean([float(one.overlaps[one.hits].mean()) for one in pictures if one.hits.any()])
+
+
+def _recall(pictures: Sequence[HeadMatches]) -> float:
+    heads = sum(one.heads for one in pictures)
+    return sum(int(one.hits.sum()) for one in pictures) / heads if heads else math.nan
+
+
+def _mean(values: Sequence[float] | np.ndarray) -> float:
+    return float(np.mean(values)) if len(values) else math.nan

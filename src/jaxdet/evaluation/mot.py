@@ -1,0 +1,131 @@
+"""Detections as MOTChallenge's text: one file a sequence, a line ``frame,-1,x,y,w,h,score,-1,-1,-1`` a detection.
+
+Frames, and the pixel at the upper left corner, have number 1 there: a box that begins at the picture's edge is written
+with x = 1. Everywhere else in jaxdet that edge is 0, as in the original HeadHunter's files, which ``origin=0`` reads
+and writes. A frame keeps the number that its file has, which is 1 for the first in MOTChallenge's own sets.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from jaxdet.data.dataset import DataError
+from jaxdet.data.writing import write_text
+
+PICTURE_FOLDERS = ("img1", "img")  # within a sequence's folder, in MOTChallenge's sets and HeadHunter's
+_NUMBER = re.compile(r"(\d+)$")
+_COLUMNS = 7  # those that a detection needs: frame, id, x, y, width, height, score
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The sequence that a picture belongs to, and its number there."""
+
+    sequence: str
+    number: int
+
+
+@dataclass(frozen=True, eq=False)
+class FrameDetections:
+    """boxes: [D, 4] xyxy in pixels from 0; scores: [D]."""
+
+    boxes: np.ndarray
+    scores: np.ndarray
+
+
+def frames_of(files: Sequence[str | Path]) -> list[Frame]:
+    """The frame of each picture file, by its path: ``MOT17-02/img1/000012.jpg`` is frame 12 of ``MOT17-02``.
+
+    The sequence is the picture's folder, or the one above a folder ``img1`` or ``img``; the frame is the number at the
+    end of the file's name, as it stands there.
+
+    Raises:
+        DataError: a name ends in no number, or two files would be the same frame.
+    """
+    taken: dict[Frame, str | Path] = {}
+    for file in files:
+        path = Path(file).absolute()
+        folder = path.parent.parent if path.parent.name in PICTURE_FOLDERS else path.parent
+        number = _NUMBER.search(path.stem)
+        if number is None:
+            raise DataError(f"{file}: its name ends in no frame number, as 000001.jpg does; rename the frames")
+        frame = Frame(folder.name, int(number[1]))
+        if frame in taken:
+            raise DataError(
+                f"{file} and {taken[frame]} would both be frame {frame.number} of sequence {frame.sequence}; "
+                "give the sequences folders of different names, or run them one by one"
+            )
+        taken[frame] = file
+    return list(taken)
+
+
+def write_mot(folder: str | Path, found: Mapping[Frame, FrameDetections], *, origin: float = 1) -> list[Path]:
+    """Writes ``SEQUENCE.txt`` for each sequence, by frame and decreasing score; each appears whole or not at all.
+
+    Coordinates have three decimals, scores six. A frame without detections has no line, and a sequence without any an
+    empty file.
+
+    Args:
+        folder: made where it does not exist.
+        origin: the coordinate of the picture's edge: 1 in MOTChallenge's format, 0 in HeadHunter's files.
+
+    Returns:
+        The files.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    lines: dict[str, list[str]] = {}
+    for frame in sorted(found, key=lambda frame: (frame.sequence, frame.number)):
+        own, one = lines.setdefault(frame.sequence, []), found[frame]
+        for row in np.argsort(-one.scores, kind="stable"):
+            x1, y1, x2, y2 = one.boxes[row].astype(np.float64).tolist()
+            box = ",".join(f"{value:.3f}" for value in (x1 + origin, y1 + origin, x2 - x1, y2 - y1))
+            own.append(f"{frame.number},-1,{box},{one.scores[row]:.6f},-1,-1,-1\n")
+    files = []
+    for sequence, own in lines.items():
+        files.append(folder / f"{sequence}.txt")
+        write_text(files[-1], "".join(own))
+    return files
+
+
+def read_mot(file: str | Path, *, origin: float = 1) -> dict[int, FrameDetections]:
+    """The detections of a sequence by frame, in the order of the file.
+
+    Args:
+        origin: as for `write_mot`.
+
+    Raises:
+        DataError: the file is not there, or a line is not in the format.
+    """
+    try:
+        lines = Path(file).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file}: does not read as MOTChallenge text ({error})") from None
+    rows: dict[int, list[list[float]]] = {}
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            frame, row = _read_line(line, f"{file}, line {number}")
+            rows.setdefault(frame, []).append(row)
+    return {frame: _detections(np.array(found), origin) for frame, found in rows.items()}
+
+
+def _read_line(line: str, where: str) -> tuple[int, list[float]]:
+    """The frame, and x, y, width, height and score."""
+    parts = line.split(",")
+    try:
+        frame, _, *row = (float(part) for part in parts[:_COLUMNS])
+        if not (frame.is_integer() and len(row) == _COLUMNS - 2 and np.isfinite(row).all()):
+            raise ValueError
+    except ValueError:
+        raise DataError(f"{where}: {line[:80]!r} is not frame,id,x,y,width,height,score,...") from None
+    return int(frame), row
+
+
+def _detections(rows: np.ndarray, origin: float) -> FrameDetections:
+    corners = rows[:, :2] - origin
+    return FrameDetections(np.concatenate([corners, corners + rows[:, 2:4]], axis=1), rows[:, 4])

@@ -1,0 +1,111 @@
+"""Detections of a data set's images, collected one by one.
+
+Boxes come in as ``(x1, y1, x2, y2)`` in pixels of the original image and are (x, y, width, height) only in the
+results' records, which are what COCO's result files hold.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxdet.data.dataset import DataError
+from jaxdet.data.writing import write_text
+from jaxdet.paths import PathLike
+
+
+class DetectionResults(ABC):
+    """Collects detections image by image; what they are worth, an evaluator says.
+
+    Args:
+        image_ids: of the ground truth.
+        known: its category ids.
+        category_ids: the category id by label, index 0 being the background; by default labels 1..K are ``known``.
+    """
+
+    def __init__(self, image_ids: Sequence[Any], known: Sequence[int], category_ids: Sequence[int] | None) -> None:
+        self._image_ids = set(image_ids)
+        self._known = frozenset(known)
+        self.category_ids = (-1, *known) if category_ids is None else tuple(category_ids)
+        self.results: list[dict[str, Any]] = []
+
+    def add(
+        self,
+        image_id: int,
+        boxes: np.ndarray,
+        scores: np.ndarray,
+        labels: np.ndarray,
+        *,
+        valid: np.ndarray | None = None,
+    ) -> None:
+        """Adds the detections of one image.
+
+        Args:
+            boxes: [D, 4] xyxy in pixels of the original image.
+            scores: [D].
+            labels: [D] integers, 1..K.
+            valid: [D] bool; where it is false, the slot is padding. By default all are detections.
+
+        Raises:
+            DataError: the image is not in the ground truth, or a label has no category id.
+            ValueError: the shapes do not belong together, or a valid box or score is not finite.
+        """
+        if int(image_id) not in self._image_ids:
+            self._unknown_image(int(image_id))
+        boxes, scores, labels = np.asarray(boxes, np.float64), np.asarray(scores, np.float64), np.asarray(labels)
+        keep = np.ones(len(boxes), bool) if valid is None else np.asarray(valid, bool)
+        if boxes.shape != (len(boxes), 4) or not scores.shape == labels.shape == keep.shape == (len(boxes),):
+            raise ValueError(
+                "expected boxes [D, 4], scores [D], labels [D] and valid [D], "
+                f"got {boxes.shape}, {scores.shape}, {labels.shape} and {keep.shape}"
+            )
+        boxes, scores, labels = boxes[keep], scores[keep], labels[keep]
+        if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
+            raise ValueError(f"image {image_id}: a detection's box or score is not finite; mask padding with valid")
+        unknown = [label for label in labels.tolist() if not 0 < label < len(self.category_ids)]
+        if unknown:
+            raise DataError(f"image {image_id}: label {unknown[0]} is not in 1..{len(self.category_ids) - 1}")
+        self.add_results(
+            {
+                "image_id": int(image_id),
+                "category_id": int(self.category_ids[label]),
+                "bbox": [x1, y1, x2 - x1, y2 - y1],
+                "score": score,
+            }
+            for (x1, y1, x2, y2), score, label in zip(boxes.tolist(), scores.tolist(), labels.tolist(), strict=True)
+        )
+
+    def add_results(self, results: Iterable[Mapping[str, Any]]) -> None:
+        """Adds records of COCO's result format (xywh boxes), such as another host's `results`.
+
+        Raises:
+            DataError: a record's image is not in the ground truth; nothing is added then.
+        """
+        records = [dict(record) for record in results]
+        for record in records:
+            if record["image_id"] not in self._image_ids:
+                self._unknown_image(record["image_id"])
+        self.results += records
+
+    def known_results(self) -> list[dict[str, Any]]:
+        """The results without those of classes that the ground truth lacks."""
+        return [record for record in self.results if record["category_id"] in self._known]
+
+    def write(self, path: PathLike) -> None:
+        """Writes the `known_results` as a COCO result file, which appears whole or not at all."""
+        write_text(path, json.dumps(self.known_results()))
+
+    @abstractmethod
+    def evaluate(self) -> dict[str, float]:
+        """The metrics of what was added, by name."""
+
+    @abstractmethod
+    def table(self) -> str:
+        """More about the last `evaluate`, as text."""
+
+    def _unknown_image(self, image_id: Any) -> None:
+        raise DataError(f"image {image_id} is not in the ground truth, which has {len(self._image_ids)} images")

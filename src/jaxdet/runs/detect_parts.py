@@ -1,0 +1,165 @@
+"""What is found, on disk while it is being found: a line a picture, a file a process.
+
+A process appends to its own file and reads everybody's. A line counts once it is whole, and of two for one picture the
+first that has detections: nothing is lost when a process is killed, and nothing can count twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+import numpy as np
+
+from jaxdet.data.writing import write_text
+
+PARTS, _RECORD = "parts", "record.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """A picture that is done: what was detected on it, or why it could not be read.
+
+    file: as it was given; size: (height, width).
+    boxes: [D, 4] float32 xyxy in its pixels; labels: [D] int32; scores: [D] float32; by decreasing score.
+    """
+
+    file: str
+    size: tuple[int, int] = (0, 0)
+    boxes: np.ndarray | None = None
+    labels: np.ndarray | None = None
+    scores: np.ndarray | None = None
+    error: str = ""
+
+
+class Part:
+    """This process's own file, open for appending; a last line that was cut short is taken back.
+
+    Raises:
+        ValueError: another process is at work on it.
+    """
+
+    def __init__(self, folder: Path, index: int) -> None:
+        path = folder / f"part-{index:05d}.jsonl"
+        self._file: TextIO = path.open("a+", encoding="utf-8")
+        if not _locked(self._file):
+            self._file.close()
+            raise ValueError(f"{path}: another process writes there; give each its own --share, or wait for it")
+        whole = sum(len(line.encode()) for line, _ in _lines(path))
+        self._file.truncate(whole)
+
+    def add(self, found: Found) -> None:
+        """Writes one picture down; it outlives this process from here on."""
+        values: dict[str, Any] = {"file": found.file}
+        if found.boxes is None or found.labels is None or found.scores is None:
+            values["error"] = found.error
+        else:
+            values |= {
+                "size": list(found.size),
+                "boxes": [_shortest(box) for box in found.boxes],
+                "labels": found.labels.tolist(),
+                "scores": _shortest(found.scores),
+            }
+        self._file.write(json.dumps(values) + "\n")
+        self._file.flush()
+
+    def __enter__(self) -> Part:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+
+def read_parts(folder: Path) -> dict[str, Found]:
+    """What all processes have done so far, by picture file."""
+    done: dict[str, Found] = {}
+    for path in sorted(folder.glob("part-*.jsonl")):
+        for _, values in _lines(path):
+            if values["file"] not in done or done[values["file"]].error:
+                done[values["file"]] = _found(values)
+    return done
+
+
+def check_detect_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Keeps what the detections of a folder come from; compares it where there are some already.
+
+    Raises:
+        ValueError: they come from something else; what differs is named.
+    """
+    path = folder / _RECORD
+    if not path.is_file():
+        write_text(path, json.dumps(record, indent=1))
+        return
+    try:
+        old = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError):
+        raise ValueError(f"{path} does not read; --overwrite begins anew") from None
+    differing = [
+        f"{name} (was {old.get(name)}, now {record.get(name)})"
+        for name in sorted(old.keys() | record.keys())
+        if old.get(name) != record.get(name)
+    ]
+    if differing:
+        raise ValueError(
+            f"{folder.parent} holds detections of other pictures, or made otherwise: {', '.join(differing)}. Go on "
+            "with the same, take another --out, or begin anew with --overwrite"
+        )
+
+
+def digest_of(texts: Sequence[str]) -> str:
+    """A short hash of texts in their order."""
+    return hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()[:16]
+
+
+def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The whole lines of a part, as they stand there and as they read, up to one that does not."""
+    with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
+        for line in file:
+            try:
+                values = json.loads(line)
+            except json.JSONDecodeError:
+                return
+            if not line.endswith("\n"):  # all there but for its end: its number may have lost digits
+                return
+            yield line, values
+
+
+def _found(values: dict[str, Any]) -> Found:
+    if "error" in values:
+        return Found(values["file"], error=values["error"])
+    return Found(
+        values["file"],
+        tuple(values["size"]),
+        np.array(values["boxes"], np.float32).reshape(-1, 4),
+        np.array(values["labels"], np.int32),
+        np.array(values["scores"], np.float32),
+    )
+
+
+def _shortest(values: np.ndarray) -> list[float]:
+    """Numbers with as many digits as a float32 needs to be read back the same."""
+    return [float(str(value)) for value in np.asarray(values, np.float32)]
+
+
+def _locked(file: TextIO) -> bool:
+    """Whether this process holds the file from now on; where files cannot be locked, it is taken at its word."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True

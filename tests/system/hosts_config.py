@@ -1,0 +1,96 @@
+"""A run small enough for several processes on two cores; every batch lies on one canvas, half of it upright.
+
+Of each batch of eight the first four pictures are wide and the last four are high: on two processes with half of the
+rows each, one has nothing but wide pictures and the other nothing but high ones. The validation set fills a batch and
+one row of the next.
+"""
+
+import os
+import time
+
+import numpy as np
+from flax import nnx
+
+from jaxdet.data import Augmentation, Examples
+from jaxdet.detectors import FasterRCNNConfig
+from jaxdet.detectors.config import DetectorTransform, FPNConfig
+from jaxdet.heads import AnchorGenerator, BoxConfig, RPNConfig
+from jaxdet.nn import ConvNormAct, NormConfig, Numerics, strided
+from jaxdet.runs import TrainConfig
+from jaxdet.training import OptimizerConfig
+
+
+class Body(nnx.Module):
+    """Three convolutions with batch statistics."""
+
+    channels = {"c3": 24}  # noqa: RUF012
+    strides = {"c3": 8}  # noqa: RUF012
+    masks_padding = True
+
+    def __init__(self, *, numerics: Numerics, rngs: nnx.Rngs):
+        self.layers = nnx.List(
+            ConvNormAct(*widths, 3, stride=2, norm=NormConfig(), numerics=numerics, rngs=rngs)
+            for widths in ((3, 8), (8, 16), (16, 24))
+        )
+
+    def features(self, x, extents=None, *, train=False):
+        for layer in self.layers:
+            x = layer(x, extents, train=train)
+            extents = strided(extents, 2)
+        return {"c3": x}
+
+
+def examples(sizes, seed):
+    """Bright boxes on noise."""
+    rng = np.random.default_rng(seed)
+    entries = []
+    for number, (height, width) in enumerate(sizes, start=1):
+        image = rng.integers(0, 90, (height, width, 3), np.uint8)
+        corners = rng.integers(1, 9, (2, 2))
+        boxes = np.concatenate([corners, corners + rng.integers(14, 28, (2, 2))], 1)
+        for (x1, y1, x2, y2), colour in zip(boxes.tolist(), (150, 230), strict=True):
+            image[y1:y2, x1:x2] = colour
+        entries.append({"image": image, "boxes": boxes, "labels": [1, 2], "image_id": number})
+    return Examples(Slow(entries), ("grey", "white"))
+
+
+class Slow(list):
+    """Takes its time, so that a run can be disturbed in its middle."""
+
+    def __getitem__(self, index):
+        time.sleep(float(os.environ.get("SECONDS_A_PICTURE", "0")))
+        return super().__getitem__(index)
+
+
+def config() -> TrainConfig:
+    model = FasterRCNNConfig(
+        backbone=None,
+        fpn=FPNConfig(levels=("c3",), out_channels=16, pool=False),
+        rpn=RPNConfig(
+            AnchorGenerator(((16, 24),), (1.0,)),
+            batch_size_per_image=16,
+            pre_nms_top_n_train=30,
+            post_nms_top_n_train=16,
+            pre_nms_top_n_test=30,
+            post_nms_top_n_test=16,
+        ),
+        box=BoxConfig(representation_size=16, batch_size_per_image=8, score_thresh=0.01, detections_per_img=20),
+        transform=DetectorTransform(min_size=32, max_size=64),
+    )
+    return TrainConfig(
+        model=model,
+        backbone=Body,
+        train=examples([(36, 60)] * 4 + [(60, 36)] * 4, seed=0),
+        val=examples([(40, 60)] * 9, seed=1),
+        square=True,
+        steps=20,
+        batch_size=8,
+        optimizer=OptimizerConfig(learning_rate=0.02, warmup_steps=4, clip_norm=5.0),
+        augment=Augmentation(flip=0.5, photometric=0.5),
+        ema_decay=0.9,
+        log_every=1,
+        checkpoint_every=5,
+        keep=20,
+        eval_batch_size=8,
+        eval_losses=True,
+    )
