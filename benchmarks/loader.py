@@ -118,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         size = sum(file.stat().st_size for file in files) / len(files)
         table = Table(
             f"{WIDTH}x{HEIGHT} JPEGs of {size / 1e3:.0f} kB to {args.min_size} x {args.max_size}, one core, its own "
-            f"seconds, {args.rounds} rounds of {args.pictures} pictures; Pillow {PIL.__version__}, numpy {np.__version__}",
+            f"seconds, {args.rounds} rounds of {args.pictures}; Pillow {PIL.__version__}, numpy {np.__version__}",
             clock=time.process_time,
         )
         for kind, racers in contenders(Path(folder), files, transform).items():
