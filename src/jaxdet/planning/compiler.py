@@ -83,6 +83,11 @@ def pod_mesh(topology: Topology) -> Mesh:
                 "libtpu, which brings the TPU's compiler, is not installed: pip install 'jaxdet[plan]'"
             ) from None
         raise ValueError(f"libtpu does not take {topology.name}: {_first_line(error)}") from None
+    if len(described.devices) != topology.chips:
+        raise ValueError(
+            f"libtpu makes {len(described.devices)} devices of the {topology.chips} chips of {topology.name}, "
+            "and a plan takes each chip for one"
+        )
     return data_mesh(described.devices)
 
 

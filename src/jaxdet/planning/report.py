@@ -15,6 +15,10 @@ from jaxdet.planning.scaling import scaling_text, weak_scaling
 
 LARGE = 1 << 20  # bytes of a collective that is named by itself
 NAME, VALUE = 26, 24  # columns
+_LEGEND = """\
+bounds: a step at the chip's peak, or at its memory's rate; a real one takes longer. Collectives are counted as if
+nothing hid them. FLOPs and bytes by the compiler count a loop's body once, and of branches the costlier; its cycles
+count every turn that is known of, but no gathers and scatters of rows."""
 
 
 def to_dict(plan: Plan) -> dict[str, Any]:
@@ -63,9 +67,7 @@ def to_text(plan: Plan) -> str:
         if step.name == "train" and step.figures is not None:
             rows = weak_scaling(step.figures.bounds, step.figures.program.collectives, job.batch, chip)
             lines += ["", f"train step, {job.batch} images a chip on more and more of them:", scaling_text(rows), ""]
-    lines.append("bounds: a step at the chip's peak, or at its memory's rate; a real one takes longer. Collectives are")
-    lines.append("counted as if nothing hid them. The compiler counts what loops do once; layers are counted in full.")
-    return "\n".join(lines)
+    return "\n".join([*lines, _LEGEND])
 
 
 def _dtype(plan: Plan) -> str:
@@ -99,7 +101,7 @@ _ROWS: tuple[tuple[str, _Cell], ...] = (
     ("FLOPs of the layers", lambda step, plan: f"{2 * step.macs / 1e12:.2f} TFLOP"),
     ("FLOPs by the compiler", lambda step, plan: f"{step.compiled.flops / 1e12:.2f} TFLOP"),
     ("bytes", _of_memory("bytes")),
-    ("cycles, loops in full", lambda step, plan: f"{step.program.cycles / 1e9:.2f} G"),
+    ("cycles by the compiler", lambda step, plan: f"{step.program.cycles / 1e9:.2f} G"),
     ("collectives", lambda step, plan: _bytes(sum(one.bytes for one in step.program.collectives))),
     ("compute bound", _milliseconds("compute")),
     ("bandwidth bound", _milliseconds("bandwidth")),
