@@ -19,6 +19,7 @@ parity: $(VENV)/.test
 
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks.inference
+	$(BIN)/python -m benchmarks.loader
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check src convert tests benchmarks examples

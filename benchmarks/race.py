@@ -13,9 +13,12 @@ from typing import Any
 import jax
 
 Contender = Callable[[], Any]
+Clock = Callable[[], float]  # seconds: of the wall, or `time.process_time`
 
 
-def measure(contenders: Mapping[str, Contender], *, rounds: int, warm_up: int = 1) -> dict[str, list[float]]:
+def measure(
+    contenders: Mapping[str, Contender], *, rounds: int, warm_up: int = 1, clock: Clock = time.perf_counter
+) -> dict[str, list[float]]:
     """Seconds of each contender in each round, after rounds that do not count.
 
     A contender returns when its work is done, on whatever device.
@@ -23,10 +26,10 @@ def measure(contenders: Mapping[str, Contender], *, rounds: int, warm_up: int = 
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(warm_up + rounds):
         for name, run in contenders.items():
-            start = time.perf_counter()
+            start = clock()
             run()
             if number >= warm_up:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(clock() - start)
     return seconds
 
 
@@ -35,10 +38,11 @@ class Table:
 
     Args:
         ours: the contender that is compared with the best of the others.
+        clock: what seconds are measured by.
     """
 
-    def __init__(self, title: str, ours: str = "jaxdet") -> None:
-        self.ours = ours
+    def __init__(self, title: str, ours: str = "jaxdet", *, clock: Clock = time.perf_counter) -> None:
+        self.ours, self.clock = ours, clock
         self.result: dict[str, Any] = {"machine": machine()}
         print(title)
         print(", ".join(f"{key} {value}" for key, value in self.result["machine"].items()))
@@ -48,7 +52,7 @@ class Table:
         self, kind: str, contenders: Mapping[str, Contender], *, rounds: int, items: int = 1, warm_up: int = 1
     ) -> None:
         """Measures and prints; ``items``: how many pictures (or calls) one run works on."""
-        seconds = measure(contenders, rounds=rounds, warm_up=warm_up)
+        seconds = measure(contenders, rounds=rounds, warm_up=warm_up, clock=self.clock)
         medians = {name: statistics.median(times) for name, times in seconds.items()}
         for name, times in seconds.items():
             low, middle, high = (1e3 * value for value in (min(times), medians[name], max(times)))

@@ -173,7 +173,8 @@ def _prediction(
 
 
 @partial(jax.jit, static_argnums=(0,))
-def _logits(graphdef: nnx.GraphDef, state: nnx.State, x: Array) -> Array:
+def logits_step(graphdef: nnx.GraphDef, state: nnx.State, x: Array) -> Array:
+    """The compiled forward pass of a classifier's ``nnx.split(model)``: normalised ``[B, H, W, 3]`` to ``[B, K]``."""
     return nnx.merge(graphdef, state)(x)
 
 
@@ -188,5 +189,5 @@ def classify(model: Classifier, images: Sequence[np.ndarray]) -> list[np.ndarray
     results = []
     for image in images:
         x = centre_crop(image, transform.resize, transform.crop, transform.image_mean, transform.image_std)
-        results.append(np.asarray(jax.nn.softmax(_logits(graphdef, state, x[None])[0])))
+        results.append(np.asarray(jax.nn.softmax(logits_step(graphdef, state, x[None])[0])))
     return results

@@ -16,6 +16,8 @@ COMMANDS = (
     "train",
     "evaluate",
     "lists",
+    "plan",
+    "export",
     "summary",
     "parity",
     "shapes",

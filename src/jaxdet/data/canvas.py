@@ -46,6 +46,21 @@ def canvases(min_size: int, max_size: int, *, square: bool = False) -> tuple[Siz
     return tuple(sorted(found, key=_order))
 
 
+def parse_canvas(text: str) -> Size:
+    """``"800x1344"`` as (height, width).
+
+    Raises:
+        ValueError: it is not of that form, or a side is no multiple of 32.
+    """
+    sides = text.lower().split("x")
+    if len(sides) != 2 or not all(side.isdecimal() and int(side) for side in sides):
+        raise ValueError(f"{text!r} is no canvas: expected HEIGHTxWIDTH, such as 800x1344")
+    height, width = map(int, sides)
+    if (height, width) != (align(height), align(width)):
+        raise ValueError(f"the canvas is {height}x{width}; both sides have to be multiples of {ALIGNMENT}")
+    return height, width
+
+
 def choose_canvas(size: Sequence[int], choices: Sequence[Size]) -> Size:
     """The canvas of smallest area that holds an image of ``size`` (height, width), after resizing.
 

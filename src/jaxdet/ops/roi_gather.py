@@ -40,7 +40,11 @@ def pool_by_gather(table: Array, y: AxisSamples, x: AxisSamples, offset: Array, 
 
 def scatter_at_once(grad: Array, y: AxisSamples, x: AxisSamples, offset: Array, stride: Array, height: int) -> Array:
     """Gradient of ``pool_by_gather`` to its table, ``[height, C]``, from ``grad [R, PH, PW, C]``: wide scatters."""
-    table = jnp.zeros((height, grad.shape[-1]), grad.dtype)
+    return scatter_onto(jnp.zeros((height, grad.shape[-1]), grad.dtype), grad, y, x, offset, stride)
+
+
+def scatter_onto(table: Array, grad: Array, y: AxisSamples, x: AxisSamples, offset: Array, stride: Array) -> Array:
+    """The same, added to ``table [T, C]``."""
     for rows, weights in _corners(y, x, offset, stride):
         table = table.at[rows].add(weights[..., None] * grad, mode="promise_in_bounds")
     return table

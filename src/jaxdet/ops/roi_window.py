@@ -9,14 +9,12 @@ Axes: R regions, C channels, PH and PW output bins, S sampling points a bin and 
 
 from __future__ import annotations
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from jaxdet.ops.batching import any_in_batch
-from jaxdet.ops.roi_gather import pool_by_gather, scatter_at_once, split_regions
+from jaxdet.ops.roi_gather import pool_by_gather, scatter_onto, split_regions
 from jaxdet.ops.roi_samples import AxisSamples
 
 _WINDOW = 32
@@ -54,11 +52,31 @@ def window_gradient(grad: Array, y: AxisSamples, x: AxisSamples, origin: Array, 
     order = jnp.argsort(~long, stable=True)
     canvas = jnp.zeros((*size, grad.shape[-1]), grad.dtype)
 
+    chunks = _arrange((grad, long, y, x), order)
+
     def add_chunk(canvas: Array, chunk: tuple) -> tuple[Array, None]:
         grad, long, y, x = chunk
-        return jax.lax.cond(any_in_batch(long), _scatter_chunk, _add_windows, canvas, grad, y, x), None
+        return _add_windows(canvas, jnp.where(long[:, None, None, None], 0, grad), y, x), None
 
-    return jax.lax.scan(add_chunk, canvas, _arrange((grad, long, y, x), order))[0]
+    # Two loops without a branch: a canvas that passes through a `cond` is copied for every window that is added in it.
+    canvas, _ = jax.lax.scan(add_chunk, canvas, chunks)
+    return _add_long(canvas, chunks)
+
+
+def _add_long(canvas: Array, chunks: tuple) -> Array:
+    """Adds the gradient of the long regions, which come first, in as many turns as have one in any image."""
+    _, long, _, _ = chunks  # [chunks, chunk]
+
+    def has_long(state: tuple[Array, Array]) -> Array:
+        turn, _ = state
+        return (turn < len(long)) & any_in_batch(long[jnp.minimum(turn, len(long) - 1)])
+
+    def add_chunk(state: tuple[Array, Array]) -> tuple[Array, Array]:
+        turn, canvas = state
+        grad, long, y, x = jax.tree.map(lambda leaf: leaf[turn], chunks)
+        return turn + 1, _scatter_chunk(canvas, jnp.where(long[:, None, None, None], grad, 0), y, x)
+
+    return jax.lax.while_loop(has_long, add_chunk, (jnp.zeros((), jnp.int32), canvas))[1]
 
 
 def _gather_chunk(canvas: Array, y: AxisSamples, x: AxisSamples) -> Array:
@@ -72,7 +90,7 @@ def _scatter_chunk(canvas: Array, grad: Array, y: AxisSamples, x: AxisSamples) -
     """The gradient of ``_gather_chunk``, added to ``canvas``."""
     height, width, _ = canvas.shape
     none, stride = _canvas_rows(y, width)
-    return canvas + scatter_at_once(grad, y, x, none, stride, height * width).reshape(canvas.shape)
+    return scatter_onto(canvas.reshape(height * width, -1), grad, y, x, none, stride).reshape(canvas.shape)
 
 
 def _canvas_rows(y: AxisSamples, width: int) -> tuple[Array, Array]:
@@ -81,6 +99,7 @@ def _canvas_rows(y: AxisSamples, width: int) -> tuple[Array, Array]:
     return none, none + width
 
 
+@jax.named_scope("roi_align")
 def _window_chunk(canvas: Array, y: AxisSamples, x: AxisSamples) -> Array:
     """A chunk of regions that fit: slice, then interpolate along y, then along x."""
     start_y, weights_y = _window_weights(y, canvas.shape[0])
@@ -93,15 +112,16 @@ def _window_chunk(canvas: Array, y: AxisSamples, x: AxisSamples) -> Array:
     return jnp.einsum("rqw,rpwc->rpqc", weights_x, rows, precision=jax.lax.Precision.HIGHEST)
 
 
+@jax.named_scope("roi_align")
 def _add_windows(canvas: Array, grad: Array, y: AxisSamples, x: AxisSamples) -> Array:
     """The gradient of ``_window_chunk``, added to ``canvas``."""
     start_y, weights_y = _window_weights(y, canvas.shape[0])
     start_x, weights_x = _window_weights(x, canvas.shape[1])
     rows = jnp.einsum("rqw,rpqc->rpwc", weights_x, grad, precision=jax.lax.Precision.HIGHEST)
     windows = jnp.einsum("rph,rpwc->rhwc", weights_y, rows, precision=jax.lax.Precision.HIGHEST)
-    take = partial(_slice_windows, start_y=start_y, start_x=start_x, weights_y=weights_y, weights_x=weights_x)
-    (added,) = jax.linear_transpose(take, canvas)(windows)
-    return canvas + added
+    starts = jnp.stack([start_y, start_x], axis=1)
+    rows_and_columns = jax.lax.ScatterDimensionNumbers((1, 2, 3), (), (0, 1))
+    return jax.lax.scatter_add(canvas, starts, windows, rows_and_columns, mode="promise_in_bounds")
 
 
 def _slice_windows(canvas: Array, start_y: Array, start_x: Array, weights_y: Array, weights_x: Array) -> Array:

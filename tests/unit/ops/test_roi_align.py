@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from jaxdet.ops import multiscale_roi_align, roi_align
+from jaxdet.ops.roi_gather import scatter_in_chunks
 from jaxdet.ops.roi_samples import box_samples
-from jaxdet.ops.roi_window import pool_by_window
+from jaxdet.ops.roi_window import pool_by_window, window_gradient
 
 NAN = np.float32(np.nan)
 SHAPES, SCALES = [(36, 40), (18, 20)], (1 / 4, 1 / 8)
@@ -63,8 +64,13 @@ def test_window_function_equals_the_gather():
         sampling_ratio=2,
         aligned=False,
     )
-    windowed = jax.jit(pool_by_window)(features, y, x, jnp.zeros((count, 2), jnp.int32))
+    origin = jnp.zeros((count, 2), jnp.int32)
+    windowed = jax.jit(pool_by_window)(features, y, x, origin)
     np.testing.assert_allclose(windowed, roi_align(features, boxes, 7, 0.25), atol=2e-6)
+    grad = np.random.default_rng(2).standard_normal(windowed.shape).astype(np.float32)
+    summed = jax.jit(window_gradient, static_argnums=4)(grad, y, x, origin, SHAPES[0])
+    by_row = scatter_in_chunks(grad, y, x, origin[:, 0], jnp.full(count, SHAPES[0][1]), SHAPES[0][0] * SHAPES[0][1])
+    np.testing.assert_allclose(summed, by_row.reshape(summed.shape), atol=2e-5)
 
 
 def test_padding_changes_nothing(algorithm):

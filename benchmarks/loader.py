@@ -1,0 +1,131 @@
+"""Decoded and augmented pictures a second and core, beside torchvision's transforms on the same files, turn by turn.
+
+    python -m benchmarks.loader [--pictures N] [--rounds N] [--min-size S] [--max-size S]
+
+640x480 JPEGs, as large in bytes as COCO's, are made first. Seconds are the process's own, on one core, so that a busy
+machine shows less in them. "jaxdet" is what training does: the batch plan's rows decoded, flipped, normalised, resized
+and put on the canvas, boxes with them. "torchvision" is Pillow, `to_tensor`, a flip and `GeneralizedRCNNTransform`,
+which puts them on a canvas, too. Below are parts of jaxdet's way, and what could take the place of one. Every round
+runs each contender once; medians are compared, and the spread is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.race import Contender, Table
+from jaxdet.data import Augmentation, BatchPlan, CocoFiles, read_image
+from jaxdet.data.loader import load_batch
+from jaxdet.data.transforms import normalize, preprocess_to
+from jaxdet.detectors import DetectorTransform
+from jaxdet.ops.pixels import IMAGENET_MEAN, IMAGENET_STD
+from jaxdet.ops.resize import resized_size
+from jaxdet_convert.compare_weights import smooth_picture
+from jaxdet_convert.torchvision_cpu import import_torchvision
+
+HEIGHT, WIDTH = 480, 640
+BATCH = 8
+GRAIN = 14  # of noise, in grey levels: with it a picture has some 150 kB, as COCO's have on average
+
+
+def make_pictures(folder: Path, count: int) -> list[Path]:
+    """JPEGs with grain, and an annotation file beside them."""
+    files, images, annotations = [], [], []
+    for number in range(count):
+        noise = np.random.default_rng(number).normal(0, GRAIN, (HEIGHT, WIDTH, 1))
+        picture = np.clip(smooth_picture(number, HEIGHT, WIDTH) + noise, 0, 255).astype(np.uint8)
+        files.append(folder / f"{number}.jpg")
+        Image.fromarray(picture).save(files[-1], quality=90)
+        images.append({"id": number, "file_name": files[-1].name, "height": HEIGHT, "width": WIDTH})
+        annotations += [
+            {"id": 8 * number + box, "image_id": number, "category_id": 1, "bbox": [40 * box, 30 * box, 90, 60],
+             "area": 5400, "iscrowd": 0}
+            for box in range(7)
+        ]  # fmt: skip
+    categories = [{"id": 1, "name": "thing"}]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (folder / "boxes.json").write_text(json.dumps(content))
+    return files
+
+
+def contenders(folder: Path, files: list[Path], transform: DetectorTransform) -> dict[str, dict[str, Contender]]:
+    """What goes through all the pictures once, by kind and name."""
+    import torch
+
+    torchvision = import_torchvision()
+    torch.set_num_threads(1)
+    dataset = CocoFiles(str(folder / "boxes.json"), str(folder)).open()
+    augmentation = Augmentation()
+    plan = BatchPlan(dataset.sizes, BATCH, augmentation.sizing(transform))
+    size = resized_size(HEIGHT, WIDTH, transform.min_size, transform.max_size)
+    decoded = [read_image(file) for file in files]
+    theirs = torchvision.models.detection.transform.GeneralizedRCNNTransform(
+        transform.min_size, transform.max_size, list(IMAGENET_MEAN), list(IMAGENET_STD)
+    )
+
+    def ours() -> None:
+        for step in range(len(files) // BATCH):
+            load_batch(dataset, plan, step, augmentation=augmentation)
+
+    def torchvision_transforms() -> None:
+        to_tensor, flip = torchvision.transforms.functional.to_tensor, torchvision.transforms.functional.hflip
+        for start in range(0, len(files), BATCH):
+            tensors = [to_tensor(Image.open(file).convert("RGB")) for file in files[start : start + BATCH]]
+            boxes = [{"boxes": torch.rand(7, 4) * 40 + torch.tensor([0, 0, 50, 50])} for _ in tensors]
+            with torch.inference_mode():
+                theirs([flip(x) if number % 2 else x for number, x in enumerate(tensors)], boxes)
+
+    parts = {
+        "decode": lambda: [read_image(file) for file in files],
+        "normalise": lambda: [normalize(picture, IMAGENET_MEAN, IMAGENET_STD) for picture in decoded],
+        "normalise and resize": lambda: [preprocess_to(picture, size) for picture in decoded],
+        "resize in 8 bits": lambda: [_resize_in_8_bits(picture, size) for picture in decoded],
+    }
+    return {"loader": {"jaxdet": ours, "torchvision": torchvision_transforms}, "parts": parts}
+
+
+def _resize_in_8_bits(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """What it would cost if normalising were left to the device: Pillow's filter, no PyTorch parity."""
+    return np.asarray(Image.fromarray(picture).resize(size[::-1], Image.Resampling.BILINEAR))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints a table and a line of JSON."""
+    import PIL
+
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.loader", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--pictures", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--min-size", type=int, default=800)
+    parser.add_argument("--max-size", type=int, default=1333)
+    args = parser.parse_args(argv)
+    if args.pictures < BATCH or args.pictures % BATCH:
+        parser.error(f"--pictures is a multiple of {BATCH}")
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    transform = DetectorTransform(args.min_size, args.max_size)
+    with tempfile.TemporaryDirectory() as folder:
+        files = make_pictures(Path(folder), args.pictures)
+        size = sum(file.stat().st_size for file in files) / len(files)
+        table = Table(
+            f"{WIDTH}x{HEIGHT} JPEGs of {size / 1e3:.0f} kB to {args.min_size} x {args.max_size}, one core, its own "
+            f"seconds, {args.rounds} rounds of {args.pictures}; Pillow {PIL.__version__}, numpy {np.__version__}",
+            clock=time.process_time,
+        )
+        for kind, racers in contenders(Path(folder), files, transform).items():
+            table.race(kind, racers, rounds=args.rounds, items=args.pictures)
+    table.finish(min_size=args.min_size, max_size=args.max_size, pictures=args.pictures, jpeg_bytes=size)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""Parts of a step by the TPU's compiler, for one v5e chip: bytes, FLOPs, temporaries and cycles. No TPU is needed.
+
+    python -m benchmarks.tpu [--images N] [--train]
+
+RoIAlign pools from P2 to P5 of 800x1344 in bfloat16; selection is the RPN's, from all anchors' logits to proposals
+after NMS. ``--train`` adds the whole train step of fasterrcnn_resnet50_fpn, which compiles for minutes. Bytes and FLOPs
+count a loop's body once; cycles count every turn that is known of. Needs libtpu: pip install 'jaxdet[plan]'.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+os.environ["JAX_PLATFORMS"] = "cpu"  # before JAX is imported: the TPU is the compiler's alone
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.sharding import Mesh
+
+from jaxdet.detectors import FasterRCNN, abstract, detector_config
+from jaxdet.heads.proposals import select_proposals
+from jaxdet.nn import Numerics
+from jaxdet.ops import multiscale_roi_align
+from jaxdet.parallel import replicated
+from jaxdet.planning import Job, compile_traced, parse_topology, pod_mesh, read_program, train_step
+from jaxdet.runs import read_config
+from jaxdet.types import Images
+
+NAME, CANVAS = "fasterrcnn_resnet50_fpn", (800, 1344)
+SCALES = (1 / 4, 1 / 8, 1 / 16, 1 / 32)
+CHANNELS, SIDE = 256, 7
+
+
+def roi_align(images: int, count: int) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """Pooling of ``count`` regions an image, and shapes of its arguments."""
+    maps = [_shape((images, round(CANVAS[0] * s), round(CANVAS[1] * s), CHANNELS), jnp.bfloat16) for s in SCALES]
+
+    def pool(maps: list[Array], boxes: Array, levels: Array) -> Array:
+        return jax.vmap(lambda *one: multiscale_roi_align(*one, SIDE, SCALES, 2))(maps, boxes, levels)
+
+    return pool, (maps, _shape((images, count, 4)), _shape((images, count), jnp.int32))
+
+
+def roi_align_gradient(images: int, count: int) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """Its gradient to the maps."""
+    pool, (maps, boxes, levels) = roi_align(images, count)
+
+    def gradient(maps: list[Array], boxes: Array, levels: Array, grad: Array) -> Any:
+        return jax.vjp(lambda maps: pool(maps, boxes, levels), maps)[1](grad)
+
+    return gradient, (maps, boxes, levels, _shape((images, count, SIDE, SIDE, CHANNELS), jnp.bfloat16))
+
+
+def selection(images: int, train: bool) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """Proposals from the RPN's outputs."""
+    model = abstract(detector_config(NAME), numerics=Numerics("bfloat16"))
+    assert isinstance(model, FasterRCNN)
+    batch = Images(_shape((images, *CANVAS, 3)), _shape((images, 2), jnp.int32))
+    outputs = jax.eval_shape(lambda images: model.rpn(model.features(images), images), batch)
+    return lambda rpn, sizes: select_proposals(rpn, sizes, model.config.rpn, train=train), (outputs, batch.sizes)
+
+
+def figures(traced: Any) -> dict[str, Any]:
+    """What the compiler says of a program."""
+    compiled = compile_traced(traced)
+    program = read_program(compiled.text)
+    loops = [loop.trips for loop in program.loops]
+    return {**asdict(replace(compiled, text="")), "cycles": program.cycles, "loops": loops}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints a table and a line of JSON."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.tpu", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--images", type=int, default=1, help="on the chip (default: %(default)s)")
+    parser.add_argument("--train", action="store_true", help="the whole train step, too")
+    args = parser.parse_args(argv)
+    mesh = pod_mesh(parse_topology("v5e:1x1"))
+    rows: dict[str, Callable[[], Any]] = {
+        "RoIAlign, 1000 regions": lambda: _traced(mesh, *roi_align(args.images, 1000)),
+        "its gradient, 512 regions": lambda: _traced(mesh, *roi_align_gradient(args.images, 512)),
+        "selection, inference": lambda: _traced(mesh, *selection(args.images, train=False)),
+        "selection, training": lambda: _traced(mesh, *selection(args.images, train=True)),
+    }
+    if args.train:
+        job = Job(read_config(NAME, {"dtype": "bfloat16"}), CANVAS, args.images)
+        rows["train step"] = lambda: train_step(job, mesh)
+    print(f"{args.images} x {CANVAS[0]}x{CANVAS[1]}, bfloat16, one v5e chip, jax {jax.__version__}\n")
+    print(f"{'':<28}{'GB':>9}{'TFLOP':>9}{'temp. GB':>10}{'M cycles':>10}{'compiled s':>12}  loops")
+    result = {}
+    for name, trace in rows.items():
+        one = result[name] = figures(trace())
+        print(
+            f"{name:<28}{one['bytes'] / 1e9:>9.2f}{one['flops'] / 1e12:>9.3f}{one['temporaries'] / 1e9:>10.2f}"
+            f"{one['cycles'] / 1e6:>10.1f}{one['seconds']:>12.0f}  {one['loops']}",
+            flush=True,
+        )
+    print("\n" + json.dumps({"images": args.images, "canvas": CANVAS, **result}))
+    return 0
+
+
+def _shape(sides: tuple[int, ...], dtype: Any = jnp.float32) -> Any:
+    return jax.ShapeDtypeStruct(sides, dtype)
+
+
+def _traced(mesh: Mesh, function: Callable[..., Any], shapes: tuple[Any, ...]) -> Any:
+    return jax.jit(function, in_shardings=replicated(mesh)).trace(*shapes)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

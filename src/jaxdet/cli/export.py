@@ -1,0 +1,56 @@
+"""Write a detector as a program that JAX alone can run: no jaxdet, for CPU, CUDA and TPU.
+
+jaxdet export MODEL --out DIR --batch 8 --canvas 800x1344
+
+MODEL is a jaxdet model's folder, a PyTorch weights file, or the name of official weights. DIR receives program.bin
+(jax.export), weights.npz, export.json (canvas, normalisation, class names) and reader.py, which runs it. The program is
+for one batch size and one canvas. Needs flatbuffers: pip install 'jaxdet[export]'.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="a jaxdet model's folder, a weights file, or official weights")
+    parser.add_argument("--out", required=True, metavar="DIR", help="where the program goes")
+    parser.add_argument("--batch", type=int, default=1, metavar="N", help="pictures in a batch (default: %(default)s)")
+    parser.add_argument("--canvas", metavar="HxW", help="default: the model's largest landscape one")
+    parser.add_argument(
+        "--platforms", default="cpu,cuda,tpu", metavar="P", help="where it is to run (default: %(default)s)"
+    )
+    parser.add_argument("--dtype", choices=("bfloat16", "float32"), help="to compute in (default: the model's own)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from jaxdet.cli.models import open_detector
+    from jaxdet.data.canvas import canvases, parse_canvas
+    from jaxdet.export.write import export_detector, in_dtype
+
+    canvas = None if args.canvas is None else parse_canvas(args.canvas)
+    model = open_detector(_weights(args.model))
+    if args.dtype is not None:
+        model = in_dtype(model, args.dtype)
+    if canvas is None:
+        transform = model.config.transform
+        canvas = max(canvases(transform.min_size, transform.max_size), key=lambda size: (size[0] * size[1], size[1]))
+    platforms = [platform.strip() for platform in args.platforms.split(",")]
+    sizes = export_detector(model, args.out, canvas=canvas, batch=args.batch, platforms=platforms)
+    print(f"written     {args.out}: " + ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in sizes.items()))
+    print(f"takes       {args.batch} x {canvas[0]}x{canvas[1]}, on {', '.join(platforms)}")
+    print(f"run it      python -c \"from reader import load_export; load_export('.')\"  in {args.out}")
+    return 0
+
+
+def _weights(model: str) -> str | None:
+    """The path given, or that of the official weights of the model named."""
+    from pathlib import Path
+
+    if Path(model).exists():
+        return model
+    from jaxdet.cli.models import OFFICIAL
+
+    if model == OFFICIAL:
+        return None
+    raise ValueError(f"{model}: there is no such file or folder, nor official weights of that name ({OFFICIAL})")

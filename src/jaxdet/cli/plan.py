@@ -1,0 +1,110 @@
+"""What a run needs of a TPU pod, by the TPU's compiler: memory, traffic, bounds, the largest batch. No TPU is needed.
+
+CONFIG is a recipe, a Python file as for `jaxdet train`, or a model's name. Its data need not be there. The train and
+infer steps are compiled as they would run; each compilation takes minutes. Needs libtpu: pip install 'jaxdet[plan]'.
+
+    jaxdet plan fasterrcnn_resnet50_fpn --topology v5e:16x16 --canvas 800x1344 --batch 8 --dtype bfloat16
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from jaxdet.cli.train import add_config_arguments, parse_options
+
+if TYPE_CHECKING:
+    from jaxdet.planning import Job, Topology
+    from jaxdet.runs import TrainConfig
+
+_A_CHIP = 8  # images, where the configuration's batch does not divide over the chips
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_config_arguments(parser)
+    parser.add_argument(
+        "--topology", required=True, metavar="T", help="version and chips: v4:4x4x4, v5e:16x16, v5p:8x8x8, v6e:16x16"
+    )
+    parser.add_argument("--canvas", metavar="HxW", help="default: the largest landscape one of the configuration")
+    parser.add_argument("--batch", type=int, metavar="N", help="images a chip (default: of the configuration's batch)")
+    parser.add_argument("--dtype", choices=("bfloat16", "float32"), help="default: the configuration's")
+    parser.add_argument("--step", choices=("train", "infer"), help="plan only this one")
+    parser.add_argument("--no-search", action="store_true", help="do not look for the largest batch")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    import json
+    import os
+
+    os.environ["JAX_PLATFORMS"] = "cpu"  # before JAX is imported: the TPU is the compiler's alone
+    from jaxdet.planning import make_plan, parse_topology, to_dict, to_text
+
+    topology = parse_topology(args.topology)
+    job = job_of(args, topology)
+    steps = {} if args.step is None else {"steps": (args.step,)}
+    plan = make_plan(job, topology, search=not args.no_search, say=_say, **steps)
+    print(json.dumps({"config": args.config, **to_dict(plan)}, indent=1) if args.json else to_text(plan))
+    return 1 if any(step.problem is not None for step in plan.steps) else 0
+
+
+def job_of(args: argparse.Namespace, topology: Topology) -> Job:
+    """What the arguments ask to plan."""
+    from jaxdet.data.detection_rows import box_slots
+    from jaxdet.planning import Job
+    from jaxdet.planning.programs import BOX_SLOTS
+    from jaxdet.runs import open_task
+
+    config = _config(args)
+    slots = config.max_boxes or BOX_SLOTS
+    names = config.model.names
+    if args.data is not None:
+        task = open_task(config)
+        names = task.names
+        if config.max_boxes is None and hasattr(task.train, "sizes"):
+            slots = box_slots(task.train)
+    return Job(config, _canvas(args.canvas, config), _batch(args.batch, config, topology), names, slots)
+
+
+def _config(args: argparse.Namespace) -> TrainConfig:
+    from jaxdet.config import override
+    from jaxdet.data import CocoFiles
+    from jaxdet.detectors import list_models, model_config
+    from jaxdet.runs import RECIPES, TrainConfig, read_config
+
+    options = parse_options(args.set)
+    if args.dtype is not None:
+        options["dtype"] = args.dtype
+    if args.config in RECIPES or args.config not in list_models():
+        return read_config(args.config, options, data=args.data)
+    config = TrainConfig(model=model_config(args.config), train=CocoFiles("train.json", "train"), steps=100_000)
+    return override(config, options)
+
+
+def _canvas(text: str | None, config: TrainConfig) -> tuple[int, int]:
+    from jaxdet.data.canvas import parse_canvas
+
+    if text is None:
+        assert config.augment is not None  # TrainConfig chose one
+        sizing = config.augment.sizing(config.model.transform, square=config.square)  # type: ignore[arg-type]
+        return max(sizing.canvases, key=lambda canvas: (canvas[0] * canvas[1], canvas[1]))
+    return parse_canvas(text)
+
+
+def _batch(batch: int | None, config: TrainConfig, topology: Topology) -> int:
+    if batch is not None:
+        if batch < 1:
+            raise ValueError(f"--batch is at least 1 image a chip, not {batch}")
+        return batch
+    if config.batch_size % topology.chips == 0:
+        return config.batch_size // topology.chips
+    _say(
+        f"the configuration's batch of {config.batch_size} does not divide over {topology.chips} chips: planning "
+        f"{_A_CHIP} images a chip, {_A_CHIP * topology.chips} in all; --batch chooses another number"
+    )
+    return _A_CHIP
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,142 @@
+"""Writing a detector's infer step as a program that needs no model code: `jax.export`, weights beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import Array, export
+
+from jaxdet.config import to_dict
+from jaxdet.data.canvas import ALIGNMENT, Size
+from jaxdet.detectors import FasterRCNN, abstract
+from jaxdet.export import reader
+from jaxdet.inference import infer_step
+from jaxdet.runs.checkpoint import arrays, fill
+from jaxdet.runs.storage import put_in_place, reason
+from jaxdet.types import Images
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+
+def export_detector(
+    model: FasterRCNN,
+    path: str | os.PathLike[str],
+    *,
+    canvas: Size,
+    batch: int = 1,
+    platforms: Sequence[str] = PLATFORMS,
+) -> dict[str, int]:
+    """Writes a detector to a folder that `jaxdet.export.load_export` opens; one that is there is replaced.
+
+    Args:
+        canvas: (height, width), multiples of 32; batch: pictures. The program takes these alone.
+        platforms: for which it is lowered; nothing of them needs to be here.
+
+    Returns:
+        The bytes of each file.
+
+    Raises:
+        ValueError: a number or platform is out of range, or ``path`` holds something that is no export.
+        OSError: it cannot be written; what was there stays.
+    """
+    _check(canvas, batch, platforms)
+    target = Path(path).absolute()
+    own = (target / reader.DESCRIPTION).is_file()
+    if target.exists() and not own and (not target.is_dir() or any(target.iterdir())):
+        raise ValueError(f"{path} is there and is no export: remove it, or choose another place")
+    values = {name: np.asarray(array) for name, array in arrays(model).items()}
+    try:
+        exported = _exported(model, list(values), canvas, batch, platforms)
+        program = exported.serialize()
+    except ModuleNotFoundError as error:
+        raise ValueError(f"exporting needs {error.name}: pip install 'jaxdet[export]'") from None
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        (staging / reader.PROGRAM).write_bytes(program)
+        np.savez(staging / reader.WEIGHTS, **values)  # type: ignore[arg-type]
+        described = _description(model, exported, canvas, batch, list(values))
+        (staging / reader.DESCRIPTION).write_text(json.dumps(described, indent=1))
+        shutil.copyfile(reader.__file__, staging / "reader.py")
+        staging.chmod(0o755)
+        sizes = {file.name: file.stat().st_size for file in sorted(staging.iterdir())}
+        put_in_place(staging, target)
+    except BaseException as error:
+        shutil.rmtree(staging, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise OSError(f"{path}: it could not be written ({reason(error)}); nothing there has changed") from error
+        raise
+    return sizes
+
+
+def in_dtype(model: FasterRCNN, dtype: str) -> FasterRCNN:
+    """A detector with the same parameters that computes in another type; its backbone is one of jaxdet's."""
+    changed = abstract(model.config, numerics=replace(model.numerics, dtype=dtype))
+    assert isinstance(changed, FasterRCNN)
+    return fill(changed, arrays(model))
+
+
+def _exported(
+    model: FasterRCNN, names: list[str], canvas: Size, batch: int, platforms: Sequence[str]
+) -> export.Exported:
+    graphdef, state = nnx.split(model)
+    empty = nnx.eval_shape(lambda: nnx.merge(graphdef, state))
+
+    def infer(weights: list[Array], pixels: Array, sizes: Array) -> list[Array]:
+        graphdef, state = nnx.split(fill(empty, dict(zip(names, weights, strict=True))))
+        found = infer_step(graphdef, state, Images(pixels, sizes))
+        return [found.boxes, found.scores, found.labels, found.valid]
+
+    shapes = [jax.ShapeDtypeStruct(array.shape, array.dtype) for array in arrays(model).values()]
+    pixels = jax.ShapeDtypeStruct((batch, *canvas, 3), jnp.float32)
+    sizes = jax.ShapeDtypeStruct((batch, 2), jnp.int32)
+    return export.export(jax.jit(infer), platforms=tuple(platforms))(shapes, pixels, sizes)
+
+
+def _description(
+    model: FasterRCNN, exported: export.Exported, canvas: Size, batch: int, names: list[str]
+) -> dict[str, Any]:
+    """The flat lists of arrays that the program takes and gives, and what they mean."""
+    config = model.config
+
+    def described(names: Sequence[str], shapes: Sequence[Any]) -> list[dict[str, Any]]:
+        return [
+            {"name": name, "shape": list(shape.shape), "dtype": str(shape.dtype)}
+            for name, shape in zip(names, shapes, strict=True)
+        ]
+
+    return {
+        "format": reader.FORMAT,
+        "jax": jax.__version__,
+        "platforms": list(exported.platforms),
+        "batch": batch,
+        "canvas": list(canvas),
+        "transform": to_dict(config.transform),
+        "num_classes": config.num_classes,
+        "names": list(config.names),
+        "numerics": to_dict(model.numerics),
+        "weights": described(names, exported.in_avals[:-2]),
+        "inputs": described(("pixels", "sizes"), exported.in_avals[-2:]),
+        "outputs": described(reader.OUTPUTS, exported.out_avals),
+    }
+
+
+def _check(canvas: Size, batch: int, platforms: Sequence[str]) -> None:
+    if batch < 1:
+        raise ValueError(f"a batch has at least 1 picture, not {batch}")
+    if min(canvas) < 1 or any(side % ALIGNMENT for side in canvas):
+        raise ValueError(f"the canvas is {canvas[0]}x{canvas[1]}; both sides have to be multiples of {ALIGNMENT}")
+    unknown = [platform for platform in platforms if platform not in PLATFORMS]
+    if unknown or not platforms:
+        raise ValueError(f"platforms are some of {', '.join(PLATFORMS)}, unlike {', '.join(unknown) or 'none'}")

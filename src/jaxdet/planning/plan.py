@@ -1,0 +1,106 @@
+"""A plan: a run's steps compiled for a pod, and what the compiler says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from jax.sharding import Mesh
+
+from jaxdet.planning.bounds import Bounds, bounds, passes_of
+from jaxdet.planning.chips import Topology
+from jaxdet.planning.compiler import Compiled, DoesNotFit, compile_traced, pod_mesh
+from jaxdet.planning.fit import Largest, largest_batch
+from jaxdet.planning.hlo import Program, read_program
+from jaxdet.planning.programs import Job, evaluation_step, step_macs, train_step
+
+STEPS: dict[str, Callable[[Job, Mesh], Any]] = {"train": train_step, "infer": evaluation_step}
+Say = Callable[[str], None]
+_USABLE = 0.96  # of a chip's memory, to begin with; the compiler keeps some, and has the last word
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What there is to say of a step that fits, on one chip; macs: multiply-adds counted from the layers."""
+
+    compiled: Compiled
+    program: Program
+    bounds: Bounds
+    macs: int
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """One step of a plan.
+
+    figures: None where it does not fit, and ``problem`` then says why.
+    largest: None where it was not looked for.
+    """
+
+    name: str
+    figures: Figures | None
+    problem: str | None
+    largest: Largest | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `make_plan` found."""
+
+    job: Job
+    topology: Topology
+    steps: tuple[StepPlan, ...]
+
+
+def make_plan(
+    job: Job, topology: Topology, *, steps: Sequence[str] = tuple(STEPS), search: bool = True, say: Say = lambda _: None
+) -> Plan:
+    """Compiles a job's steps for a pod; each compilation takes minutes.
+
+    Args:
+        steps: of `STEPS`.
+        search: also look for the largest batch of each, by a few compilations more.
+        say: is told what is going on.
+
+    Raises:
+        ValueError: libtpu is not installed, or does not know the topology.
+    """
+    mesh = pod_mesh(topology)
+    macs = dict(zip(STEPS, step_macs(job), strict=True))
+    return Plan(job, topology, tuple(_plan_step(name, job, topology, mesh, macs[name], search, say) for name in steps))
+
+
+def _plan_step(name: str, job: Job, topology: Topology, mesh: Mesh, macs: int, search: bool, say: Say) -> StepPlan:
+    done: dict[int, Compiled | DoesNotFit] = {}
+
+    def compile_batch(batch: int) -> Compiled | DoesNotFit:
+        if batch not in done:
+            say(f"{name} step, {batch} images a chip: compiling for {topology.name}")
+            try:
+                done[batch] = compile_traced(STEPS[name](job.with_batch(batch), mesh))
+            except DoesNotFit as problem:
+                done[batch] = problem
+            say(f"{name} step, {batch} images a chip: {_outcome(done[batch])}")
+        return done[batch]
+
+    def needs(batch: int) -> float | None:
+        result = compile_batch(batch)
+        return None if isinstance(result, DoesNotFit) else result.needed
+
+    result = compile_batch(job.batch)
+    largest = largest_batch(needs, job.batch, _USABLE * topology.chip.hbm) if search else None
+    if isinstance(result, DoesNotFit):
+        return StepPlan(name, None, str(result), largest)
+    program = read_program(result.text)
+    result = replace(result, text="")  # megabytes that nobody reads again
+    passes = passes_of(job.config.dtype, job.config.precision)
+    limits = bounds(result, program.collectives, macs, topology, passes=passes)
+    figures = Figures(result, program, limits, macs)
+    return StepPlan(name, figures, None, largest)
+
+
+def _outcome(result: Compiled | DoesNotFit) -> str:
+    if isinstance(result, DoesNotFit):
+        return str(result)
+    return f"{result.needed / 1e9:.2f} GB, compiled in {result.seconds:.0f} s"

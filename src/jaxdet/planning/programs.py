@@ -1,0 +1,164 @@
+"""The train and infer steps of a configuration, with shapes in place of arrays: what a run would compile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding
+
+from jaxdet.backbones.base import Classifier
+from jaxdet.data.canvas import Size
+from jaxdet.detectors import FasterRCNN, FasterRCNNConfig
+from jaxdet.inference import infer_step, logits_step
+from jaxdet.parallel import batch_sharding, replicated
+from jaxdet.runs import TrainConfig
+from jaxdet.runs.config import run_length
+from jaxdet.runs.start import fresh
+from jaxdet.summary.rows import Row, trace
+from jaxdet.training import (
+    Objective,
+    classification_losses,
+    init_state,
+    losses,
+    make_optimizer,
+    make_train_step,
+)
+from jaxdet.training.state import under
+from jaxdet.types import Images, Targets
+
+BOX_SLOTS = 96  # as COCO's fullest training picture needs
+_STEPS_PER_EPOCH = 1000  # of a data set that is not opened; it enters the learning rate alone
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is planned.
+
+    config: of the run; its data need not be there.
+    canvas: (height, width) of a step.
+    batch: images a chip.
+    names: of the classes, a detector's with the background; by default as many as the configuration's model has.
+    box_slots: for ground truths, an image.
+    """
+
+    config: TrainConfig
+    canvas: Size
+    batch: int
+    names: tuple[str, ...] = ()
+    box_slots: int = BOX_SLOTS
+
+    @property
+    def detects(self) -> bool:
+        return isinstance(self.config.model, FasterRCNNConfig)
+
+    @property
+    def objective(self) -> Objective:
+        if self.detects:
+            return losses
+        return partial(classification_losses, label_smoothing=self.config.label_smoothing)
+
+    def model(self) -> Any:
+        """With new parameters; call it where they are not made (`jax.eval_shape`)."""
+        model = self.config.model
+        return fresh(self.config, self.names or model.names or ("",) * (model.num_classes or 0))
+
+    def data(self, devices: int) -> tuple[Images, Any]:
+        """Images and targets of a global batch."""
+        batch, slots = self.batch * devices, self.box_slots
+        pixels, sizes = _array((batch, *self.canvas, 3)), _array((batch, 2), jnp.int32)
+        images = Images(pixels, sizes)
+        if not self.detects:
+            return images, _array((batch,), jnp.int32)
+        boxes, labels = _array((batch, slots, 4)), _array((batch, slots), jnp.int32)
+        valid = _array((batch, slots), jnp.bool_)
+        return images, Targets(boxes, labels, valid, valid)
+
+    def with_batch(self, batch: int) -> Job:
+        return replace(self, batch=batch)
+
+
+def train_step(job: Job, mesh: Mesh) -> Any:
+    """The train step that ``jaxdet train`` runs, traced for the devices of a mesh: ``.lower().compile()`` compiles."""
+    config = job.config
+    length = run_length(config, _STEPS_PER_EPOCH)
+    optimizer = make_optimizer(length.optimizer, length.steps)
+    graphdef, state = _split(lambda: init_state(
+        job.model(), optimizer, frozen=config.frozen, ema=config.ema_decay is not None
+    ))  # fmt: skip
+    step = make_train_step(
+        graphdef,
+        optimizer,
+        objective=job.objective,
+        frozen=config.frozen,
+        mesh=mesh,
+        ema_decay=config.ema_decay,
+        accumulate=length.optimizer.accumulate,
+    )
+    return step.trace(state, *job.data(mesh.size), _key())  # type: ignore[attr-defined]
+
+
+def evaluation_step(job: Job, mesh: Mesh) -> Any:
+    """The step of ``jaxdet evaluate`` and `jaxdet.predict`, a detector's or a classifier's; traced likewise."""
+    graphdef, state = _split(lambda: nnx.split(job.model()))
+    images, _ = job.data(mesh.size)
+    state, images = _placed(state, replicated(mesh)), _placed(images, batch_sharding(mesh))
+    if job.detects:
+        return infer_step.trace(graphdef, state, images, mesh=mesh)
+    return logits_step.trace(graphdef, state, images.pixels)
+
+
+def step_macs(job: Job) -> tuple[int, int]:
+    """Multiply-adds of a chip's convolutions and matrix products in train and infer step, counted from the layers.
+
+    Backward, each layer that trains costs its forward pass twice more: once for its kernel, once for its input.
+    """
+    model = nnx.eval_shape(job.model)
+    images, targets = job.data(1)
+    if job.detects:
+        keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), job.batch))
+        forward = lambda model, *data: losses(model, *data)
+        forwards, _ = trace(model, forward, images, targets, keys)
+        infers, _ = trace(model, FasterRCNN.__call__, images)
+    else:
+        forwards, _ = trace(model, Classifier.__call__, images.pixels)
+        infers = forwards
+    return _train_macs(forwards, job.config.frozen), sum(row.macs for row in infers)
+
+
+def _train_macs(rows: tuple[Row, ...], frozen: tuple[str, ...]) -> int:
+    total, flowing = 0, False  # whether something before a row trains, so that a gradient flows through it
+    for row in rows:
+        trains = not under(row.path, frozen)
+        total += row.macs * (1 + trains + flowing)
+        flowing |= trains and row.macs > 0
+    return total
+
+
+def _array(shape: tuple[int, ...], dtype: Any = jnp.float32) -> Any:
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+
+def _key() -> Any:
+    return jax.eval_shape(lambda: jax.random.key(0))
+
+
+def _split(make: Any) -> tuple[nnx.GraphDef, Any]:
+    """``make``'s structure, and the shapes of its arrays."""
+    structure = []
+
+    def arrays() -> Any:
+        graphdef, state = make()
+        structure.append(graphdef)
+        return state
+
+    state = jax.eval_shape(arrays)
+    return structure[0], state
+
+
+def _placed(tree: Any, sharding: NamedSharding) -> Any:
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)
