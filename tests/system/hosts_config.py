@@ -9,35 +9,11 @@ import os
 import time
 
 import numpy as np
-from flax import nnx
 
 from jaxdet.data import Augmentation, Examples
-from jaxdet.detectors import FasterRCNNConfig
-from jaxdet.detectors.config import DetectorTransform, FPNConfig
-from jaxdet.heads import AnchorGenerator, BoxConfig, RPNConfig
-from jaxdet.nn import ConvNormAct, NormConfig, Numerics, strided
 from jaxdet.runs import TrainConfig
 from jaxdet.training import OptimizerConfig
-
-
-class Body(nnx.Module):
-    """Three convolutions with batch statistics."""
-
-    channels = {"c3": 24}  # noqa: RUF012
-    strides = {"c3": 8}  # noqa: RUF012
-    masks_padding = True
-
-    def __init__(self, *, numerics: Numerics, rngs: nnx.Rngs):
-        self.layers = nnx.List(
-            ConvNormAct(*widths, 3, stride=2, norm=NormConfig(), numerics=numerics, rngs=rngs)
-            for widths in ((3, 8), (8, 16), (16, 24))
-        )
-
-    def features(self, x, extents=None, *, train=False):
-        for layer in self.layers:
-            x = layer(x, extents, train=train)
-            extents = strided(extents, 2)
-        return {"c3": x}
+from small_detector import Body, small_config
 
 
 def examples(sizes, seed):
@@ -63,22 +39,8 @@ class Slow(list):
 
 
 def config() -> TrainConfig:
-    model = FasterRCNNConfig(
-        backbone=None,
-        fpn=FPNConfig(levels=("c3",), out_channels=16, pool=False),
-        rpn=RPNConfig(
-            AnchorGenerator(((16, 24),), (1.0,)),
-            batch_size_per_image=16,
-            pre_nms_top_n_train=30,
-            post_nms_top_n_train=16,
-            pre_nms_top_n_test=30,
-            post_nms_top_n_test=16,
-        ),
-        box=BoxConfig(representation_size=16, batch_size_per_image=8, score_thresh=0.01, detections_per_img=20),
-        transform=DetectorTransform(min_size=32, max_size=64),
-    )
     return TrainConfig(
-        model=model,
+        model=small_config(),
         backbone=Body,
         train=examples([(36, 60)] * 4 + [(60, 36)] * 4, seed=0),
         val=examples([(40, 60)] * 9, seed=1),

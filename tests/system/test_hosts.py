@@ -19,12 +19,11 @@ import pytest
 from hosts_config import config
 
 from jaxdet.runs import open_task
+from small_detector import FAST_COMPILE
 
 HERE = Path(__file__).resolve().parent
 STEPS = 20
 PATIENCE = 400  # seconds; only a hang takes so long
-# These programs are compiled once and run for a moment.
-FAST_COMPILE = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 
 def _port():

@@ -37,7 +37,7 @@ def test_the_runtime_s_last_words_become_a_line(capfd, status, lost):
     words = "\n" + _FATAL.format(status=status)
     ended = run_child(
         _python(
-            "parent.tell_parent(['a', 'b', 'c', 'd'])\n"
+            "parent.Parent().tell(['a', 'b', 'c', 'd'])\n"
             "sys.stderr.write('Fine\\rtrain: 40%'); sys.stderr.flush(); time.sleep(0.1)\n"
             f"sys.stderr.write({words!r}); sys.stderr.flush(); os.abort()"
         )
@@ -52,6 +52,8 @@ def test_what_is_said_of_lost_processes():
         "process 1 (b), 3 of 2 is lost: it failed, was killed, or its host has gone. Rest"
     )
     assert lost_line(Child(-6, _FATAL, []), "Rest").startswith("another process is lost")
+    never_met = "DEADLINE_EXCEEDED: Deadline Exceeded\n\nRPC: /xla.coordination.CoordinationService/RegisterTask"
+    assert "did not find each other in time" in lost_line(Child(-6, _FATAL.format(status=never_met), []), "Rest")
 
 
 def test_another_abort_keeps_its_words(capfd):
@@ -75,7 +77,9 @@ def test_status_output_and_signals_are_handed_through(capfd):
 
 def test_a_child_ends_with_its_parent():
     """Also if the parent was killed, and has not read what it was told."""
-    child = _python("parent.follow_parent(); parent.tell_parent(['a']); print(os.getpid(), flush=True); time.sleep(60)")
+    child = _python(
+        "parent.Parent().tell(['a']); assert not parent.is_child(); print(os.getpid(), flush=True); time.sleep(60)"
+    )
     with subprocess.Popen(_python(f"parent.run_child({child!r})"), stdout=subprocess.PIPE, text=True) as process:
         number = int(process.stdout.readline())
         process.kill()

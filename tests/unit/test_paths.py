@@ -18,6 +18,7 @@ from jaxdet.runs.growing import Lines
 from jaxdet.runs.journal import CURVE_FILE, METRICS_FILE, TENSORBOARD, Journal, read_rows
 from jaxdet.runs.pack import pack
 from jaxdet.runs.record import check_record
+from jaxdet.runs.storage import put_in_place, remove
 from jaxdet.visualize import save_image
 
 
@@ -139,3 +140,17 @@ def test_files_appear_whole(bucket, tmp_path):
         assert sorted(entry.name for entry in folder.iterdir()) == ["a", "lines", "losses.png", "picture.png"]
         files = Listing()
         assert f"{folder}/a" in files and f"{folder}/b" not in files and f"{folder}/none/a" not in files
+
+
+def test_a_folder_is_renamed_with_all_that_is_in_it(bucket, tmp_path):
+    for root in (to_path(bucket), tmp_path):
+        for content in ("old", "new"):
+            staging = root / ".staging" / "arrays"
+            staging.mkdir(parents=True)
+            (staging / "a").write_text(content)
+            put_in_place(root / ".staging", root / "model")
+        assert (root / "model" / "arrays" / "a").read_text() == "new"
+        assert [entry.name for entry in root.iterdir()] == ["model"]
+        remove(root / "model")
+        remove(root / "model")  # which is no error
+        assert not (root / "model").exists()

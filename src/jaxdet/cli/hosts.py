@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 
-from jaxdet.cli.parent import LOST, follow_parent, is_child, lost_line, run_child, tell_parent
+from jaxdet.cli.parent import LOST, Parent, is_child, lost_line, run_child
 
 Run = Callable[[Callable[[argparse.Namespace], int], argparse.Namespace], int]
 
@@ -41,8 +43,7 @@ def run_command(args: argparse.Namespace, argv: Sequence[str], run: Run) -> int:
         run: calls a command's function, tells its errors, and gives the exit status.
     """
     if is_child():
-        follow_parent()
-        return _run_joined(args, run)
+        return _run_joined(args, run, Parent())
     if not _may_have_others(args):
         return run(args.run, args)
     ended = run_child([sys.executable, "-m", "jaxdet", *argv])
@@ -68,12 +69,12 @@ def _may_have_others(args: argparse.Namespace) -> bool:
     return any(name in os.environ for name in _SIGNS) or any(map(os.path.exists, _TPUS))
 
 
-def _run_joined(args: argparse.Namespace, run: Run) -> int:
+def _run_joined(args: argparse.Namespace, run: Run, parent: Parent) -> int:
     """Joins the others, then runs the command."""
     from jaxdet.parallel import is_first, many
 
     try:
-        status = run(_join_and_run, args)
+        status = run(partial(_join_and_run, parent=parent), args)
     except Exception:
         traceback.print_exc()
         status = 1
@@ -86,7 +87,7 @@ def _run_joined(args: argparse.Namespace, run: Run) -> int:
     os._exit(status)
 
 
-def _join_and_run(args: argparse.Namespace) -> int:
+def _join_and_run(args: argparse.Namespace, parent: Parent) -> int:
     from jaxdet.parallel import host_names, initialize, many, process_count
 
     initialize(args.coordinator, args.num_processes, args.process_id)
@@ -94,9 +95,11 @@ def _join_and_run(args: argparse.Namespace) -> int:
         return args.run(args)
     import jax
 
+    if args.command != "train":  # which asks JAX's handler for a step to stop at; nothing else does
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells every process's log of each pre-emption
     try:
-        tell_parent(host_names())
+        parent.tell(host_names())
         say(f"devices     {jax.device_count()} ({jax.devices()[0].device_kind}) of {process_count()} processes")
         return args.run(args)
     except Exception as error:
@@ -121,9 +124,9 @@ def _saved(args: argparse.Namespace) -> str:
     """What is saved, and what starting again does."""
     from jaxdet.paths import is_remote, to_path
 
-    out = getattr(args, "out", None)
-    if out is None:
+    if args.command != "train":
         return "Start the same command on all hosts again"
+    out = args.out
     folder = to_path(out) / "checkpoints"
     steps = [
         int(entry.name)

@@ -28,6 +28,7 @@ _FATAL = re.compile(rb"F\d{4} \d\d:\d\d:\d\d")  # how the runtime's last words b
 _OF_OTHERS = "JAX distributed service detected fatal errors"
 _SILENT = re.compile(r"stopped sending heartbeats\):\s*((?:\d+[\s,]*)+)|Task (\d+) heartbeat timeout|/task:(\d+)")
 _NO_LEADER = "Failed to send RPC to coordination service"
+_NOT_MET = "CoordinationService/RegisterTask"
 
 
 @dataclass
@@ -63,56 +64,54 @@ def run_child(command: Sequence[str]) -> Child:
         command, env=environment, stderr=subprocess.PIPE, pass_fds=[theirs.fileno()], start_new_session=True
     )
     theirs.close()
-    before = {number: signal.signal(number, lambda number, _: child.send_signal(number)) for number in _SIGNALS}
     assert child.stderr is not None
-    reader = _Reader(child.stderr)
-    thread = threading.Thread(target=reader.read, daemon=True)
-    thread.start()
+    reader, told = _Reader(child.stderr), bytearray()
+    threads = [threading.Thread(target=reader.read), threading.Thread(target=_listen, args=(ours, told))]
+    for thread in threads:
+        thread.daemon = True
+        thread.start()
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.signal(number, lambda number, _: child.send_signal(number)) for number in _SIGNALS}
     try:
         status = child.wait()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    thread.join(timeout=5)  # grandchildren may hold the pipe open
+    for thread in threads:
+        thread.join(timeout=5)  # grandchildren may hold its files open
     last_words = b"".join(reader.last_words)
-    ended = Child(status, last_words.decode(errors="replace"), _told(ours))
+    ended = Child(status, last_words.decode(errors="replace"), json.loads(told) if told else [])
     if ended.lost is None:
         reader.write(last_words)
     reader.end_line()
     return ended
 
 
-def follow_parent() -> None:
-    """In the child: ends this process when its parent has gone."""
-    line = socket.socket(fileno=os.dup(int(os.environ[_LINE])))
+def _listen(line: socket.socket, told: bytearray) -> None:
+    with line, contextlib.suppress(OSError):
+        while part := line.recv(1 << 16):
+            told += part
 
-    def wait() -> None:
+
+class Parent:
+    """A child's side: this process ends when its parent has gone, and can tell it something."""
+
+    def __init__(self) -> None:
+        self._line = socket.socket(
+            fileno=int(os.environ.pop(_LINE))
+        )  # processes that this one starts are no such child
+        self._line.set_inheritable(False)
+        threading.Thread(target=self._follow, daemon=True).start()
+
+    def _follow(self) -> None:
         with contextlib.suppress(OSError):  # its end is told as an error if it has not read everything
-            line.recv(1)
+            self._line.recv(1)
         os._exit(128 + signal.SIGKILL)
 
-    threading.Thread(target=wait, daemon=True).start()
-
-
-def tell_parent(hosts: Sequence[str]) -> None:
-    """In the child: on which hosts the processes are."""
-    with socket.socket(fileno=os.dup(int(os.environ[_LINE]))) as line:
-        line.sendall(json.dumps(list(hosts)).encode())
-
-
-def _told(line: socket.socket) -> list[str]:
-    with line:
-        line.settimeout(5)
-        told = b""
-        try:
-            while part := line.recv(1 << 16):
-                told += part
-        except TimeoutError:
-            pass
-    try:
-        return list(json.loads(told))
-    except ValueError:
-        return []
+    def tell(self, hosts: Sequence[str]) -> None:
+        """On which hosts the processes are."""
+        self._line.sendall(json.dumps(list(hosts)).encode())
 
 
 class _Reader:
@@ -151,7 +150,12 @@ class _Reader:
 
 
 def lost_line(ended: Child, saved: str) -> str:
-    """What the user of a command is told about processes that were lost."""
+    """What the user of a command is told about processes that were lost, or never came."""
+    if not ended.lost and _NOT_MET in ended.last_words:
+        return (
+            "the processes of this job did not find each other in time: is every one of them running, with the same "
+            "--coordinator and --num-processes, and the coordinator's port open?"
+        )
     names = [
         f"{index} ({ended.hosts[index]})" if index < len(ended.hosts) else f"{index}" for index in ended.lost or ()
     ]

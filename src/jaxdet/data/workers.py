@@ -17,6 +17,8 @@ import jax
 import numpy as np
 from absl import flags
 
+from jaxdet.parallel import many
+
 Element = TypeVar("Element")
 
 _SHARED_BYTES = 1 << 16  # arrays from this size on come from a worker in shared memory, smaller ones through a pipe
@@ -71,7 +73,7 @@ def _from_processes(source: Any, workers: int, ready: int) -> Any:
         grain.experimental.DatasetOptions(min_shm_size=_SHARED_BYTES),
     )
     options = grain.MultiprocessingOptions(workers, per_worker_buffer_size=ready)
-    elements = shared.mp_prefetch(options, worker_init_fn=follow_parent).map(_own)
+    elements = shared.mp_prefetch(options, worker_init_fn=outlast_sigterm if many() else follow_parent).map(_own)
     return grain.experimental.ThreadPrefetchIterDataset(elements, prefetch_buffer_size=1)
 
 
@@ -97,6 +99,13 @@ def follow_parent(worker: int, workers: int) -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_after, args=(parent.sentinel,), daemon=True).start()
+
+
+def outlast_sigterm(worker: int, workers: int) -> None:
+    """`follow_parent`, of a run on several hosts: a cluster sends SIGTERM to all processes of a host, and this one's
+    batches are needed until the step at which all hosts stop together."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    follow_parent(worker, workers)
 
 
 def _end_after(sentinel: int) -> None:

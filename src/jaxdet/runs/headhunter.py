@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from jaxdet.config import nearest
 from jaxdet.data import Augmentation, BrightnessContrast, DataError, HeadList, RGBShift
@@ -27,6 +27,8 @@ BENCHMARKS = ("ScutHead", "CrowdHuman", "CHuman", "Combined")
 CONTEXTS = ("ssh", "cpm", "deform_ssh")
 _WARMUP_STEPS, _WARMUP_FACTOR = 1000, 1e-3  # of torchvision's reference, which the original has from there
 _WORKERS = 4
+
+Note = Callable[[str, str], None]  # of a key, and what is to be told about it
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def _count_pictures(source: HeadList) -> int:
     return len(read_head_list(source.file)[0])
 
 
-def _model(given: HeadHunterYaml, train: HeadList, note: Any) -> FasterRCNNConfig:
+def _model(given: HeadHunterYaml, train: HeadList, note: Note) -> FasterRCNNConfig:
     backbone = given["backbone"].lower()
     if backbone not in BACKBONES:
         text = f"is {given['backbone']!r}; known are {', '.join(BACKBONES)}{nearest(backbone, BACKBONES)}"
@@ -143,7 +145,7 @@ def _model(given: HeadHunterYaml, train: HeadList, note: Any) -> FasterRCNNConfi
     )
 
 
-def _mean_std(given: HeadHunterYaml, train: HeadList, note: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _mean_std(given: HeadHunterYaml, train: HeadList, note: Note) -> tuple[tuple[float, ...], tuple[float, ...]]:
     if given["mean_std"] is not None:
         note(
             "mean_std",
@@ -174,7 +176,7 @@ def _epochs(given: HeadHunterYaml) -> int:
     return epochs
 
 
-def _optimizer(given: HeadHunterYaml, steps: int, note: Any) -> OptimizerConfig:
+def _optimizer(given: HeadHunterYaml, steps: int, note: Note) -> OptimizerConfig:
     rate, momentum = given["learning_rate"], given["momentum"]
     if momentum != rate:
         note(
@@ -220,7 +222,7 @@ def _shorter(rate: float, momentum: float) -> str:
     return f"{factor:.3g} times shorter" if factor > 1 else f"{1 / factor:.3g} times longer"
 
 
-def _weights(given: HeadHunterYaml, note: Any) -> tuple[str | None, str | None]:
+def _weights(given: HeadHunterYaml, note: Note) -> tuple[str | None, str | None]:
     """What the whole model, or its body alone, starts from."""
     stored = given["pretrained_model"]
     if stored and _is_placeholder(stored):
@@ -242,7 +244,7 @@ def _weights(given: HeadHunterYaml, note: Any) -> tuple[str | None, str | None]:
     return stored, None
 
 
-def _tell_of_the_rest(given: HeadHunterYaml, note: Any) -> None:
+def _tell_of_the_rest(given: HeadHunterYaml, note: Note) -> None:
     if given["save_dir"] or given["log_dir"] or given["exp_name"]:
         note("save_dir", "with log_dir and exp_name without effect: --out names the folder of everything")
     note("batch_size", f"{given['batch_size']} pictures over all devices; the original takes as many for each process")

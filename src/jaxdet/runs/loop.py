@@ -134,7 +134,8 @@ class Run:
         return {name: float(value) for name, value in jax.device_get(values).items()}
 
     def _key(self) -> jax.Array:
-        return jax.jit(jax.random.key, out_shardings=replicated(self.mesh))(self.task.config.seed)
+        seed = self.task.config.seed
+        return jax.jit(lambda: jax.random.key(seed), out_shardings=replicated(self.mesh))()
 
     def _advance(
         self, state: TrainState, batch: LoadedBatch, key: jax.Array

@@ -19,6 +19,7 @@ from jaxdet.detectors import build
 from jaxdet.nn import Numerics
 from jaxdet.training import OptimizerConfig, init_state, make_optimizer, make_schedule, make_train_step, to_model
 from jaxdet.types import Images
+from small_detector import FAST_COMPILE
 from tiny_model import tiny_config
 
 HERE = Path(__file__).resolve().parent
@@ -68,7 +69,8 @@ def test_schedule_warms_up_and_steps_down():
 
 def test_eight_devices_give_one_devices_losses():
     """In a process of its own: the number of virtual devices is fixed when JAX starts."""
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count=8 {FAST_COMPILE}"}
+    environment |= {"JAX_PLATFORMS": "cpu"}
     paths = [str(HERE.parents[1]), *sys.path]
     environment |= {"PYTHONPATH": os.pathsep.join(paths)}
     subprocess.run([sys.executable, str(HERE / "eight_devices.py")], env=environment, check=True)
