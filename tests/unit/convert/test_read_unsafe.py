@@ -141,7 +141,7 @@ def tar_head():
         (b"<!DOCTYPE html><html>Not found</html>", "HTML"),
         (b"\n  <html>", "HTML"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
-        (gzip.compress(b"x"), "unpack"),
+        (gzip.compress(b"x", mtime=0), "unpack"),
         (tar_head(), "unpack"),
         (b"some text that is no checkpoint at all", "no format that is known"),
         (b"abc", "cut short"),
