@@ -28,7 +28,7 @@ class Bounds:
 
     @property
     def step(self) -> float:
-        """The larger of compute and bandwidth: no step is faster."""
+        """The larger of compute and bandwidth."""
         return max(self.compute, self.bandwidth)
 
     @property

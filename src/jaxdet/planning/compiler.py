@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 from jax.experimental import topologies
+from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import Mesh
 
 from jaxdet.parallel import data_mesh
@@ -99,7 +102,8 @@ def compile_traced(traced: Any) -> Compiled:
     """
     start = time.perf_counter()
     try:
-        compiled = traced.lower().compile()
+        with _without_cache():
+            compiled = traced.lower().compile()
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error) and "Ran out of memory" not in str(error):
             raise
@@ -115,6 +119,19 @@ def compile_traced(traced: Any) -> Compiled:
         text=compiled.as_text(),
         seconds=time.perf_counter() - start,
     )
+
+
+@contextmanager
+def _without_cache() -> Iterator[None]:
+    """JAX writes what it compiled for devices that are not there to its persistent cache, but cannot read it again."""
+    used = jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
+    try:
+        jax.config.update("jax_enable_compilation_cache", False)
+        compilation_cache.reset_cache()  # JAX looks at the setting once
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", used)
+        compilation_cache.reset_cache()
 
 
 def _does_not_fit(message: str) -> DoesNotFit:
