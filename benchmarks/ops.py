@@ -21,7 +21,7 @@ import numpy as np
 from benchmarks.peers import on_gpu
 from benchmarks.race import Contender, Table
 from jaxdet import batched_nms
-from jaxdet.heads import AnchorGenerator, RPNConfig, RPNOutputs
+from jaxdet.heads import RPNConfig, RPNOutputs
 from jaxdet.heads.proposals import select_proposals
 from jaxdet.ops.roi_align import multiscale_roi_align
 from jaxdet.training.targets import sample_anchors
@@ -153,7 +153,7 @@ class Ops:
         config = RPNConfig()
         shapes = [(-(-HEIGHT // stride), -(-WIDTH // stride)) for stride in STRIDES]
         extents = jnp.array([[HEIGHT, WIDTH]])
-        made, valid = AnchorGenerator()(shapes, extents, [jnp.array([shape]) for shape in shapes])
+        made, valid = config.anchor_generator(shapes, extents, [jnp.array([shape]) for shape in shapes])
         anchors, known = (jnp.concatenate(x, axis=1)[0] for x in (made, valid))
         objects = np.stack([random_boxes(self.rng, OBJECTS) for _ in range(self.images)])
         shape = objects.shape[:2]

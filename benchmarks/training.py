@@ -24,6 +24,7 @@ from benchmarks.race import Contender, Table
 from jaxdet.data import preprocess
 from jaxdet.detectors import FasterRCNN
 from jaxdet.inference import collate
+from jaxdet.parallel import data_mesh, replicated
 from jaxdet.summary import summarize
 from jaxdet.training import OptimizerConfig, init_state, make_optimizer, make_train_step
 from jaxdet.types import Targets
@@ -40,9 +41,8 @@ def boxes(seed: int, height: int, width: int) -> np.ndarray:
     """``[BOXES, 4]`` xyxy in pixels."""
     rng = np.random.default_rng(seed)
     corner = rng.uniform(0, 0.6, (BOXES, 2))
-    return (np.concatenate([corner, corner + rng.uniform(0.05, 0.4, (BOXES, 2))], 1) * [width, height] * 2).astype(
-        np.float32
-    )
+    shares = np.concatenate([corner, corner + rng.uniform(0.05, 0.4, (BOXES, 2))], axis=1)
+    return (shares * [width, height, width, height]).astype(np.float32)
 
 
 def theirs(peer: Peer, pictures: list[np.ndarray], targets: list[np.ndarray]) -> Contender:
@@ -87,8 +87,9 @@ def ours(model: FasterRCNN, pictures: list[np.ndarray], targets: list[np.ndarray
     )
     optimizer = make_optimizer(config, 1000)
     graphdef, state = init_state(model, optimizer)
-    step = make_train_step(graphdef, optimizer)
-    key = jax.random.key(0)
+    mesh = data_mesh(jax.devices()[:1])
+    state, key = jax.device_put((state, jax.random.key(0)), replicated(mesh))
+    step = make_train_step(graphdef, optimizer, mesh=mesh)
     held = [state]
 
     def run() -> None:

@@ -48,8 +48,9 @@ def make_train_step(
 
     The state is donated: use the returned one. Images and targets are split over the mesh's data axis, which must
     divide the batch; ``losses`` has the objective's terms, their sum under ``"loss"`` and the norm of its gradient
-    under ``"gradient_norm"``. It compiles once a canvas. A step whose loss or gradient is not finite changes nothing
-    but ``state.healthy``, and neither does any step after it.
+    under ``"gradient_norm"``. It compiles once a canvas if the first state lies where later ones do
+    (``jax.device_put(state, replicated(mesh))``); otherwise the second step compiles again. A step whose loss or
+    gradient is not finite changes nothing but ``state.healthy``, and neither does any step after it.
 
     Args:
         graphdef, frozen: as given to and returned by `init_state`.
