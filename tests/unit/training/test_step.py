@@ -17,6 +17,7 @@ from flax import nnx
 
 from jaxdet.detectors import build
 from jaxdet.nn import Numerics
+from jaxdet.parallel import data_mesh, replicated
 from jaxdet.training import OptimizerConfig, init_state, make_optimizer, make_schedule, make_train_step, to_model
 from jaxdet.types import Images
 from small_detector import FAST_COMPILE
@@ -31,10 +32,15 @@ def _copy(model):
     return nnx.merge(graphdef, jax.tree.map(jnp.copy, state))
 
 
+def _begin(model, optimizer, **options):
+    """`init_state` where the steps leave it: a step compiles once."""
+    graphdef, state = init_state(_copy(model), optimizer, **options)
+    return graphdef, jax.device_put(state, replicated(data_mesh(jax.devices()[:1])))
+
+
 def _run(model, batch, steps, frozen=()):
-    model = _copy(model)
     optimizer = make_optimizer(OptimizerConfig(learning_rate=0.02, warmup_steps=0, schedule="constant"), steps)
-    graphdef, state = init_state(model, optimizer, frozen=frozen)
+    graphdef, state = _begin(model, optimizer, frozen=frozen)
     step = make_train_step(graphdef, optimizer, frozen=frozen)
     values = []
     for _ in range(steps):
@@ -92,7 +98,7 @@ def test_bfloat16_computes_beside_float32_masters(batch):
 def test_a_loss_that_is_not_finite_leaves_the_state_as_it_was(tiny, batch):
     images, targets = batch
     optimizer = make_optimizer(OptimizerConfig(), 4)
-    graphdef, state = init_state(_copy(tiny), optimizer, ema=True)
+    graphdef, state = _begin(tiny, optimizer, ema=True)
     before = jax.tree.map(np.array, state)
     step = make_train_step(graphdef, optimizer, ema_decay=0.9)
     bad = Images(images.pixels.at[1, 5, 5].set(np.inf), images.sizes)
@@ -105,7 +111,7 @@ def test_a_loss_that_is_not_finite_leaves_the_state_as_it_was(tiny, batch):
 
 def test_averages_move_when_the_parameters_do(tiny, batch):
     optimizer = make_optimizer(OptimizerConfig(learning_rate=0.01, warmup_steps=0, accumulate=2), 4)
-    graphdef, state = init_state(_copy(tiny), optimizer, ema=True)
+    graphdef, state = _begin(tiny, optimizer, ema=True)
     start = np.asarray(state.params["rpn_head"]["cls_logits"]["kernel"][...])
     step = make_train_step(graphdef, optimizer, ema_decay=0.5, accumulate=2)
     key = jax.random.key(0)
