@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import subprocess
@@ -104,3 +105,17 @@ def test_who_works_alone_has_no_parent(monkeypatch):
     monkeypatch.setenv("SLURM_STEP_NODELIST", "node[1-2]")
     Arguments.num_processes = 1
     assert run_command(Arguments, ["train"], lambda function, args: function(args)) == os.getpid()
+
+
+def test_a_full_disk_beneath_the_errors_does_not_stop_the_child(monkeypatch):
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        ended = run_child(_python("sys.stderr.write('line\\n' * 100_000); sys.exit(3)"))  # more than a pipe holds
+    assert ended.status == 3
+
+
+def test_a_warning_in_a_variable_is_no_host(monkeypatch):
+    monkeypatch.setenv("TPU_WORKER_HOSTNAMES", "WARNING: could not determine them")
+    monkeypatch.setattr("jaxdet.cli.hosts._TPUS", ())
+    args = argparse.Namespace(command="train", coordinator=None, num_processes=None, run=lambda args: 4)
+    assert run_command(args, [], lambda run, args: run(args)) == 4

@@ -138,9 +138,10 @@ class _Reader:
         self._source.close()
 
     def write(self, data: bytes) -> None:
-        sys.stderr.flush()
-        with open(sys.stderr.fileno(), "wb", closefd=False) as stream:
-            stream.write(data)
+        with contextlib.suppress(OSError):  # a full disk beneath it: the child would wait for ever to be read
+            sys.stderr.flush()
+            with open(sys.stderr.fileno(), "wb", closefd=False) as stream:
+                stream.write(data)
         self._last = data[-1:] or self._last
 
     def end_line(self) -> None:
