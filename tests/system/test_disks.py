@@ -11,6 +11,12 @@ import pytest
 
 from jaxdet.cli.__main__ import main
 
+# Orbax's own threads fail, and what it reads in parts is given up in the middle, which shows when garbage is collected.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
 TINY = Path(__file__).resolve().parent / "tiny_run.py"
 SHORT = [part for option in ("steps=9", "checkpoint_every=3", "workers=0", "keep=3") for part in ("--set", option)]
 
@@ -55,7 +61,6 @@ def _largest_file(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # of Orbax's own threads
 def test_a_full_disk_leaves_the_last_good_checkpoint(interrupted, capsys):
     with _largest_file(200_000):
         assert _train(interrupted) == 1
