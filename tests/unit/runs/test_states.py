@@ -14,6 +14,9 @@ import jaxdet
 from jaxdet.runs.states import CheckpointError, Checkpoints
 from jaxdet.training import OptimizerConfig, init_state, make_optimizer
 
+# What Orbax reads in parts is given up in the middle, which shows when garbage is collected.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 
 def _state(num_classes=3, step=0):
     model = jaxdet.create_model("mobilenet_v1", num_classes=num_classes, width=0.25)
