@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from jaxdet.data.class_folder import ClassificationDataset, LabelledImage, LabelledPath
-from jaxdet.data.dataset import DetectionDataset, Example, Record, no_boxes
+from jaxdet.data.dataset import DetectionDataset, Example, Record, Truth, no_boxes
 from jaxdet.data.faults import DataError, Problem
 from jaxdet.data.pictures import picture_problems, read_image
 from jaxdet.paths import PathLike, to_path
@@ -140,16 +140,24 @@ def index_content(dataset: DetectionDataset | ClassificationDataset, shards: Seq
             "id": record.image_id,
             "path": record.path,
             "size": list(record.size),
-            "boxes": record.boxes.tolist(),
-            "labels": record.labels.tolist(),
-            "ignored": record.ignored.tolist(),
+            **_entry(record),
+            "judged": None if record.judged is None else _entry(record.judged),
         }
         for record in dataset.records
     ]
     return {**content, "kind": _BOXES, "category_ids": list(dataset.category_ids), "pictures": pictures}
 
 
-def _record(entry: dict[str, Any]) -> Record:
+def _entry(said: Record | Truth) -> dict[str, Any]:
+    return {"boxes": said.boxes.tolist(), "labels": said.labels.tolist(), "ignored": said.ignored.tolist()}
+
+
+def _truth(entry: dict[str, Any]) -> Truth:
     boxes, ignored = (np.array(entry[key], np.float32) if entry[key] else no_boxes() for key in ("boxes", "ignored"))
-    height, width = entry["size"]
-    return Record(entry["id"], entry["path"], (height, width), boxes, np.array(entry["labels"], np.int32), ignored)
+    return Truth(boxes, np.array(entry["labels"], np.int32), ignored)
+
+
+def _record(entry: dict[str, Any]) -> Record:
+    trained, (height, width) = _truth(entry), entry["size"]
+    judged = None if entry["judged"] is None else _truth(entry["judged"])
+    return Record(entry["id"], entry["path"], (height, width), trained.boxes, trained.labels, trained.ignored, judged)

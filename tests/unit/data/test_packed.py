@@ -15,6 +15,7 @@ from jaxdet.data import (
     CocoDataset,
     DataError,
     Examples,
+    HeadList,
     PackedFolder,
     find_sources,
     ground_truth,
@@ -50,6 +51,17 @@ def test_pictures_and_annotations_come_back(dataset, tmp_path):
     truth = ground_truth(packed)
     assert [(entry["area"], entry["iscrowd"]) for entry in truth["annotations"] if "area" in entry] == [(31.7, 0)] * 2
     assert sum(entry["iscrowd"] for entry in truth["annotations"]) == 1 and "segmentation" not in str(truth)
+
+
+def test_what_evaluation_ignores_stays_ignored(tmp_path):
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+    (tmp_path / "list.txt").write_text("# a.png\n1 2 9 9 0\n11 2 19 9 1\n21 2 29 9 -1\n")
+    dataset = HeadList(str(tmp_path / "list.txt")).open()
+    pack(dataset, tmp_path / "val", progress=False)
+    (before,), (after,) = dataset.records, PackedFolder(str(tmp_path / "val")).open().records
+    assert len(after.boxes) == 2 and len(after.truth.boxes) == 1 and len(after.truth.ignored) == 2
+    for name in ("boxes", "labels", "ignored"):
+        np.testing.assert_array_equal(getattr(before.truth, name), getattr(after.truth, name))
 
 
 def test_the_loader_gives_the_same_batches(dataset, tmp_path):
