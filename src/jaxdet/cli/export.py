@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from jaxdet.cli.models import open_detector
-    from jaxdet.data.canvas import canvases, parse_canvas
+    from jaxdet.data.canvas import canvases, largest_canvas, parse_canvas
     from jaxdet.export.write import export_detector, in_dtype
 
     canvas = None if args.canvas is None else parse_canvas(args.canvas)
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
         model = in_dtype(model, args.dtype)
     if canvas is None:
         transform = model.config.transform
-        canvas = max(canvases(transform.min_size, transform.max_size), key=lambda size: (size[0] * size[1], size[1]))
+        canvas = largest_canvas(canvases(transform.min_size, transform.max_size))
     platforms = [platform.strip() for platform in args.platforms.split(",")]
     sizes = export_detector(model, args.out, canvas=canvas, batch=args.batch, platforms=platforms)
     print(f"written     {args.out}: " + ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in sizes.items()))

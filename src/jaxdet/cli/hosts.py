@@ -21,7 +21,7 @@ _SIGNS = (
     "JAX_COORDINATOR_ADDRESS", "SLURM_STEP_NODELIST", "OMPI_MCA_orte_hnp_uri", "KUBERNETES_SERVICE_HOST",
     "TPU_WORKER_HOSTNAMES", "TPU_PROCESS_ADDRESSES",
 )  # fmt: skip
-_NOTHING = "WARNING"
+_NO_HOST = "WARNING"  # how what JAX leaves in such a place begins, where libtpu is installed and no TPU is
 _TPUS = ("/dev/accel0", "/dev/vfio/0")
 _PATIENCE = 15  # seconds beyond the heartbeat's that the runtime may take to end a process whose others are gone
 
@@ -67,9 +67,8 @@ def say(text: str) -> None:
 def _may_have_others(args: argparse.Namespace) -> bool:
     if args.num_processes is not None or args.coordinator is not None:
         return args.num_processes != 1
-    # Where libtpu is installed and no TPU is, importing JAX leaves a warning in a variable's place.
-    signs = (os.environ.get(name, _NOTHING) for name in _SIGNS)
-    return any(not value.startswith(_NOTHING) for value in signs) or any(map(os.path.exists, _TPUS))
+    signs = (os.environ[name] for name in _SIGNS if name in os.environ)
+    return any(not sign.startswith(_NO_HOST) for sign in signs) or any(map(os.path.exists, _TPUS))
 
 
 def _run_joined(args: argparse.Namespace, run: Run, parent: Parent) -> int:

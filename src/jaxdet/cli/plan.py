@@ -12,7 +12,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from jaxdet.cli.train import add_config_arguments, parse_options
+from jaxdet.cli.train import add_config_arguments, config_of, parse_options
 
 if TYPE_CHECKING:
     from jaxdet.planning import Job, Topology
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     job = job_of(args, topology)
     steps = {} if args.step is None else {"steps": (args.step,)}
     plan = make_plan(job, topology, search=not args.no_search, say=_say, **steps)
-    print(json.dumps({"config": args.config, **to_dict(plan)}, indent=1) if args.json else to_text(plan))
+    print(json.dumps({"config": args.config or args.headhunter, **to_dict(plan)}, indent=1) if args.json else to_text(plan))
     return 1 if any(step.problem is not None for step in plan.steps) else 0
 
 
@@ -71,24 +71,23 @@ def _config(args: argparse.Namespace) -> TrainConfig:
     from jaxdet.config import override
     from jaxdet.data import CocoFiles
     from jaxdet.detectors import list_models, model_config
-    from jaxdet.runs import RECIPES, TrainConfig, read_config
+    from jaxdet.runs import RECIPES, TrainConfig
 
-    options = parse_options(args.set)
     if args.dtype is not None:
-        options["dtype"] = args.dtype
-    if args.config in RECIPES or args.config not in list_models():
-        return read_config(args.config, options, data=args.data)
+        args.set = [*args.set, f"dtype={args.dtype}"]
+    if args.headhunter or args.config in RECIPES or args.config not in list_models():
+        return config_of(args, tell=_say)
     config = TrainConfig(model=model_config(args.config), train=CocoFiles("train.json", "train"), steps=100_000)
-    return override(config, options)
+    return override(config, parse_options(args.set))
 
 
 def _canvas(text: str | None, config: TrainConfig) -> tuple[int, int]:
-    from jaxdet.data.canvas import parse_canvas
+    from jaxdet.data.canvas import largest_canvas, parse_canvas
 
     if text is None:
         assert config.augment is not None  # TrainConfig chose one
         sizing = config.augment.sizing(config.model.transform, square=config.square)  # type: ignore[arg-type]
-        return max(sizing.canvases, key=lambda canvas: (canvas[0] * canvas[1], canvas[1]))
+        return largest_canvas(sizing.canvases)
     return parse_canvas(text)
 
 

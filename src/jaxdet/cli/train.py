@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from jaxdet.cli.hosts import add_distributed_arguments, say
@@ -46,8 +47,8 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def config_of(args: argparse.Namespace) -> TrainConfig:
-    """The configuration that the arguments of `add_config_arguments` name."""
+def config_of(args: argparse.Namespace, *, tell: Callable[[str], None] = print) -> TrainConfig:
+    """The configuration that the arguments of `add_config_arguments` name; ``tell`` hears what a YAML file's means."""
     from jaxdet.runs import read_config
 
     if (args.config is None) == (args.headhunter is None):
@@ -57,7 +58,7 @@ def config_of(args: argparse.Namespace) -> TrainConfig:
         parse_options(args.set),
         data=args.data,
         headhunter=args.headhunter is not None,
-        tell=print,
+        tell=tell,
     )
 
 

@@ -77,6 +77,11 @@ def choose_canvas(size: Sequence[int], choices: Sequence[Size]) -> Size:
     return min(fitting, key=_order)
 
 
+def largest_canvas(choices: Sequence[Size]) -> Size:
+    """The canvas of largest area; of two, the landscape one."""
+    return max(choices, key=lambda canvas: (canvas[0] * canvas[1], canvas[1]))
+
+
 def covers(canvas: Size, other: Size) -> bool:
     """Whether ``other`` fits within ``canvas``; both (height, width)."""
     return canvas[0] >= other[0] and canvas[1] >= other[1]

@@ -53,8 +53,7 @@ def draw_crowds(
 
     Writes ``train/*.jpg``, ``val/*.jpg`` and the lists ``train.txt`` and ``val.txt`` (`jaxdet.data.head_list`). A
     picture of 256 x 256 has about 50 to 300 heads, 7 to 28 pixels wide; every sixteenth has none. Picture i of a split
-    depends on the seed, the split and i only. The lists are
-    written last.
+    depends on the seed, the split and i only. The lists are written last.
 
     Args:
         size: (height, width) of the pictures, at least 64 x 64.

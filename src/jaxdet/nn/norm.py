@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
+from jax.typing import DTypeLike
 
 from jaxdet.nn.masking import inside
 from jaxdet.nn.numerics import Numerics
@@ -34,7 +35,7 @@ class NormConfig:
 def _normalize(x: Array, mean: Array, var: Array, scale: Array, bias: Array, eps: float) -> Array:
     """As PyTorch folds it: one multiplication and one addition a value, at least in float32."""
     dtype = jnp.promote_types(x.dtype, jnp.float32)
-    factor = scale.astype(dtype) / jnp.sqrt(var.astype(dtype) + eps)
+    factor = _factor(var, scale, eps, dtype)
     shift = bias.astype(dtype) - mean.astype(dtype) * factor
     return (x * factor[None, None, None] + shift[None, None, None]).astype(x.dtype)
 
@@ -46,9 +47,13 @@ def _standardize(x: Array, mean: Array, var: Array, scale: Array, bias: Array, e
     cancel, and in float32 nothing is left of them.
     """
     dtype = jnp.promote_types(x.dtype, jnp.float32)
-    factor = scale.astype(dtype) / jnp.sqrt(var.astype(dtype) + eps)
+    factor = _factor(var, scale, eps, dtype)
     centred = x - mean.astype(dtype)[None, None, None]
     return (centred * factor[None, None, None] + bias.astype(dtype)[None, None, None]).astype(x.dtype)
+
+
+def _factor(var: Array, scale: Array, eps: float, dtype: DTypeLike) -> Array:
+    return scale.astype(dtype) / jnp.sqrt(var.astype(dtype) + eps)
 
 
 class FrozenBatchNorm(nnx.Module):
