@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -18,16 +19,9 @@ from jaxdet.inference import infer_step, logits_step
 from jaxdet.parallel import batch_sharding, replicated
 from jaxdet.runs import TrainConfig
 from jaxdet.runs.config import run_length
-from jaxdet.runs.start import fresh
+from jaxdet.runs.start import first_state, fresh
 from jaxdet.summary.rows import Row, trace
-from jaxdet.training import (
-    Objective,
-    classification_losses,
-    init_state,
-    losses,
-    make_optimizer,
-    make_train_step,
-)
+from jaxdet.training import Objective, classification_losses, losses
 from jaxdet.training.state import under
 from jaxdet.types import Images, Targets
 
@@ -86,18 +80,8 @@ def train_step(job: Job, mesh: Mesh) -> Any:
     """The train step that ``jaxdet train`` runs, traced for the devices of a mesh: ``.lower().compile()`` compiles."""
     config = job.config
     length = run_length(config, _STEPS_PER_EPOCH)
-    optimizer = make_optimizer(length.optimizer, length.steps)
-    graphdef, state = _split(lambda: init_state(
-        job.model(), optimizer, frozen=config.frozen, ema=config.ema_decay is not None
-    ))  # fmt: skip
-    step = make_train_step(
-        graphdef,
-        optimizer,
-        objective=job.objective,
-        frozen=config.frozen,
-        mesh=mesh,
-        ema_decay=config.ema_decay,
-        accumulate=length.optimizer.accumulate,
+    (_, step), state = _split(
+        lambda: first_state(job.model(), config, length.optimizer, length.steps, job.objective, mesh)
     )
     return step.trace(state, *job.data(mesh.size), _key())  # type: ignore[attr-defined]
 
@@ -147,13 +131,13 @@ def _key() -> Any:
     return jax.eval_shape(lambda: jax.random.key(0))
 
 
-def _split(make: Any) -> tuple[nnx.GraphDef, Any]:
-    """``make``'s structure, and the shapes of its arrays."""
+def _split(make: Callable[[], tuple[Any, Any]]) -> tuple[Any, Any]:
+    """What ``make`` gives first, which holds no arrays, and the shapes of the arrays that it gives second."""
     structure = []
 
     def arrays() -> Any:
-        graphdef, state = make()
-        structure.append(graphdef)
+        first, state = make()
+        structure.append(first)
         return state
 
     state = jax.eval_shape(arrays)

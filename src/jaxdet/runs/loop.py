@@ -29,11 +29,11 @@ from jaxdet.runs.failure import keep_failure, restore_failure
 from jaxdet.runs.journal import Journal, open_journal
 from jaxdet.runs.record import check_record, make_record
 from jaxdet.runs.signals import Stopped, StopRequest
+from jaxdet.runs.start import first_state
 from jaxdet.runs.states import Checkpoints
 from jaxdet.runs.task import Task
-from jaxdet.training import TrainState, init_state, make_optimizer, make_schedule, make_train_step, to_model
+from jaxdet.training import TrainState, make_schedule, to_model
 from jaxdet.training.losses import Losses
-from jaxdet.training.step import TrainStep
 
 CHECKPOINTS, BEST = "checkpoints", "best"
 _AHEAD = 2  # steps that are dispatched before the first of them is done
@@ -69,19 +69,11 @@ class Run:
         record = make_record(task)
         _check_agreement(record, model)
         on_first(lambda: check_record(self.out, record))
-        optimizer = make_optimizer(length.optimizer, length.steps)
         self._schedule = make_schedule(length.optimizer, length.steps)
-        self.graphdef, state = init_state(model, optimizer, frozen=config.frozen, ema=config.ema_decay is not None)
-        self.state: TrainState = copy_to(state, self.mesh)
-        self._step: TrainStep = make_train_step(
-            self.graphdef,
-            optimizer,
-            objective=task.objective,
-            frozen=config.frozen,
-            mesh=self.mesh,
-            ema_decay=config.ema_decay,
-            accumulate=length.optimizer.accumulate,
+        (self.graphdef, self._step), state = first_state(
+            model, config, length.optimizer, length.steps, task.objective, self.mesh
         )
+        self.state: TrainState = copy_to(state, self.mesh)
         self._checkpoints = Checkpoints(self.out / CHECKPOINTS, keep=config.keep, keep_every=config.keep_every)
         self.best: dict[str, Any] = {}  # the step and value of the best evaluation
         if self._checkpoints.latest() is not None:

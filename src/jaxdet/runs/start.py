@@ -7,12 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 from flax import nnx
+from jax.sharding import Mesh
 
 from jaxdet.detectors import FasterRCNN, FasterRCNNConfig, build
 from jaxdet.detectors.presets import Model, ModelConfig
 from jaxdet.nn import Numerics
 from jaxdet.runs.checkpoint import arrays, fill
 from jaxdet.runs.config import TrainConfig
+from jaxdet.training import Objective, OptimizerConfig, TrainState, init_state, make_optimizer, make_train_step
+from jaxdet.training.step import TrainStep
 
 _BOX_MEANING = ("representation_size", "conv_layers", "norm", "output_size", "sampling_ratio", "reg_weights")
 
@@ -35,6 +38,24 @@ def fresh(config: TrainConfig, names: tuple[str, ...]) -> Model:
         raise ValueError("backbone= is for a detector whose model has backbone=None; the model has one of its own")
     rngs = nnx.Rngs(0)
     return build(model, backbone=config.backbone(numerics=numerics, rngs=rngs), numerics=numerics, rngs=rngs)
+
+
+def first_state(
+    model: nnx.Module, config: TrainConfig, optimizer: OptimizerConfig, steps: int, objective: Objective, mesh: Mesh
+) -> tuple[tuple[nnx.GraphDef, TrainStep], TrainState]:
+    """The structure of a run and its train step, and the state before the first of so many steps."""
+    update = make_optimizer(optimizer, steps)
+    graphdef, state = init_state(model, update, frozen=config.frozen, ema=config.ema_decay is not None)
+    step = make_train_step(
+        graphdef,
+        update,
+        objective=objective,
+        frozen=config.frozen,
+        mesh=mesh,
+        ema_decay=config.ema_decay,
+        accumulate=optimizer.accumulate,
+    )
+    return (graphdef, step), state
 
 
 def numerics_of(config: TrainConfig) -> Numerics:
