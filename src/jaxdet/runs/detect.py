@@ -8,9 +8,7 @@ own last line is written, one of them finds it all there; two that do write the 
 from __future__ import annotations
 
 import shutil
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from jax.sharding import Mesh
 from tqdm.auto import tqdm
 
 from jaxdet.data import DataError, read_image
+from jaxdet.data.workers import read_ahead
 from jaxdet.detectors import FasterRCNN
 from jaxdet.evaluation.mot import frames_of
 from jaxdet.inference import checked_image, predict_each
@@ -116,7 +115,11 @@ def detect(
         bar = tqdm(total=len(share), initial=before, desc="detect", unit="picture", disable=not progress)
 
         def readable() -> Iterator[tuple[tuple[int, np.ndarray], np.ndarray]]:
-            for number, picture in _read_ahead([(number, files[number]) for number in waiting]):
+            pictures = read_ahead(
+                lambda place: _read(files[waiting[place]]), range(len(waiting)), workers=0, threads=_READERS,
+                prefetch=2 * _READERS, size=0,
+            )  # fmt: skip
+            for number, picture in zip(waiting, pictures, strict=True):
                 try:
                     if isinstance(picture, DataError):
                         raise picture
@@ -167,21 +170,12 @@ def annotated_names(files: Sequence[Path]) -> list[str]:
     return names
 
 
-def _read_ahead(files: Sequence[tuple[int, Path]]) -> Iterator[tuple[int, np.ndarray | DataError]]:
-    """Numbered pictures in order, decoded in threads while others are worked on, or why one cannot be."""
-    waiting: deque[tuple[int, Future[np.ndarray]]] = deque()
-    coming = iter(files)
-    with ThreadPoolExecutor(_READERS) as pool:
-        while True:
-            while len(waiting) < 2 * _READERS and (entry := next(coming, None)) is not None:
-                waiting.append((entry[0], pool.submit(read_image, entry[1])))
-            if not waiting:
-                return
-            number, picture = waiting.popleft()
-            try:
-                yield number, picture.result()
-            except DataError as error:
-                yield number, error
+def _read(file: Path) -> np.ndarray | DataError:
+    """The picture, or why it cannot be read."""
+    try:
+        return read_image(file)
+    except DataError as error:
+        return error
 
 
 def _label(model: FasterRCNN, wanted: str | int) -> int:
