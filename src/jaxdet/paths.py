@@ -35,6 +35,11 @@ def write_whole(path: PathLike, content: bytes) -> None:
         unfinished.unlink(missing_ok=True)
 
 
+def write_text(path: PathLike, text: str) -> None:
+    """Writes a file as UTF-8, which appears whole or not at all."""
+    write_whole(path, text.encode())
+
+
 class Listing:
     """Which files there are, for many questions; each folder of a bucket is listed once, and no file asked for."""
 

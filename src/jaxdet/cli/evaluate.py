@@ -49,10 +49,9 @@ def run(args: argparse.Namespace) -> int:
     from jaxdet.cli.models import open_model
     from jaxdet.detectors import FasterRCNN
     from jaxdet.parallel import data_mesh, is_first, on_first
-    from jaxdet.paths import to_path
+    from jaxdet.paths import to_path, write_text
     from jaxdet.plots import plot_evaluation
     from jaxdet.runs import evaluate, evaluate_classifier
-    from jaxdet.runs.storage import write_text
 
     source, skip_faulty = _source(args)
     model = open_model(args.weights, config=args.config)

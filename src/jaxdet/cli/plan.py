@@ -45,11 +45,8 @@ def run(args: argparse.Namespace) -> int:
     job = job_of(args, topology)
     steps = {} if args.step is None else {"steps": (args.step,)}
     plan = make_plan(job, topology, search=not args.no_search, say=_say, **steps)
-    print(
-        json.dumps({"config": args.config or args.headhunter, **to_dict(plan)}, indent=1)
-        if args.json
-        else to_text(plan)
-    )
+    config = args.config or args.headhunter
+    print(json.dumps({"config": config, **to_dict(plan)}, indent=1) if args.json else to_text(plan))
     return 1 if any(step.problem is not None for step in plan.steps) else 0
 
 

@@ -20,7 +20,7 @@ from jaxdet.data.boxes import clip_box, clip_region, pack_boxes
 from jaxdet.data.dataset import BACKGROUND, DetectionDataset, Record, Truth
 from jaxdet.data.faults import DataError, Fault, FaultKind, Problem
 from jaxdet.data.pictures import PICTURE_SUFFIXES, read_image_size
-from jaxdet.data.writing import write_text
+from jaxdet.paths import write_text
 
 HEAD = 1  # the label
 NEGATIVES = ("ignored", "background")

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from jaxdet.data.grounds import textured_ground
-from jaxdet.data.writing import write_text
+from jaxdet.paths import write_text
 
 SHAPE_NAMES = ("ring", "square", "triangle")
 SMALLEST, LARGEST = 24, 64  # the longer side of a shape's box, in pixels

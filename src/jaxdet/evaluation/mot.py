@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxdet.data.dataset import DataError
-from jaxdet.data.writing import write_text
+from jaxdet.paths import write_text
 
 PICTURE_FOLDERS = ("img1", "img")  # within a sequence's folder, in MOTChallenge's sets and HeadHunter's
 _NUMBER = re.compile(r"(\d+)$")

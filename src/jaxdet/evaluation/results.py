@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from jaxdet.data.dataset import DataError
-from jaxdet.data.writing import write_text
-from jaxdet.paths import PathLike
+from jaxdet.paths import PathLike, write_text
 
 
 class DetectionResults(ABC):

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxdet.data.writing import write_text
 from jaxdet.evaluation.mot import Frame, FrameDetections, write_mot
+from jaxdet.paths import write_text
 from jaxdet.runs.detect_parts import Found
 
 DETECTIONS = "detections.json"

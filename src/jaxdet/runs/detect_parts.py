@@ -17,7 +17,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from jaxdet.data.writing import write_text
+from jaxdet.paths import write_text
 
 PARTS, _RECORD = "parts", "record.json"
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import jax.numpy as jnp
 
 from jaxdet.parallel import on_first
+from jaxdet.paths import write_text
 from jaxdet.runs.states import Checkpoints
-from jaxdet.runs.storage import remove, write_text
+from jaxdet.runs.storage import remove
 from jaxdet.training import TrainState
 
 FAILURE, _REPORT = "failure", "failure.json"

@@ -11,8 +11,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from jaxdet.paths import is_remote, to_path
-from jaxdet.runs.storage import write_text
+from jaxdet.paths import is_remote, to_path, write_text
 
 _SECONDS = 60
 

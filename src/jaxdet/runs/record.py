@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jaxdet.runs.storage import write_text
+from jaxdet.paths import write_text
 from jaxdet.runs.task import Task
 
 RECORD = "run.json"

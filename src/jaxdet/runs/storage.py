@@ -9,7 +9,6 @@ from pathlib import Path
 
 from etils import epath
 
-from jaxdet.data.writing import write_text as write_text
 from jaxdet.paths import is_remote
 
 
