@@ -71,15 +71,14 @@ def pod_mesh(topology: Topology) -> Mesh:
     Raises:
         ValueError: libtpu is not installed, or it does not know this topology.
     """
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
     try:
-        described = topologies.get_topology_desc(
-            platform="tpu",
-            topology_name=topology.name,
-            chip_config_name=topology.chip.core,
-            chips_per_host_bounds=topology.chips_of_a_host,
-        )
+        with _environment():
+            described = topologies.get_topology_desc(
+                platform="tpu",
+                topology_name=topology.name,
+                chip_config_name=topology.chip.core,
+                chips_per_host_bounds=topology.chips_of_a_host,
+            )
     except Exception as error:  # of several kinds, by what is missing
         if "TPU support not installed" in str(error):
             raise ValueError(
@@ -119,6 +118,18 @@ def compile_traced(traced: Any) -> Compiled:
         text=compiled.as_text(),
         seconds=time.perf_counter() - start,
     )
+
+
+@contextmanager
+def _environment() -> Iterator[None]:
+    """What libtpu wants to find when it is loaded; left there, other code would take this for a host of a pod."""
+    missing = _ENVIRONMENT.keys() - os.environ.keys()
+    os.environ.update({name: _ENVIRONMENT[name] for name in missing})
+    try:
+        yield
+    finally:
+        for name in missing:
+            del os.environ[name]
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from jaxdet.cli import plan
@@ -35,6 +37,21 @@ def refusal(capsys, *arguments):
 )
 def test_mistakes_are_said_in_a_line(arguments, line, capsys):
     assert refusal(capsys, *arguments).startswith(line)
+
+
+def test_a_plan_leaves_the_environment_as_it_was(monkeypatch):
+    seen = {}
+
+    def describe(**_):
+        seen.update(os.environ)
+        raise RuntimeError("TPU support not installed")
+
+    monkeypatch.setattr(compiler.topologies, "get_topology_desc", describe)
+    before = dict(os.environ)
+    with pytest.raises(ValueError, match="is not installed"):
+        compiler.pod_mesh(parse_topology("v5e:2x2"))
+    assert dict(os.environ) == before
+    assert seen["TPU_WORKER_HOSTNAMES"] == "localhost"  # by which a command would take this for a host of a pod
 
 
 def test_without_libtpu(monkeypatch, capsys):
