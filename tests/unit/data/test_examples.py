@@ -46,7 +46,9 @@ def test_sequences_of_several_kinds(entries, wrap):
     assert dataset[1].image.shape == (7, 9, 3) and dataset[1].boxes.shape == (0, 4)
     assert dataset[1].path == str(entries[1]["image"])
     assert dataset[2].labels.tolist() == [2, 1] and dataset[2].path == "example 2"
-    truth = [(entry["image_id"], entry["category_id"], entry["iscrowd"]) for entry in ground_truth(dataset)["annotations"]]
+    truth = [
+        (entry["image_id"], entry["category_id"], entry["iscrowd"]) for entry in ground_truth(dataset)["annotations"]
+    ]
     # The ignored region has no class: it is a crowd of each.
     assert truth == [(40, 1, 0), (40, 1, 1), (40, 2, 1), (3, 2, 0), (3, 1, 0)]
     assert [dataset.inspect(index) for index in range(3)] == [[], [], []]
