@@ -14,6 +14,7 @@ from jax import Array, lax
 from jaxdet.nn.masking import mask, strided
 from jaxdet.nn.norm import NormConfig, make_norm
 from jaxdet.nn.numerics import Numerics
+from jaxdet.ops.conv import conv2d
 from jaxdet.ops.depthwise import depthwise_conv
 
 Initializer = Callable[..., Array]
@@ -54,16 +55,22 @@ class Conv(nnx.Conv):
             param_dtype=jnp.dtype(numerics.param_dtype),
             precision=numerics.precision,
             kernel_init=kernel_init,
-            conv_general_dilated=_depthwise if groups == in_channels == out_channels > 1 else lax.conv_general_dilated,
+            conv_general_dilated=_algorithm(in_channels, out_channels, groups),
             rngs=rngs,
         )
 
 
-def _depthwise(
-    x: Array, kernel: Array, strides: Sequence[int], padding: Sequence[tuple[int, int]], *, precision: Any, **_: Any
-) -> Array:
-    """What `nnx.Conv` calls in place of `lax.conv_general_dilated`."""
-    return depthwise_conv(x, kernel, strides, padding, precision=precision)
+def _algorithm(in_channels: int, out_channels: int, groups: int) -> Callable[..., Array]:
+    """What `nnx.Conv` calls in place of `lax.conv_general_dilated`; it never varies the arguments that are dropped."""
+    ours = conv2d if groups == 1 else depthwise_conv if groups == in_channels == out_channels else None
+
+    def convolve(
+        x: Array, kernel: Array, strides: Sequence[int], padding: Sequence[tuple[int, int]], *, precision: Any, **_: Any
+    ) -> Array:
+        assert ours is not None
+        return ours(x, kernel, strides, padding, precision=precision)
+
+    return lax.conv_general_dilated if ours is None else convolve
 
 
 class Linear(nnx.Linear):

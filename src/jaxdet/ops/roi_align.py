@@ -20,7 +20,7 @@ import numpy as np
 from jax import Array
 
 from jaxdet.ops.boxes import float_dtype
-from jaxdet.ops.roi_gather import pool_by_gather, scatter_at_once, scatter_in_chunks
+from jaxdet.ops.roi_gather import pool_by_gather, pool_in_chunks, scatter_at_once, scatter_in_chunks
 from jaxdet.ops.roi_samples import AxisSamples, box_samples
 from jaxdet.ops.roi_window import pool_by_window, window_gradient
 
@@ -187,7 +187,11 @@ class _Layout:
 def _pool(layout: _Layout, maps: tuple[Array, ...], regions: _Regions) -> Array:
     """``[R, PH, PW, C]`` in the dtype of the weights."""
     pooled = jax.lax.platform_dependent(
-        maps, regions, tpu=partial(_pool_on_canvas, layout), default=partial(_pool_from_table, layout)
+        maps,
+        regions,
+        cpu=partial(_pool_from_table, layout, pool_in_chunks),
+        tpu=partial(_pool_on_canvas, layout),
+        default=partial(_pool_from_table, layout, pool_by_gather),
     )
     return jnp.where(regions.valid[:, None, None, None], pooled, 0)
 
@@ -212,8 +216,8 @@ def _pool_backward(layout: _Layout, regions: _Regions, grad: Array) -> tuple[tup
 _pool.defvjp(_pool_forward, _pool_backward)
 
 
-def _pool_from_table(layout: _Layout, maps: tuple[Array, ...], regions: _Regions) -> Array:
-    return pool_by_gather(layout.to_table(maps), regions.y, regions.x, *layout.table_rows(regions.levels))
+def _pool_from_table(layout: _Layout, pool, maps: tuple[Array, ...], regions: _Regions) -> Array:
+    return pool(layout.to_table(maps), regions.y, regions.x, *layout.table_rows(regions.levels))
 
 
 def _pool_on_canvas(layout: _Layout, maps: tuple[Array, ...], regions: _Regions) -> Array:
