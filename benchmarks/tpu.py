@@ -21,6 +21,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"  # before JAX is imported: the TPU is the co
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 from jax import Array
 from jax.sharding import Mesh
 
@@ -63,7 +64,13 @@ def selection(images: int, train: bool) -> tuple[Callable[..., Any], tuple[Any, 
     model = abstract(detector_config(NAME), numerics=Numerics("bfloat16"))
     assert isinstance(model, FasterRCNN)
     batch = Images(_shape((images, *CANVAS, 3)), _shape((images, 2), jnp.int32))
-    outputs = jax.eval_shape(lambda images: model.rpn(model.features(images), images), batch)
+    graphdef, state = nnx.split(model)
+
+    def rpn(state: nnx.State, images: Images) -> Any:
+        model = nnx.merge(graphdef, state)
+        return model.rpn(model.features(images), images)
+
+    outputs = jax.eval_shape(rpn, state, batch)
     return lambda rpn, sizes: select_proposals(rpn, sizes, model.config.rpn, train=train), (outputs, batch.sizes)
 
 
