@@ -10,7 +10,9 @@ import time
 
 import numpy as np
 
-from jaxdet.data import Augmentation, Examples
+from jaxdet.backbones import ClassifierTransform, MobileNetV1Config
+from jaxdet.data import Augmentation, ClassificationDataset, Examples
+from jaxdet.data.class_folder import LabelledImage, LabelledPath
 from jaxdet.runs import TrainConfig
 from jaxdet.training import OptimizerConfig
 from small_detector import Body, small_config
@@ -56,3 +58,20 @@ def config() -> TrainConfig:
         eval_batch_size=8,
         eval_losses=True,
     )
+
+
+def classifier() -> MobileNetV1Config:
+    return MobileNetV1Config(num_classes=7, width=0.25, transform=ClassifierTransform(resize=36, crop=32))
+
+
+def labelled() -> ClassificationDataset:
+    """Nine pictures of noise in seven classes: on two processes the second has none of the last batch."""
+    return Noise([LabelledPath(f"picture {number}", number % 7) for number in range(9)], tuple("abcdefg"))
+
+
+class Noise(ClassificationDataset):
+    """Needs no files."""
+
+    def __getitem__(self, index):
+        image = np.random.default_rng(index).integers(0, 256, (40, 50, 3), np.uint8)
+        return LabelledImage(image, self.records[index].label, self.records[index].path)

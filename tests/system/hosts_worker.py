@@ -20,11 +20,11 @@ if others:
 jax.config.update("jax_enable_x64", dtype == "float64")
 
 from flax import nnx
-from hosts_config import config
+from hosts_config import classifier, config, labelled
 
 from jaxdet.detectors import build
 from jaxdet.nn import Numerics
-from jaxdet.runs import Run, evaluate, open_task
+from jaxdet.runs import Run, evaluate, evaluate_classifier, open_task
 from jaxdet.runs.start import model_for
 
 run = replace(config(), dtype=dtype)
@@ -36,6 +36,9 @@ session = Run(task, model, out, progress=False)
 _, untrained = evaluate(session.model(), task.val, batch_size=8, mesh=data_mesh(), with_losses=True, progress=False)
 session.train()
 _, trained = evaluate(session.model(), task.val, batch_size=8, mesh=data_mesh(), with_losses=True, progress=False)
+named = build(classifier(), numerics=numerics, rngs=nnx.Rngs(1))
+accuracy = evaluate_classifier(named, labelled(), batch_size=8, mesh=data_mesh(), progress=False)
 if is_first():
-    (Path(out) / "found.json").write_text(json.dumps({"untrained": untrained.results, "trained": trained.results}))
+    found = {"untrained": untrained.results, "trained": trained.results, "classified": accuracy}
+    (Path(out) / "found.json").write_text(json.dumps(found))
     print(f"devices {jax.device_count()}, processes {jax.process_count()}")

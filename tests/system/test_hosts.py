@@ -120,6 +120,8 @@ def test_each_process_has_pictures_of_one_orientation():
 def test_two_processes_with_four_devices_each_give_one_device_s_numbers(trained):
     """In float64: twenty steps with synchronised batch statistics, evaluations whose last batch is hardly filled."""
     one, many = trained("float64", 1, 1), trained("float64", 2, 4)
+    accuracy = _found(one, "classified")
+    assert _found(many, "classified") == pytest.approx(accuracy, rel=1e-8) and 0 < accuracy["top5"] < 1
     _assert_same_losses(one, many, 1e-8)
     _assert_close(one, many, 1e-8)
     for when in ("untrained", "trained"):

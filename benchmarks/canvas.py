@@ -1,0 +1,61 @@
+"""How much more than its pictures a training run computes: canvases beside the pictures' own sizes. Nothing is timed.
+
+    python -m benchmarks.canvas [--batch N] [--min-size S] [--max-size S]
+
+A mix like COCO's, 640 pixels on the long side, as many of each: 4:3, 3:2, 16:9 in both orientations, and squares. The
+pictures of an epoch of the batch plan, resized, are summed up to multiples of 32 (what a picture alone costs, in
+torchvision as well) and as canvases. Two canvases, one an orientation, and one square stand beside it, and so does the
+smallest canvas that holds a random batch, which is torchvision's way (its references group pictures by aspect ratio).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxdet.data import BatchPlan
+from jaxdet.data.canvas import align
+from jaxdet.data.sizing import ShortestSide
+
+SHAPES = ((480, 640), (427, 640), (360, 640), (640, 480), (640, 427), (640, 360), (640, 640))
+EACH = 640  # pictures of a shape
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints a table and a line of JSON."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.canvas", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--min-size", type=int, default=800)
+    parser.add_argument("--max-size", type=int, default=1333)
+    args = parser.parse_args(argv)
+    sizes = np.repeat(np.array(SHAPES), EACH, axis=0)
+    sizing = ShortestSide((args.min_size,), args.max_size)
+    plan = BatchPlan(sizes, args.batch, sizing)
+    batches = [plan.batch(step) for step in range(plan.steps_per_epoch)]
+    seen = np.concatenate([batch.indices for batch in batches])
+    needed = np.array([[align(side) for side in sizing.largest(*size)] for size in sizes[seen].tolist()])
+    short, long = align(args.min_size), align(args.max_size)
+    shuffled = np.random.default_rng(0).permutation(needed)
+    together = shuffled.reshape(-1, args.batch, 2).max(axis=1).repeat(args.batch, axis=0)
+    high = needed[:, :1] > needed[:, 1:]
+    ways = {
+        f"the plan, {len(plan.canvases)} canvases": np.repeat([batch.canvas for batch in batches], args.batch, axis=0),
+        "a canvas an orientation": np.where(high, [[long, short]], [[short, long]]),
+        "one square": np.full_like(needed, long),
+        "what holds a random batch": together,
+    }
+    wanted = needed.prod(axis=1).sum()
+    result = {name: float(canvas.prod(axis=1).sum() / wanted - 1) for name, canvas in ways.items()}
+    for name, share in result.items():
+        print(f"{name:<32}{share:>8.1%} extra")
+    print(f"{len(sizes) - len(seen)} of {len(sizes)} pictures of an epoch fill no batch")
+    print(json.dumps({"batch": args.batch, **result}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
