@@ -62,15 +62,19 @@ class Conv(nnx.Conv):
 
 def _algorithm(in_channels: int, out_channels: int, groups: int) -> Callable[..., Array]:
     """What `nnx.Conv` calls in place of `lax.conv_general_dilated`; it never varies the arguments that are dropped."""
-    ours = conv2d if groups == 1 else depthwise_conv if groups == in_channels == out_channels else None
+    if groups == 1:
+        ours = conv2d
+    elif groups == in_channels == out_channels:
+        ours = depthwise_conv
+    else:
+        return lax.conv_general_dilated
 
     def convolve(
         x: Array, kernel: Array, strides: Sequence[int], padding: Sequence[tuple[int, int]], *, precision: Any, **_: Any
     ) -> Array:
-        assert ours is not None
         return ours(x, kernel, strides, padding, precision=precision)
 
-    return lax.conv_general_dilated if ours is None else convolve
+    return convolve
 
 
 class Linear(nnx.Linear):
