@@ -1,8 +1,8 @@
 """How fast a compiled step can be at best, and how it would scale: arithmetic on what the compiler reports.
 
 Nothing here is measured. A step takes at least as long as its products at the chip's peak; by how much longer only a
-chip can tell. Its bytes at the memory's rate are no strict bound: the compiler counts a loop's once, and of two branches
-the costlier's, which may not be taken.
+chip can tell. Its bytes at the memory's rate are no strict bound: the compiler counts those of a loop once, and of two
+branches those of the costlier, which may not be taken.
 """
 
 from __future__ import annotations
