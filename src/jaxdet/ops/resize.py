@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+_ROWS_AT_ONCE = 16  # of a result: what is gathered, weighed and added stays in the caches
+
 
 def resized_size(height: int, width: int, min_size: int, max_size: int, *, enlarge: bool = True) -> tuple[int, int]:
     """Size (height, width) of a picture after torchvision's ``GeneralizedRCNNTransform``.
@@ -46,31 +48,49 @@ def resize_bilinear(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         return image.copy()
     # The axis that shrinks most, or grows least, goes first: the second pass then has less to read.
     axes = (0, 1) if size[0] * image.shape[1] < size[1] * image.shape[0] else (1, 0)
+    channels = image.shape[2]
+    matrix = image.reshape(image.shape[0], -1)
     for axis in axes:
-        image = _interpolate(image, axis, size[axis])
-    return image
+        matrix = _interpolate(matrix, axis, size[axis], channels)
+    return matrix.reshape(*size, channels)
 
 
-def _interpolate(image: np.ndarray, axis: int, count: int) -> np.ndarray:
-    """Linear interpolation of ``image`` along one axis to ``count`` points."""
-    length = image.shape[axis]
+def _interpolate(matrix: np.ndarray, axis: int, count: int, channels: int) -> np.ndarray:
+    """Linear interpolation of ``[H, W * channels]`` to ``count`` rows (axis 0) or pixels a row (axis 1)."""
+    length = matrix.shape[axis] // (channels if axis == 1 else 1)
     if length == count:
-        return image
-    dtype = image.dtype.type
+        return matrix
+    low, high, weight = _linear(length, count, matrix.dtype.type)
+    if axis == 1:  # numbers instead of pixels: numpy gathers single ones fastest
+        low, high = ((index[:, None] * channels + np.arange(channels)).ravel() for index in (low, high))
+        weight = np.repeat(weight, channels)
+    rest = 1 - weight
+    height = count if axis == 0 else matrix.shape[0]
+    result = np.empty((height, matrix.shape[1] if axis == 0 else count * channels), matrix.dtype)
+    buffer = np.empty((_ROWS_AT_ONCE, result.shape[1]), matrix.dtype)
+    for first in range(0, height, _ROWS_AT_ONCE):
+        rows = slice(first, first + _ROWS_AT_ONCE)
+        near = result[rows]
+        far = buffer[: len(near)]
+        seen = matrix if axis == 0 else matrix[rows]
+        places, weights = (rows, (rows, None)) if axis == 0 else (slice(None), (None, slice(None)))
+        np.take(seen, low[places], axis=axis, out=near, mode="clip")
+        np.take(seen, high[places], axis=axis, out=far, mode="clip")
+        near *= rest[weights]
+        far *= weight[weights]
+        near += far
+    return result
+
+
+def _linear(length: int, count: int, dtype: type[np.floating]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each of ``count`` points over ``length`` samples: its two neighbours, and the weight of the second."""
     centre = np.arange(count, dtype=dtype) + dtype(0.5)
     # PyTorch's build contracts this product and difference into one rounding; float64 holds the product exactly.
     position = (np.float64(dtype(length) / dtype(count)) * centre - 0.5).astype(dtype)
     position = np.maximum(position, dtype(0))
     low = np.minimum(position.astype(np.int64), length - 1)
     high = np.minimum(low + 1, length - 1)
-    weight = np.clip(position - low.astype(dtype), dtype(0), dtype(1))
-    weight = weight.reshape([-1 if i == axis else 1 for i in range(image.ndim)])
-    result = np.take(image, low, axis=axis)
-    result *= 1 - weight
-    other = np.take(image, high, axis=axis)
-    other *= weight
-    result += other
-    return result
+    return low, high, np.clip(position - low.astype(dtype), dtype(0), dtype(1))
 
 
 def resize_nearest(x: Array, size: tuple[int, int]) -> Array:

@@ -15,7 +15,7 @@ from jax import Array
 
 from jaxdet.ops.roi_samples import AxisSamples
 
-_REGIONS_A_TURN = 128  # of the CPU's pooling
+_REGIONS_A_TURN = 128  # of the CPU's pooling, at most
 _REGIONS_A_CHUNK = 16  # of the CPU's gradient: 16 x 784 rows of 64 to 256 channels stay in its caches
 
 
@@ -45,7 +45,8 @@ def pool_in_chunks(table: Array, y: AxisSamples, x: AxisSamples, offset: Array, 
     A loop is a wall between its fused gathers and what follows: fused with a reshape to ``[R, PH * PW * C]`` they are
     no longer vectorised over channels.
     """
-    chunks = split_regions((y, x, offset, stride), min(_REGIONS_A_TURN, offset.shape[0]))
+    turns = -(-offset.shape[0] // _REGIONS_A_TURN)
+    chunks = split_regions((y, x, offset, stride), -(-offset.shape[0] // turns))  # without padding, if it can be
     pooled = jax.lax.map(lambda chunk: pool_by_gather(table, *chunk), chunks)
     return pooled.reshape(-1, *pooled.shape[2:])[: offset.shape[0]]
 
