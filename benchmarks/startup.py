@@ -16,19 +16,20 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 import jaxdet
 from benchmarks.race import Contender, Table
 from jaxdet_convert import from_torch
-from jaxdet_convert.compare_weights import DETECTORS, torchvision_model
+from jaxdet_convert.compare_weights import DETECTORS, smooth_picture, torchvision_model
 from jaxdet_convert.torchvision_cpu import import_torchvision
 
 OURS, COLD, THEIRS = "jaxdet warm", "jaxdet cold", "torchvision"
 
 DETECT = """
+import numpy as np
 import jaxdet
-from jaxdet_convert.compare_weights import smooth_picture
-picture = smooth_picture(0, {height}, {width})
-jaxdet.predict(jaxdet.load({folder!r}), [picture])
+jaxdet.predict(jaxdet.load({folder!r}), [np.load({picture!r})])
 """
 TRAIN = """
 import jax
@@ -40,12 +41,12 @@ model = with_options(jaxdet.load({folder!r}), min_size={height}, max_size={width
 ours(model, [smooth_picture(0, {height}, {width})], [boxes(0, {height}, {width})])()
 """
 THEIR_DETECT = """
+import numpy as np
 import torch
-from jaxdet_convert.compare_weights import smooth_picture
 from jaxdet_convert.torchvision_cpu import import_torchvision
 module = getattr(import_torchvision().models.detection, {model!r})(weights=None, weights_backbone=None)
 module.load_state_dict(torch.load({file!r}, weights_only=True))
-picture = torch.from_numpy(smooth_picture(0, {height}, {width})).permute(2, 0, 1).float() / 255
+picture = torch.from_numpy(np.load({picture!r})).permute(2, 0, 1).float() / 255
 with torch.inference_mode():
     module.eval()([picture])
 """
@@ -91,6 +92,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     table = Table(f"{args.model}, whole processes, {args.rounds} rounds after one that fills the cache", OURS)
     with tempfile.TemporaryDirectory() as folder:
         place = {"folder": f"{folder}/model", "file": f"{folder}/model.pth", "model": args.model}
+        place["picture"] = f"{folder}/picture.npy"
+        np.save(place["picture"], smooth_picture(0, *args.size))
         _write(args.model, place)
         for kind, size, ours, theirs in (
             ("first detection", args.size, DETECT, THEIR_DETECT),

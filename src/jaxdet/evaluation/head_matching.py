@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 _NO_BOX = -1
 
@@ -117,6 +116,8 @@ def match_by_overlap(picture: ScoredPicture, threshold: float) -> HeadMatches:
     """
     ious = box_ious(picture.detections, picture.boxes)
     ious = np.where(ious >= threshold, ious, 0.0)
+    from scipy.optimize import linear_sum_assignment  # a third of a second that nobody else need wait for
+
     rows, columns = linear_sum_assignment(ious, maximize=True)
     overlaps = np.zeros(len(ious))
     overlaps[rows] = ious[rows, columns]

@@ -10,7 +10,6 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from jaxdet.parallel import is_first
-from jaxdet.plots import plot_losses
 from jaxdet.runs.growing import Board, Lines
 
 METRICS_FILE, CURVE_FILE, TENSORBOARD = "metrics.jsonl", "losses.png", "tensorboard"
@@ -75,6 +74,8 @@ class Journal:
         self._file.close()
         self._board.close()
         if any("loss" in row for row in self.rows):
+            from jaxdet.plots import plot_losses  # matplotlib, which a start need not wait for
+
             plot_losses([row for row in self.rows if "loss" in row], self._out / CURVE_FILE)
 
     def _add(self, row: Row, prefix: str) -> None:

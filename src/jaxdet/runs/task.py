@@ -16,7 +16,6 @@ from jaxdet.data import BatchPlan, ClassificationDataset, DataError, DetectionDa
 from jaxdet.detectors import FasterRCNNConfig
 from jaxdet.evaluation import Evaluator, HeadEvaluator
 from jaxdet.parallel import local_rows
-from jaxdet.plots import plot_evaluation
 from jaxdet.runs.config import Length, TrainConfig, run_length
 from jaxdet.runs.evaluate import evaluate, evaluate_classifier, match_classes
 from jaxdet.runs.start import model_for
@@ -150,6 +149,8 @@ class DetectionTask(Task):
 
     def plot(self, out: Path) -> None:
         if self._evaluator is not None and any(len(record.truth.labels) for record in self.val.records):
+            from jaxdet.plots import plot_evaluation  # matplotlib, which a start need not wait for
+
             plot_evaluation(self._evaluator, out / PR_FILE)
 
     def _sizes(self) -> np.ndarray:
