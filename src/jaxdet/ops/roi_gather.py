@@ -40,10 +40,10 @@ def pool_by_gather(table: Array, y: AxisSamples, x: AxisSamples, offset: Array, 
 
 
 def pool_in_chunks(table: Array, y: AxisSamples, x: AxisSamples, offset: Array, stride: Array) -> Array:
-    """The same, some regions at a time: two to three times as fast as ``pool_by_gather`` on a CPU.
+    """The same, some regions at a time: two to three times as fast as ``pool_by_gather`` in a detector on a CPU.
 
-    A loop is a wall between its fused gathers and what follows: fused with a reshape to ``[R, PH * PW * C]`` they are
-    no longer vectorised over channels.
+    A loop is a wall between its fused gathers and what follows. Fused with a reshape to ``[R, PH * PW * C]``, as box
+    heads want it, they are no longer vectorised over channels.
     """
     turns = -(-offset.shape[0] // _REGIONS_A_TURN)
     chunks = split_regions((y, x, offset, stride), -(-offset.shape[0] // turns))  # without padding, if it can be
