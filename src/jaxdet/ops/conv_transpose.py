@@ -9,6 +9,8 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jaxdet.ops.conv import conv2d
+
 
 def conv_transpose_2x(x: Array, kernel: Array, *, precision: lax.PrecisionLike = "highest") -> Array:
     """PyTorch's ``conv_transpose2d(x, kernel, stride=2, padding=(k - 2) // 2)`` for even k, channels last.
@@ -34,14 +36,7 @@ def conv_transpose_2x(x: Array, kernel: Array, *, precision: lax.PrecisionLike =
         for column in range(2):
             (top, vertical), (left, horizontal) = _phase(row, size), _phase(column, size)
             places.append(
-                lax.conv_general_dilated(
-                    x,
-                    kernel[top::2, left::2][::-1, ::-1],
-                    (1, 1),
-                    (vertical, horizontal),
-                    dimension_numbers=("NHWC", "HWIO", "NHWC"),
-                    precision=precision,
-                )
+                conv2d(x, kernel[top::2, left::2][::-1, ::-1], (1, 1), (vertical, horizontal), precision=precision)
             )
         rows.append(jnp.stack(places, axis=3))  # [B, H, W, 2, O]
     stacked = jnp.stack(rows, axis=2)  # [B, H, 2, W, 2, O]
