@@ -64,7 +64,6 @@ def _interpolate(matrix: np.ndarray, axis: int, count: int, channels: int) -> np
     if axis == 1:  # numbers instead of pixels: numpy gathers single ones fastest
         low, high = ((index[:, None] * channels + np.arange(channels)).ravel() for index in (low, high))
         weight = np.repeat(weight, channels)
-    rest = 1 - weight
     height = count if axis == 0 else matrix.shape[0]
     result = np.empty((height, matrix.shape[1] if axis == 0 else count * channels), matrix.dtype)
     buffer = np.empty((_ROWS_AT_ONCE, result.shape[1]), matrix.dtype)
@@ -72,12 +71,14 @@ def _interpolate(matrix: np.ndarray, axis: int, count: int, channels: int) -> np
         rows = slice(first, first + _ROWS_AT_ONCE)
         near = result[rows]
         far = buffer[: len(near)]
-        seen = matrix if axis == 0 else matrix[rows]
-        places, weights = (rows, (rows, None)) if axis == 0 else (slice(None), (None, slice(None)))
-        np.take(seen, low[places], axis=axis, out=near, mode="clip")
-        np.take(seen, high[places], axis=axis, out=far, mode="clip")
-        near *= rest[weights]
-        far *= weight[weights]
+        if axis == 0:
+            seen, lows, highs, weights = matrix, low[rows], high[rows], weight[rows, None]
+        else:
+            seen, lows, highs, weights = matrix[rows], low, high, weight[None]
+        np.take(seen, lows, axis=axis, out=near, mode="clip")
+        np.take(seen, highs, axis=axis, out=far, mode="clip")
+        near *= 1 - weights
+        far *= weights
         near += far
     return result
 
