@@ -33,8 +33,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--max-size", type=int, default=1333)
     args = parser.parse_args(argv)
     sizes = np.repeat(np.array(SHAPES), EACH, axis=0)
-    sizing = ShortestSide((args.min_size,), args.max_size)
-    plan = BatchPlan(sizes, args.batch, sizing)
+    try:
+        sizing = ShortestSide((args.min_size,), args.max_size)
+        plan = BatchPlan(sizes, args.batch, sizing)
+    except ValueError as error:
+        parser.error(str(error))
     batches = [plan.batch(step) for step in range(plan.steps_per_epoch)]
     seen = np.concatenate([batch.indices for batch in batches])
     needed = np.array([[align(side) for side in sizing.largest(*size)] for size in sizes[seen].tolist()])
