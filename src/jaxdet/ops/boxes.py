@@ -35,11 +35,16 @@ def intersection_and_union(boxes1: Array, boxes2: Array) -> tuple[Array, Array]:
     """Shared and joint areas of every pair: ``[..., N, 4]`` and ``[..., M, 4]`` to twice ``[..., N, M]``."""
     dtype = float_dtype(boxes1, boxes2)
     first, second = boxes1.astype(dtype)[..., :, None, :], boxes2.astype(dtype)[..., None, :, :]
-    top_left = jnp.maximum(first[..., :2], second[..., :2])  # [..., N, M, 2]
-    bottom_right = jnp.minimum(first[..., 2:], second[..., 2:])
-    sides = jnp.maximum(bottom_right - top_left, 0)
+
+    def overlap(low: int, high: int) -> Array:  # one side at a time: a last axis of two is a copy in memory
+        nearer, farther = (
+            jnp.maximum(first[..., low], second[..., low]),
+            jnp.minimum(first[..., high], second[..., high]),
+        )
+        return jnp.maximum(farther - nearer, 0)  # [..., N, M]
+
     # The outer maximum changes no value; it stops the fused multiply-add (see box_area).
-    intersection = jnp.maximum(sides[..., 0] * sides[..., 1], 0)  # [..., N, M]
+    intersection = jnp.maximum(overlap(0, 2) * overlap(1, 3), 0)
     union = box_area(first) + box_area(second) - intersection
     return intersection, union
 

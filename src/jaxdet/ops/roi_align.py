@@ -3,8 +3,9 @@
 Axes: H W C a feature map, L levels, R regions, PH PW output bins. Maps are channels last, boxes xyxy in pixels of
 the model's input. These functions see one image; ``vmap`` them over a batch, so that indices never cross images.
 
-One name, one algorithm a platform: a TPU slices a window a region and multiplies (``roi_window``); everything else
-gathers rows (``roi_gather``). Both treat all levels in one pass.
+One name, one algorithm a platform: a TPU slices a window a region and multiplies (``roi_window``), image after image,
+as the levels of one image fit in the core's own memory; everything else gathers rows (``roi_gather``). Both treat all
+levels in one pass.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.custom_batching import sequential_vmap
 
 from jaxdet.ops.boxes import float_dtype
 from jaxdet.ops.roi_gather import pool_by_gather, pool_in_chunks, scatter_at_once, scatter_in_chunks
@@ -105,8 +107,7 @@ def multiscale_roi_align(
         aligned=aligned,
     )
     y, x = (_with_weights_in(samples, dtype) for samples in (y, x))
-    pooled = _pool(_Layout(shapes, jnp.dtype(features[0].dtype)), tuple(features), _Regions(y, x, levels, valid))
-    return pooled.astype(features[0].dtype)
+    return _pool(_Layout(shapes, jnp.dtype(features[0].dtype)), tuple(features), _Regions(y, x, levels, valid))
 
 
 class _Regions(NamedTuple):
@@ -185,12 +186,12 @@ class _Layout:
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _pool(layout: _Layout, maps: tuple[Array, ...], regions: _Regions) -> Array:
-    """``[R, PH, PW, C]`` in the dtype of the weights."""
+    """``[R, PH, PW, C]`` in the dtype of the maps."""
     pooled = jax.lax.platform_dependent(
         maps,
         regions,
         cpu=partial(_pool_from_table, layout, pool_in_chunks),
-        tpu=partial(_pool_on_canvas, layout),
+        tpu=sequential_vmap(partial(_pool_on_canvas, layout)),
         default=partial(_pool_from_table, layout, pool_by_gather),
     )
     return jnp.where(regions.valid[:, None, None, None], pooled, 0)
@@ -201,37 +202,41 @@ def _pool_forward(layout: _Layout, maps: tuple[Array, ...], regions: _Regions) -
 
 
 def _pool_backward(layout: _Layout, regions: _Regions, grad: Array) -> tuple[tuple[Array, ...], None]:
-    # Left to autodiff, the sums of a bfloat16 map's gradient would be taken in bfloat16.
     grad = jnp.where(regions.valid[:, None, None, None], grad, 0)
-    maps = jax.lax.platform_dependent(
+    return jax.lax.platform_dependent(
         grad,
         regions,
         cpu=partial(_gradient_of_table, layout, scatter_in_chunks),
-        tpu=partial(_gradient_on_canvas, layout),
+        tpu=sequential_vmap(partial(_gradient_on_canvas, layout)),
         default=partial(_gradient_of_table, layout, scatter_at_once),
-    )
-    return tuple(map_.astype(layout.dtype) for map_ in maps), None
+    ), None
 
 
 _pool.defvjp(_pool_forward, _pool_backward)
 
 
 def _pool_from_table(layout: _Layout, pool, maps: tuple[Array, ...], regions: _Regions) -> Array:
-    return pool(layout.to_table(maps), regions.y, regions.x, *layout.table_rows(regions.levels))
+    pooled = pool(layout.to_table(maps), regions.y, regions.x, *layout.table_rows(regions.levels))
+    return pooled.astype(layout.dtype)
 
 
 def _pool_on_canvas(layout: _Layout, maps: tuple[Array, ...], regions: _Regions) -> Array:
-    return pool_by_window(layout.to_canvas(maps), regions.y, regions.x, layout.canvas_origins(regions.levels))
+    origins = layout.canvas_origins(regions.levels)
+    return pool_by_window(layout.to_canvas(maps), regions.y, regions.x, origins).astype(layout.dtype)
 
 
+# Left to autodiff, the sums of a bfloat16 map's gradient would be taken in bfloat16.
 def _gradient_of_table(layout: _Layout, scatter, grad: Array, regions: _Regions) -> tuple[Array, ...]:
+    grad = grad.astype(regions.y.weight_low.dtype)
     table = scatter(grad, regions.y, regions.x, *layout.table_rows(regions.levels), layout.rows)
-    return layout.from_table(table)
+    return layout.from_table(table.astype(layout.dtype))
 
 
 def _gradient_on_canvas(layout: _Layout, grad: Array, regions: _Regions) -> tuple[Array, ...]:
+    grad = grad.astype(regions.y.weight_low.dtype)
     origins = layout.canvas_origins(regions.levels)
-    return layout.from_canvas(window_gradient(grad, regions.y, regions.x, origins, layout.canvas))
+    canvas = window_gradient(grad, regions.y, regions.x, origins, layout.canvas)
+    return layout.from_canvas(canvas.astype(layout.dtype))
 
 
 def _with_weights_in(samples: AxisSamples, dtype: np.dtype) -> AxisSamples:

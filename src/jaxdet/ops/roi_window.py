@@ -2,12 +2,15 @@
 
 A TPU reads scattered rows slowly and multiplies matrices fast: from one contiguous 32x32 window a region, bilinear
 interpolation and averaging are two products with small weight matrices. Regions whose samples reach further go
-through the gather; they are brought together first, so that few chunks need it.
+through the gather; they are brought together first, so that few chunks need it, and in a loop of their own: a canvas
+that passes through a ``cond`` is copied there.
 
 Axes: R regions, C channels, PH and PW output bins, S sampling points a bin and side, (h, w) a window.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +21,7 @@ from jaxdet.ops.roi_gather import pool_by_gather, scatter_onto, split_regions
 from jaxdet.ops.roi_samples import AxisSamples
 
 _WINDOW = 32
-_REGIONS_A_CHUNK = 64  # bounds the windows in memory: 33 MB in bfloat16 at 256 channels, an image
+_REGIONS_A_CHUNK = 8  # windows of 1 MB in float32 at 256 channels, beside the canvas in the core's own memory
 
 
 def pool_by_window(canvas: Array, y: AxisSamples, x: AxisSamples, origin: Array) -> Array:
@@ -36,12 +39,9 @@ def pool_by_window(canvas: Array, y: AxisSamples, x: AxisSamples, origin: Array)
     y, x = _shift(y, origin[:, 0]), _shift(x, origin[:, 1])
     long = _too_long(y, canvas.shape[0]) | _too_long(x, canvas.shape[1])  # [R]
     order = jnp.argsort(~long, stable=True)
-
-    def pool_chunk(chunk: tuple[Array, AxisSamples, AxisSamples]) -> Array:
-        long, y, x = chunk
-        return jax.lax.cond(any_in_batch(long), _gather_chunk, _window_chunk, canvas, y, x)
-
-    pooled = jax.lax.map(pool_chunk, _arrange((long, y, x), order))  # [chunks, chunk, PH, PW, C]
+    chunks = _arrange((long, y, x), order)
+    pooled = jax.lax.map(lambda chunk: _window_chunk(canvas, *chunk[1:]), chunks)  # [chunks, chunk, PH, PW, C]
+    pooled = _replace_long(pooled, canvas, chunks)
     return pooled.reshape(-1, *pooled.shape[2:])[jnp.argsort(order)]
 
 
@@ -51,32 +51,46 @@ def window_gradient(grad: Array, y: AxisSamples, x: AxisSamples, origin: Array, 
     long = _too_long(y, size[0]) | _too_long(x, size[1])
     order = jnp.argsort(~long, stable=True)
     canvas = jnp.zeros((*size, grad.shape[-1]), grad.dtype)
-
     chunks = _arrange((grad, long, y, x), order)
 
     def add_chunk(canvas: Array, chunk: tuple) -> tuple[Array, None]:
         grad, long, y, x = chunk
         return _add_windows(canvas, jnp.where(long[:, None, None, None], 0, grad), y, x), None
 
-    # Two loops without a branch: a canvas that passes through a `cond` is copied for every window that is added in it.
     canvas, _ = jax.lax.scan(add_chunk, canvas, chunks)
     return _add_long(canvas, chunks)
 
 
+def _replace_long(pooled: Array, canvas: Array, chunks: tuple) -> Array:
+    """Pools the long regions again, exactly."""
+
+    def pool_chunk(turn: Array, pooled: Array) -> Array:
+        long, y, x = jax.tree.map(lambda leaf: leaf[turn], chunks)
+        exact = jnp.where(long[:, None, None, None], _gather_chunk(canvas, y, x), pooled[turn])
+        return pooled.at[turn].set(exact)
+
+    return _while_long(chunks[0], pool_chunk, pooled)
+
+
 def _add_long(canvas: Array, chunks: tuple) -> Array:
-    """Adds the gradient of the long regions, which come first, in as many turns as have one in any image."""
-    _, long, _, _ = chunks  # [chunks, chunk]
+    """Adds the gradient of the long regions."""
+
+    def add_chunk(turn: Array, canvas: Array) -> Array:
+        grad, long, y, x = jax.tree.map(lambda leaf: leaf[turn], chunks)
+        return _scatter_chunk(canvas, jnp.where(long[:, None, None, None], grad, 0), y, x)
+
+    return _while_long(chunks[1], add_chunk, canvas)
+
+
+def _while_long(long: Array, body: Callable[[Array, Array], Array], carry: Array) -> Array:
+    """``body(turn, carry)`` for every chunk that has a long region, ``long [chunks, chunk]``; those come first."""
 
     def has_long(state: tuple[Array, Array]) -> Array:
         turn, _ = state
         return (turn < len(long)) & any_in_batch(long[jnp.minimum(turn, len(long) - 1)])
 
-    def add_chunk(state: tuple[Array, Array]) -> tuple[Array, Array]:
-        turn, canvas = state
-        grad, long, y, x = jax.tree.map(lambda leaf: leaf[turn], chunks)
-        return turn + 1, _scatter_chunk(canvas, jnp.where(long[:, None, None, None], grad, 0), y, x)
-
-    return jax.lax.while_loop(has_long, add_chunk, (jnp.zeros((), jnp.int32), canvas))[1]
+    start = (jnp.zeros((), jnp.int32), carry)
+    return jax.lax.while_loop(has_long, lambda state: (state[0] + 1, body(*state)), start)[1]
 
 
 def _gather_chunk(canvas: Array, y: AxisSamples, x: AxisSamples) -> Array:
@@ -119,16 +133,22 @@ def _add_windows(canvas: Array, grad: Array, y: AxisSamples, x: AxisSamples) -> 
     start_x, weights_x = _window_weights(x, canvas.shape[1])
     rows = jnp.einsum("rqw,rpqc->rpwc", weights_x, grad, precision=jax.lax.Precision.HIGHEST)
     windows = jnp.einsum("rph,rpwc->rhwc", weights_y, rows, precision=jax.lax.Precision.HIGHEST)
-    starts = jnp.stack([start_y, start_x], axis=1)
-    rows_and_columns = jax.lax.ScatterDimensionNumbers((1, 2, 3), (), (0, 1))
-    return jax.lax.scatter_add(canvas, starts, windows, rows_and_columns, mode="promise_in_bounds")
+    for place, window in zip(_places(start_y, start_x), windows, strict=True):
+        sum_ = jax.lax.dynamic_slice(canvas, place, window.shape) + window
+        canvas = jax.lax.dynamic_update_slice(canvas, sum_, place)
+    return canvas
 
 
 def _slice_windows(canvas: Array, start_y: Array, start_x: Array, weights_y: Array, weights_x: Array) -> Array:
     """One contiguous window a region, ``[R, h, w, C]``."""
     size = (weights_y.shape[-1], weights_x.shape[-1], canvas.shape[-1])
+    return jnp.stack([jax.lax.dynamic_slice(canvas, place, size) for place in _places(start_y, start_x)])
+
+
+def _places(start_y: Array, start_x: Array) -> list[tuple[Array, Array, Array]]:
+    """Where on the canvas each window begins: scalars, for which a TPU needs no memory access a window."""
     channel = jnp.zeros((), start_y.dtype)  # a literal 0 would be an int64 under jax_enable_x64
-    return jax.vmap(lambda row, column: jax.lax.dynamic_slice(canvas, (row, column, channel), size))(start_y, start_x)
+    return [(start_y[r], start_x[r], channel) for r in range(start_y.shape[0])]
 
 
 def _window_weights(samples: AxisSamples, length: int) -> tuple[Array, Array]:
