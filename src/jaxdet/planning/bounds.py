@@ -1,8 +1,8 @@
 """How fast a compiled step can be at best, and how it would scale: arithmetic on what the compiler reports.
 
-Nothing here is measured. A step takes at least as long as its products at the chip's peak; by how much longer only a
-chip can tell. Its bytes at the memory's rate are no strict bound: the compiler counts those of a loop once, and of two
-branches those of the costlier, which may not be taken.
+Nothing here is measured. A step takes at least as long as its products at the chip's peak, or as its traffic at the
+memory's rate; by how much longer only a chip can tell. Traffic is no strict bound: of two branches it is that of the
+costlier, which may not be taken, and loops that turn until something is so are counted once.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from jaxdet.planning.chips import Topology
 from jaxdet.planning.compiler import Compiled
-from jaxdet.planning.hlo import Collective
+from jaxdet.planning.hlo import Collective, Program
 
 HOP_SECONDS = 1e-6  # from chip to chip, whatever the size
 
@@ -42,9 +42,7 @@ class Bounds:
         return self.step / (self.step + self.collectives)
 
 
-def bounds(
-    compiled: Compiled, collectives: tuple[Collective, ...], macs: int, topology: Topology, *, passes: int = 1
-) -> Bounds:
+def bounds(compiled: Compiled, program: Program, macs: int, topology: Topology, *, passes: int = 1) -> Bounds:
     """The bounds of a step on one chip of a pod.
 
     Args:
@@ -53,7 +51,8 @@ def bounds(
     """
     chip = topology.chip
     flops = max(2 * macs * passes, compiled.flops)
-    return Bounds(flops / chip.flops, compiled.bytes / chip.bandwidth, travelling_seconds(collectives, topology))
+    travelling = travelling_seconds(program.collectives, topology)
+    return Bounds(flops / chip.flops, program.traffic / chip.bandwidth, travelling)
 
 
 def passes_of(dtype: str, precision: str) -> int:

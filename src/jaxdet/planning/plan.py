@@ -95,7 +95,7 @@ def _plan_step(name: str, job: Job, topology: Topology, mesh: Mesh, macs: int, s
     program = read_program(result.text)
     result = replace(result, text="")  # megabytes that nobody reads again
     passes = passes_of(job.config.dtype, job.config.precision)
-    limits = bounds(result, program.collectives, macs, topology, passes=passes)
+    limits = bounds(result, program, macs, topology, passes=passes)
     figures = Figures(result, program, limits, macs)
     return StepPlan(name, figures, None, largest)
 

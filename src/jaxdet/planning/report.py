@@ -17,8 +17,9 @@ LARGE = 1 << 20  # bytes of a collective that is named by itself
 NAME, VALUE = 26, 24  # columns
 _LEGEND = """\
 bounds: a step at the chip's peak, or at its memory's rate; a real one takes longer. Collectives are counted as if
-nothing hid them. FLOPs and bytes by the compiler count a loop's body once, and of branches the costlier; its cycles
-count every turn that is known of, but no gathers and scatters of rows."""
+nothing hid them. FLOPs and bytes by the compiler count a loop's body once, of branches the costlier, and its bytes
+those of the core's own memory, too. Cycles, also its own, and traffic of the chip's memory count every turn that is
+known of; cycles leave out gathers and scatters of rows."""
 
 
 def to_dict(plan: Plan) -> dict[str, Any]:
@@ -100,7 +101,8 @@ _ROWS: tuple[tuple[str, _Cell], ...] = (
     ("  outputs in arguments", lambda step, plan: f"-{_gigabytes(step.compiled.aliased)}"),
     ("FLOPs of the layers", lambda step, plan: f"{2 * step.macs / 1e12:.2f} TFLOP"),
     ("FLOPs by the compiler", lambda step, plan: f"{step.compiled.flops / 1e12:.2f} TFLOP"),
-    ("bytes", _of_memory("bytes")),
+    ("bytes by the compiler", _of_memory("bytes")),
+    ("memory traffic", lambda step, plan: _gigabytes(step.program.traffic)),
     ("cycles by the compiler", lambda step, plan: f"{step.program.cycles / 1e9:.2f} G"),
     ("collectives", lambda step, plan: _bytes(sum(one.bytes for one in step.program.collectives))),
     ("compute bound", _milliseconds("compute")),
@@ -160,6 +162,7 @@ def _figures_dict(step: Figures, plan: Plan) -> dict[str, Any]:
         "flops": step.compiled.flops,
         "bytes": step.compiled.bytes,
         "cycles": step.program.cycles,
+        "traffic": step.program.traffic,
         "compile_seconds": step.compiled.seconds,
         "collectives": [
             {"kind": one.kind, "bytes": one.bytes, "arrays": len(one.arrays), "in_loop": one.in_loop}

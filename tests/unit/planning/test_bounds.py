@@ -1,11 +1,13 @@
 """Bounds and weak scaling, by hand."""
 
+from dataclasses import replace
+
 import pytest
 
 from jaxdet.planning import CHIPS, parse_topology
 from jaxdet.planning.bounds import Bounds, bounds, passes_of, seconds_of
 from jaxdet.planning.compiler import Compiled
-from jaxdet.planning.hlo import Collective, Shape
+from jaxdet.planning.hlo import Collective, Program, Shape
 from jaxdet.planning.scaling import weak_scaling
 
 HOP = 1e-6
@@ -22,14 +24,16 @@ def test_an_all_reduce_on_a_torus():
 
 
 def test_bounds_of_a_step():
-    compiled = Compiled(1, 1, 1, 1, flops=1.0e12, bytes=81.9e9, text="", seconds=1.0)
+    compiled = Compiled(1, 1, 1, 1, flops=1.0e12, bytes=500e9, text="", seconds=1.0)
     travelling = Collective("all-reduce", (Shape("bf16", (45_000_000,)),), "", False)
-    found = bounds(compiled, (travelling,), 985 * 10**9, parse_topology("v5e:16x16"))
+    program = Program((travelling,), (), (), (), cycles=0, traffic=81_900_000_000)
+    found = bounds(compiled, program, 985 * 10**9, parse_topology("v5e:16x16"))
     assert found.compute == pytest.approx(2 * 985e9 / 197e12)  # the layers' count, which is the larger
     assert found.bandwidth == pytest.approx(0.1)
     assert found.by == "bandwidth" and found.step == found.bandwidth
     assert found.collectives == pytest.approx(2 * 90e6 * 255 / 256 / 180e9 + 32 * HOP)
-    thrice = bounds(compiled, (), 985 * 10**9, parse_topology("v5e:16x16"), passes=passes_of("float32", "high"))
+    alone = replace(program, collectives=())
+    thrice = bounds(compiled, alone, 985 * 10**9, parse_topology("v5e:16x16"), passes=passes_of("float32", "high"))
     assert thrice.compute == pytest.approx(3 * found.compute) and thrice.collectives == 0
     assert Bounds(0.01, 0.09, 0.01).efficiency == pytest.approx(0.9)
 

@@ -23,7 +23,8 @@ PROGRAM = Program(
     (),
     (),
     (Loop(8, "roi", False), Loop(None, "nms", False)),
-    2_500_000_000,
+    cycles=2_500_000_000,
+    traffic=60_000_000_000,
 )
 TRAIN = StepPlan(
     "train",
@@ -42,6 +43,7 @@ def test_text():
     rows = {line[:26].strip(): line[26:].split() for line in lines[3:30]}
     assert rows["memory needed"] == ["7.50", "GB", "of", "17.18", "GB", "-"]
     assert rows["FLOPs of the layers"][:2] == ["9.00", "TFLOP"]
+    assert rows["bytes by the compiler"][:2] == ["80.00", "GB"] and rows["memory traffic"][:2] == ["60.00", "GB"]
     assert rows["cycles by the compiler"][:2] == ["2.50", "G"]
     assert rows["bandwidth bound"][:2] == ["100.0", "ms"]
     assert rows["images a second"][0] == "79" and rows["of all chips"][0] == f"{8 / 0.101 * 256:,.0f}"

@@ -1,0 +1,134 @@
+"""Bytes that a compiled TPU program moves between its chip's memory (HBM) and its core, read off its text.
+
+The compiler's own "bytes accessed" counts what is read of the core's memory (VMEM) like what is read of the chip's,
+and each loop's body once. This counts the chip's memory alone, and every turn that is known of.
+
+An instruction reads its operands and writes its results, but for what it slices (the slice is read), gathers (its
+rows), updates in place (what is new is written) or scatters to (its rows are read and written). A fusion is one
+instruction. Arrays are counted without the padding of their tiles.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from jaxdet.planning.hlo_text import Computations, Instruction, Shape, trips
+
+_NOTHING = {
+    "parameter",
+    "constant",
+    "tuple",
+    "get-tuple-element",
+    "bitcast",
+    "after-all",
+    "opt-barrier",
+    "partition-id",
+}
+_VIEWS = {"bitcast", "convert", "copy", "reshape", "transpose"}  # inside of a fusion: no memory in between
+_SLICES = {"dynamic-slice", "slice", "gather"}
+_UPDATES = {"dynamic-update-slice", "scatter"}
+
+
+def traffic(name: str, computations: Computations) -> int:
+    """Bytes of one run of a computation: every turn of a loop (one, where that is not known), of branches the most."""
+    total = 0
+    shapes = {one.name: one.shapes for one in computations[name]}
+    for one in computations[name]:
+        if one.kind == "while":
+            total += (trips(one, computations) or 1) * traffic(one.called("body"), computations)
+        elif one.kind == "conditional":
+            total += max(traffic(branch, computations) for branch in one.branches)
+        elif one.kind == "call":
+            total += traffic(one.called("to_apply"), computations)
+        elif one.kind in ("copy-start", "slice-start"):
+            total += _moved(one, shapes)
+        elif one.kind not in _NOTHING and not one.kind.endswith(("-done", "-update")):
+            total += _of_instruction(one, shapes, computations)
+    return total
+
+
+def _in_memory(shapes: Iterable[Shape]) -> int:
+    return sum(shape.bytes for shape in shapes if not shape.on_core)
+
+
+def _moved(one: Instruction, shapes: dict[str, tuple[Shape, ...]]) -> int:
+    """A copy behind the program's back, of all or a slice, often between the two memories."""
+    copied = one.shapes[1 if one.kind == "slice-start" else 0]
+    (source, *_) = shapes[one.operands[0]]
+    return copied.bytes * ((not source.on_core) + (not copied.on_core))
+
+
+def _of_instruction(one: Instruction, shapes: dict[str, tuple[Shape, ...]], computations: Computations) -> int:
+    body = _Body(_as_body(one, shapes) if one.kind != "fusion" else computations[one.called("calls")], computations)
+    total = 0
+    for index, shape in enumerate(one.shapes):
+        if not shape.on_core:
+            total += shape.bytes if body.updated(index) is None else body.written(index)
+    for number, name in enumerate(one.operands):
+        if name in shapes:
+            whole = _in_memory(shapes[name])
+            total += min(whole, body.read(number, whole))
+    return total
+
+
+def _as_body(one: Instruction, shapes: dict[str, tuple[Shape, ...]]) -> list[Instruction]:
+    """An instruction as a fusion of itself alone."""
+    parameters = []
+    for number, name in enumerate(one.operands):
+        type_ = ", ".join(f"{shape.dtype}[{','.join(map(str, shape.sides))}]" for shape in shapes.get(name, ()))
+        parameters.append(Instruction("", name, type_, "parameter", f"{number})"))
+    return [*parameters, one]
+
+
+class _Body:
+    """The instructions of a fusion."""
+
+    def __init__(self, instructions: list[Instruction], computations: Computations) -> None:
+        self.computations = computations
+        self.by_name = {one.name: one for one in instructions}
+        self.parameters = {int(one.rest.split(")")[0]): one for one in instructions if one.kind == "parameter"}
+        self.users: dict[str, list[Instruction]] = defaultdict(list)
+        for one in instructions:
+            for name in one.operands:
+                self.users[name].append(one)
+        root = instructions[-1]
+        names = root.operands if root.kind == "tuple" else [root.name]
+        self.roots = [self._behind_views(self.by_name[name]) for name in names]
+
+    def _behind_views(self, one: Instruction) -> Instruction:
+        while one.kind == "bitcast":
+            one = self.by_name[one.operands[0]]
+        return one
+
+    def updated(self, index: int) -> int | None:
+        """The parameter in whose place a result lies."""
+        if index >= len(self.roots) or self.roots[index].kind not in _UPDATES:
+            return None
+        target = self._behind_views(self.by_name[self.roots[index].operands[0]])
+        return int(target.rest.split(")")[0]) if target.kind == "parameter" else None
+
+    def written(self, index: int) -> int:
+        """Bytes of what such a result changes; what is scattered is read before."""
+        root = self.roots[index]
+        position, times = (1, 1) if root.kind == "dynamic-update-slice" else (2, 2)
+        return times * sum(shape.bytes for shape in self.by_name[root.operands[position]].shapes)
+
+    def read(self, number: int, whole: int) -> int:
+        """Bytes that are read of a parameter: ``whole``, unless it is only sliced, and updated in place."""
+        if number not in self.parameters:
+            return whole
+        waiting, total = [self.parameters[number].name], 0
+        while waiting:
+            name = waiting.pop()
+            for user in self.users[name]:
+                if user.kind in _VIEWS:
+                    waiting.append(user.name)
+                elif user.kind == "fusion":
+                    inner = _Body(self.computations[user.called("calls")], self.computations)
+                    total += sum(inner.read(at, whole) for at, operand in enumerate(user.operands) if operand == name)
+                elif user.kind in _SLICES and user.operands[0] == name:
+                    total += sum(shape.bytes for shape in user.shapes)
+                elif user not in self.roots or user.kind not in _UPDATES or user.operands[0] != name:
+                    return whole
+        return total
