@@ -11,6 +11,7 @@ Axes: R regions, C channels, PH and PW output bins, S sampling points a bin and 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,7 @@ from jaxdet.ops.roi_gather import pool_by_gather, scatter_onto, split_regions
 from jaxdet.ops.roi_samples import AxisSamples
 
 _WINDOW = 32
-_REGIONS_A_CHUNK = 8  # windows of 1 MB in float32 at 256 channels, beside the canvas in the core's own memory
+_REGIONS_A_CHUNK = 4  # windows of 1 MB in float32 at 256 channels: they fit in the core's memory beside the canvas
 
 
 def pool_by_window(canvas: Array, y: AxisSamples, x: AxisSamples, origin: Array) -> Array:
@@ -39,9 +40,9 @@ def pool_by_window(canvas: Array, y: AxisSamples, x: AxisSamples, origin: Array)
     y, x = _shift(y, origin[:, 0]), _shift(x, origin[:, 1])
     long = _too_long(y, canvas.shape[0]) | _too_long(x, canvas.shape[1])  # [R]
     order = jnp.argsort(~long, stable=True)
-    chunks = _arrange((long, y, x), order)
-    pooled = jax.lax.map(lambda chunk: _window_chunk(canvas, *chunk[1:]), chunks)  # [chunks, chunk, PH, PW, C]
-    pooled = _replace_long(pooled, canvas, chunks)
+    windows = _arrange((_Side.of(y, canvas.shape[0]), _Side.of(x, canvas.shape[1])), order)
+    pooled = jax.lax.map(lambda chunk: _window_chunk(canvas, *chunk), windows)  # [chunks, chunk, PH, PW, C]
+    pooled = _replace_long(pooled, canvas, _arrange((long, y, x), order))
     return pooled.reshape(-1, *pooled.shape[2:])[jnp.argsort(order)]
 
 
@@ -51,14 +52,30 @@ def window_gradient(grad: Array, y: AxisSamples, x: AxisSamples, origin: Array, 
     long = _too_long(y, size[0]) | _too_long(x, size[1])
     order = jnp.argsort(~long, stable=True)
     canvas = jnp.zeros((*size, grad.shape[-1]), grad.dtype)
-    chunks = _arrange((grad, long, y, x), order)
+    of_windows = jnp.where(long[:, None, None, None], 0, grad)
+    windows = _arrange((of_windows, _Side.of(y, size[0]), _Side.of(x, size[1])), order)
+    canvas, _ = jax.lax.scan(lambda canvas, chunk: (_add_windows(canvas, *chunk), None), canvas, windows)
+    return _add_long(canvas, _arrange((grad, long, y, x), order))
 
-    def add_chunk(canvas: Array, chunk: tuple) -> tuple[Array, None]:
-        grad, long, y, x = chunk
-        return _add_windows(canvas, jnp.where(long[:, None, None, None], 0, grad), y, x), None
 
-    canvas, _ = jax.lax.scan(add_chunk, canvas, chunks)
-    return _add_long(canvas, chunks)
+class _Side(NamedTuple):
+    """One side of each region's window, made for all regions at once: in the loop each small step would cost a turn."""
+
+    start: Array  # [R] int32, the first cell
+    weights: Array  # [R, P, window], of each cell in each bin
+    touched: Array  # [R, window] bool, the cells that some sample reads
+
+    @classmethod
+    def of(cls, samples: AxisSamples, length: int) -> _Side:
+        """Of samples along a side of the canvas that is ``length`` long."""
+        size = min(_WINDOW, length)
+        lowest, _ = _reach(samples)
+        start = jnp.clip(lowest, 0, length - size)
+        cell = start[:, None, None, None] + jnp.arange(size)[None, None, None, :]  # [R, 1, 1, window]
+        weights = jnp.where(samples.low[..., None] == cell, samples.weight_low[..., None], 0)
+        weights += jnp.where(samples.high[..., None] == cell, samples.weight_high[..., None], 0)
+        weights = jnp.sum(weights, axis=2)
+        return cls(start, weights, jnp.any(weights != 0, axis=1))
 
 
 def _replace_long(pooled: Array, canvas: Array, chunks: tuple) -> Array:
@@ -114,58 +131,33 @@ def _canvas_rows(y: AxisSamples, width: int) -> tuple[Array, Array]:
 
 
 @jax.named_scope("roi_align")
-def _window_chunk(canvas: Array, y: AxisSamples, x: AxisSamples) -> Array:
+def _window_chunk(canvas: Array, y: _Side, x: _Side) -> Array:
     """A chunk of regions that fit: slice, then interpolate along y, then along x."""
-    start_y, weights_y = _window_weights(y, canvas.shape[0])
-    start_x, weights_x = _window_weights(x, canvas.shape[1])
-    windows = _slice_windows(canvas, start_y, start_x, weights_y, weights_x).astype(weights_y.dtype)
+    size = (y.weights.shape[-1], x.weights.shape[-1], canvas.shape[-1])
+    windows = jnp.stack([jax.lax.dynamic_slice(canvas, place, size) for place in _places(y, x)])  # [R, h, w, C]
     # What no sample touches may be padding, another level or NaN, and 0 * NaN would show it.
-    windows = jnp.where(_touched(weights_y, weights_x), windows, 0)
+    touched = y.touched[:, :, None, None] & x.touched[:, None, :, None]
+    windows = jnp.where(touched, windows.astype(y.weights.dtype), 0)
     # Bilinear weights are no bfloat16 numbers: without the explicit precision a TPU would round them.
-    rows = jnp.einsum("rph,rhwc->rpwc", weights_y, windows, precision=jax.lax.Precision.HIGHEST)
-    return jnp.einsum("rqw,rpwc->rpqc", weights_x, rows, precision=jax.lax.Precision.HIGHEST)
+    rows = jnp.einsum("rph,rhwc->rpwc", y.weights, windows, precision=jax.lax.Precision.HIGHEST)
+    return jnp.einsum("rqw,rpwc->rpqc", x.weights, rows, precision=jax.lax.Precision.HIGHEST)
 
 
 @jax.named_scope("roi_align")
-def _add_windows(canvas: Array, grad: Array, y: AxisSamples, x: AxisSamples) -> Array:
+def _add_windows(canvas: Array, grad: Array, y: _Side, x: _Side) -> Array:
     """The gradient of ``_window_chunk``, added to ``canvas``."""
-    start_y, weights_y = _window_weights(y, canvas.shape[0])
-    start_x, weights_x = _window_weights(x, canvas.shape[1])
-    rows = jnp.einsum("rqw,rpqc->rpwc", weights_x, grad, precision=jax.lax.Precision.HIGHEST)
-    windows = jnp.einsum("rph,rpwc->rhwc", weights_y, rows, precision=jax.lax.Precision.HIGHEST)
-    for place, window in zip(_places(start_y, start_x), windows, strict=True):
+    rows = jnp.einsum("rqw,rpqc->rpwc", x.weights, grad, precision=jax.lax.Precision.HIGHEST)
+    windows = jnp.einsum("rph,rpwc->rhwc", y.weights, rows, precision=jax.lax.Precision.HIGHEST)
+    for place, window in zip(_places(y, x), windows, strict=True):
         sum_ = jax.lax.dynamic_slice(canvas, place, window.shape) + window
         canvas = jax.lax.dynamic_update_slice(canvas, sum_, place)
     return canvas
 
 
-def _slice_windows(canvas: Array, start_y: Array, start_x: Array, weights_y: Array, weights_x: Array) -> Array:
-    """One contiguous window a region, ``[R, h, w, C]``."""
-    size = (weights_y.shape[-1], weights_x.shape[-1], canvas.shape[-1])
-    return jnp.stack([jax.lax.dynamic_slice(canvas, place, size) for place in _places(start_y, start_x)])
-
-
-def _places(start_y: Array, start_x: Array) -> list[tuple[Array, Array, Array]]:
-    """Where on the canvas each window begins: scalars, for which a TPU needs no memory access a window."""
-    channel = jnp.zeros((), start_y.dtype)  # a literal 0 would be an int64 under jax_enable_x64
-    return [(start_y[r], start_x[r], channel) for r in range(start_y.shape[0])]
-
-
-def _window_weights(samples: AxisSamples, length: int) -> tuple[Array, Array]:
-    """First cell ``[R]`` of each window along one side and the weights ``[R, P, window]`` of its cells in each bin."""
-    size = min(_WINDOW, length)
-    lowest, _ = _reach(samples)
-    start = jnp.clip(lowest, 0, length - size)
-    cell = start[:, None, None, None] + jnp.arange(size)[None, None, None, :]  # [R, 1, 1, window]
-    weights = jnp.where(samples.low[..., None] == cell, samples.weight_low[..., None], 0)
-    weights += jnp.where(samples.high[..., None] == cell, samples.weight_high[..., None], 0)
-    return start, jnp.sum(weights, axis=2)
-
-
-def _touched(weights_y: Array, weights_x: Array) -> Array:
-    """Cells of the windows that some sample reads, ``[R, h, w, 1]`` bool."""
-    rows, columns = jnp.any(weights_y != 0, axis=1), jnp.any(weights_x != 0, axis=1)
-    return (rows[:, :, None] & columns[:, None, :])[..., None]
+def _places(y: _Side, x: _Side) -> list[tuple[Array, Array, Array]]:
+    """Where on the canvas each window begins: scalars, so that no index is read from memory for each."""
+    channel = jnp.zeros((), y.start.dtype)  # a literal 0 would be an int64 under jax_enable_x64
+    return [(y.start[r], x.start[r], channel) for r in range(y.start.shape[0])]
 
 
 def _reach(samples: AxisSamples) -> tuple[Array, Array]:

@@ -52,7 +52,7 @@ def test_linear_map_by_hand(algorithm):
 
 def test_window_function_equals_the_gather():
     features = pyramid()[0]
-    # Two are too long for a window and send the first of two chunks through the gather.
+    # Two are too long for a window and go through the gather.
     boxes = np.concatenate([regions(70)[0], [[0, 0, 159, 20], [5, 0, 20, 143]]]).astype(np.float32)
     count = len(boxes)
     y, x = box_samples(
@@ -159,7 +159,7 @@ def test_each_platform_lowers_its_own_algorithm(platform, backward):
     assert (f"tensor<{table_rows}x3xf32>" in text) == (platform == "cpu")
     assert ("stablehlo.dot_general" in text) == (platform == "tpu")
     assert ("sizes = [32, 32, 3]" in text) == (platform == "tpu")
-    assert ("tensor<8x32x32x3xf32>" in text) == (platform == "tpu")  # 8 windows a chunk
+    assert ("tensor<4x32x32x3xf32>" in text) == (platform == "tpu")  # 4 windows a chunk
 
 
 def test_the_tpu_takes_one_image_after_another():
