@@ -18,7 +18,7 @@ parity: $(VENV)/.test
 	$(BIN)/jaxdet parity fasterrcnn_resnet50_fpn
 
 bench: $(VENV)/.test
-	for name in inference training ops loader startup canvas; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	for name in inference training ops shares loader startup canvas; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check src convert tests benchmarks examples

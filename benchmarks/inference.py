@@ -5,7 +5,7 @@
 On a CPU both compute in float32, and torchvision runs in both memory layouts, of which the faster one counts; on a GPU
 jaxdet computes in bfloat16 and torchvision under AMP, channels-last. "end to end" is uint8 pictures in and numpy
 detections out; "model" is what the transformed pictures go through, all on the device. A batch of more than one mixes
-landscape and portrait end to end.
+landscape and portrait end to end. "masking" is the model with and without what keeps padding out of its results.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from jaxdet import predict
 from jaxdet.data import preprocess
 from jaxdet.data.canvas import align
 from jaxdet.detectors import FasterRCNN
-from jaxdet.inference import collate, infer_step
+from jaxdet.inference import collate, infer_step, with_options
 from jaxdet_convert import from_torch
 from jaxdet_convert.compare_weights import DETECTORS, smooth_picture, torchvision_model
 from jaxdet_convert.torchvision_cpu import import_torchvision
@@ -72,16 +72,23 @@ def model_alone(module: Any, model: FasterRCNN, picture: np.ndarray, batch: int)
 
         return run
 
+    return {**contenders(peers(module), theirs), OURS: _step(model, picture, batch)}
+
+
+def masking(model: FasterRCNN, picture: np.ndarray, batch: int) -> dict[str, Contender]:
+    """jaxdet with and without the masks that make results independent of padding."""
+    return {"without": _step(with_options(model, canvas="fast"), picture, batch), OURS: _step(model, picture, batch)}
+
+
+def _step(model: FasterRCNN, picture: np.ndarray, batch: int) -> Contender:
+    """The compiled step, on a batch that is on the device already."""
     transform = model.config.transform
     pixels = preprocess(
         picture, transform.min_size, transform.max_size, mean=transform.image_mean, std=transform.image_std
     )
     images = jax.device_put(collate([pixels] * batch, (align(pixels.shape[0]), align(pixels.shape[1])), batch))
     graphdef, state = nnx.split(model)
-    return {
-        **contenders(peers(module), theirs),
-        OURS: lambda: jax.block_until_ready(infer_step(graphdef, state, images)),
-    }
+    return lambda: jax.block_until_ready(infer_step(graphdef, state, images))
 
 
 def _check(theirs: list[Any], ours: list[Any]) -> None:
@@ -109,6 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     table = Table(f"{args.model}, {args.batch} of {height}x{width}, {dtype}, {args.rounds} rounds after a warm-up")
     table.race("end to end", end_to_end(module, model, pictures), rounds=args.rounds, items=args.batch)
     table.race("model", model_alone(module, model, pictures[0], args.batch), rounds=args.rounds, items=args.batch)
+    table.race("masking", masking(model, pictures[0], args.batch), rounds=args.rounds, items=args.batch)
     table.finish(model=args.model, size=[height, width], batch=args.batch)
     return 0
 

@@ -71,8 +71,8 @@ def theirs(peer: Peer, pictures: list[np.ndarray], targets: list[np.ndarray]) ->
     return run
 
 
-def ours(model: FasterRCNN, pictures: list[np.ndarray], targets: list[np.ndarray]) -> Contender:
-    """The step that `jaxdet train` runs."""
+def prepared(model: FasterRCNN, pictures: list[np.ndarray], targets: list[np.ndarray]) -> tuple[Any, tuple[Any, ...]]:
+    """The step that `jaxdet train` runs, compiled at its first call, and its arguments, of which it takes the first."""
     transform = model.config.transform
     height, width = pictures[0].shape[:2]
     pixels = [
@@ -89,11 +89,16 @@ def ours(model: FasterRCNN, pictures: list[np.ndarray], targets: list[np.ndarray
     graphdef, state = init_state(model, optimizer)
     mesh = data_mesh(jax.devices()[:1])
     state, key = jax.device_put((state, jax.random.key(0)), replicated(mesh))
-    step = make_train_step(graphdef, optimizer, mesh=mesh)
+    return make_train_step(graphdef, optimizer, mesh=mesh), (state, images, truth, key)
+
+
+def ours(model: FasterRCNN, pictures: list[np.ndarray], targets: list[np.ndarray]) -> Contender:
+    """That step, once a run."""
+    step, (state, *data) = prepared(model, pictures, targets)
     held = [state]
 
     def run() -> None:
-        held[0], values = step(held[0], images, truth, key)
+        held[0], values = step(held[0], *data)
         jax.block_until_ready((held[0], values))
 
     return run

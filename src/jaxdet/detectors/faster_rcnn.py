@@ -5,6 +5,7 @@ Axes: B images, L levels, N anchors of a level, R proposals, K classes, D detect
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
@@ -78,6 +79,7 @@ class FasterRCNN(nnx.Module):
         """How many cells of the maps that RPN and RoI pooling see lie on one of the pyramid's, by height or width."""
         return 2 if self.config.upscale_rpn else 1
 
+    @jax.named_scope("features")
     def features(self, images: Images, *, train: bool = False) -> Features:
         """Pyramid maps ``[B, H_l, W_l, C]``, highest resolution first, as the context modules (if any) leave them.
 
@@ -100,6 +102,7 @@ class FasterRCNN(nnx.Module):
                 features[level] = module(features[level], extents[level], train=train)
         return features
 
+    @jax.named_scope("rpn")
     def rpn(self, features: Features, images: Images) -> RPNOutputs:
         """Objectness, box deltas and anchors of every level; an image of size 0 has no valid anchor."""
         features = {level: features[level] for level in self.strides}  # a jit boundary sorts dicts by name
@@ -116,6 +119,7 @@ class FasterRCNN(nnx.Module):
         there = jnp.all(images.sizes > 0, axis=1, keepdims=True)  # [B, 1]; a slot without an image has no anchor
         return RPNOutputs(logits, deltas, anchors, tuple(level & there for level in valid))
 
+    @jax.named_scope("propose")
     def propose(self, rpn: RPNOutputs, images: Images, *, train: bool = False, mesh: Mesh | None = None) -> Proposals:
         """The best boxes of every image; ``train`` chooses between the two sets of ``top_n`` options."""
         config = self.config.rpn
@@ -123,6 +127,7 @@ class FasterRCNN(nnx.Module):
             rpn, images.sizes
         )
 
+    @jax.named_scope("classify")
     def classify(
         self, features: Features, proposals: Proposals, images: Images, *, train: bool = False,
         mesh: Mesh | None = None,
@@ -151,6 +156,7 @@ class FasterRCNN(nnx.Module):
 
         return over_images(pool, mesh)(maps, proposals.boxes, proposals.valid, extents)
 
+    @jax.named_scope("detect")
     def detect(
         self, outputs: RoIOutputs, proposals: Proposals, images: Images, *, mesh: Mesh | None = None
     ) -> Detections:

@@ -93,6 +93,7 @@ def batched_nms(
     return Kept(jnp.where(kept, indices, 0).astype(jnp.int32), kept)
 
 
+@jax.named_scope("nms")
 def nms_keep(boxes: Array, iou_threshold: float, *, valid: Array, idxs: Array | None = None) -> Array:
     """Which boxes survive, for boxes already in order of decreasing score.
 
@@ -116,6 +117,7 @@ def nms_keep(boxes: Array, iou_threshold: float, *, valid: Array, idxs: Array | 
     return jax.lax.platform_dependent(suppresses, valid, tpu=_fixed_point_by_dot, default=_fixed_point_by_any)
 
 
+@jax.named_scope("nms")
 def greedy_nms(
     boxes: Array,
     scores: Array,

@@ -54,6 +54,7 @@ def roi_align(
     )
 
 
+@jax.named_scope("roi_align")
 def multiscale_roi_align(
     features: Sequence[Array],
     boxes: Array,
@@ -201,6 +202,7 @@ def _pool_forward(layout: _Layout, maps: tuple[Array, ...], regions: _Regions) -
     return _pool(layout, maps, regions), regions
 
 
+@jax.named_scope("roi_align")
 def _pool_backward(layout: _Layout, regions: _Regions, grad: Array) -> tuple[tuple[Array, ...], None]:
     grad = jnp.where(regions.valid[:, None, None, None], grad, 0)
     return jax.lax.platform_dependent(

@@ -116,6 +116,7 @@ def _losses(
     rpn = model.rpn(features, images)
     proposals = model.propose(rpn, images, train=True, mesh=mesh)
 
+    @jax.named_scope("sample")
     def sample(rpn: RPNOutputs, proposals: Proposals, targets: Targets, keys: Array):
         keys = jax.vmap(jax.random.split)(keys)  # [B, 2]
         anchors, known = (jnp.concatenate(x, axis=1) for x in (rpn.anchors, rpn.valid))
