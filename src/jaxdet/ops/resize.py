@@ -102,16 +102,23 @@ def resize_nearest(x: Array, size: tuple[int, int]) -> Array:
     """
     if x.ndim < 3:
         raise ValueError(f"resize_nearest: expected [..., H, W, C], got shape {x.shape}.")
+    repeats = []
     for axis, count in zip((-3, -2), size, strict=True):
         length = x.shape[axis]
-        if count == length:
-            continue
         source = nearest_source(length, count)
         if count % length == 0 and np.array_equal(source, np.arange(count) // (count // length)):
-            x = jnp.repeat(x, count // length, axis=axis)  # no gather, and a plain sum in the gradient
+            repeats.append(count // length)
         else:
             x = jnp.take(x, source, axis=axis, mode="clip")
-    return x
+            repeats.append(1)
+    return _repeat(x, *repeats)
+
+
+def _repeat(x: Array, rows: int, columns: int) -> Array:
+    """Each row and column of ``x [..., H, W, C]`` that often: no gather, one array, and a plain sum in the gradient."""
+    *batch, height, width, channels = x.shape
+    blocks = jnp.broadcast_to(x[..., None, :, None, :], (*batch, height, rows, width, columns, channels))
+    return blocks.reshape(*batch, height * rows, width * columns, channels)
 
 
 def nearest_source(length: int, count: int) -> np.ndarray:
