@@ -235,10 +235,8 @@ def _gradient_of_table(layout: _Layout, scatter, grad: Array, regions: _Regions)
 
 
 def _gradient_on_canvas(layout: _Layout, grad: Array, regions: _Regions) -> tuple[Array, ...]:
-    grad = grad.astype(regions.y.weight_low.dtype)
     origins = layout.canvas_origins(regions.levels)
-    canvas = window_gradient(grad, regions.y, regions.x, origins, layout.canvas)
-    return layout.from_canvas(canvas.astype(layout.dtype))
+    return layout.from_canvas(window_gradient(grad, regions.y, regions.x, origins, layout.canvas, layout.dtype))
 
 
 def _with_weights_in(samples: AxisSamples, dtype: np.dtype) -> AxisSamples:

@@ -15,14 +15,19 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
+from jax.typing import DTypeLike
 
 from jaxdet.ops.batching import any_in_batch
 from jaxdet.ops.roi_gather import pool_by_gather, scatter_onto, split_regions
 from jaxdet.ops.roi_samples import AxisSamples
 
 _WINDOW = 32
-_REGIONS_A_CHUNK = 4  # windows of 1 MB in float32 at 256 channels: they fit in the core's memory beside the canvas
+# What a core has to hold at once is chosen to fit in the 128 MB of its own memory, for 800x1344 pixels from P2 to P5:
+_WINDOWS_A_TURN = 4  # 1 MB each in float32 at 256 channels
+_CHANNELS_A_PASS = 128  # of the gradient's canvas, 52 MB in float32
+_LONG_A_TURN = 16  # a multiple of how many windows there are in one
 
 
 def pool_by_window(canvas: Array, y: AxisSamples, x: AxisSamples, origin: Array) -> Array:
@@ -40,22 +45,35 @@ def pool_by_window(canvas: Array, y: AxisSamples, x: AxisSamples, origin: Array)
     y, x = _shift(y, origin[:, 0]), _shift(x, origin[:, 1])
     long = _too_long(y, canvas.shape[0]) | _too_long(x, canvas.shape[1])  # [R]
     order = jnp.argsort(~long, stable=True)
-    windows = _arrange((_Side.of(y, canvas.shape[0]), _Side.of(x, canvas.shape[1])), order)
+    windows = _arrange((_Side.of(y, canvas.shape[0]), _Side.of(x, canvas.shape[1])), order, _WINDOWS_A_TURN)
     pooled = jax.lax.map(lambda chunk: _window_chunk(canvas, *chunk), windows)  # [chunks, chunk, PH, PW, C]
-    pooled = _replace_long(pooled, canvas, _arrange((long, y, x), order))
+    pooled = pooled.reshape(-1, _LONG_A_TURN, *pooled.shape[2:])
+    pooled = _replace_long(pooled, canvas, _arrange((long, y, x), order, _LONG_A_TURN))
     return pooled.reshape(-1, *pooled.shape[2:])[jnp.argsort(order)]
 
 
-def window_gradient(grad: Array, y: AxisSamples, x: AxisSamples, origin: Array, size: tuple[int, int]) -> Array:
-    """Gradient of ``pool_by_window`` to its canvas, ``[H, W, C]`` with ``size`` = (H, W), from ``grad``."""
+def window_gradient(
+    grad: Array, y: AxisSamples, x: AxisSamples, origin: Array, size: tuple[int, int], dtype: DTypeLike
+) -> Array:
+    """Gradient of ``pool_by_window`` to its canvas, ``[H, W, C]`` with ``size`` = (H, W), from ``grad``.
+
+    It is summed in the dtype of the weights and returned in ``dtype``.
+    """
     y, x = _shift(y, origin[:, 0]), _shift(x, origin[:, 1])
     long = _too_long(y, size[0]) | _too_long(x, size[1])
     order = jnp.argsort(~long, stable=True)
-    canvas = jnp.zeros((*size, grad.shape[-1]), grad.dtype)
-    of_windows = jnp.where(long[:, None, None, None], 0, grad)
-    windows = _arrange((of_windows, _Side.of(y, size[0]), _Side.of(x, size[1])), order)
-    canvas, _ = jax.lax.scan(lambda canvas, chunk: (_add_windows(canvas, *chunk), None), canvas, windows)
-    return _add_long(canvas, _arrange((grad, long, y, x), order))
+    sides = _Side.of(y, size[0]), _Side.of(x, size[1])
+
+    def of_channels(grad: Array) -> Array:
+        grad = grad.astype(y.weight_low.dtype)
+        of_windows = jnp.where(long[:, None, None, None], 0, grad)
+        windows = _arrange((of_windows, *sides), order, 2 * _WINDOWS_A_TURN)
+        canvas = jnp.zeros((*size, grad.shape[-1]), grad.dtype)
+        canvas, _ = jax.lax.scan(lambda canvas, chunk: (_add_windows(canvas, *chunk), None), canvas, windows)
+        return _add_long(canvas, _arrange((grad, long, y, x), order, _LONG_A_TURN)).astype(dtype)
+
+    passes = jnp.split(grad, np.arange(_CHANNELS_A_PASS, grad.shape[-1], _CHANNELS_A_PASS), axis=-1)
+    return jnp.concatenate([of_channels(part) for part in passes], axis=-1)
 
 
 class _Side(NamedTuple):
@@ -178,7 +196,7 @@ def _shift(samples: AxisSamples, origin: Array) -> AxisSamples:
     return samples._replace(low=samples.low + origin, high=samples.high + origin)
 
 
-def _arrange(tree: tuple, order: Array) -> tuple:
-    """Every leaf's rows in ``order``, cut into chunks."""
-    size = min(_REGIONS_A_CHUNK, order.shape[0])
-    return split_regions(jax.tree.map(lambda leaf: leaf[order], tree), size)
+def _arrange(tree: tuple, order: Array, size: int) -> tuple:
+    """Every leaf's rows in ``order``, filled up with rows of no weight to whole long turns, in chunks of ``size``."""
+    chunks = split_regions(jax.tree.map(lambda leaf: leaf[order], tree), _LONG_A_TURN)
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, size, *leaf.shape[2:]), chunks)

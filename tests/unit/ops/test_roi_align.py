@@ -51,7 +51,7 @@ def test_linear_map_by_hand(algorithm):
 
 
 def test_window_function_equals_the_gather():
-    features = pyramid()[0]
+    features = np.repeat(pyramid()[0], 50, axis=-1) * np.linspace(0.5, 1, 150, dtype=np.float32)  # two passes backward
     # Two are too long for a window and go through the gather.
     boxes = np.concatenate([regions(70)[0], [[0, 0, 159, 20], [5, 0, 20, 143]]]).astype(np.float32)
     count = len(boxes)
@@ -68,7 +68,7 @@ def test_window_function_equals_the_gather():
     windowed = jax.jit(pool_by_window)(features, y, x, origin)
     np.testing.assert_allclose(windowed, roi_align(features, boxes, 7, 0.25), atol=2e-6)
     grad = np.random.default_rng(2).standard_normal(windowed.shape).astype(np.float32)
-    summed = jax.jit(window_gradient, static_argnums=4)(grad, y, x, origin, SHAPES[0])
+    summed = jax.jit(window_gradient, static_argnums=(4, 5))(grad, y, x, origin, SHAPES[0], np.dtype(np.float32))
     by_row = scatter_in_chunks(grad, y, x, origin[:, 0], jnp.full(count, SHAPES[0][1]), SHAPES[0][0] * SHAPES[0][1])
     np.testing.assert_allclose(summed, by_row.reshape(summed.shape), atol=2e-5)
 

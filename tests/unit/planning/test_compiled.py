@@ -73,7 +73,7 @@ def test_the_gradient_of_roi_align_adds_in_place():
 
     traced = jax.jit(gradient).trace(shape(64, 80, 128), shape(128, 4), shape(128, 7, 7, 128))
     program = read_program(compile_traced(traced).text)
-    assert {(loop.trips, loop.in_loop) for loop in program.loops} == {(32, False), (None, False)}, (
+    assert {(loop.trips, loop.in_loop) for loop in program.loops} == {(16, False), (None, False)}, (
         "chunks, and long ones"
     )
     assert not [copy for copy in program.copies if copy.in_loop and copy.shape.sides == (64, 80, 128)]
