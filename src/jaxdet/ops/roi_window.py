@@ -148,6 +148,7 @@ def _canvas_rows(y: AxisSamples, width: int) -> tuple[Array, Array]:
     return none, none + width
 
 
+@jax.named_scope("roi_align")  # a loop's body may be set apart from what is around it
 def _window_chunk(canvas: Array, y: _Side, x: _Side) -> Array:
     """A chunk of regions that fit: slice, then interpolate along y, then along x."""
     size = (y.weights.shape[-1], x.weights.shape[-1], canvas.shape[-1])
@@ -160,6 +161,7 @@ def _window_chunk(canvas: Array, y: _Side, x: _Side) -> Array:
     return jnp.einsum("rqw,rpwc->rpqc", x.weights, rows, precision=jax.lax.Precision.HIGHEST)
 
 
+@jax.named_scope("roi_align")
 def _add_windows(canvas: Array, grad: Array, y: _Side, x: _Side) -> Array:
     """The gradient of ``_window_chunk``, added to ``canvas``."""
     rows = jnp.einsum("rqw,rpqc->rpwc", x.weights, grad, precision=jax.lax.Precision.HIGHEST)

@@ -13,7 +13,7 @@ from jaxdet.planning.chips import Topology
 from jaxdet.planning.compiler import Compiled, DoesNotFit, compile_traced, pod_mesh
 from jaxdet.planning.fit import Largest, largest_batch
 from jaxdet.planning.hlo import Program, read_program
-from jaxdet.planning.programs import Job, evaluation_step, step_macs, train_step
+from jaxdet.planning.programs import Job, Work, evaluation_step, step_work, train_step
 
 STEPS: dict[str, Callable[[Job, Mesh], Any]] = {"train": train_step, "infer": evaluation_step}
 Say = Callable[[str], None]
@@ -22,12 +22,12 @@ _USABLE = 0.96  # of a chip's memory, to begin with; the compiler keeps some, an
 
 @dataclass(frozen=True)
 class Figures:
-    """What there is to say of a step that fits, on one chip; macs: multiply-adds counted from the layers."""
+    """What there is to say of a step that fits, on one chip."""
 
     compiled: Compiled
     program: Program
     bounds: Bounds
-    macs: int
+    work: Work
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,11 @@ def make_plan(
         ValueError: libtpu is not installed, or does not know the topology.
     """
     mesh = pod_mesh(topology)
-    macs = dict(zip(STEPS, step_macs(job), strict=True))
-    return Plan(job, topology, tuple(_plan_step(name, job, topology, mesh, macs[name], search, say) for name in steps))
+    work = dict(zip(STEPS, step_work(job), strict=True))
+    return Plan(job, topology, tuple(_plan_step(name, job, topology, mesh, work[name], search, say) for name in steps))
 
 
-def _plan_step(name: str, job: Job, topology: Topology, mesh: Mesh, macs: int, search: bool, say: Say) -> StepPlan:
+def _plan_step(name: str, job: Job, topology: Topology, mesh: Mesh, work: Work, search: bool, say: Say) -> StepPlan:
     done: dict[int, Compiled | DoesNotFit] = {}
 
     def compile_batch(batch: int) -> Compiled | DoesNotFit:
@@ -95,8 +95,8 @@ def _plan_step(name: str, job: Job, topology: Topology, mesh: Mesh, macs: int, s
     program = read_program(result.text)
     result = replace(result, text="")  # megabytes that nobody reads again
     passes = passes_of(job.config.dtype, job.config.precision)
-    limits = bounds(result, program, macs, topology, passes=passes)
-    figures = Figures(result, program, limits, macs)
+    limits = bounds(result, program, work.macs, topology, passes=passes)
+    figures = Figures(result, program, limits, work)
     return StepPlan(name, figures, None, largest)
 
 

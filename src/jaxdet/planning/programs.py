@@ -96,8 +96,20 @@ def evaluation_step(job: Job, mesh: Mesh) -> Any:
     return logits_step.trace(graphdef, state, images.pixels)
 
 
-def step_macs(job: Job) -> tuple[int, int]:
-    """Multiply-adds of a chip's convolutions and matrix products in train and infer step, counted from the layers.
+@dataclass(frozen=True)
+class Work:
+    """A chip's convolutions and matrix products in a step, counted from the layers.
+
+    macs: multiply-adds.
+    elements: numbers in the operands and the result of each, which its memory holds and its core reads or writes once.
+    """
+
+    macs: int
+    elements: int
+
+
+def step_work(job: Job) -> tuple[Work, Work]:
+    """Of train and infer step.
 
     Backward, each layer that trains costs its forward pass twice more: once for its kernel, once for its input.
     """
@@ -111,16 +123,18 @@ def step_macs(job: Job) -> tuple[int, int]:
     else:
         forwards, _ = trace(model, Classifier.__call__, images.pixels)
         infers = forwards
-    return _train_macs(forwards, job.config.frozen), sum(row.macs for row in infers)
+    infer = Work(sum(row.macs for row in infers), sum(row.elements for row in infers))
+    return _train_work(forwards, job.config.frozen), infer
 
 
-def _train_macs(rows: tuple[Row, ...], frozen: tuple[str, ...]) -> int:
-    total, flowing = 0, False  # whether something before a row trains, so that a gradient flows through it
+def _train_work(rows: tuple[Row, ...], frozen: tuple[str, ...]) -> Work:
+    macs, elements, flowing = 0, 0, False  # whether something before a row trains, so that a gradient flows through it
     for row in rows:
         trains = not under(row.path, frozen)
-        total += row.macs * (1 + trains + flowing)
+        macs += row.macs * (1 + trains + flowing)
+        elements += row.elements * (1 + trains + flowing)
         flowing |= trains and row.macs > 0
-    return total
+    return Work(macs, elements)
 
 
 def _array(shape: tuple[int, ...], dtype: Any = jnp.float32) -> Any:

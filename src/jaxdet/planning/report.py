@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+import jax.numpy as jnp
+
 from jaxdet.planning.bounds import passes_of
 from jaxdet.planning.fit import Largest
 from jaxdet.planning.hlo import Program
@@ -93,16 +95,22 @@ def _rate(step: Figures, plan: Plan) -> float:
     return plan.job.batch / (step.bounds.step + step.bounds.collectives)
 
 
+def _layer_traffic(step: Figures, plan: Plan) -> int:
+    """Bytes of the operands and the result of every product of the layers, once each."""
+    return step.work.elements * jnp.dtype(plan.job.config.dtype).itemsize
+
+
 _ROWS: tuple[tuple[str, _Cell], ...] = (
     ("memory needed", lambda step, plan: f"{_gigabytes(step.compiled.needed)} of {_gigabytes(plan.topology.chip.hbm)}"),
     ("  arguments", _of_memory("arguments")),
     ("  temporaries", _of_memory("temporaries")),
     ("  outputs", _of_memory("outputs")),
     ("  outputs in arguments", lambda step, plan: f"-{_gigabytes(step.compiled.aliased)}"),
-    ("FLOPs of the layers", lambda step, plan: f"{2 * step.macs / 1e12:.2f} TFLOP"),
+    ("FLOPs of the layers", lambda step, plan: f"{2 * step.work.macs / 1e12:.2f} TFLOP"),
     ("FLOPs by the compiler", lambda step, plan: f"{step.compiled.flops / 1e12:.2f} TFLOP"),
     ("bytes by the compiler", _of_memory("bytes")),
     ("memory traffic", lambda step, plan: _gigabytes(step.program.traffic)),
+    ("  of the layers, at least", lambda step, plan: _gigabytes(_layer_traffic(step, plan))),
     ("cycles by the compiler", lambda step, plan: f"{step.program.cycles / 1e9:.2f} G"),
     ("collectives", lambda step, plan: _bytes(sum(one.bytes for one in step.program.collectives))),
     ("compute bound", _milliseconds("compute")),
@@ -156,13 +164,14 @@ def _step_dict(step: StepPlan, plan: Plan) -> dict[str, Any]:
 
 def _figures_dict(step: Figures, plan: Plan) -> dict[str, Any]:
     return {
-        "macs": step.macs,
+        "macs": step.work.macs,
         "needed": step.compiled.needed,
         "memory": {name: getattr(step.compiled, name) for name in ("arguments", "temporaries", "outputs", "aliased")},
         "flops": step.compiled.flops,
         "bytes": step.compiled.bytes,
         "cycles": step.program.cycles,
         "traffic": step.program.traffic,
+        "layer_traffic": _layer_traffic(step, plan),
         "compile_seconds": step.compiled.seconds,
         "collectives": [
             {"kind": one.kind, "bytes": one.bytes, "arrays": len(one.arrays), "in_loop": one.in_loop}

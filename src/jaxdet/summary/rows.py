@@ -58,6 +58,7 @@ class Row:
     parameters: of the module itself, not of what it holds: weight and bias, trainable or not.
     macs: multiplications, each with an addition, of convolutions and linear layers; of the whole batch.
     window: of convolutions and poolings with one.
+    elements: numbers in the input, kernel and output of what has macs, of the whole batch.
     """
 
     number: int
@@ -68,6 +69,7 @@ class Row:
     parameters: int
     macs: int
     window: Window | None
+    elements: int
 
 
 def parameters(model: nnx.Module) -> tuple[int, int]:
@@ -126,13 +128,14 @@ def _row(number: int, module: nnx.Module, path: str, before: Shape, after: Shape
         macs = math.prod(after[:-1]) * module.kernel[...].size  # the kernel at every place of the output
     elif isinstance(module, Upscale):
         macs = math.prod(before[:-1]) * module.kernel[...].size  # a transposed one, at every place of the input
+    elements = math.prod(before) + math.prod(after) + module.kernel[...].size if macs else 0  # type: ignore[attr-defined]
     own = sum(
         value[...].size
         for name, value in vars(module).items()
         if isinstance(value, nnx.Param) or (isinstance(module, FrozenBatchNorm) and name in ("scale", "bias"))
     )
     before, after = torch_order(before[1:]), torch_order(after[1:])
-    return Row(number, _kind(module), path, before, after, own, macs, _window(module))
+    return Row(number, _kind(module), path, before, after, own, macs, _window(module), elements)
 
 
 def _kind(module: nnx.Module) -> str:

@@ -13,6 +13,7 @@ from jaxdet.planning.compiler import Compiled
 from jaxdet.planning.fit import Largest
 from jaxdet.planning.hlo import Collective, Loop, Program, Shape
 from jaxdet.planning.plan import Figures, StepPlan
+from jaxdet.planning.programs import Work
 
 COMPILED = Compiled(400_000_000, 300_000_000, 7_000_000_000, 200_000_000, 9e12, 80e9, "", 200.0)
 PROGRAM = Program(
@@ -28,7 +29,7 @@ PROGRAM = Program(
 )
 TRAIN = StepPlan(
     "train",
-    Figures(COMPILED, PROGRAM, Bounds(0.05, 0.1, 0.001), 4_500_000_000_000),
+    Figures(COMPILED, PROGRAM, Bounds(0.05, 0.1, 0.001), Work(4_500_000_000_000, 20_000_000_000)),
     None,
     Largest(14, {8: 7.5e9, 4: 4e9, 14: 15.1e9}, 15.9e9),
 )
@@ -44,6 +45,7 @@ def test_text():
     assert rows["memory needed"] == ["7.50", "GB", "of", "17.18", "GB", "-"]
     assert rows["FLOPs of the layers"][:2] == ["9.00", "TFLOP"]
     assert rows["bytes by the compiler"][:2] == ["80.00", "GB"] and rows["memory traffic"][:2] == ["60.00", "GB"]
+    assert rows["of the layers, at least"][:2] == ["40.00", "GB"]
     assert rows["cycles by the compiler"][:2] == ["2.50", "G"]
     assert rows["bandwidth bound"][:2] == ["100.0", "ms"]
     assert rows["images a second"][0] == "79" and rows["of all chips"][0] == f"{8 / 0.101 * 256:,.0f}"
