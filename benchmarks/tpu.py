@@ -4,7 +4,9 @@
 
 RoIAlign pools from P2 to P5 of 800x1344 in bfloat16; selection is the RPN's, from all anchors' logits to proposals
 after NMS. ``--train`` adds the whole train step of fasterrcnn_resnet50_fpn, which compiles for minutes. Bytes and FLOPs
-count a loop's body once; cycles count every turn that is known of. Needs libtpu: pip install 'jaxdet[plan]'.
+are the compiler's: a loop's body once, and bytes of the core's own memory, too. Traffic is of the chip's memory alone
+(`jaxdet.planning.traffic`); it and the compiler's cycles count every turn that is known of. Needs libtpu:
+pip install 'jaxdet[plan]'.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from jaxdet.nn import Numerics
 from jaxdet.ops import multiscale_roi_align
 from jaxdet.parallel import replicated
 from jaxdet.planning import Job, compile_traced, parse_topology, pod_mesh, read_program, train_step
+from jaxdet.planning.programs import step_work
 from jaxdet.runs import read_config
 from jaxdet.types import Images
 
@@ -79,7 +82,8 @@ def figures(traced: Any) -> dict[str, Any]:
     compiled = compile_traced(traced)
     program = read_program(compiled.text)
     loops = [loop.trips for loop in program.loops]
-    return {**asdict(replace(compiled, text="")), "cycles": program.cycles, "loops": loops}
+    own = {"traffic": program.traffic, "cycles": program.cycles, "loops": loops}
+    return {**asdict(replace(compiled, text="")), **own}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -99,15 +103,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         job = Job(read_config(NAME, {"dtype": "bfloat16"}), CANVAS, args.images)
         rows["train step"] = lambda: train_step(job, mesh)
     print(f"{args.images} x {CANVAS[0]}x{CANVAS[1]}, bfloat16, one v5e chip, jax {jax.__version__}\n")
-    print(f"{'':<28}{'GB':>9}{'TFLOP':>9}{'temp. GB':>10}{'M cycles':>10}{'compiled s':>12}  loops")
+    print(f"{'':<28}{'GB':>9}{'traffic GB':>12}{'TFLOP':>9}{'temp. GB':>10}{'M cycles':>10}{'compiled s':>12}  loops")
     result = {}
     for name, trace in rows.items():
         one = result[name] = figures(trace())
         print(
-            f"{name:<28}{one['bytes'] / 1e9:>9.2f}{one['flops'] / 1e12:>9.3f}{one['temporaries'] / 1e9:>10.2f}"
-            f"{one['cycles'] / 1e6:>10.1f}{one['seconds']:>12.0f}  {one['loops']}",
+            f"{name:<28}{one['bytes'] / 1e9:>9.2f}{one['traffic'] / 1e9:>12.2f}{one['flops'] / 1e12:>9.3f}"
+            f"{one['temporaries'] / 1e9:>10.2f}{one['cycles'] / 1e6:>10.1f}{one['seconds']:>12.0f}  {one['loops']}",
             flush=True,
         )
+    if args.train:
+        work, _ = step_work(job)
+        least = 2 * work.elements
+        ratio = result["train step"]["traffic"] / least
+        print(f"\noperands and results of the layers' products: {least / 1e9:.2f} GB; traffic is {ratio:.2f} of it")
     print("\n" + json.dumps({"images": args.images, "canvas": CANVAS, **result}))
     return 0
 
