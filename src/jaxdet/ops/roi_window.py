@@ -20,7 +20,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jaxdet.ops.batching import any_in_batch
-from jaxdet.ops.roi_gather import pool_by_gather, scatter_onto, split_regions
+from jaxdet.ops.roi_gather import pool_few, scatter_few, split_regions
 from jaxdet.ops.roi_samples import AxisSamples
 
 _WINDOW = 32
@@ -132,14 +132,14 @@ def _gather_chunk(canvas: Array, y: AxisSamples, x: AxisSamples) -> Array:
     """A chunk through the gather, exact for regions of any length."""
     height, width, channels = canvas.shape
     none, stride = _canvas_rows(y, width)
-    return pool_by_gather(canvas.reshape(height * width, channels), y, x, none, stride)
+    return pool_few(canvas.reshape(height * width, channels), y, x, none, stride)
 
 
 def _scatter_chunk(canvas: Array, grad: Array, y: AxisSamples, x: AxisSamples) -> Array:
     """The gradient of ``_gather_chunk``, added to ``canvas``."""
     height, width, _ = canvas.shape
     none, stride = _canvas_rows(y, width)
-    return scatter_onto(canvas.reshape(height * width, -1), grad, y, x, none, stride).reshape(canvas.shape)
+    return scatter_few(canvas.reshape(height * width, -1), grad, y, x, none, stride).reshape(canvas.shape)
 
 
 def _canvas_rows(y: AxisSamples, width: int) -> tuple[Array, Array]:
