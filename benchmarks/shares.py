@@ -36,23 +36,25 @@ from jaxdet_convert.torchvision_cpu import import_torchvision
 
 LAYERS = ("features", "rpn", "classify")
 OPERATIONS = ("propose", "nms", "roi_align", "sample", "detect")
-REST = "the rest"  # losses, optimizer, and what the compiler has given no name
+REST = "the rest"  # losses, optimizer
 _SCOPE = re.compile(rf"\b({'|'.join((*LAYERS, *OPERATIONS))})\b")
 
 
 def scopes(text: str) -> dict[str, str]:
     """Of a compiled program's text: the scope that each instruction lies in.
 
-    What has no name of its own goes by what it is made of, or else by what it works on.
+    What the compiler has given no name goes by what it is made of, or else by what it works on.
     """
     _, computations = read_computations(text)
-    own = {one.name: _SCOPE.findall(one.scope) for instructions in computations.values() for one in instructions}
+    named = {one.name: _SCOPE.findall(one.scope) for instructions in computations.values() for one in instructions}
     result: dict[str, str] = {}
     for instructions in computations.values():
         for one in instructions:
-            inner = [scope for name in one.all_called for each in computations[name] for scope in own[each.name]]
-            before = [result[name] for name in one.operands if result.get(name, REST) != REST]
-            result[one.name] = (own[one.name] or inner or before or [REST])[-1]
+            inner = [
+                scope for name in sorted(one.all_called) for each in computations[name] for scope in named[each.name]
+            ]
+            before = [result[name] for name in one.operands if name in result and not one.scope]
+            result[one.name] = (named[one.name] or inner or before or [REST])[-1]
     return result
 
 

@@ -114,9 +114,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     if args.train:
         work, _ = step_work(job)
-        least = 2 * work.elements
-        ratio = result["train step"]["traffic"] / least
-        print(f"\noperands and results of the layers' products: {least / 1e9:.2f} GB; traffic is {ratio:.2f} of it")
+        once = work.bytes("bfloat16")
+        ratio = result["train step"]["traffic"] / once
+        print(f"\nthe layers' operands and results, once each: {once / 1e9:.2f} GB; traffic is {ratio:.2f} of it")
     print("\n" + json.dumps({"images": args.images, "canvas": CANVAS, **result}))
     return 0
 

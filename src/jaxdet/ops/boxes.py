@@ -37,11 +37,9 @@ def intersection_and_union(boxes1: Array, boxes2: Array) -> tuple[Array, Array]:
     first, second = boxes1.astype(dtype)[..., :, None, :], boxes2.astype(dtype)[..., None, :, :]
 
     def overlap(low: int, high: int) -> Array:  # one side at a time: a last axis of two is a copy in memory
-        nearer, farther = (
-            jnp.maximum(first[..., low], second[..., low]),
-            jnp.minimum(first[..., high], second[..., high]),
-        )
-        return jnp.maximum(farther - nearer, 0)  # [..., N, M]
+        start = jnp.maximum(first[..., low], second[..., low])  # [..., N, M]
+        end = jnp.minimum(first[..., high], second[..., high])
+        return jnp.maximum(end - start, 0)
 
     # The outer maximum changes no value; it stops the fused multiply-add (see box_area).
     intersection = jnp.maximum(overlap(0, 2) * overlap(1, 3), 0)

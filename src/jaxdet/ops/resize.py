@@ -105,6 +105,9 @@ def resize_nearest(x: Array, size: tuple[int, int]) -> Array:
     repeats = []
     for axis, count in zip((-3, -2), size, strict=True):
         length = x.shape[axis]
+        if count == length:
+            repeats.append(1)
+            continue
         source = nearest_source(length, count)
         if count % length == 0 and np.array_equal(source, np.arange(count) // (count // length)):
             repeats.append(count // length)

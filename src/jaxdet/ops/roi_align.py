@@ -159,7 +159,6 @@ class _Layout:
 
     def to_canvas(self, maps: tuple[Array, ...]) -> Array:
         """``[H, W, C]``, zero between the levels."""
-        # Padded and concatenated: a dynamic_update_slice becomes a scatter under vmap.
         first, *others = maps
         height, width = self.canvas
         rows = [jnp.pad(first, ((0, 0), (0, width - first.shape[1]), (0, 0)))]
@@ -204,6 +203,7 @@ def _pool_forward(layout: _Layout, maps: tuple[Array, ...], regions: _Regions) -
 
 @jax.named_scope("roi_align")
 def _pool_backward(layout: _Layout, regions: _Regions, grad: Array) -> tuple[tuple[Array, ...], None]:
+    # Left to autodiff, the sums of a bfloat16 map's gradient would be taken in bfloat16.
     grad = jnp.where(regions.valid[:, None, None, None], grad, 0)
     return jax.lax.platform_dependent(
         grad,
@@ -227,7 +227,6 @@ def _pool_on_canvas(layout: _Layout, maps: tuple[Array, ...], regions: _Regions)
     return pool_by_window(layout.to_canvas(maps), regions.y, regions.x, origins).astype(layout.dtype)
 
 
-# Left to autodiff, the sums of a bfloat16 map's gradient would be taken in bfloat16.
 def _gradient_of_table(layout: _Layout, scatter, grad: Array, regions: _Regions) -> tuple[Array, ...]:
     grad = grad.astype(regions.y.weight_low.dtype)
     table = scatter(grad, regions.y, regions.x, *layout.table_rows(regions.levels), layout.rows)

@@ -19,15 +19,16 @@ import numpy as np
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxdet.ops.batching import any_in_batch
 from jaxdet.ops.roi_gather import pool_few, scatter_few, split_regions
 from jaxdet.ops.roi_samples import AxisSamples
 
 _WINDOW = 32
-# What a core has to hold at once is chosen to fit in the 128 MB of its own memory, for 800x1344 pixels from P2 to P5:
-_WINDOWS_A_TURN = 4  # 1 MB each in float32 at 256 channels
+# What a core holds at once is chosen to fit in the 128 MB of its own memory that a v5e or v6e has, for P2 to P5 of
+# 800x1344 pixels in 256 channels. The numbers of windows divide that of long regions.
+_WINDOWS_A_TURN = 4  # 1 MB each in float32
+_WINDOWS_A_TURN_BACKWARD = 8  # 0.5 MB each, as there are
 _CHANNELS_A_PASS = 128  # of the gradient's canvas, 52 MB in float32
-_LONG_A_TURN = 16  # a multiple of how many windows there are in one
+_LONG_A_TURN = 16
 
 
 def pool_by_window(canvas: Array, y: AxisSamples, x: AxisSamples, origin: Array) -> Array:
@@ -67,7 +68,7 @@ def window_gradient(
     def of_channels(grad: Array) -> Array:
         grad = grad.astype(y.weight_low.dtype)
         of_windows = jnp.where(long[:, None, None, None], 0, grad)
-        windows = _arrange((of_windows, *sides), order, 2 * _WINDOWS_A_TURN)
+        windows = _arrange((of_windows, *sides), order, _WINDOWS_A_TURN_BACKWARD)
         canvas = jnp.zeros((*size, grad.shape[-1]), grad.dtype)
         canvas, _ = jax.lax.scan(lambda canvas, chunk: (_add_windows(canvas, *chunk), None), canvas, windows)
         return _add_long(canvas, _arrange((grad, long, y, x), order, _LONG_A_TURN)).astype(dtype)
@@ -122,7 +123,7 @@ def _while_long(long: Array, body: Callable[[Array, Array], Array], carry: Array
 
     def has_long(state: tuple[Array, Array]) -> Array:
         turn, _ = state
-        return (turn < len(long)) & any_in_batch(long[jnp.minimum(turn, len(long) - 1)])
+        return (turn < len(long)) & jnp.any(long[jnp.minimum(turn, len(long) - 1)])
 
     start = (jnp.zeros((), jnp.int32), carry)
     return jax.lax.while_loop(has_long, lambda state: (state[0] + 1, body(*state)), start)[1]
@@ -148,7 +149,7 @@ def _canvas_rows(y: AxisSamples, width: int) -> tuple[Array, Array]:
     return none, none + width
 
 
-@jax.named_scope("roi_align")  # a loop's body may be set apart from what is around it
+@jax.named_scope("roi_align")  # JAX puts a loop's body into a function, which forgets the scopes around it
 def _window_chunk(canvas: Array, y: _Side, x: _Side) -> Array:
     """A chunk of regions that fit: slice, then interpolate along y, then along x."""
     size = (y.weights.shape[-1], x.weights.shape[-1], canvas.shape[-1])

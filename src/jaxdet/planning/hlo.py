@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jaxdet.planning.hlo_text import Computations, Instruction, Shape, read_computations, trips
+from jaxdet.planning.hlo_text import Computations, Shape, read_computations, trips
 from jaxdet.planning.traffic import traffic
 
 _COLLECTIVES = (
@@ -89,7 +89,7 @@ def read_program(text: str) -> Program:
         for one in instructions:
             kind = one.kind.removesuffix("-start")
             if kind in _COLLECTIVES:
-                collectives.append(Collective(kind, _results(one), one.scope, in_loop))
+                collectives.append(Collective(kind, one.results, one.scope, in_loop))
             elif kind in ("convolution", "dot"):
                 operands = tuple(shape for operand in one.operands[:2] for shape in shapes[operand])
                 products.append(Product(operands, one.scope, in_loop))
@@ -138,11 +138,3 @@ def _looping(computations: Computations) -> set[str]:
             found.add(computation)
             waiting |= calls.get(computation, set())
     return found
-
-
-def _results(one: Instruction) -> tuple[Shape, ...]:
-    """What a collective gives; one that is only started gives its operands back before its results, but all-reduce."""
-    shapes = one.shapes
-    if one.kind.endswith("-start") and not one.kind.startswith("all-reduce"):
-        shapes = shapes[len(one.operands) : 2 * len(one.operands)]
-    return shapes

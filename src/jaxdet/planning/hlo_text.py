@@ -67,6 +67,13 @@ class Instruction:
         )
 
     @property
+    def results(self) -> tuple[Shape, ...]:
+        """What a collective gives: one that is only started gives its operands back first, but for an all-reduce."""
+        if self.kind.endswith("-start") and not self.kind.startswith("all-reduce"):
+            return self.shapes[len(self.operands) : 2 * len(self.operands)]
+        return self.shapes
+
+    @property
     def cycles(self) -> int:
         """The compiler's estimate; 0 where it has none."""
         expected = _CYCLES.search(self.rest)

@@ -101,15 +101,22 @@ class Work:
     """A chip's convolutions and matrix products in a step, counted from the layers.
 
     macs: multiply-adds.
-    elements: numbers in the operands and the result of each, which its memory holds and its core reads or writes once.
+    elements: numbers in the operands and the result of each product.
     """
 
     macs: int
     elements: int
 
+    def bytes(self, dtype: str) -> int:
+        """What a chip's memory would move if it read each operand and wrote each result once, and did nothing else.
+
+        No bound: an array that stays in the core's memory from one product to the next moves nothing.
+        """
+        return self.elements * jnp.dtype(dtype).itemsize
+
 
 def step_work(job: Job) -> tuple[Work, Work]:
-    """Of train and infer step.
+    """The work of the train step and of the infer step.
 
     Backward, each layer that trains costs its forward pass twice more: once for its kernel, once for its input.
     """

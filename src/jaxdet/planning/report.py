@@ -7,8 +7,6 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-import jax.numpy as jnp
-
 from jaxdet.planning.bounds import passes_of
 from jaxdet.planning.fit import Largest
 from jaxdet.planning.hlo import Program
@@ -21,7 +19,8 @@ _LEGEND = """\
 bounds: a step at the chip's peak, or at its memory's rate; a real one takes longer. Collectives are counted as if
 nothing hid them. FLOPs and bytes by the compiler count a loop's body once, of branches the costlier, and its bytes
 those of the core's own memory, too. Cycles, also its own, and traffic of the chip's memory count every turn that is
-known of; cycles leave out gathers and scatters of rows."""
+known of; cycles leave out gathers and scatters of rows. Of products alone: the layers' operands and results, once
+each, less what stays in the core from one to the next."""
 
 
 def to_dict(plan: Plan) -> dict[str, Any]:
@@ -96,8 +95,7 @@ def _rate(step: Figures, plan: Plan) -> float:
 
 
 def _layer_traffic(step: Figures, plan: Plan) -> int:
-    """Bytes of the operands and the result of every product of the layers, once each."""
-    return step.work.elements * jnp.dtype(plan.job.config.dtype).itemsize
+    return step.work.bytes(plan.job.config.dtype)
 
 
 _ROWS: tuple[tuple[str, _Cell], ...] = (
@@ -110,7 +108,7 @@ _ROWS: tuple[tuple[str, _Cell], ...] = (
     ("FLOPs by the compiler", lambda step, plan: f"{step.compiled.flops / 1e12:.2f} TFLOP"),
     ("bytes by the compiler", _of_memory("bytes")),
     ("memory traffic", lambda step, plan: _gigabytes(step.program.traffic)),
-    ("  of the layers, at least", lambda step, plan: _gigabytes(_layer_traffic(step, plan))),
+    ("  of products alone", lambda step, plan: _gigabytes(_layer_traffic(step, plan))),
     ("cycles by the compiler", lambda step, plan: f"{step.program.cycles / 1e9:.2f} G"),
     ("collectives", lambda step, plan: _bytes(sum(one.bytes for one in step.program.collectives))),
     ("compute bound", _milliseconds("compute")),

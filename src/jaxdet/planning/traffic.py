@@ -27,6 +27,7 @@ _NOTHING = {
 }
 _VIEWS = {"bitcast", "convert", "copy", "reshape", "transpose"}  # inside of a fusion: no memory in between
 _SLICES = {"dynamic-slice", "slice", "gather"}
+_ALLOCATION = 'custom_call_target="AllocateBuffer"'
 _UPDATES = {"dynamic-update-slice", "scatter"}
 
 
@@ -43,7 +44,7 @@ def traffic(name: str, computations: Computations) -> int:
             total += traffic(one.called("to_apply"), computations)
         elif one.kind in ("copy-start", "slice-start"):
             total += _moved(one, shapes)
-        elif one.kind not in _NOTHING and not one.kind.endswith(("-done", "-update")):
+        elif one.kind not in _NOTHING and not one.kind.endswith(("-done", "-update")) and _ALLOCATION not in one.rest:
             total += _of_instruction(one, shapes, computations)
     return total
 
@@ -62,9 +63,9 @@ def _moved(one: Instruction, shapes: dict[str, tuple[Shape, ...]]) -> int:
 def _of_instruction(one: Instruction, shapes: dict[str, tuple[Shape, ...]], computations: Computations) -> int:
     body = _Body(_as_body(one, shapes) if one.kind != "fusion" else computations[one.called("calls")], computations)
     total = 0
-    for index, shape in enumerate(one.shapes):
+    for index, shape in enumerate(one.results):
         if not shape.on_core:
-            total += shape.bytes if body.updated(index) is None else body.written(index)
+            total += body.updated(index) if body.in_place(index) else shape.bytes
     for number, name in enumerate(one.operands):
         if name in shapes:
             whole = _in_memory(shapes[name])
@@ -94,21 +95,20 @@ class _Body:
                 self.users[name].append(one)
         root = instructions[-1]
         names = root.operands if root.kind == "tuple" else [root.name]
-        self.roots = [self._behind_views(self.by_name[name]) for name in names]
+        self.roots = [self._behind_bitcasts(self.by_name[name]) for name in names]
 
-    def _behind_views(self, one: Instruction) -> Instruction:
+    def _behind_bitcasts(self, one: Instruction) -> Instruction:
         while one.kind == "bitcast":
             one = self.by_name[one.operands[0]]
         return one
 
-    def updated(self, index: int) -> int | None:
-        """The parameter in whose place a result lies."""
+    def in_place(self, index: int) -> bool:
+        """Whether a result lies in the place of a parameter that it updates."""
         if index >= len(self.roots) or self.roots[index].kind not in _UPDATES:
-            return None
-        target = self._behind_views(self.by_name[self.roots[index].operands[0]])
-        return int(target.rest.split(")")[0]) if target.kind == "parameter" else None
+            return False
+        return self._behind_bitcasts(self.by_name[self.roots[index].operands[0]]).kind == "parameter"
 
-    def written(self, index: int) -> int:
+    def updated(self, index: int) -> int:
         """Bytes of what such a result changes; what is scattered is read before."""
         root = self.roots[index]
         position, times = (1, 1) if root.kind == "dynamic-update-slice" else (2, 2)
@@ -118,17 +118,19 @@ class _Body:
         """Bytes that are read of a parameter: ``whole``, unless it is only sliced, and updated in place."""
         if number not in self.parameters:
             return whole
-        waiting, total = [self.parameters[number].name], 0
+        waiting, total = [(self.parameters[number].name, True)], 0
         while waiting:
-            name = waiting.pop()
+            name, itself = (
+                waiting.pop()
+            )  # or a view of it, which is made as far as it is sliced, but whole for an update
             for user in self.users[name]:
-                if user.kind in _VIEWS:
-                    waiting.append(user.name)
+                if user.kind in _VIEWS and self.users[user.name]:
+                    waiting.append((user.name, itself and user.kind == "bitcast"))
                 elif user.kind == "fusion":
                     inner = _Body(self.computations[user.called("calls")], self.computations)
                     total += sum(inner.read(at, whole) for at, operand in enumerate(user.operands) if operand == name)
                 elif user.kind in _SLICES and user.operands[0] == name:
                     total += sum(shape.bytes for shape in user.shapes)
-                elif user not in self.roots or user.kind not in _UPDATES or user.operands[0] != name:
+                elif not (itself and user in self.roots and user.kind in _UPDATES and user.operands[0] == name):
                     return whole
         return total

@@ -31,7 +31,9 @@ def regions(count=20):
     rng = np.random.default_rng(1)
     corner = rng.uniform(0, 100, (count, 2))
     boxes = np.concatenate([corner, corner + rng.uniform(3, 60, (count, 2))], axis=1).astype(np.float32)
-    return boxes, rng.integers(0, 2, count).astype(np.int32)
+    levels = rng.integers(0, 2, count).astype(np.int32)
+    boxes[1], levels[1] = [0, 30, 159, 50], 0  # too long for a window on a TPU
+    return boxes, levels
 
 
 def pool(maps, boxes, levels, **options):
@@ -52,8 +54,9 @@ def test_linear_map_by_hand(algorithm):
 
 def test_window_function_equals_the_gather():
     features = np.repeat(pyramid()[0], 50, axis=-1) * np.linspace(0.5, 1, 150, dtype=np.float32)  # two passes backward
-    # Two are too long for a window and go through the gather.
-    boxes = np.concatenate([regions(70)[0], [[0, 0, 159, 20], [5, 0, 20, 143]]]).astype(np.float32)
+    # Twenty are too long for a window and go through the gather, which takes two turns.
+    long = np.array([[0, 0, 159, 20], [5, 0, 20, 143]] * 10) + np.arange(20)[:, None] / 7
+    boxes = np.concatenate([regions(60)[0], long]).astype(np.float32)
     count = len(boxes)
     y, x = box_samples(
         boxes=jnp.array(boxes),
@@ -150,16 +153,19 @@ def test_samples_nowhere_are_zero(box):
 def test_each_platform_lowers_its_own_algorithm(platform, backward):
     maps, (boxes, levels) = pyramid(), regions(70)
 
-    def run(maps, boxes, levels):
+    def run(maps, boxes, levels, grad):
         pooled, pull = jax.vjp(lambda m: pool(m, boxes, levels), maps)
-        return pull(pooled) if backward else pooled
+        return pull(grad) if backward else pooled
 
-    text = jax.jit(run).trace(maps, boxes, levels).lower(lowering_platforms=(platform,)).as_text()
+    text = (
+        jax.jit(run).trace(maps, boxes, levels, jnp.ones((70, 7, 7, 3))).lower(lowering_platforms=(platform,)).as_text()
+    )
     table_rows = sum(height * width for height, width in SHAPES)
     assert (f"tensor<{table_rows}x3xf32>" in text) == (platform == "cpu")
     assert ("stablehlo.dot_general" in text) == (platform == "tpu")
     assert ("sizes = [32, 32, 3]" in text) == (platform == "tpu")
-    assert ("tensor<4x32x32x3xf32>" in text) == (platform == "tpu")  # 4 windows a chunk
+    windows = f"tensor<{8 if backward else 4}x32x32x3xf32>"  # of a turn
+    assert (windows in text) == (platform == "tpu")
 
 
 def test_the_tpu_takes_one_image_after_another():

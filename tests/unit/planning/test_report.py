@@ -45,7 +45,7 @@ def test_text():
     assert rows["memory needed"] == ["7.50", "GB", "of", "17.18", "GB", "-"]
     assert rows["FLOPs of the layers"][:2] == ["9.00", "TFLOP"]
     assert rows["bytes by the compiler"][:2] == ["80.00", "GB"] and rows["memory traffic"][:2] == ["60.00", "GB"]
-    assert rows["of the layers, at least"][:2] == ["40.00", "GB"]
+    assert rows["of products alone"][:2] == ["40.00", "GB"]
     assert rows["cycles by the compiler"][:2] == ["2.50", "G"]
     assert rows["bandwidth bound"][:2] == ["100.0", "ms"]
     assert rows["images a second"][0] == "79" and rows["of all chips"][0] == f"{8 / 0.101 * 256:,.0f}"

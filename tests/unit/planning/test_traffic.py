@@ -30,6 +30,39 @@ HloModule jit_step, is_scheduled=true
   ROOT %new = f32[64,256]{{1,0}} dynamic-update-slice(%b, %sum, %j)
 }}
 
+%converted (e: f32[64,256]) -> bf16[64,256] {{
+  %e = f32[64,256]{{1,0}} parameter(0)
+  ROOT %narrow = bf16[64,256]{{1,0}} convert(%e)
+}}
+
+%viewed (f: f32[64,256]) -> f32[64,256] {{
+  %f = f32[64,256]{{1,0}} parameter(0)
+  ROOT %same = f32[64,256]{{1,0}} bitcast(%f)
+}}
+
+%nested (g: f32[64,256]) -> f32[64,256] {{
+  %g = f32[64,256]{{1,0}} parameter(0)
+  %h = f32[64,256]{{1,0}} fusion(%g), kind=kLoop, calls=%viewed
+  ROOT %less.1 = f32[64,256]{{1,0}} negate(%h)
+}}
+
+%behind (l: f32[64,256], w: bf16[1,256], m: s32[]) -> bf16[64,256] {{
+  %l = f32[64,256]{{1,0}} parameter(0)
+  %w = bf16[1,256]{{1,0}} parameter(1)
+  %m = s32[] parameter(2)
+  %other = bf16[64,256]{{1,0}} convert(%l)
+  ROOT %newer = bf16[64,256]{{1,0}} dynamic-update-slice(%other, %w, %m)
+}}
+
+%both (o: f32[64,256], z: f32[1,256], i.2: s32[]) -> (f32[64,256], f32[1,256]) {{
+  %o = f32[64,256]{{1,0}} parameter(0)
+  %z = f32[1,256]{{1,0}} parameter(1)
+  %i.2 = s32[] parameter(2)
+  %part = f32[1,256]{{1,0}} dynamic-slice(%o, %i.2), dynamic_slice_sizes={{1,256}}
+  %full = f32[64,256]{{1,0}} dynamic-update-slice(%o, %z, %i.2)
+  ROOT %two = (f32[64,256]{{1,0}}, f32[1,256]{{1,0}}) tuple(%full, %part)
+}}
+
 %body (s: (s32[], f32[64,256])) -> (s32[], f32[64,256]) {{
   %s = (s32[], f32[64,256]{{1,0}}) parameter(0)
   %c = f32[64,256]{{1,0}} get-tuple-element(%s), index=1
@@ -77,6 +110,13 @@ F = "f32[64,256]{1,0}"
         ("f32[64,256]{1,0:T(8,128)S(1)} negate(%y)", 0),
         (f"{F} add(%x, %x)", 3 * WHOLE),
         (f"{F} bitcast(%x)", 0),
+        (f"{F} copy(%x)", 2 * WHOLE),
+        ("bf16[64,256]{1,0} fusion(%x), kind=kLoop, calls=%converted", WHOLE + WHOLE // 2),
+        (f"{F} fusion(%x), kind=kLoop, calls=%nested", 2 * WHOLE),
+        ("bf16[64,256]{1,0} fusion(%x, %one, %n), kind=kLoop, calls=%behind", WHOLE + WHOLE // 2),  # not in place
+        (f"({F}, f32[1,256]{{1,0}}) fusion(%x, %one, %n), kind=kLoop, calls=%both", 3 * KB),  # written, read, written
+        (f'{F} custom-call(), custom_call_target="AllocateBuffer"', 0),
+        (f"({F}, {F}, u32[], u32[]) collective-permute-start(%x)", 2 * WHOLE),
         ("f32[1,256]{1,0} dynamic-slice(%x, %n), dynamic_slice_sizes={1,256}", 2 * KB),
         ("f32[1,256]{1,0:S(1)} fusion(%x, %n), kind=kLoop, calls=%sliced", KB),
         ("f32[1,256]{1,0:S(1)} fusion(%x, %n), kind=kLoop, calls=%around", KB),
