@@ -19,8 +19,8 @@ _LEGEND = """\
 bounds: a step at the chip's peak, or at its memory's rate; a real one takes longer. Collectives are counted as if
 nothing hid them. FLOPs and bytes by the compiler count a loop's body once, of branches the costlier, and its bytes
 those of the core's own memory, too. Cycles, also its own, and traffic of the chip's memory count every turn that is
-known of; cycles leave out gathers and scatters of rows. Of products alone: the layers' operands and results, once
-each, less what stays in the core from one to the next."""
+known of; cycles leave out gathers and scatters of rows. Of products alone: the layers' operands and results once
+each; what stays in the core from one product to the next can undercut it."""
 
 
 def to_dict(plan: Plan) -> dict[str, Any]:
