@@ -25,10 +25,9 @@ from flax import nnx
 
 from benchmarks.peers import our_dtype
 from benchmarks.race import machine
-from benchmarks.training import boxes, prepared
-from jaxdet.data import preprocess
+from benchmarks.training import boxes, on_device, prepared
 from jaxdet.detectors import FasterRCNN
-from jaxdet.inference import collate, infer_step
+from jaxdet.inference import infer_step
 from jaxdet.planning.hlo_text import read_computations
 from jaxdet_convert import from_torch
 from jaxdet_convert.compare_weights import DETECTORS, smooth_picture, torchvision_model
@@ -80,7 +79,8 @@ def profile(text: str, run: Callable[[], Any]) -> dict[str, float]:
         (file,) = Path(folder).rglob("*.xplane.pb")
         for plane in jax.profiler.ProfileData.from_file(str(file)).planes:
             for line in plane.lines:
-                events = [(one.start_ns, one.end_ns, one.name) for one in line.events if "hlo_op" in dict(one.stats)]
+                stats = [(one.start_ns, one.end_ns, dict(one.stats).get("hlo_op")) for one in line.events]
+                events = [event for event in stats if event[2] is not None]  # a GPU's events have names of kernels
                 for name, time in own_times(events):
                     seconds[of.get(name, REST)] += time / 1e9
     return seconds
@@ -88,14 +88,8 @@ def profile(text: str, run: Callable[[], Any]) -> dict[str, float]:
 
 def infer(model: FasterRCNN, pictures: list[np.ndarray]) -> dict[str, float]:
     """Seconds of the scopes of an infer step."""
-    transform = model.config.transform
-    height, width = pictures[0].shape[:2]
-    pixels = [
-        preprocess(one, height, max(height, width), mean=transform.image_mean, std=transform.image_std)
-        for one in pictures
-    ]
     graphdef, state = nnx.split(model)
-    images = jax.device_put(collate(pixels, (height, width), len(pixels)))
+    images = on_device(model, pictures)
     compiled = infer_step.lower(graphdef, state, images).compile()
     run = lambda: jax.block_until_ready(compiled(state, images))
     run()

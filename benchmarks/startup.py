@@ -1,6 +1,6 @@
 """From nothing to the first detection and to the first train step: whole processes, imports and compilation included.
 
-    python -m benchmarks.startup [--model NAME] [--size H W] [--rounds N]
+    python -m benchmarks.startup [--model NAME] [--size H W] [--only WHICH] [--rounds N]
 
 jaxdet runs with an empty compilation cache ("cold") and with what an earlier process left there ("warm"); torchvision
 compiles nothing. Every process reads its weights from a file. Processes run one after another, in turn.
@@ -87,6 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", default=DETECTORS[0], choices=DETECTORS)
     parser.add_argument("--size", type=int, nargs=2, default=(480, 640), metavar=("H", "W"))
     parser.add_argument("--canvas", type=int, nargs=2, default=(512, 672), metavar=("H", "W"), help="of the train step")
+    parser.add_argument("--only", choices=("detection", "train step"), help="one of the two")
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args(argv)
     table = Table(f"{args.model}, whole processes, {args.rounds} rounds after one that fills the cache", OURS)
@@ -96,13 +97,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         np.save(place["picture"], smooth_picture(0, *args.size))
         _write(args.model, place)
         for kind, size, ours, theirs in (
-            ("first detection", args.size, DETECT, THEIR_DETECT),
-            ("first train step", args.canvas, TRAIN, THEIR_TRAIN),
+            ("detection", args.size, DETECT, THEIR_DETECT),
+            ("train step", args.canvas, TRAIN, THEIR_TRAIN),
         ):
+            if args.only not in (None, kind):
+                continue
             texts = [text.format(**place, height=size[0], width=size[1]) for text in (ours, theirs)]
             cache = Path(folder, "cache")
             racers = {THEIRS: process(texts[1], None), COLD: process(texts[0], None), OURS: process(texts[0], cache)}
-            table.race(kind, racers, rounds=args.rounds)
+            table.race(f"first {kind}", racers, rounds=args.rounds)
     table.finish(model=args.model, size=args.size, canvas=args.canvas)
     return 0
 

@@ -27,7 +27,7 @@ from jaxdet.inference import collate
 from jaxdet.parallel import data_mesh, replicated
 from jaxdet.summary import summarize
 from jaxdet.training import OptimizerConfig, init_state, make_optimizer, make_train_step
-from jaxdet.types import Targets
+from jaxdet.types import Images, Targets
 from jaxdet_convert import from_torch
 from jaxdet_convert.compare_weights import DETECTORS, smooth_picture, torchvision_model
 from jaxdet_convert.torchvision_cpu import import_torchvision
@@ -71,15 +71,20 @@ def theirs(peer: Peer, pictures: list[np.ndarray], targets: list[np.ndarray]) ->
     return run
 
 
-def prepared(model: FasterRCNN, pictures: list[np.ndarray], targets: list[np.ndarray]) -> tuple[Any, tuple[Any, ...]]:
-    """The step that `jaxdet train` runs, compiled at its first call, and its arguments, of which it takes the first."""
+def on_device(model: FasterRCNN, pictures: list[np.ndarray]) -> Images:
+    """Pictures of the canvas's size as the step takes them."""
     transform = model.config.transform
     height, width = pictures[0].shape[:2]
     pixels = [
         preprocess(picture, height, max(height, width), mean=transform.image_mean, std=transform.image_std)
         for picture in pictures
     ]
-    images = jax.device_put(collate(pixels, (height, width), len(pixels)))
+    return jax.device_put(collate(pixels, (height, width), len(pixels)))
+
+
+def prepared(model: FasterRCNN, pictures: list[np.ndarray], targets: list[np.ndarray]) -> tuple[Any, tuple[Any, ...]]:
+    """The step that `jaxdet train` runs, compiled at its first call, and its arguments, of which it takes the first."""
+    images = on_device(model, pictures)
     shape = (len(targets), BOXES)
     truth = jax.device_put(Targets(np.stack(targets), np.ones(shape, np.int32), np.ones(shape, bool)))  # type: ignore[arg-type]
     config = OptimizerConfig(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jaxdet.planning.hlo_text import Computations, Shape, read_computations, trips
+from jaxdet.planning.hlo_text import Computations, Shape, read_computations, total, trips
 from jaxdet.planning.traffic import traffic
 
 _COLLECTIVES = (
@@ -102,23 +102,9 @@ def read_program(text: str) -> Program:
         tuple(products),
         tuple(copies),
         tuple(loops),
-        cycles=_cycles(entry, computations),
+        cycles=total(entry, computations, lambda one: one.cycles),
         traffic=traffic(entry, computations),
     )
-
-
-def _cycles(name: str, computations: Computations) -> int:
-    total = 0
-    for one in computations[name]:
-        if one.kind == "while":
-            total += (trips(one, computations) or 1) * _cycles(one.called("body"), computations)
-        elif one.kind == "conditional":
-            total += max(_cycles(branch, computations) for branch in one.branches)
-        elif one.kind == "call":
-            total += _cycles(one.called("to_apply"), computations)
-        else:
-            total += one.cycles
-    return total
 
 
 def _looping(computations: Computations) -> set[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 _BYTES = {"pred": 1, "bf16": 2, "f16": 2}  # of others the digits say how many bits
@@ -120,6 +120,22 @@ def trips(loop: Instruction, computations: Computations) -> int | None:
         return None
     limits = [constants[name] for name in last.operands if name in constants]
     return int(limits[0]) if len(limits) == 1 and limits[0].isdigit() else None
+
+
+def total(name: str, computations: Computations, cost: Callable[[Instruction], int]) -> int:
+    """The sum of a cost over one run of a computation: every turn of a loop (one, where that is not known), of branches
+    the one that costs most."""
+    result = 0
+    for one in computations[name]:
+        if one.kind == "while":
+            result += (trips(one, computations) or 1) * total(one.called("body"), computations, cost)
+        elif one.kind == "conditional":
+            result += max(total(branch, computations, cost) for branch in one.branches)
+        elif one.kind == "call":
+            result += total(one.called("to_apply"), computations, cost)
+        else:
+            result += cost(one)
+    return result
 
 
 def _instructions(text: str) -> Iterator[Instruction]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
-from jaxdet.planning.hlo_text import Computations, Instruction, Shape, trips
+from jaxdet.planning.hlo_text import Computations, Instruction, Shape, total
 
 _NOTHING = {
     "parameter",
@@ -33,27 +33,23 @@ _UPDATES = {"dynamic-update-slice", "scatter"}
 
 def traffic(name: str, computations: Computations) -> int:
     """Bytes of one run of a computation: every turn of a loop (one, where that is not known), of branches the most."""
-    total = 0
-    shapes = {one.name: one.shapes for one in computations[name]}
-    for one in computations[name]:
-        if one.kind == "while":
-            total += (trips(one, computations) or 1) * traffic(one.called("body"), computations)
-        elif one.kind == "conditional":
-            total += max(traffic(branch, computations) for branch in one.branches)
-        elif one.kind == "call":
-            total += traffic(one.called("to_apply"), computations)
-        elif one.kind in ("copy-start", "slice-start"):
-            total += _moved(one, shapes)
-        elif one.kind not in _NOTHING and not one.kind.endswith(("-done", "-update")) and _ALLOCATION not in one.rest:
-            total += _of_instruction(one, shapes, computations)
-    return total
+    shapes = {key: {one.name: one.shapes for one in instructions} for key, instructions in computations.items()}
+
+    def moved(one: Instruction) -> int:
+        if one.kind in ("copy-start", "slice-start"):
+            return _copied(one, shapes[one.computation])
+        if one.kind in _NOTHING or one.kind.endswith(("-done", "-update")) or _ALLOCATION in one.rest:
+            return 0
+        return _of_instruction(one, shapes[one.computation], computations)
+
+    return total(name, computations, moved)
 
 
 def _in_memory(shapes: Iterable[Shape]) -> int:
     return sum(shape.bytes for shape in shapes if not shape.on_core)
 
 
-def _moved(one: Instruction, shapes: dict[str, tuple[Shape, ...]]) -> int:
+def _copied(one: Instruction, shapes: dict[str, tuple[Shape, ...]]) -> int:
     """A copy behind the program's back, of all or a slice, often between the two memories."""
     copied = one.shapes[1 if one.kind == "slice-start" else 0]
     (source, *_) = shapes[one.operands[0]]
