@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ from flax import linen, nnx
 import jaxdet
 from jaxdet.nn import ConvNormAct, NormConfig, Numerics, strided
 from jaxdet.types import Images
+from torchvision_cpu import torchvision_or_skip
 
 
 class ForeignHead(nnx.Module):
@@ -150,6 +153,22 @@ def test_anchors_that_do_not_match_the_levels_say_both():
         jaxdet.create_model(
             "fasterrcnn_resnet50_fpn", rpn_anchor_generator=jaxdet.AnchorGenerator((32, 64, 128), (1.0,))
         )
+
+
+def test_defaults_are_torchvisions():
+    torchvision_or_skip()
+    from torchvision.models.detection import FasterRCNN
+
+    config = jaxdet.detectors.model_config("fasterrcnn_resnet50_fpn")
+    compared = 0
+    for name, parameter in inspect.signature(FasterRCNN.__init__).parameters.items():
+        part, _, field = name.partition("_")
+        if part in ("rpn", "box") and isinstance(parameter.default, int | float):
+            assert getattr(getattr(config, part), field) == parameter.default, name
+            compared += 1
+    assert compared == 17
+    assert (config.transform.min_size, config.transform.max_size) == (800, 1333)
+    assert config.rpn.smooth_l1_beta == config.box.smooth_l1_beta == 1 / 9  # which there stand within the losses
 
 
 def test_options_are_torchvisions_and_unknown_ones_name_the_nearest():
