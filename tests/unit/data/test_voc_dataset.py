@@ -45,6 +45,18 @@ def test_corners_are_taken_as_they_stand(write_voc, size):
     assert [entry["category_id"] for entry in content["annotations"]] == [2, 1]
 
 
+def test_the_name_in_the_list_decides_though_the_xml_names_another_image(write_voc):
+    """As in sets whose images were renamed or copied: `<filename>` counts where the image of that name is missing."""
+    root = write_voc({"a": (20, 30, [("dog", (1, 2, 3, 4))]), "b": (8, 9, [])})
+    file = root / "Annotations" / "a.xml"
+    file.write_text(file.read_text().replace("<annotation>", "<annotation><filename>b.jpg</filename>"))
+    assert [Path(record.path).name for record in VocDataset(root, "train").records] == ["a.jpg", "b.jpg"]
+    assert VocDataset(root, "train")[0].image.shape == (20, 30, 3)
+    (root / "JPEGImages" / "a.jpg").rename(root / "JPEGImages" / "b2.jpg")
+    file.write_text(file.read_text().replace("b.jpg", "b2.jpg"))
+    assert [Path(record.path).name for record in VocDataset(root, "train").records] == ["b2.jpg", "b.jpg"]
+
+
 def test_splits_agree_on_labels(write_voc):
     write_voc({"a": (20, 30, [("zebra", (1, 2, 3, 4))])}, "train")
     root = write_voc({"b": (20, 30, [("ant", (1, 2, 3, 4))])}, "val")

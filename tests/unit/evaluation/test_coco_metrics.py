@@ -98,6 +98,8 @@ def test_mistakes_are_refused():
         evaluator.add(3, box, score, label)
     with pytest.raises(DataError, match=r"image 1: label 3 is not in 1\.\.2"):
         evaluator.add(1, box, score, label + 2)
+    with pytest.raises(DataError, match=r"image 1: label 0 is not in 1\.\.2"):  # the background
+        evaluator.add(1, box, score, label - 1)
     with pytest.raises(ValueError, match="not finite; mask padding"):
         evaluator.add(1, box * np.nan, score, label)
     with pytest.raises(ValueError, match=r"expected boxes \[D, 4\]"):

@@ -44,6 +44,8 @@ np.testing.assert_array_equal(parallel.gather_arrays(mine), np.arange(6, dtype=n
 assert parallel.on_first(lambda: {"told by": own}) == {"told by": 0}
 with pytest.raises(OSError, match=r"No such file or directory: .*none"):
     parallel.on_first((folder / "none").read_text)
+with pytest.raises(ValueError, match="invalid literal"):
+    parallel.on_first(lambda: int("x"))
 
 # A batch of eight over four devices, of which each process holds half.
 mesh = parallel.data_mesh()
