@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
+import math
+import reprlib
 import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -86,17 +89,54 @@ def to_dict(config: Any) -> Any:
 
 
 def from_dict(value: Any, types: Mapping[str, type]) -> Any:
-    """The inverse of `to_dict`; ``types`` are the only classes that can come out of it."""
+    """The inverse of `to_dict`; ``types`` are the only classes that can come out of it.
+
+    Raises:
+        ValueError: a type or a field is unknown, or a value is not of the field's annotated type.
+    """
     if isinstance(value, list):
         return tuple(from_dict(item, types) for item in value)
     if not isinstance(value, dict):
         return value
     fields = dict(value)
     name = fields.pop("type", None)
-    if name not in types:
-        raise ValueError(f"unknown configuration type {name!r}; known: {', '.join(sorted(types))}")
+    if not isinstance(name, str) or name not in types:
+        raise ValueError(f"unknown configuration type {reprlib.repr(name)}; known: {', '.join(sorted(types))}")
     known = {field.name for field in dataclasses.fields(types[name])}
     for key in fields:
         if key not in known:
             raise ValueError(f"{name} has no field {key!r}{nearest(key, known)}")
-    return types[name](**{key: from_dict(item, types) for key, item in fields.items()})
+    try:
+        config = types[name](**{key: from_dict(item, types) for key, item in fields.items()})
+    except (TypeError, AttributeError, OverflowError) as error:  # of a field's check that was given another type
+        raise ValueError(f"{name} cannot be made of these values ({error})") from None
+    for key, kind in _annotations(types[name]).items():
+        if not _fits(getattr(config, key), kind):
+            raise ValueError(f"{name}.{key} is {reprlib.repr(getattr(config, key))}; expected {_shown(kind)}")
+    return config
+
+
+@functools.cache
+def _annotations(config: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(config)
+    return {field.name: hints[field.name] for field in dataclasses.fields(config)}
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value is of an annotated type; a float is finite, and may be written as an integer."""
+    parts = typing.get_args(kind)
+    if typing.get_origin(kind) is tuple:
+        if not isinstance(value, tuple):
+            return False
+        if parts[-1] is Ellipsis:
+            return all(_fits(item, parts[0]) for item in value)
+        return len(value) == len(parts) and all(map(_fits, value, parts))
+    if parts:
+        return any(_fits(value, part) for part in parts)
+    if kind is float:
+        return type(value) in (int, float) and math.isfinite(value)
+    return kind is Any or (type(value) is int if kind is int else isinstance(value, kind))
+
+
+def _shown(kind: Any) -> str:
+    return kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind).replace("typing.", "")

@@ -42,6 +42,9 @@ CONFIG_TYPES: dict[str, type] = {
     )
 }  # fmt: skip
 
+# Those of whole models.
+MODEL_CONFIGS: tuple[type, ...] = (ResNetConfig, MobileNetV1Config, Darknet53Config, FasterRCNNConfig)
+
 _BACKBONES: dict[type, Callable[..., Any]] = {
     ResNetConfig: ResNet,
     MobileNetV1Config: MobileNetV1,

@@ -7,14 +7,18 @@ results' records, which are what COCO's result files hold.
 from __future__ import annotations
 
 import json
+import reprlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 
 from jaxdet.data.dataset import DataError
-from jaxdet.paths import PathLike, write_text
+from jaxdet.paths import PathLike, parse_json, to_path, write_text
+
+_LARGEST = 1e100  # of a number: an area, the product of two, is finite, too
 
 
 class DetectionResults(ABC):
@@ -68,7 +72,7 @@ class DetectionResults(ABC):
         unknown = [label for label in labels.tolist() if not 0 < label < len(self.category_ids)]
         if unknown:
             raise DataError(f"image {image_id}: label {unknown[0]} is not in 1..{len(self.category_ids) - 1}")
-        self.add_results(
+        self.results += [
             {
                 "image_id": int(image_id),
                 "category_id": int(self.category_ids[label]),
@@ -76,19 +80,37 @@ class DetectionResults(ABC):
                 "score": score,
             }
             for (x1, y1, x2, y2), score, label in zip(boxes.tolist(), scores.tolist(), labels.tolist(), strict=True)
-        )
+        ]
 
     def add_results(self, results: Iterable[Mapping[str, Any]]) -> None:
         """Adds records of COCO's result format (xywh boxes), such as another host's `results`.
 
         Raises:
-            DataError: a record's image is not in the ground truth; nothing is added then.
+            DataError: a record is not in the format, or its image is not in the ground truth; nothing is added then.
         """
-        records = [dict(record) for record in results]
-        for record in records:
+        records = list(results)
+        for number, record in enumerate(records):
+            problem = _misfit(record)
+            if problem:
+                raise DataError(f"result {number} {problem}")
             if record["image_id"] not in self._image_ids:
                 self._unknown_image(record["image_id"])
-        self.results += records
+        self.results += [dict(record) for record in records]
+
+    def read(self, path: PathLike) -> None:
+        """Adds what a COCO result file holds, such as `write` writes.
+
+        Raises:
+            DataError: the file is missing or not in the format, or an image is not in the ground truth; nothing is
+                added then.
+        """
+        try:
+            results = parse_json(to_path(path).read_bytes())
+            if not isinstance(results, list):
+                raise ValueError(f"it holds a {type(results).__name__}, not a list")
+            self.add_results(results)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: does not read as COCO results ({error})") from None
 
     def known_results(self) -> list[dict[str, Any]]:
         """The results without those of classes that the ground truth lacks."""
@@ -107,4 +129,25 @@ class DetectionResults(ABC):
         """More about the last `evaluate`, as text."""
 
     def _unknown_image(self, image_id: Any) -> None:
-        raise DataError(f"image {image_id} is not in the ground truth, which has {len(self._image_ids)} images")
+        raise DataError(
+            f"image {reprlib.repr(image_id)} is not in the ground truth, which has {len(self._image_ids)} images"
+        )
+
+
+def _misfit(record: Any) -> str:
+    """What is wrong with a record of COCO's result format, or nothing."""
+    if not isinstance(record, Mapping):
+        return f"is {reprlib.repr(record)}; expected an object with image_id, category_id, bbox and score"
+    for key in ("image_id", "category_id"):
+        if not isinstance(record.get(key), Integral) or isinstance(record[key], bool):
+            return f"has {key} {reprlib.repr(record.get(key))}; expected an integer"
+    bbox = record.get("bbox")
+    if not isinstance(bbox, (list, tuple)) or len(bbox) != 4 or not all(map(_is_finite, bbox)) or min(bbox[2:]) < 0:
+        return f"has bbox {reprlib.repr(bbox)}; expected [x, y, width, height], finite numbers"
+    if not _is_finite(record.get("score")):
+        return f"has score {reprlib.repr(record.get('score'))}; expected a finite number"
+    return ""
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and abs(value) < _LARGEST

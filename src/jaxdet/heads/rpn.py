@@ -15,6 +15,8 @@ from jax import Array
 from jaxdet.heads.anchors import AnchorGenerator
 from jaxdet.nn import Conv, ConvNormAct, Normal, Numerics
 
+_MOST_CONVOLUTIONS = 256  # a damaged file may name 10^12, which would be built
+
 
 @dataclass(frozen=True)
 class RPNConfig:
@@ -43,6 +45,10 @@ class RPNConfig:
     positive_fraction: float = 0.5
     smooth_l1_beta: float = 1 / 9
     ignore_thresh: float | None = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.conv_depth <= _MOST_CONVOLUTIONS:
+            raise ValueError(f"conv_depth is 0 to {_MOST_CONVOLUTIONS} convolutions, not {self.conv_depth!r}")
 
 
 @jax.tree_util.register_dataclass

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import reprlib
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,10 +20,10 @@ from flax import nnx
 
 from jaxdet.backbones import Backbone
 from jaxdet.config import from_dict, to_dict
-from jaxdet.detectors.presets import CONFIG_TYPES, Model, abstract, build
+from jaxdet.detectors.presets import CONFIG_TYPES, MODEL_CONFIGS, Model, ModelConfig, abstract, build
 from jaxdet.nn import Numerics
 from jaxdet.parallel import many, process_index
-from jaxdet.paths import is_remote, to_path
+from jaxdet.paths import is_remote, parse_json, to_path
 from jaxdet.runs.storage import put_in_place, reason, remove
 
 AnyModel = TypeVar("AnyModel", bound=nnx.Module)
@@ -109,16 +110,11 @@ def load(path: str | os.PathLike[str], *, backbone: Backbone | None = None) -> M
         ValueError: ``path`` holds no model, or one that this version cannot read.
     """
     folder = _place(path)
+    config, numerics, origin = read_description(path)
     try:
-        description = json.loads((folder / _DESCRIPTION).read_text())
-        if description["format"] != FORMAT:
-            raise ValueError(f"format {description['format']}")
-        config = from_dict(description["config"], CONFIG_TYPES)
-        numerics = from_dict(description["numerics"], CONFIG_TYPES)
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        why = "it has no model.json" if isinstance(error, OSError) else f"its model.json does not read ({error})"
-        raise ValueError(f"{path} is not a jaxdet model: {why}. Write one with jaxdet.save or jaxdet convert") from None
-    model = _abstract(config, numerics, backbone)
+        model = _abstract(config, numerics, backbone)
+    except Exception as error:  # each field is of its type, and together they are no model
+        raise ValueError(f"{path}: no model can be made of its {_DESCRIPTION}: {reason(error)}") from error
     wanted = {
         name: jax.ShapeDtypeStruct(variable.shape, variable.dtype, sharding=_first_device())
         for name, variable in flatten(nnx.state(model)).items()
@@ -129,8 +125,37 @@ def load(path: str | os.PathLike[str], *, backbone: Backbone | None = None) -> M
     except Exception as error:  # Orbax raises a dozen kinds for a damaged checkpoint
         raise ValueError(f"{path}: its arrays do not read: {reason(error)}. Write it again") from error
     model = fill(model, values)
-    model.origin = tuple(description["origin"])
+    model.origin = origin
     return model
+
+
+def read_description(path: str | os.PathLike[str]) -> tuple[ModelConfig, Numerics, tuple[str, ...]]:
+    """The configuration, the precision and the origin of a model's weights, from its ``model.json``.
+
+    Raises:
+        ValueError: ``path`` holds no model, or its ``model.json`` does not read.
+    """
+    try:
+        description = parse_json((_place(path) / _DESCRIPTION).read_bytes())
+        if description["format"] != FORMAT:
+            raise ValueError(f"format {reprlib.repr(description['format'])}, and this version reads {FORMAT}")
+        config = from_dict(description["config"], CONFIG_TYPES)
+        numerics = from_dict(description["numerics"], CONFIG_TYPES)
+        origin = description["origin"]
+        for name, value, kinds in (("config", config, MODEL_CONFIGS), ("numerics", numerics, (Numerics,))):
+            if not isinstance(value, kinds):
+                raise ValueError(f"its {name} is a {type(value).__name__}")
+        if not isinstance(origin, list) or not all(isinstance(name, str) for name in origin):
+            raise ValueError(f"its origin is {reprlib.repr(origin)}, no list of names")
+    except (OSError, KeyError, ValueError, TypeError, RecursionError) as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else error
+        why = (
+            f"it has no {_DESCRIPTION}"
+            if isinstance(error, OSError)
+            else f"its {_DESCRIPTION} does not read ({reason})"
+        )
+        raise ValueError(f"{path} is not a jaxdet model: {why}. Write one with jaxdet.save or jaxdet convert") from None
+    return config, numerics, tuple(origin)
 
 
 def _abstract(config: Any, numerics: Numerics, backbone: Backbone | None) -> Model:

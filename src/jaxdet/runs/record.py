@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jaxdet.paths import write_text
+from jaxdet.paths import parse_json, write_text
 from jaxdet.runs.task import Task
 
 RECORD = "run.json"
@@ -35,19 +35,23 @@ def check_record(out: Path, record: dict[str, Any]) -> None:
     path = out / RECORD
     if path.is_file():
         try:
-            old = json.loads(path.read_text())
-            differing = _differences(old["config"], record["config"])
-            same_data = old["data"] == record["data"]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path} does not read ({error}); take another folder for this run") from None
+            old = parse_json(path.read_bytes())
+            config, data = old["config"], old["data"]
+            pictures = data["pictures"]
+            if type(pictures) is not int or not isinstance(config, dict):
+                raise ValueError("its 'config' is no object, or its count of pictures no integer")
+            differing = _differences(config, record["config"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            reason = f"it has no {error}" if isinstance(error, KeyError) else error
+            raise ValueError(f"{path} does not read ({reason}); take another folder for this run") from None
         if differing:
             raise ValueError(
-                f"{out} holds a run with another configuration; these differ: {', '.join(differing)}. Go on with the "
-                "same, or take another folder"
+                f"{out} holds a run with another configuration; by its {RECORD} these differ: {', '.join(differing)}. "
+                "Go on with the same, or take another folder"
             )
-        if not same_data:
+        if data != record["data"]:
             raise ValueError(
-                f"{out} holds a run on other data ({old['data']['pictures']} pictures, now "
+                f"{out} holds a run on other data by its {RECORD} ({pictures} pictures, now "
                 f"{record['data']['pictures']}, or other boxes); go on with the same, or take another folder"
             )
     write_text(path, json.dumps(record, indent=1))

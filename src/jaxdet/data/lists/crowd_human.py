@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import reprlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from jaxdet.data.faults import DataError, FaultKind, Problem
 from jaxdet.data.lists.conversion import Conversion, Place
+from jaxdet.paths import parse_json, read_lines
 
 _NUMBERS = frozenset({int, float})  # as json gives them; true and false are none
 
@@ -50,7 +50,7 @@ def convert_crowd_human(file: str | Path, images: str | Path, *, base: str | Pat
 def _lines(file: str | Path) -> list[tuple[int, str]]:
     """(number from 1, text) of the lines that are not empty."""
     try:
-        lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
+        lines = read_lines(file)
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file}: cannot be read ({error}); give CrowdHuman's annotation_train.odgt") from None
     found = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
@@ -61,10 +61,11 @@ def _lines(file: str | Path) -> list[tuple[int, str]]:
 
 def _parse(line: str) -> dict[str, Any] | Problem:
     try:
-        entry = json.loads(line)
+        entry = parse_json(line)
     except ValueError as error:
         return Problem(FaultKind.UNREADABLE_ANNOTATION, f"is not JSON ({error}); its picture is left out")
-    if not isinstance(entry, dict) or "ID" not in entry or not isinstance(entry.get("gtboxes"), list):
+    named = isinstance(entry, dict) and type(entry.get("ID")) in (str, int)
+    if not named or not isinstance(entry.get("gtboxes"), list):
         return Problem(FaultKind.MALFORMED_ENTRY, "has no 'ID' or no list 'gtboxes'; its picture is left out")
     return entry
 
@@ -76,9 +77,23 @@ def _add(person: Any, annotation: str, place: Place, conversion: Conversion) -> 
     elif person.get("tag") == "mask":
         conversion.add_box(_corners(person, "fbox" if "fbox" in person else "hbox"), -1, place, annotation)
     else:
-        attributes, extra = (person.get(key) or {} for key in ("head_attr", "extra"))
-        ignored = not attributes or attributes.get("ignore") == 1 or extra.get("ignore") == 1
-        conversion.add_box(_corners(person, "hbox"), -1 if ignored else 0, place, annotation)
+        ignored = _ignored(person)
+        if isinstance(ignored, Problem):
+            conversion.add_box(ignored, 0, place, annotation)
+        else:
+            conversion.add_box(_corners(person, "hbox"), -1 if ignored else 0, place, annotation)
+
+
+def _ignored(person: Mapping[str, Any]) -> bool | Problem:
+    """Whether a person's head is one to ignore."""
+    found = {key: person.get(key) or {} for key in ("head_attr", "extra")}
+    for key, attributes in found.items():
+        if not isinstance(attributes, Mapping):
+            return Problem(FaultKind.MALFORMED_BOX, f"{key} {reprlib.repr(attributes)} is not a JSON object")
+        if attributes.get("ignore", 0) not in (0, 1):
+            text = f"{key} has ignore {reprlib.repr(attributes['ignore'])}, which is neither 0 nor 1"
+            return Problem(FaultKind.MALFORMED_BOX, text)
+    return not found["head_attr"] or any(attributes.get("ignore") == 1 for attributes in found.values())
 
 
 def _corners(person: Mapping[str, Any], key: str) -> tuple[float, ...] | Problem:
@@ -86,5 +101,8 @@ def _corners(person: Mapping[str, Any], key: str) -> tuple[float, ...] | Problem
     box = person.get(key)
     if not isinstance(box, list) or len(box) != 4 or not _NUMBERS.issuperset(map(type, box)):
         return Problem(FaultKind.MALFORMED_BOX, f"{key} {reprlib.repr(box)} is not four numbers")
-    x, y, width, height = box
+    try:
+        x, y, width, height = map(float, box)
+    except OverflowError:  # json has integers of any length
+        return Problem(FaultKind.MALFORMED_BOX, f"{key} {reprlib.repr(box)} is not four numbers")
     return x, y, x + width, y + height

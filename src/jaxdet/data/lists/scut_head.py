@@ -12,6 +12,7 @@ from jaxdet.data.faults import DataError, FaultKind, Problem
 from jaxdet.data.lists.conversion import Conversion, Place
 from jaxdet.data.voc import NOT_XML, box_corners
 from jaxdet.data.xml_lines import element_lines
+from jaxdet.paths import read_lines
 
 NAMES = ("head", "person")  # what the data set calls a head
 _LIKENESS = 0.6  # difflib's, from which a name is one of these misspelt
@@ -55,8 +56,12 @@ def _annotations(part: Path, split: str | None) -> list[tuple[Path, Place]]:
     names = part / "ImageSets" / "Main" / f"{split}.txt"
     if not names.is_file():
         return []
-    lines = enumerate(names.read_text(encoding="utf-8-sig").splitlines(), start=1)
-    return [(folder / f"{line.split()[0]}.xml", (names, number)) for number, line in lines if line.strip()]
+    try:
+        lines = read_lines(names)
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{names}: cannot be read ({error}); write one image name a line") from None
+    numbered = enumerate(lines, start=1)
+    return [(folder / f"{line.split()[0]}.xml", (names, number)) for number, line in numbered if line.strip()]
 
 
 def _convert(file: Path, place: Place, conversion: Conversion) -> None:
