@@ -33,7 +33,7 @@ from jaxdet.runs.box_report import BoxReport, CanvasUse, box_report, canvas_use
 from jaxdet.runs.config import TrainConfig
 from jaxdet.runs.inspection import picture_faults
 from jaxdet.runs.start import fresh
-from jaxdet.runs.task import ClassificationTask, DetectionTask
+from jaxdet.runs.task import ClassificationTask, DetectionTask, set_faults
 
 Dataset = DetectionDataset | ClassificationDataset
 
@@ -114,6 +114,7 @@ def check(config: TrainConfig, *, decode: bool = True, workers: int | None = Non
             if dataset is not None:
                 sets[name] = dataset
     for name, dataset in sets.items():
+        faults[name] += [fault for fault in set_faults(name, dataset) if fault not in dataset.faults]
         if decode:
             faults[name] += picture_faults(dataset, workers=workers, progress=progress, title=name)
     plans = _plans(config, sets, faults)
