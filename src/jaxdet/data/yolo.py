@@ -79,9 +79,7 @@ def _shared_names(description: YoloDescription) -> list[Fault]:
     found = []
     for number, name in sorted(description.names.items()):
         if first.setdefault(name, number) != number:
-            text = (
-                f"class {number} has the name {name!r}, as class {first[name]} has; only their numbers tell them apart"
-            )
+            text = f"class {number} is named {name!r}, as class {first[name]} is; only their numbers tell them apart"
             found.append(Fault(FaultKind.SHARED_NAME, str(description.file), None, text))
     return found
 
