@@ -35,6 +35,7 @@ class FaultKind(StrEnum):
     SHARED_NAME = "shared-name"
     SHARED_PICTURE = "shared-picture"
     EMPTY_REGION = "empty-region"
+    ONE_PIXEL_BOX = "one-pixel-box"
     CLIPPED_BOXES = "clipped-boxes"
     FLAG_ONE = "flag-one"
     EMPTY_ANNOTATION = "empty-annotation"
@@ -71,8 +72,8 @@ _OF_SETS = frozenset({FaultKind.NO_BOXES, FaultKind.SKIPPED_FILES, FaultKind.UNA
 _WARNINGS = _OF_SETS | frozenset(
     {
         FaultKind.DUPLICATE_ANNOTATION, FaultKind.SHARED_NAME, FaultKind.SHARED_PICTURE, FaultKind.EMPTY_REGION,
-        FaultKind.CLIPPED_BOXES, FaultKind.FLAG_ONE, FaultKind.EMPTY_ANNOTATION, FaultKind.MISSPELT_CLASS,
-        FaultKind.EMPTY_CLASS, FaultKind.COLOUR_MODE, FaultKind.EXIF_ROTATION,
+        FaultKind.ONE_PIXEL_BOX, FaultKind.CLIPPED_BOXES, FaultKind.FLAG_ONE, FaultKind.EMPTY_ANNOTATION,
+        FaultKind.MISSPELT_CLASS, FaultKind.EMPTY_CLASS, FaultKind.COLOUR_MODE, FaultKind.EXIF_ROTATION,
     }
 )  # fmt: skip
 

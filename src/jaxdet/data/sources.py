@@ -44,14 +44,23 @@ class CocoFiles:
 
 @dataclass(frozen=True)
 class VocFolder:
-    """A split of a Pascal VOC folder; ``class_names`` in the order of their labels, by default all, sorted."""
+    """A split of a Pascal VOC folder.
+
+    split: a list in ``ImageSets/Main``; None: all annotations.
+    class_names: in the order of their labels, by default all, sorted.
+    one_based: corners count pixels from 1 and are inclusive, as the format says; False for files whose corners are
+        edges from 0 (see `jaxdet.data.voc`).
+    """
 
     root: str
-    split: str
+    split: str | None = None
     class_names: tuple[str, ...] | None = None
+    one_based: bool = True
 
     def open(self, *, skip_faulty: bool = False) -> DetectionDataset:
-        return VocDataset(self.root, self.split, class_names=self.class_names, skip_faulty=skip_faulty)
+        return VocDataset(
+            self.root, self.split, class_names=self.class_names, one_based=self.one_based, skip_faulty=skip_faulty
+        )
 
 
 @dataclass(frozen=True)
