@@ -22,6 +22,7 @@ from jaxdet.data import (
     Fault,
     FaultKind,
     Record,
+    SplitPart,
     eval_plan,
 )
 from jaxdet.data.class_folder import LabelledPath
@@ -117,6 +118,9 @@ def check(config: TrainConfig, *, decode: bool = True, workers: int | None = Non
         faults[name] += [fault for fault in set_faults(name, dataset) if fault not in dataset.faults]
         if decode:
             faults[name] += picture_faults(dataset, workers=workers, progress=progress, title=name)
+    if isinstance(config.val, SplitPart) and isinstance(config.train, SplitPart):
+        told = set(faults["train"])  # both parts have the faults of their one source
+        faults["val"] = [fault for fault in faults["val"] if fault not in told]
     plans = _plans(config, sets, faults)
     if len(sets) == 2:
         faults["val"] += _in_both(sets["train"], sets["val"])

@@ -72,7 +72,7 @@ class Task(ABC):
         names = self.names[1:] if isinstance(config.model, FasterRCNNConfig) else self.names
         lines = [
             f"train       {len(self.train)} pictures{left_out}",
-            f"validate    {len(self.val)} pictures" if self.val is not None else "validate    nothing",
+            f"validate    {'nothing: see --val-fraction' if self.val is None else f'{len(self.val)} pictures'}",
             f"classes     {len(names)}: {', '.join(names[:20])}{', ...' if len(names) > 20 else ''}",
             f"length      {self.length.steps} steps of {config.batch_size} ({steps} an epoch)",
         ]
