@@ -6,6 +6,8 @@ jaxdet evaluate MODEL heads.txt pictures/         a HeadHunter list, and the fol
 jaxdet evaluate MODEL --data DIR                  the validation set of a folder in any known layout
 jaxdet evaluate MODEL --config CONFIG             that of a training configuration
 
+--val-fraction F takes the images that training with the same option, and the same --val-seed, held out.
+
 All devices share each batch.
 """
 
@@ -15,6 +17,7 @@ import argparse
 from typing import Any
 
 from jaxdet.cli.hosts import add_distributed_arguments, say
+from jaxdet.cli.train import add_split_arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("images", nargs="?", help="the folder of its pictures, or the Pascal VOC folder")
     parser.add_argument("--voc", action="store_true", help="read Pascal VOC xml")
+    parser.add_argument(
+        "--zero-based", action="store_true", help="corners of --voc are edges from 0, not inclusive pixels from 1"
+    )
     parser.add_argument("--data", metavar="DIR", help="a folder with a validation set")
+    add_split_arguments(parser)
     parser.add_argument("--config", metavar="CONFIG", help="a training configuration; its backbone, if it brings one")
     parser.add_argument(
         "--metrics",
@@ -98,18 +105,32 @@ def _source(args: argparse.Namespace) -> tuple[Any, bool]:
     from jaxdet.data import CocoFiles, HeadList, VocFolder, find_sources
     from jaxdet.runs import read_config
 
+    if args.zero_based and not args.voc:
+        raise ValueError("--zero-based belongs to --voc")
     if args.annotations and args.images:
+        source: Any
         if args.voc:
-            return VocFolder(args.images, args.annotations), args.skip_faulty
-        kind = HeadList if args.annotations.endswith(".txt") else CocoFiles
-        return kind(args.annotations, args.images), args.skip_faulty
+            source = VocFolder(args.images, args.annotations, one_based=not args.zero_based)
+        else:
+            source = (HeadList if args.annotations.endswith(".txt") else CocoFiles)(args.annotations, args.images)
+        return _held_out(source, args), args.skip_faulty
     if args.annotations:
         raise ValueError("give both the annotations and the folder of their pictures, or --data DIR")
     if args.data:
-        return find_sources(args.data)[1], args.skip_faulty
+        train, val = find_sources(args.data)
+        if val is not None and args.val_fraction is not None:
+            raise ValueError(f"{args.data} has a validation set: leave out --val-fraction")
+        return _held_out(train, args) if args.val_fraction is not None else val, args.skip_faulty
     if args.config:
-        config = read_config(args.config)
+        config = read_config(args.config, val_fraction=args.val_fraction, val_seed=args.val_seed)
         if config.val is None:
             raise ValueError(f"{args.config} has no validation set; give the data")
         return config.val, args.skip_faulty or config.skip_faulty
     raise ValueError("give the data: annotations and pictures, or --data DIR, or --config CONFIG")
+
+
+def _held_out(source: Any, args: argparse.Namespace) -> Any:
+    """What --val-fraction holds out of a source; without the option all of it."""
+    from jaxdet.data import split_source
+
+    return source if args.val_fraction is None else split_source(source, args.val_fraction, seed=args.val_seed)[1]

@@ -38,8 +38,10 @@ from jaxdet.data.sources import DataSource as DataSource
 from jaxdet.data.sources import Examples as Examples
 from jaxdet.data.sources import HeadList as HeadList
 from jaxdet.data.sources import PackedFolder as PackedFolder
+from jaxdet.data.sources import SplitPart as SplitPart
 from jaxdet.data.sources import VocFolder as VocFolder
 from jaxdet.data.sources import YoloFolder as YoloFolder
+from jaxdet.data.sources import split_source as split_source
 from jaxdet.data.transforms import centre_crop as centre_crop
 from jaxdet.data.transforms import horizontal_flip as horizontal_flip
 from jaxdet.data.transforms import preprocess as preprocess

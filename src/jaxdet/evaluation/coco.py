@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-import math
+import reprlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from jaxdet.data.coco import check_coco, read_coco_json
+from jaxdet.data.coco_fields import finite_box, is_crowd
 from jaxdet.data.dataset import DataError
 from jaxdet.evaluation.results import DetectionResults
 from jaxdet.paths import PathLike
@@ -47,7 +48,7 @@ class CocoEvaluator(DetectionResults):
 
     Args:
         ground_truth: a COCO json file, or its content; `jaxdet.data.ground_truth` makes it from any dataset.
-            Missing ``area`` (then width x height) and ``iscrowd`` (then 0) are filled in.
+            Missing or null ``area`` (then width x height) and ``iscrowd`` (then 0) are filled in.
         category_ids: the category id by label, index 0 being the background, as `DetectionDataset.category_ids`. By
             default labels 1..K are the ground truth's categories in the order of their ids. For models whose labels
             are COCO's category ids (torchvision's own weights) pass ``range(91)``.
@@ -71,6 +72,8 @@ class CocoEvaluator(DetectionResults):
     def evaluate(self) -> dict[str, float]:
         """COCO's twelve numbers under the names in `METRICS`, and ``AP/<class>`` of each class.
 
+        Where classes share a name, it is ``AP/<class> (id <category id>)``.
+
         All lie in 0..1. A number for which the ground truth has no object (say, none of that size) is -1, as in
         pycocotools. Without any detection the others are 0.
         """
@@ -90,7 +93,7 @@ class CocoEvaluator(DetectionResults):
         return numbers | {f"AP/{one.name}": one.ap for one in self.classes}
 
     def _by_class(self, evaluation: COCOeval) -> tuple[ClassResult, ...]:
-        names = {category["id"]: category["name"] for category in self._content["categories"]}
+        names = _shown_names(self._content["categories"])
         counts = Counter(entry["category_id"] for entry in self._content["annotations"] if not entry["iscrowd"])
         thresholds = [round(float(threshold), 2) for threshold in evaluation.params.iouThrs]
         precision = evaluation.eval["precision"]  # [IoU thresholds, recalls, classes, areas, detection limits]
@@ -128,19 +131,30 @@ def _mean(precision: np.ndarray) -> float:
 def _completed(content: Mapping[str, Any]) -> dict[str, Any]:
     """A copy whose annotations have all that pycocotools reads, with ids from 1 (it takes a match with 0 for none)."""
     for entry in content["annotations"]:
-        bbox = entry["bbox"]
-        if len(bbox) != 4 or not all(isinstance(value, int | float) and math.isfinite(value) for value in bbox):
+        if not finite_box(entry["bbox"]):
             raise DataError(
-                f"the ground truth's annotation {entry.get('id', '')} of image {entry['image_id']} has bbox {bbox}, "
-                "which is not four finite numbers; correct or remove it"
+                f"the ground truth's annotation {entry.get('id', '')} of image {entry['image_id']} has bbox "
+                f"{reprlib.repr(entry['bbox'])}, which is not four finite numbers; correct or remove it"
             )
     annotations = [
-        {
-            **entry,
-            "id": number,
-            "area": entry.get("area", entry["bbox"][2] * entry["bbox"][3]),
-            "iscrowd": entry.get("iscrowd", 0),
-        }
+        {**entry, "id": number, "area": _area(entry), "iscrowd": int(is_crowd(entry))}
         for number, entry in enumerate(content["annotations"], start=1)
     ]
-    return {"images": content["images"], "annotations": annotations, "categories": content["categories"]}
+    categories = [{**category, "name": str(category["name"])} for category in content["categories"]]
+    return {"images": content["images"], "annotations": annotations, "categories": categories}
+
+
+def _area(entry: Mapping[str, Any]) -> float:
+    area = entry.get("area")
+    return float(entry["bbox"][2] * entry["bbox"][3]) if area is None else float(area)
+
+
+def _shown_names(categories: Sequence[Mapping[str, Any]]) -> dict[int, str]:
+    """Names by category id; those that categories share carry the id as well, so that no result is lost."""
+    counts = Counter(category["name"] for category in categories)
+    return {
+        category["id"]: f"{category['name']} (id {category['id']})"
+        if counts[category["name"]] > 1
+        else category["name"]
+        for category in categories
+    }

@@ -52,6 +52,15 @@ def test_names_by_number_keep_their_numbers(write_yolo):
     assert dataset[0].labels.tolist() == [2, 1]
 
 
+def test_classes_may_share_a_name_which_is_told(write_yolo):
+    root = write_yolo({"val": {"a": (10, 10, ["1 .5 .5 .5 .5"])}}, names=["fish", "fish"])
+    dataset = YoloFolder(str(root), "val").open()
+    assert dataset[0].labels.tolist() == [2]
+    (fault,) = dataset.faults
+    assert (fault.kind, fault.severity) == ("shared-name", "warning")
+    assert "class 1 is named 'fish', as class 0 is" in str(fault)
+
+
 def test_of_lines_with_keypoints_the_box_is_taken(write_yolo):
     line = "0 .5 .5 .4 .4 " + " ".join(["0.9"] * 4)
     root = write_yolo({"train": {"a": (10, 10, [line])}}, kpt_shape=[2, 2])
