@@ -15,6 +15,7 @@ import argparse
 from typing import Any
 
 from jaxdet.cli.hosts import add_distributed_arguments, say
+from jaxdet.cli.images import add_image_arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", metavar="FILE", help="also write the metrics there")
     parser.add_argument("--results", metavar="FILE", help="also write the detections there, in COCO's result format")
     parser.add_argument("--curves", metavar="FILE", help="also draw the metrics' curves there (PNG)")
+    add_image_arguments(parser)
     add_distributed_arguments(parser)
 
 

@@ -142,7 +142,7 @@ class _Reader:
             self._fault(Problem(FaultKind.MISSING_PICTURE, text), *self._listed)
             return None
         try:
-            size = _image_size(tree) or read_image_size(path)
+            size = image_size(tree) or read_image_size(path)
         except DataError as error:
             self._fault_at(tree, Problem(error.faults[0].kind, str(error)), tree)
             return None
@@ -189,7 +189,8 @@ def _parse(file: PathLike) -> Element:
     return ElementTree.fromstring(to_path(file).read_bytes())
 
 
-def _image_size(tree: Element) -> tuple[int, int] | None:
+def image_size(tree: Element) -> tuple[int, int] | None:
+    """The (height, width) that an annotation gives, if it does."""
     try:
         height, width = (int(float(tree.findtext(f"size/{side}", ""))) for side in ("height", "width"))
     except (ValueError, OverflowError):

@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element
 
 from jaxdet.data.faults import DataError, FaultKind, Problem
 from jaxdet.data.lists.conversion import Conversion, Place
-from jaxdet.data.voc import NOT_XML, box_corners
+from jaxdet.data.voc import NOT_XML, box_corners, image_size
 from jaxdet.data.xml_lines import element_lines
 
 NAMES = ("head", "person")  # what the data set calls a head
@@ -71,7 +71,7 @@ def _convert(file: Path, place: Place, conversion: Conversion) -> None:
         text = f"is not XML ({error}); its picture is left out"
         conversion.tell(Problem(FaultKind.UNREADABLE_ANNOTATION, text), (file, line))
         return
-    if not conversion.add_picture(_picture(file), (file, None)):
+    if not conversion.add_picture(_picture(file), (file, None), image_size(tree)):
         return
     items = tree.findall("object")
     if not items:
