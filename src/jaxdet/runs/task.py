@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 
 from jaxdet.data import BatchPlan, ClassificationDataset, DataError, DetectionDataset, LoadedBatch, load_batches
 from jaxdet.detectors import FasterRCNNConfig
-from jaxdet.evaluation import Evaluator, HeadEvaluator
+from jaxdet.evaluation import Evaluator, HeadEvaluator, limit_notes
 from jaxdet.parallel import local_rows
 from jaxdet.runs.config import Length, TrainConfig, run_length
 from jaxdet.runs.evaluate import evaluate, evaluate_classifier, match_classes
@@ -133,11 +133,21 @@ class DetectionTask(Task):
         self.shown = _SHOWN[config.metrics]
         self._evaluator: Evaluator | None = None
 
+    def summary(self) -> list[str]:
+        lines = super().summary()
+        if self.val is not None:
+            config: Any = self.config.model
+            limits = {"metrics": self.config.metrics, "max_dets": self.config.max_dets}
+            notes = limit_notes(self.val, config.box.detections_per_img, **limits)
+            lines += [f"note        {note}" for note in notes]
+        return lines
+
     def evaluate(self, model: Any, *, mesh: Mesh | None = None, progress: bool = True) -> dict[str, float]:
         metrics, self._evaluator = evaluate(
             model,
             self.val,
             metrics=self.config.metrics,
+            max_dets=self.config.max_dets,
             batch_size=self.config.eval_batch_size,
             category_ids=self._category_ids,
             with_losses=self.config.eval_losses,
