@@ -118,7 +118,7 @@ def _built(torchvision: Any, name: str, options: dict[str, Any]) -> Any:
 def _tensor(picture: np.ndarray) -> Any:
     import torch
 
-    return torch.from_numpy(picture).permute(2, 0, 1).float() / 255
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
 
 
 def randomise_norms(model: Any) -> None:

@@ -46,10 +46,10 @@ def test_training_leaves_a_model_metrics_and_a_curve(run):
 def test_evaluate_writes_metrics_and_results(run, capsys):
     files = [str(run / "data" / "val.json"), str(run / "data" / "val")]
     out = ["--json", str(run / "metrics.json"), "--results", str(run / "results.json"), "--batch-size", "2"]
-    out += ["--curves", str(run / "curves.png"), "--losses"]
+    out += ["--curves", str(run / "curves.png"), "--losses", "--max-dets", "120"]
     assert main(["evaluate", str(run / "run" / "model"), *files, *out]) == 0
     metrics = json.loads((run / "metrics.json").read_text())
-    assert {"AP", "AP50", "AP/ring"} <= metrics.keys() and 0 <= metrics["AP50"] <= 1
+    assert {"AP", "AP50", "AR120", "AP/ring"} <= metrics.keys() and 0 <= metrics["AP50"] <= 1
     terms = [value for name, value in metrics.items() if name.startswith("loss_")]
     assert len(terms) == 4 and metrics["loss"] == pytest.approx(sum(terms)) and metrics["loss"] > 0
     with Image.open(run / "curves.png") as curves:
@@ -57,7 +57,8 @@ def test_evaluate_writes_metrics_and_results(run, capsys):
     results = json.loads((run / "results.json").read_text())
     images = {image["id"] for image in json.loads((run / "data" / "val.json").read_text())["images"]}
     assert results and {one["image_id"] for one in results} <= images
-    assert "AP50" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "AP50" in told and "gives up to 120 detections of an image, for --max-dets; its own limit is 100" in told
 
 
 def test_head_metrics_judge_evaluation_and_training(run, capsys):

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from jaxdet.cli.images import apply_image_arguments
 from jaxdet.compilation_cache import set_cache_variables
 
 COMMANDS = (
@@ -62,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(function: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
     try:
+        apply_image_arguments(args)
         return function(args) or 0
     except KeyboardInterrupt:
         return 130

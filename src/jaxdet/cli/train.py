@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from jaxdet.cli.hosts import add_distributed_arguments, say
+from jaxdet.cli.images import add_image_arguments
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,6 +47,7 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change a field of the configuration"
     )
+    add_image_arguments(parser)
 
 
 def add_split_arguments(parser: argparse.ArgumentParser) -> None:

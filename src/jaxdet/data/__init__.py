@@ -30,6 +30,7 @@ from jaxdet.data.loader import load_batches as load_batches
 from jaxdet.data.photometric import BrightnessContrast as BrightnessContrast
 from jaxdet.data.photometric import RGBShift as RGBShift
 from jaxdet.data.pictures import read_image as read_image
+from jaxdet.data.pictures import set_max_pixels as set_max_pixels
 from jaxdet.data.sequence import SequenceDataset as SequenceDataset
 from jaxdet.data.shapes import draw_shapes as draw_shapes
 from jaxdet.data.sources import ClassFolder as ClassFolder

@@ -140,7 +140,7 @@ class _Reader:
             self._fault(Problem(FaultKind.MISSING_PICTURE, text), entry.file, entry.line)
             return None
         try:
-            size = _image_size(tree) or read_image_size(path)
+            size = image_size(tree) or read_image_size(path)
         except DataError as error:
             self._fault_at(tree, Problem(error.faults[0].kind, str(error)), tree)
             return None
@@ -210,7 +210,8 @@ class _Reader:
         return Fault(problem.kind, file, self._lines[element], problem.text, self._entry.stem, annotation)
 
 
-def _image_size(tree: Element) -> tuple[int, int] | None:
+def image_size(tree: Element) -> tuple[int, int] | None:
+    """The (height, width) that an annotation gives, if it does."""
     try:
         height, width = (int(float(tree.findtext(f"size/{side}", ""))) for side in ("height", "width"))
     except (ValueError, OverflowError):

@@ -1,7 +1,7 @@
 """YOLO folders as Ultralytics lays them out: ``data.yaml``, pictures in ``images``, a text file each in ``labels``.
 
 A line of a text file is ``class cx cy w h``, or ``class x1 y1 x2 y2 x3 y3 ...`` for a polygon, whose bounding box is
-taken; all in parts of the picture's size as it is seen, that is, turned by its EXIF orientation.
+taken; all in parts of the upright image's size (see `jaxdet.data.orientation`).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class YoloDataset(DetectionDataset):
         labelled = False
         for image_id, (path, place) in enumerate(pictures, start=1):
             try:
-                size = read_image_size(path, upright=True)
+                size = read_image_size(path)
             except DataError as error:
                 faults.append(Fault(error.faults[0].kind, *place, str(error)))
                 continue

@@ -24,6 +24,7 @@ from jaxdet.evaluation.results import DetectionResults
 from jaxdet.paths import PathLike
 
 CURVE_THRESHOLDS = (0.5, 0.75)  # IoU
+MAX_DETS = 100  # COCO's limit for the detections of a class on an image
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
 
@@ -52,14 +53,24 @@ class CocoEvaluator(DetectionResults):
         category_ids: the category id by label, index 0 being the background, as `DetectionDataset.category_ids`. By
             default labels 1..K are the ground truth's categories in the order of their ids. For models whose labels
             are COCO's category ids (torchvision's own weights) pass ``range(91)``.
+        max_dets: how many detections of a class count on an image, by decreasing score. COCO's 100 leave objects
+            missed on an image that holds more. With another limit K, ``AR100`` is called ``ARK``.
 
     Raises:
+        ValueError: ``max_dets`` is below 1.
         DataError: the ground truth is not in COCO's format; the message says where.
     """
 
     def __init__(
-        self, ground_truth: Mapping[str, Any] | PathLike, *, category_ids: Sequence[int] | None = None
+        self,
+        ground_truth: Mapping[str, Any] | PathLike,
+        *,
+        category_ids: Sequence[int] | None = None,
+        max_dets: int = MAX_DETS,
     ) -> None:
+        if max_dets < 1:
+            raise ValueError(f"max_dets is at least 1, not {max_dets}")
+        self._limits = [limit for limit in (1, 10) if limit < max_dets] + [max_dets]
         if not isinstance(ground_truth, Mapping):
             ground_truth = read_coco_json(ground_truth)
         else:
@@ -70,7 +81,7 @@ class CocoEvaluator(DetectionResults):
         self.classes: tuple[ClassResult, ...] = ()  # of the last `evaluate`
 
     def evaluate(self) -> dict[str, float]:
-        """COCO's twelve numbers under the names in `METRICS`, and ``AP/<class>`` of each class.
+        """COCO's twelve numbers under the names in `METRICS` (see ``max_dets``), and ``AP/<class>`` of each class.
 
         Where classes share a name, it is ``AP/<class> (id <category id>)``.
 
@@ -85,10 +96,10 @@ class CocoEvaluator(DetectionResults):
             found.dataset = {**self._content, "annotations": self._detections()}
             found.createIndex()
             evaluation = COCOeval(truth, found, "bbox")
+            evaluation.params.maxDets = self._limits
             evaluation.evaluate()
             evaluation.accumulate()
-            evaluation.summarize()
-        numbers = dict(zip(METRICS, (float(value) for value in evaluation.stats), strict=True))
+        numbers = _summary(evaluation)
         self.classes = self._by_class(evaluation)
         return numbers | {f"AP/{one.name}": one.ap for one in self.classes}
 
@@ -122,9 +133,23 @@ class CocoEvaluator(DetectionResults):
         ]
 
 
-def _mean(precision: np.ndarray) -> float:
+def _summary(evaluation: COCOeval) -> dict[str, float]:
+    """What ``COCOeval.summarize`` prints, whose AP knows no other limit than 100."""
+    precision = evaluation.eval["precision"]  # [IoU thresholds, recalls, classes, areas, detection limits]
+    recall = evaluation.eval["recall"]  # the same without recalls
+    thresholds = [round(float(threshold), 2) for threshold in evaluation.params.iouThrs]
+    sizes = list(zip("sml", range(1, 4), strict=True))  # area 0 is all sizes
+    numbers = {"AP": _mean(precision[..., 0, -1])}
+    numbers |= {f"AP{100 * at:.0f}": _mean(precision[thresholds.index(at), ..., 0, -1]) for at in CURVE_THRESHOLDS}
+    numbers |= {f"AP{name}": _mean(precision[..., area, -1]) for name, area in sizes}
+    limits = enumerate(evaluation.params.maxDets)
+    numbers |= {f"AR{limit}": _mean(recall[..., 0, position]) for position, limit in limits}
+    return numbers | {f"AR{name}": _mean(recall[..., area, -1]) for name, area in sizes}
+
+
+def _mean(values: np.ndarray) -> float:
     """Of what pycocotools counted; -1 where it counted nothing."""
-    counted = precision[precision > -1]
+    counted = values[values > -1]
     return float(counted.mean()) if counted.size else -1.0
 
 

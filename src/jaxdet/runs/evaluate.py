@@ -46,6 +46,7 @@ def evaluate(
     dataset: DetectionDataset,
     *,
     metrics: Metrics = "coco",
+    max_dets: int | None = None,
     batch_size: int = 8,
     category_ids: Sequence[int] | None = None,
     with_losses: bool = False,
@@ -58,6 +59,9 @@ def evaluate(
     Args:
         metrics: ``"coco"``: its twelve numbers, and ``AP/<class>``; ``"heads"``: those of
             `jaxdet.evaluation.HeadResult`, of a dataset of one class.
+        max_dets: how many detections of a class on an image COCO's metrics count; None: COCO's 100. The model gives no
+            more than its ``box_detections_per_img`` (see `jaxdet.inference.with_options`); which images hold more
+            objects, says `jaxdet.evaluation.limit_notes`.
         category_ids: the dataset's category id of each label of the model, by default those of the dataset's classes
             that the model knows by name (see `category_ids_of`).
         with_losses: also ``loss`` and its terms, means over the batches weighted by their pictures, from the same pass
@@ -72,7 +76,7 @@ def evaluate(
     transform = model.config.transform
     plan = eval_plan(dataset.sizes, batch_size, Augmentation().sizing(transform))
     ids = category_ids_of(model, dataset) if category_ids is None else category_ids
-    evaluator = make_evaluator(metrics, dataset, ids)
+    evaluator = make_evaluator(metrics, dataset, ids, max_dets=max_dets)
     graphdef, state = _on_mesh(model, mesh)
     sums: dict[str, float] = defaultdict(float)
     rows = local_rows(batch_size, mesh)

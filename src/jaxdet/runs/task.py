@@ -23,7 +23,7 @@ from jaxdet.data import (
     load_batches,
 )
 from jaxdet.detectors import FasterRCNNConfig
-from jaxdet.evaluation import Evaluator, HeadEvaluator
+from jaxdet.evaluation import Evaluator, HeadEvaluator, limit_notes
 from jaxdet.parallel import local_rows
 from jaxdet.runs.classes import match_classes
 from jaxdet.runs.config import Length, TrainConfig, run_length
@@ -146,11 +146,21 @@ class DetectionTask(Task):
         self.shown = _SHOWN[config.metrics]
         self._evaluator: Evaluator | None = None
 
+    def summary(self) -> list[str]:
+        lines = super().summary()
+        if self.val is not None:
+            config: Any = self.config.model
+            limits = {"metrics": self.config.metrics, "max_dets": self.config.max_dets}
+            notes = limit_notes(self.val, config.box.detections_per_img, **limits)
+            lines += [f"note        {note}" for note in notes]
+        return lines
+
     def evaluate(self, model: Any, *, mesh: Mesh | None = None, progress: bool = True) -> dict[str, float]:
         metrics, self._evaluator = evaluate(
             model,
             self.val,
             metrics=self.config.metrics,
+            max_dets=self.config.max_dets,
             batch_size=self.config.eval_batch_size,
             category_ids=self._category_ids,
             with_losses=self.config.eval_losses,

@@ -30,7 +30,7 @@ for arguments in ({"coordinator": "host:8476", "num_processes": 2}, {"num_proces
     with pytest.raises(ValueError, match=r"does not say all that is needed .*give --coordinator"):
         parallel.initialize(**arguments)
 os.environ["JOB_COMPLETION_INDEX"] = "0"
-with pytest.raises(ValueError, match=r"indexed Kubernetes job.*pip install jax\[k8s\]"):
+with pytest.raises(ValueError, match=r"indexed Kubernetes job.*pip install 'jax\[k8s\]'"):
     parallel.initialize()
 
 assert parallel.initialize(f"localhost:{port}", 2, own)

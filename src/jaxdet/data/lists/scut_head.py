@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element
 
 from jaxdet.data.faults import DataError, FaultKind, Problem
 from jaxdet.data.lists.conversion import Conversion
-from jaxdet.data.voc import box_corners
+from jaxdet.data.voc import box_corners, image_size
 from jaxdet.data.voc_layout import VocEntry, VocLayout, find_layout
 from jaxdet.data.xml_files import NOT_XML, element_lines, error_line, parse_xml
 
@@ -63,7 +63,7 @@ def _convert(entry: VocEntry, layout: VocLayout, conversion: Conversion) -> None
         return
     picture = layout.image_of(entry.stem, tree.findtext("filename", "").strip())
     path = layout.images / f"{entry.stem}.jpg" if picture is None else picture
-    if not conversion.add_picture(path, (file, None)):
+    if not conversion.add_picture(path, (file, None), image_size(tree)):
         return
     items = tree.findall("object")
     if not items:
