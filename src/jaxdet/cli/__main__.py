@@ -78,15 +78,11 @@ def _run(function: Callable[[argparse.Namespace], int], args: argparse.Namespace
 
 
 def _print_version() -> int:
-    from importlib.metadata import PackageNotFoundError, version
-
     import jax
 
-    try:
-        own = version("jaxdet")
-    except PackageNotFoundError:
-        own = "from source"
-    print(f"jaxdet {own}, jax {jax.__version__}, {', '.join(str(device) for device in jax.devices())}")
+    import jaxdet
+
+    print(f"jaxdet {jaxdet.__version__}, jax {jax.__version__}, {', '.join(str(device) for device in jax.devices())}")
     return 0
 
 

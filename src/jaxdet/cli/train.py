@@ -114,7 +114,7 @@ def _write(model: Any, out: Path, *, torch_weights: bool) -> None:
     """The trained model in the run's folder."""
     from jaxdet.runs import save
 
-    save(model, out / "model")
+    save(model, out / "model", overwrite=True)
     print(f"model       {out / 'model'}")
     if torch_weights:
         from jaxdet_convert import save_torch, to_torch

@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 from jaxdet.data import DataError, read_image
 from jaxdet.data.workers import read_ahead
 from jaxdet.detectors import FasterRCNN
+from jaxdet.detectors.classes import check_classes
 from jaxdet.evaluation.mot import frames_of
 from jaxdet.inference import checked_image, predict_each
 from jaxdet.runs.checkpoint import fingerprint
@@ -85,6 +86,7 @@ def detect(
             same index; or an argument is out of its range.
         DataError: for MOTChallenge text the pictures are no numbered frames.
     """
+    check_classes(model)
     if not 0 <= process_index < process_count:
         raise ValueError(f"process_index is from 0 to {process_count - 1}, not {process_index}")
     if overwrite and process_count > 1:

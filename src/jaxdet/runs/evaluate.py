@@ -31,6 +31,7 @@ from jaxdet.data import (
 )
 from jaxdet.data.sizing import SquareCrop
 from jaxdet.detectors import FasterRCNN
+from jaxdet.detectors.classes import check_classes
 from jaxdet.evaluation import Accuracy, Evaluator, Metrics, make_evaluator
 from jaxdet.inference import infer_step
 from jaxdet.parallel import check_division, copy_to, fetch_rows, gather, gather_arrays, local_rows, split
@@ -70,9 +71,11 @@ def evaluate(
         mesh: splits each batch over its devices, of one process or of several.
 
     Raises:
-        ValueError: the devices cannot share a batch; or model and data have other classes.
+        ValueError: the devices cannot share a batch; model and data have other classes; or the predictor has another
+            number of them than the model's configuration.
     """
     check_division("batch_size", batch_size, mesh)
+    check_classes(model)
     transform = model.config.transform
     plan = eval_plan(dataset.sizes, batch_size, Augmentation().sizing(transform))
     ids = category_ids_of(model, dataset) if category_ids is None else category_ids
