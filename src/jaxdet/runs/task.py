@@ -66,6 +66,14 @@ class Task(ABC):
             f"classes     {len(names)}: {', '.join(names[:20])}{', ...' if len(names) > 20 else ''}",
             f"length      {self.length.steps} steps of {config.batch_size} ({steps} an epoch)",
         ]
+        if self.val is not None and self.length.eval_every is not None:
+            every = f"{self.length.eval_every} steps, from {config.eval_every}"
+            lines.append(f"evaluate    every {every}, and at the end")
+        lines += [
+            f"schedule    the milestone {mark} is at step {step}, after the end: it has no effect"
+            for mark, step in zip(config.optimizer.milestones, self.length.optimizer.milestones, strict=True)
+            if config.optimizer.schedule == "multistep" and step >= self.length.steps  # type: ignore[operator]
+        ]
         if left:
             lines.append(f"left out    {left} pictures, others each epoch, that fill no batch of their canvas")
         return lines
