@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # Each room may import from those to the left of it, and from itself.
 ORDER = (
-    "types", "config", "paths", "ops", "nn", "backbones", "necks", "heads", "parallel", "detectors", "training", "data",
+    "types", "typed", "config", "paths", "ops", "nn", "backbones", "necks", "heads", "parallel", "detectors", "training", "data",
     "evaluation", "inference", "visualize", "plots", "summary", "models", "runs",
     "planning", "export", "cli",
 )  # fmt: skip

@@ -10,6 +10,7 @@ from jaxdet.data import Augmentation, ClassAugmentation, DataSource
 from jaxdet.detectors import FasterRCNNConfig
 from jaxdet.detectors.presets import ModelConfig
 from jaxdet.evaluation import Metrics, check_metrics
+from jaxdet.nn import Numerics
 from jaxdet.training import Epochs, OptimizerConfig, Steps
 from jaxdet.training.spans import AnySpan, Span, to_span
 
@@ -90,7 +91,13 @@ class TrainConfig:
         for name in ("batch_size", "log_every", "eval_batch_size", "checkpoint_every", "keep"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is at least 1, not {getattr(self, name)}")
-        for name in ("steps", "epochs", "eval_every", "keep_every"):
+        for name in ("seed", "workers"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is at least 0, not {getattr(self, name)}")
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing lies between 0 and 1, not {self.label_smoothing}")
+        Numerics(self.dtype, precision=self.precision)  # refuses what it does not know
+        for name in ("steps", "epochs", "eval_every", "keep_every", "max_boxes"):
             value = getattr(self, name)
             if value is not None and (value.count if isinstance(value, Steps | Epochs) else value) <= 0:
                 raise ValueError(f"{name} is above 0, not {value}")
