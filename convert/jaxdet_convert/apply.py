@@ -13,6 +13,7 @@ from typing import Protocol
 import ml_dtypes
 import numpy as np
 
+from jaxdet.config import nearest
 from jaxdet_convert.rules import Table, Template, Transform
 
 
@@ -82,11 +83,14 @@ def to_jax(
         fresh: templates of paths that may stay unfilled.
 
     Raises:
-        ConversionError: with every name unmapped or mapped twice, every path unfilled, every wrong shape and dtype.
+        ConversionError: with every name unmapped or mapped twice, every path unfilled, every wrong shape and dtype,
+            every template that matches nothing (`matching` picks those that do).
     """
     drops, leaves = _templates(drop), _templates(fresh)
     fit = _Fit(narrows=True)
     problems = fit.problems
+    names = {name for original in tensors for name in (original, table.modern(original))}
+    problems += [*_idle("drop", drops, names), *_idle("fresh", leaves, target)]
     dropped: list[str] = []
     respelled: dict[str, str] = {}
     filled: dict[str, tuple[str, np.ndarray | None]] = {}
@@ -141,12 +145,14 @@ def to_torch(
         respelled: `Converted.respelled`, to write names as the file had them.
 
     Raises:
-        ConversionError: with every path unmapped or mapped twice, every name missing, every wrong shape and dtype.
+        ConversionError: with every path unmapped or mapped twice, every name missing, every wrong shape and dtype,
+            every template that matches nothing.
     """
     drops = _templates(drop)
     old = respelled or {}
     fit = _Fit(narrows=False)
     problems = fit.problems
+    problems += _idle("drop", drops, arrays)
     filled: dict[str, tuple[str, np.ndarray | None]] = {}
     for path, value in arrays.items():
         if _covers(drops, path):
@@ -174,6 +180,22 @@ def to_torch(
     fit.check()
     order = filled if expected is None else expected
     return {old.get(name, name): tensor for name in order if (tensor := filled[name][1]) is not None}
+
+
+def matching(templates: Iterable[str], names: Iterable[str]) -> tuple[str, ...]:
+    """Those of the templates that match one of the names."""
+    known = list(names)
+    return tuple(text for text in templates if any(_covers(_templates(text), name) for name in known))
+
+
+def _idle(option: str, templates: Iterable[Template], names: Iterable[str]) -> list[str]:
+    """A problem for each template that matches none of the names: a typo there would go unnoticed."""
+    known = list(names)
+    return [
+        f"{option}: nothing matches {template.text!r}{nearest(template.text, known)}"
+        for template in templates
+        if not any(template.match(name) is not None for name in known)
+    ]
 
 
 def _templates(texts: Iterable[str]) -> list[Template]:

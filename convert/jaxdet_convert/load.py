@@ -18,7 +18,7 @@ from jaxdet.detectors.presets import Model, ModelConfig
 from jaxdet.heads import FastRCNNPredictor
 from jaxdet.nn import Linear, NormConfig, Numerics
 from jaxdet.runs.checkpoint import arrays, fill, flatten
-from jaxdet_convert.apply import Converted, to_jax
+from jaxdet_convert.apply import Converted, matching, to_jax
 from jaxdet_convert.official import OfficialWeights, recognise_official
 from jaxdet_convert.read import Weights
 from jaxdet_convert.recognise import Recognised, darknet53_layers, recognise
@@ -178,10 +178,11 @@ def fill_strictly(
     target = flatten(nnx.state(model))
     drop, begins = _left_out(found, fresh is not None)
     new = [path for path in target if path.startswith(begins)]
-    leave = list(new)
-    if found.origin[-1:] == ("darknet",):
-        leave.append(_COUNTERS)  # Darknet counts pictures, not batches
-    converted = to_jax(read.tensors, model_table(config, found.origin), target, drop=drop, fresh=leave)
+    table = model_table(config, found.origin)
+    drop = matching(drop, [name for original in read.tensors for name in (original, table.modern(original))])
+    # Darknet counts images, not batches.
+    counters = matching((_COUNTERS,), target) if found.origin[-1:] == ("darknet",) else ()
+    converted = to_jax(read.tensors, table, target, drop=drop, fresh=(*new, *counters))
     tell(read, converted.cast)
     # A copy, because an array of the caller's would be shared and could change under the model.
     values = {path: jnp.array(array) for path, array in converted.arrays.items()}

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, TypeVar
 
+from jaxdet.typed import check_field
+
 Config = TypeVar("Config")
 
 
@@ -41,27 +43,15 @@ def override(config: Config, options: Mapping[str, Any]) -> Config:
     for name, value in options.items():
         if name not in known:
             raise ValueError(f"unknown option {name!r}{nearest(name, known)}. Known: {', '.join(sorted(known))}")
-        config = _replace(config, known[name], _checked(name, _current(config, known[name]), _frozen(value)))
+        config = _replace(config, known[name], _checked(config, known[name], name, _frozen(value)))
     return config
 
 
-def _current(config: Any, path: tuple[str, ...]) -> Any:
-    for part in path:
+def _checked(config: Any, path: tuple[str, ...], name: str, value: Any) -> Any:
+    """The value, if it is of the type that the field has: a mistake shows here and not deep in a run."""
+    for part in path[:-1]:
         config = getattr(config, part)
-    return config
-
-
-def _checked(name: str, current: Any, value: Any) -> Any:
-    """The value, if it is of the kind that the option has: a mistake shows here and not deep in a run."""
-    kind = type(current)
-    if kind not in (bool, int, float, str) or value is None:
-        return value
-    if kind is int and isinstance(value, float) and value.is_integer():
-        return int(value)
-    fits = isinstance(value, (int, float) if kind is float else kind)
-    if not fits or (isinstance(value, bool) and kind is not bool):
-        raise ValueError(f"option {name!r} is of type {kind.__name__} (now {current!r}), not {value!r}")
-    return value
+    return check_field(config, path[-1], name, value)
 
 
 def nearest(name: str, known: typing.Iterable[str]) -> str:

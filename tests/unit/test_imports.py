@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # Each room may import from those to the left of it, and from itself.
 ORDER = (
-    "compilation_cache", "types", "config", "paths", "ops", "nn", "backbones", "necks", "heads", "parallel",
+    "compilation_cache", "types", "typed", "config", "paths", "ops", "nn", "backbones", "necks", "heads", "parallel",
     "detectors", "training", "data", "evaluation", "inference", "label_layout", "visualize", "plots", "summary",
     "models", "runs", "planning", "export", "cli",
 )  # fmt: skip

@@ -42,8 +42,6 @@ CONFIG_TYPES: dict[str, type] = {
     )
 }  # fmt: skip
 
-# Those of whole models.
-
 _BACKBONES: dict[type, Callable[..., Any]] = {
     ResNetConfig: ResNet,
     MobileNetV1Config: MobileNetV1,

@@ -13,6 +13,7 @@ from jaxdet.data import find_sources, split_source
 from jaxdet.runs.config import TrainConfig
 from jaxdet.runs.headhunter import read_headhunter
 from jaxdet.runs.recipes import RECIPES
+from jaxdet.typed import check_field
 
 _YAML = (".yaml", ".yml")
 
@@ -65,6 +66,8 @@ def read_config(
     options = dict(options or {})
     # One instead of the other, as the run has either.
     length = {key: options.pop(key) for key in ("steps", "epochs") if key in options}
+    for key, value in length.items():
+        length[key] = check_field(config, key, key, value)
     if len(length) == 1:
         config = replace(config, steps=length.get("steps"), epochs=length.get("epochs"))
     elif length:

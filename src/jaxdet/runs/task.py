@@ -79,6 +79,14 @@ class Task(ABC):
         for name, dataset in (("train", self.train), ("val", self.val)):
             if dataset is not None:
                 lines += [f"note        {fault}" for fault in set_faults(name, dataset)]
+        if self.val is not None and self.length.eval_every is not None:
+            every = f"{self.length.eval_every} steps, from {config.eval_every}"
+            lines.append(f"evaluate    every {every}, and at the end")
+        lines += [
+            f"schedule    the milestone {mark} is at step {step}, after the end: it has no effect"
+            for mark, step in zip(config.optimizer.milestones, self.length.optimizer.milestones, strict=True)
+            if config.optimizer.schedule == "multistep" and step >= self.length.steps  # type: ignore[operator]
+        ]
         if left:
             lines.append(f"left out    {left} pictures, others each epoch, that fill no batch of their canvas")
         return lines

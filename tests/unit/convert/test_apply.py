@@ -117,6 +117,16 @@ def test_drop_and_fresh_are_explicit_and_reported():
         to_jax(tensors(), TABLE, target(), drop=["fc.weight"])
 
 
+def test_a_template_that_matches_nothing_is_a_problem():
+    with pytest.raises(ConversionError, match=r"drop: nothing matches 'fc\.weigth'; did you mean 'fc\.weight'"):
+        to_jax(tensors(), TABLE, target(), drop=["fc.weigth"])
+    with pytest.raises(ConversionError, match=r"fresh: nothing matches 'fc\.kernal'; did you mean 'fc\.kernel'"):
+        to_jax(tensors(), TABLE, target(), fresh=["fc.kernal"])
+    arrays = to_jax(tensors(), TABLE, target()).arrays
+    with pytest.raises(ConversionError, match=r"drop: nothing matches 'od'"):
+        to_torch(arrays, TABLE, drop=["od"])
+
+
 def test_two_sources_for_one_path():
     table = Table((Rule("a", "x"), Rule("b", "x")))
     source = {"a": np.zeros(2, np.float32), "b": np.zeros(2, np.float32)}
