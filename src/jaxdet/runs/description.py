@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from jaxdet.config import from_dict, shortened, to_dict
+from jaxdet.config import from_dict, to_dict
 from jaxdet.detectors.presets import CONFIG_TYPES, Model, ModelConfig
 from jaxdet.nn import Numerics
 from jaxdet.paths import parse_json
+from jaxdet.typed import shortened
 
 FORMAT = 1
 _KEYS = ("format", "config", "numerics", "origin")
