@@ -117,6 +117,15 @@ def test_drop_and_fresh_are_explicit_and_reported():
         to_jax(tensors(), TABLE, target(), drop=["fc.weight"])
 
 
+@pytest.mark.parametrize("template", ["head.{p:weight|bias}", "head.0.{p:weight|bias}", "head.0.weight", "head.weight"])
+def test_an_old_name_is_dropped_by_either_spelling(template):
+    source = tensors()
+    source["head.weight"] = source.pop("head.0.weight")
+    there = to_jax(source, TABLE, target(), drop=[template], fresh=["head.weight"])
+    assert there.dropped == ("head.weight",) and there.fresh == ("head.weight",) and there.respelled == {}
+    assert there.arrays.keys() == target().keys() - {"head.weight"}
+
+
 def test_two_sources_for_one_path():
     table = Table((Rule("a", "x"), Rule("b", "x")))
     source = {"a": np.zeros(2, np.float32), "b": np.zeros(2, np.float32)}
