@@ -135,6 +135,12 @@ def test_two_sources_for_one_path():
         to_torch({"x": source["a"]}, table)
 
 
+def test_what_could_not_be_read_back_is_not_written():
+    table = Table((Rule("a", "x"), Rule("a", "y")))
+    with pytest.raises(ConversionError, match="not readable back: x -> a"):
+        to_torch({"x": np.zeros(2, np.float32)}, table)
+
+
 @pytest.mark.parametrize(
     ("dtype", "wanted"),
     [("float16", "float32"), ("bfloat16", "float32"), ("float64", "float32"), ("float32", "bfloat16")],

@@ -178,9 +178,9 @@ def test_a_pickled_module_is_refused_with_the_line_that_helps(tmp_path, zipped):
     assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
 
 
-def tar_head():
+def tar_head(name=b"a.pth"):
     head = bytearray(512)
-    head[:5] = b"a.pth"
+    head[: len(name)] = name
     head[257:262] = b"ustar"
     return bytes(head)
 
@@ -194,6 +194,7 @@ def tar_head():
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         (gzip.compress(b"x", mtime=0), "unpack"),
         (tar_head(), "unpack"),
+        (tar_head(b"sys_info"), r"torch before 0\.1\.12 .*save it again"),
         (b"some text that is no checkpoint at all", "no format that is known"),
         (b"abc", "cut short"),
         (b"PK\x03\x04 and then nothing", "cut short or damaged"),
