@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from jaxdet.data.class_folder import ClassificationDataset, LabelledImage, LabelledPath
+from jaxdet.data.coco_format import read_coco_json
 from jaxdet.data.dataset import DetectionDataset, Example, Record, Truth, no_boxes
 from jaxdet.data.faults import DataError, Problem
 from jaxdet.data.pictures import picture_problems, read_image
@@ -76,7 +77,7 @@ class PackedDataset(DetectionDataset):
 
     def own_ground_truth(self) -> dict[str, Any] | None:
         file = to_path(self.pictures.folder) / GROUND_TRUTH_FILE
-        return json.loads(file.read_bytes()) if file.exists() else None
+        return read_coco_json(file) if file.exists() else None
 
     def inspect(self, index: int) -> list[Problem]:
         return picture_problems(lambda: self[index], "")
