@@ -11,6 +11,7 @@ from jaxdet.backbones.base import Classifier, ClassifierTransform
 from jaxdet.nn import Activation, ConvNormAct, MaxPool, NormConfig, Numerics, strided
 
 EXPANSION = 4
+MOST_BLOCKS = 1000  # of a stage; a stored configuration that asks for more is damaged
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,10 @@ class ResNetConfig:
     names: tuple[str, ...] = ()
     norm: NormConfig = NormConfig()
     transform: ClassifierTransform = ClassifierTransform()
+
+    def __post_init__(self) -> None:
+        if not all(1 <= blocks <= MOST_BLOCKS for blocks in self.blocks):
+            raise ValueError(f"a stage has 1 to {MOST_BLOCKS} blocks, not {self.blocks}")
 
 
 class Bottleneck(nnx.Module):

@@ -16,6 +16,9 @@ from jaxdet.heads.anchors import AnchorGenerator
 from jaxdet.nn import Conv, ConvNormAct, Numerics
 
 
+MOST_CONVOLUTIONS = 100  # a stored configuration that asks for more is damaged
+
+
 @dataclass(frozen=True)
 class RPNConfig:
     """Region proposal network; the names and defaults of torchvision's ``rpn_*`` options.
@@ -43,6 +46,10 @@ class RPNConfig:
     positive_fraction: float = 0.5
     smooth_l1_beta: float = 1 / 9
     ignore_thresh: float | None = 0.5
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.conv_depth <= MOST_CONVOLUTIONS:
+            raise ValueError(f"rpn_conv_depth is from 1 to {MOST_CONVOLUTIONS}, not {self.conv_depth}")
 
 
 @jax.tree_util.register_dataclass
