@@ -24,6 +24,7 @@ MAY_CONVERT = {
     "cli/parity.py",
     "cli/models.py",
     "cli/train.py",
+    "cli/weights.py",
     "cli/classify.py",
     "models.py",
 }

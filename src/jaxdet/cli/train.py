@@ -79,17 +79,19 @@ def config_of(args: argparse.Namespace, *, tell: Callable[[str], None] = print) 
 
 
 def run(args: argparse.Namespace) -> int:
+    from jaxdet.cli.weights import effective_config, first_model
     from jaxdet.parallel import barrier, is_first
     from jaxdet.paths import to_path
     from jaxdet.runs import Run, Stopped, open_task
     from jaxdet.runs.journal import CURVE_FILE
 
-    config = config_of(args)
+    given = config_of(args)
+    config, _ = effective_config(given)
     task = open_task(config)
     for line in task.summary():
         say(line)
     out = to_path(args.out)
-    session = Run(task, _first_model(config, task.names), out)
+    session = Run(task, first_model(given, task.names, lambda line: say(f"weights     {line}")), out)
     if args.replay:
         for name, value in session.replay().items():
             say(f"{name:<24} {value:g}")
@@ -117,58 +119,10 @@ def _write(model: Any, out: Path, *, torch_weights: bool) -> None:
     save(model, out / "model", overwrite=True)
     print(f"model       {out / 'model'}")
     if torch_weights:
-        from jaxdet_convert import save_torch, to_torch
+        from jaxdet_convert import save_model
 
-        save_torch(out / "model.pth", to_torch(model))
-        print(f"PyTorch     {out / 'model.pth'}")
-
-
-def _first_model(config: TrainConfig, names: tuple[str, ...]) -> Any:
-    from jaxdet.detectors import FasterRCNN
-    from jaxdet.runs.start import fresh, model_for, numerics_of, start_from
-
-    if config.weights:
-        return start_from(
-            model_for(config, names),
-            _stored(config.weights),
-            freeze_norms=config.freeze_norms,
-            numerics=numerics_of(config),
-            where=config.weights,
-        )
-    model = fresh(config, names)
-    if config.backbone_weights:
-        if not isinstance(model, FasterRCNN):
-            raise ValueError("backbone_weights fills a detector's body; start a classifier from weights")
-        from jaxdet_convert import load_backbone
-
-        model, dropped = load_backbone(model, _place(config.backbone_weights))
-        print(f"backbone filled from {config.backbone_weights}; left out: {', '.join(dropped) or 'nothing'}")
-    return model
-
-
-def _stored(weights: str) -> Any:
-    """The model in a jaxdet folder or a PyTorch file, or of official weights by name."""
-    from jaxdet.paths import to_path
-    from jaxdet.runs import load
-
-    place = _place(weights)
-    if to_path(place).is_dir():
-        return load(place)
-    from jaxdet_convert import load_torch
-
-    return load_torch(place)
-
-
-def _place(weights: str) -> str:
-    from jaxdet.paths import to_path
-
-    if to_path(weights).exists():
-        return weights
-    from jaxdet_convert.official import OFFICIAL, find_official
-
-    if weights in OFFICIAL:
-        return str(find_official(weights))
-    raise ValueError(f"{weights}: there is no such file or folder, nor official weights of that name")
+        options, _ = save_model(model, out / "model.pth", overwrite=True)
+        print(f"PyTorch     {out / 'model.pth'}, with the model's options in {options.name}")
 
 
 def parse_options(pairs: list[str]) -> dict[str, object]:

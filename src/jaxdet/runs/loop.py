@@ -22,6 +22,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from jaxdet.data import LoadedBatch
+from jaxdet.detectors.options import changes
 from jaxdet.parallel import check_division, copy_to, data_mesh, gather, is_first, many, on_first, replicated, split
 from jaxdet.paths import to_path
 from jaxdet.runs.checkpoint import save
@@ -29,7 +30,7 @@ from jaxdet.runs.failure import keep_failure, restore_failure
 from jaxdet.runs.journal import Journal, open_journal
 from jaxdet.runs.record import check_record, make_record
 from jaxdet.runs.signals import Stopped, StopRequest
-from jaxdet.runs.start import first_state
+from jaxdet.runs.start import first_state, model_for, with_frozen_norms
 from jaxdet.runs.states import Checkpoints
 from jaxdet.runs.task import Task
 from jaxdet.training import TrainState, make_schedule, to_model
@@ -66,6 +67,7 @@ class Run:
         check_division("batch_size", config.batch_size, self.mesh)
         if task.val is not None:
             check_division("eval_batch_size", config.eval_batch_size, self.mesh)
+        _check_model(task, model)
         record = make_record(task)
         _check_agreement(record, model)
         on_first(lambda: check_record(self.out, record))
@@ -199,6 +201,19 @@ class Run:
 
     def _save(self, *, wait: bool = False) -> None:
         self._checkpoints.save(self.state, {"best": self.best}, wait=wait)
+
+
+def _check_model(task: Task, model: Any) -> None:
+    """Raises ValueError where the model is not the one that the run's record is going to tell of."""
+    wanted = model_for(task.config, task.names)
+    if task.config.freeze_norms:
+        wanted = with_frozen_norms(wanted)
+    if type(model.config) is not type(wanted) or model.config != wanted:
+        differing = changes(wanted, model.config) if type(model.config) is type(wanted) else ["its kind"]
+        raise ValueError(
+            f"the model is not the configuration's; these differ: {'; '.join(differing)}. Open the task with the "
+            "configuration that follows the weights (jaxdet.runs.follow.follow_weights)"
+        )
 
 
 def _check_agreement(record: dict[str, Any], model: nnx.Module) -> None:
