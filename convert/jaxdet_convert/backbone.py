@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,7 +16,8 @@ from jaxdet.backbones import Darknet53Config, MobileNetV1Config, ResNetConfig
 from jaxdet.detectors import FasterRCNN, FasterRCNNConfig, abstract
 from jaxdet.detectors.config import BackboneConfig
 from jaxdet.detectors.presets import Model
-from jaxdet.runs.checkpoint import arrays, fill, load
+from jaxdet.runs.checkpoint import arrays, fill
+from jaxdet.runs.stored import open_stored
 from jaxdet_convert.apply import ConversionError
 from jaxdet_convert.load import convert_weights
 from jaxdet_convert.tables import model_table
@@ -57,7 +59,9 @@ def load_backbone(
         raise ValueError("a classifier's weights go into a detector on a named backbone, as create_model makes it")
     bare: tuple[str, ...] | None = None
     if not isinstance(weights, Mapping) and Path(weights).is_dir():
-        classifier = load(weights)
+        classifier, taken = open_stored(weights)
+        if taken is not None:
+            logging.getLogger("jaxdet").warning(taken)
         told = None if isinstance(classifier.config, FasterRCNNConfig) else _of_folder(config, classifier.config)
     else:
         conversion = convert_weights(weights, container=container)

@@ -3,6 +3,7 @@
 jaxdet convert weights.pth                        a checkpoint of any known model, recognised by its names and shapes
 jaxdet convert fasterrcnn_resnet50_fpn            torchvision's official weights: from a cache, or downloaded
 jaxdet convert DIR --to-torch weights.pth         a jaxdet model as a PyTorch state dict, in the spelling it came from
+jaxdet convert RUN/checkpoints/500 --out DIR      a model of a training run's checkpoint
 jaxdet convert fasterrcnn_mobilenet_v1_fpn --backbone-weights mobilenet.tar --num-classes 4
                                                   a new detector on a trained classifier, to be trained
 """
@@ -22,7 +23,11 @@ _OWN_FLAGS = ("num_classes", "names", "norm_eps", "container", "fresh_predictor"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="FILE", help="a weights file, a model's name, or a jaxdet model's folder")
+    parser.add_argument(
+        "source",
+        metavar="FILE",
+        help="a weights file, a model's name, or the folder of a jaxdet model or of a training run",
+    )
     parser.add_argument("--model", metavar="NAME", help="which model it is, where that should be checked")
     parser.add_argument("--out", metavar="DIR", help="where the jaxdet model goes (default: FILE's name + .jaxdet)")
     parser.add_argument("--num-classes", type=int, metavar="N", help="a detector's with background")
@@ -42,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from jaxdet.runs.checkpoint import save
+    from jaxdet.runs.stored import holds_model
 
     if args.spelling and not args.to_torch:
         raise ValueError("--spelling is of the state dict that --to-torch writes: give both")
@@ -49,6 +55,16 @@ def run(args: argparse.Namespace) -> int:
         if not args.to_torch:
             raise ValueError(f"{args.source} is a jaxdet model already; --to-torch OUT.pth writes it back")
         _write_torch(_opened(args), args)
+        return 0
+    if holds_model(args.source):
+        if not (args.to_torch or args.out):
+            raise ValueError(f"{args.source} is of a training run: --out DIR writes its model, --to-torch OUT.pth, too")
+        model = _opened(args)
+        if args.to_torch:
+            _write_torch(model, args)
+        if args.out:
+            save(model, args.out)
+            print(f"written   {args.out}")
         return 0
     model, needs_training = _new_detector(args) if args.backbone_weights else _converted(args)
     if args.to_torch:
@@ -72,17 +88,19 @@ def _next(command: str, out: str) -> str:
 
 
 def _opened(args: argparse.Namespace) -> Model:
-    from jaxdet.runs.checkpoint import load
+    from jaxdet.cli.models import open_model
 
     changing = {
-        "--model": args.model, "--out": args.out, "--num-classes": args.num_classes, "--names": args.names,
+        "--model": args.model, "--num-classes": args.num_classes, "--names": args.names,
         "--norm-eps": args.norm_eps, "--container": args.container, "--set": args.options,
         "--fresh-predictor": args.fresh_predictor, "--backbone-weights": args.backbone_weights,
     }  # fmt: skip
+    if is_jaxdet_model(args.source):
+        changing["--out"] = args.out
     given = [name for name, value in changing.items() if value]
     if given:
         raise ValueError(f"{args.source} is a jaxdet model, which is written as it is: leave out {', '.join(given)}")
-    return load(args.source)
+    return open_model(args.source)
 
 
 def _converted(args: argparse.Namespace) -> tuple[Model, bool]:

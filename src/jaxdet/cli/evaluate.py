@@ -18,7 +18,9 @@ from jaxdet.cli.hosts import add_distributed_arguments, say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("weights", metavar="MODEL", help="a jaxdet model's folder, or a PyTorch weights file")
+    parser.add_argument(
+        "weights", metavar="MODEL", help="a model's or a run's folder, a weights file, or official weights"
+    )
     parser.add_argument(
         "annotations", nargs="?", help="a COCO json file, a HeadHunter list (.txt), or a split of a VOC folder"
     )
@@ -106,7 +108,13 @@ def _source(args: argparse.Namespace) -> tuple[Any, bool]:
     if args.annotations:
         raise ValueError("give both the annotations and the folder of their pictures, or --data DIR")
     if args.data:
-        return find_sources(args.data)[1], args.skip_faulty
+        source = find_sources(args.data)[1]
+        if source is None:
+            raise ValueError(
+                f"{args.data} has a training set and no validation set: give the annotations and images to evaluate on "
+                "(jaxdet evaluate MODEL train.json DIR)"
+            )
+        return source, args.skip_faulty
     if args.config:
         config = read_config(args.config)
         if config.val is None:

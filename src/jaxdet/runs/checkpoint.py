@@ -82,13 +82,7 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
         staging.mkdir()
         with _checkpointer() as checkpointer:
             checkpointer.save(staging / _ARRAYS, {name: np.asarray(value) for name, value in arrays(model).items()})
-        description = {
-            "format": FORMAT,
-            "config": to_dict(model.config),
-            "numerics": to_dict(model.numerics),
-            "origin": list(getattr(model, "origin", ())),
-        }
-        (staging / _DESCRIPTION).write_text(json.dumps(description, indent=1))
+        (staging / _DESCRIPTION).write_text(json.dumps(describe(model), indent=1))
         put_in_place(staging, target)
     except BaseException as error:
         remove(staging)
@@ -110,15 +104,10 @@ def load(path: str | os.PathLike[str], *, backbone: Backbone | None = None) -> M
     """
     folder = _place(path)
     try:
-        description = json.loads((folder / _DESCRIPTION).read_text())
-        if description["format"] != FORMAT:
-            raise ValueError(f"format {description['format']}")
-        config = from_dict(description["config"], CONFIG_TYPES)
-        numerics = from_dict(description["numerics"], CONFIG_TYPES)
+        model = described(read_description(folder), backbone=backbone)
     except (OSError, KeyError, ValueError, TypeError) as error:
         why = "it has no model.json" if isinstance(error, OSError) else f"its model.json does not read ({error})"
         raise ValueError(f"{path} is not a jaxdet model: {why}. Write one with jaxdet.save or jaxdet convert") from None
-    model = _abstract(config, numerics, backbone)
     wanted = {
         name: jax.ShapeDtypeStruct(variable.shape, variable.dtype, sharding=_first_device())
         for name, variable in flatten(nnx.state(model)).items()
@@ -128,15 +117,45 @@ def load(path: str | os.PathLike[str], *, backbone: Backbone | None = None) -> M
             values = checkpointer.restore(folder / _ARRAYS, wanted)
     except Exception as error:  # Orbax raises a dozen kinds for a damaged checkpoint
         raise ValueError(f"{path}: its arrays do not read: {reason(error)}. Write it again") from error
-    model = fill(model, values)
+    return fill(model, values)
+
+
+def is_model(folder: Path) -> bool:
+    """Whether `save` wrote this folder."""
+    return (folder / _DESCRIPTION).is_file()
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """What `describe` told of the model in a folder."""
+    return json.loads((folder / _DESCRIPTION).read_text())
+
+
+def describe(model: Model) -> dict[str, Any]:
+    """What is needed to build the model again, but for its arrays, as JSON values."""
+    return {
+        "format": FORMAT,
+        "config": to_dict(model.config),
+        "numerics": to_dict(model.numerics),
+        "origin": list(getattr(model, "origin", ())),
+    }
+
+
+def described(description: dict[str, Any], *, backbone: Backbone | None = None) -> Model:
+    """The abstract model that `describe` told of.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is of another format, or damaged.
+    """
+    if description["format"] != FORMAT:
+        raise ValueError(f"format {description['format']}")
+    config = from_dict(description["config"], CONFIG_TYPES)
+    numerics: Numerics = from_dict(description["numerics"], CONFIG_TYPES)
+    if backbone is None:
+        model = abstract(config, numerics=numerics)
+    else:
+        model = nnx.eval_shape(lambda: build(config, backbone=backbone, numerics=numerics, rngs=nnx.Rngs(0)))
     model.origin = tuple(description["origin"])
     return model
-
-
-def _abstract(config: Any, numerics: Numerics, backbone: Backbone | None) -> Model:
-    if backbone is None:
-        return abstract(config, numerics=numerics)
-    return nnx.eval_shape(lambda: build(config, backbone=backbone, numerics=numerics, rngs=nnx.Rngs(0)))
 
 
 def _place(path: str | os.PathLike[str]) -> Path:
