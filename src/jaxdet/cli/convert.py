@@ -91,12 +91,10 @@ def _opened(args: argparse.Namespace) -> Model:
     from jaxdet.cli.models import open_model
 
     changing = {
-        "--model": args.model, "--num-classes": args.num_classes, "--names": args.names,
+        "--model": args.model, "--out": args.out if is_jaxdet_model(args.source) else None, "--num-classes": args.num_classes, "--names": args.names,
         "--norm-eps": args.norm_eps, "--container": args.container, "--set": args.options,
         "--fresh-predictor": args.fresh_predictor, "--backbone-weights": args.backbone_weights,
     }  # fmt: skip
-    if is_jaxdet_model(args.source):
-        changing["--out"] = args.out
     given = [name for name, value in changing.items() if value]
     if given:
         raise ValueError(f"{args.source} is a jaxdet model, which is written as it is: leave out {', '.join(given)}")
