@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,8 +16,9 @@ from jaxdet.detectors import FasterRCNN, FasterRCNNConfig, abstract
 from jaxdet.detectors.config import BackboneConfig
 from jaxdet.detectors.options import override_model
 from jaxdet.detectors.presets import Model
-from jaxdet.runs.checkpoint import arrays, fill, load
+from jaxdet.runs.checkpoint import arrays, fill
 from jaxdet.runs.follow import follow_classifier
+from jaxdet.runs.stored import open_stored
 from jaxdet_convert.apply import ConversionError
 from jaxdet_convert.load import convert_weights
 from jaxdet_convert.read_safetensors import find_index
@@ -65,7 +67,10 @@ def load_backbone(
         raise ValueError("a classifier's weights go into a detector on a named backbone, as create_model makes it")
     bare: tuple[str, ...] | None = None
     if not isinstance(weights, Mapping) and Path(weights).is_dir() and find_index(Path(weights)) is None:
-        classifier, described = load(weights), True
+        stored = open_stored(weights)
+        if stored.taken is not None:
+            logging.getLogger("jaxdet").warning(stored.taken)
+        classifier, described = stored.model, True
     else:
         conversion = convert_weights(weights, container=container)
         classifier, described = conversion.model, conversion.described is not None

@@ -23,11 +23,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from jaxdet.runs import TrainConfig
+    from jaxdet.runs.take_over import Taken
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser)
     parser.add_argument("--out", required=True, metavar="DIR", help="the run's folder")
+    parser.add_argument(
+        "--from",
+        dest="source",
+        metavar="RUN",
+        help="begin a new run with the state of another (its folder, or RUN/checkpoints/STEP), which stays as it is; "
+        "length, learning rate, batch size and data may differ",
+    )
     parser.add_argument(
         "--replay", action="store_true", help="compute the step again whose loss was not finite, and print its terms"
     )
@@ -91,7 +99,10 @@ def run(args: argparse.Namespace) -> int:
     for line in task.summary():
         say(line)
     out = to_path(args.out)
-    session = Run(task, first_model(given, task.names, lambda line: say(f"weights     {line}")), out)
+    model = first_model(given, task.names, lambda line: say(f"weights     {line}"))
+    session = Run(task, model, out, source=args.source)
+    if session.taken is not None:
+        _tell(args.source, session.taken)
     if args.replay:
         for name, value in session.replay().items():
             say(f"{name:<24} {value:g}")
@@ -110,6 +121,15 @@ def run(args: argparse.Namespace) -> int:
         say("  ".join(f"{name} {metrics[name]:.3f}" for name in task.shown))
     barrier("written")  # those who leave early would be taken for lost
     return 0
+
+
+def _tell(source: str, taken: Taken) -> None:
+    """What a run began with that was taken over."""
+    say(f"from        {source}, step {taken.step}: parameters, optimizer, averages and step are taken over")
+    for line in taken.differences or ("nothing: the configurations and the data are the same",):
+        say(f"differs     {line}")
+    for line in taken.notes:
+        say(f"note        {line}")
 
 
 def _write(model: Any, out: Path, *, torch_weights: bool) -> None:
