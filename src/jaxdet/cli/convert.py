@@ -93,7 +93,9 @@ def _opened(args: argparse.Namespace) -> Model:
             "classes"
         )
     if not args.out and not args.to_torch:
-        raise ValueError(f"say where the model of {args.source} goes with --out DIR")
+        raise ValueError(
+            f"{args.source}: --out DIR says where its model goes, --to-torch OUT.pth where a state dict does"
+        )
     changing = {
         "--out": own and not args.classes and args.out,
         "--model": args.model, "--num-classes": args.num_classes, "--names": args.names, "--norm-eps": args.norm_eps,
