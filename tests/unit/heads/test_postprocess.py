@@ -228,11 +228,11 @@ def test_levels_follow_the_size():
 
 
 def test_an_area_rounded_below_a_level_still_reaches_it():
-    """torchvision adds 1e-6 before rounding down: 6 * 8362.6665 is 224 * 224 but for the rounding."""
-    width, height = np.float32(6), np.float32(224 * 224 / 6)
-    height = np.nextafter(height, np.float32(0))
-    assert np.log2(np.sqrt(width * height) / np.float32(224)) < 0
+    """torchvision adds 1e-6 before rounding down, more than a few units in the last place of an area."""
+    width, height = np.float32(6), np.float32(224 * 224 / 6) - 4 * np.spacing(np.float32(224 * 224 / 6))
+    assert np.float32(4) + np.log2(np.sqrt(width * height) / np.float32(224)) < 4
     assert assign_levels(jnp.array([[0, 0, width, height]]), (4, 8, 16, 32)).tolist() == [2]
+    assert assign_levels(jnp.array([[0, 0, 223.99, 223.99]]), (4, 8, 16, 32)).tolist() == [1]
 
 
 def test_proposals_beyond_the_last_map_give_zeros():
