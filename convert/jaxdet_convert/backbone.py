@@ -18,6 +18,7 @@ from jaxdet.detectors.presets import Model
 from jaxdet.runs.checkpoint import arrays, fill, load
 from jaxdet_convert.apply import ConversionError
 from jaxdet_convert.load import convert_weights
+from jaxdet_convert.read_safetensors import find_index
 from jaxdet_convert.tables import model_table
 
 _BODY, _CLASSIFIER, _COUNTER = "backbone.", "fc.", ".count"
@@ -44,9 +45,9 @@ def load_backbone(
 
     Args:
         model: as `jaxdet.create_model` makes it; it is not changed.
-        weights: whatever `load_torch` reads, or the folder of a classifier that ``jaxdet convert`` or `jaxdet.save`
-            wrote.
-        container: the entry of a checkpoint that holds the state dict.
+        weights: whatever `load_torch` reads (and tells on the log "jaxdet"), or the folder of a classifier that
+            ``jaxdet convert`` or `jaxdet.save` wrote.
+        container: the entry of a checkpoint that holds the state dict, as `load_torch` takes it.
 
     Raises:
         ValueError: the weights do not read, are no classifier's, or of another than the detector's body.
@@ -56,7 +57,7 @@ def load_backbone(
     if not isinstance(config, FasterRCNNConfig) or config.backbone is None:
         raise ValueError("a classifier's weights go into a detector on a named backbone, as create_model makes it")
     bare: tuple[str, ...] | None = None
-    if not isinstance(weights, Mapping) and Path(weights).is_dir():
+    if not isinstance(weights, Mapping) and Path(weights).is_dir() and find_index(Path(weights)) is None:
         classifier = load(weights)
         told = None if isinstance(classifier.config, FasterRCNNConfig) else _of_folder(config, classifier.config)
     else:

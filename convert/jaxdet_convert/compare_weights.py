@@ -77,7 +77,7 @@ def torchvision_model_of_file(torchvision: Any, name: str, path: str, **options:
 
     from jaxdet.detectors import FasterRCNNConfig
     from jaxdet_convert.load import load_torch
-    from jaxdet_convert.read import read_weights
+    from jaxdet_convert.unwrap import read_model
 
     _check_name(name)
     config = load_torch(path, name).config
@@ -92,9 +92,14 @@ def torchvision_model_of_file(torchvision: Any, name: str, path: str, **options:
         for layer in body.modules():
             if isinstance(layer, torchvision.ops.FrozenBatchNorm2d):
                 layer.eps = norm.eps
-    tensors = {key: torch.from_numpy(np.array(value)) for key, value in read_weights(path).tensors.items()}
+    tensors = {key: torch.from_numpy(_wide(value)) for key, value in read_model(path).tensors.items()}
     model.load_state_dict(tensors)  # also takes the names from before torchvision 0.13
     return model
+
+
+def _wide(array: np.ndarray) -> np.ndarray:
+    """A copy, of bfloat16 as float32, because torch takes numpy's own dtypes alone."""
+    return np.array(array, np.float32 if str(array.dtype) == "bfloat16" else array.dtype)
 
 
 def _check_name(name: str) -> None:
@@ -113,7 +118,7 @@ def _built(torchvision: Any, name: str, options: dict[str, Any]) -> Any:
 def _tensor(picture: np.ndarray) -> Any:
     import torch
 
-    return torch.from_numpy(picture).permute(2, 0, 1).float() / 255
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
 
 
 def randomise_norms(model: Any) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import functools
 import math
 import reprlib
+import types
 import typing
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, TypeVar
+
+from jaxdet.typed import check_field
 
 Config = TypeVar("Config")
 
@@ -40,27 +43,15 @@ def override(config: Config, options: Mapping[str, Any]) -> Config:
     for name, value in options.items():
         if name not in known:
             raise ValueError(f"unknown option {name!r}{nearest(name, known)}. Known: {', '.join(sorted(known))}")
-        config = _replace(config, known[name], _checked(name, _current(config, known[name]), _frozen(value)))
+        config = _replace(config, known[name], _checked(config, known[name], name, _frozen(value)))
     return config
 
 
-def _current(config: Any, path: tuple[str, ...]) -> Any:
-    for part in path:
+def _checked(config: Any, path: tuple[str, ...], name: str, value: Any) -> Any:
+    """The value, if it is of the type that the field has: a mistake shows here and not deep in a run."""
+    for part in path[:-1]:
         config = getattr(config, part)
-    return config
-
-
-def _checked(name: str, current: Any, value: Any) -> Any:
-    """The value, if it is of the kind that the option has: a mistake shows here and not deep in a run."""
-    kind = type(current)
-    if kind not in (bool, int, float, str) or value is None:
-        return value
-    if kind is int and isinstance(value, float) and value.is_integer():
-        return int(value)
-    fits = isinstance(value, (int, float) if kind is float else kind)
-    if not fits or (isinstance(value, bool) and kind is not bool):
-        raise ValueError(f"option {name!r} is of type {kind.__name__} (now {current!r}), not {value!r}")
-    return value
+    return check_field(config, path[-1], name, value)
 
 
 def nearest(name: str, known: typing.Iterable[str]) -> str:
@@ -88,55 +79,78 @@ def to_dict(config: Any) -> Any:
     return [to_dict(item) for item in config] if isinstance(config, (list, tuple)) else config
 
 
-def from_dict(value: Any, types: Mapping[str, type]) -> Any:
-    """The inverse of `to_dict`; ``types`` are the only classes that can come out of it.
+def from_dict(value: Any, classes: Mapping[str, type]) -> Any:
+    """The inverse of `to_dict`; ``classes`` are the only ones that can come out of it.
 
     Raises:
-        ValueError: a type or a field is unknown, or a value is not of the field's annotated type.
+        ValueError: a class or a field is unknown, or a value is not of the field's type.
     """
     if isinstance(value, list):
-        return tuple(from_dict(item, types) for item in value)
+        return tuple(from_dict(item, classes) for item in value)
     if not isinstance(value, dict):
         return value
     fields = dict(value)
     name = fields.pop("type", None)
-    if not isinstance(name, str) or name not in types:
-        raise ValueError(f"unknown configuration type {reprlib.repr(name)}; known: {', '.join(sorted(types))}")
-    known = {field.name for field in dataclasses.fields(types[name])}
-    for key in fields:
-        if key not in known:
-            raise ValueError(f"{name} has no field {key!r}{nearest(key, known)}")
+    if not isinstance(name, str) or name not in classes:
+        raise ValueError(f"unknown configuration type {reprlib.repr(name)}; known: {', '.join(sorted(classes))}")
+    hints = _hints(classes[name])
+    given = {}
+    for key, item in fields.items():
+        if key not in hints:
+            raise ValueError(f"{name} has no field {key!r}{nearest(key, hints)}")
+        given[key] = from_dict(item, classes)
+        if not is_of(given[key], hints[key]):
+            raise ValueError(f"{name}'s {key} is {shortened(item)}, which is no {type_text(hints[key])}")
     try:
-        config = types[name](**{key: from_dict(item, types) for key, item in fields.items()})
-    except (TypeError, AttributeError, OverflowError) as error:  # of a field's check that was given another type
+        return classes[name](**given)
+    except (TypeError, AttributeError, OverflowError) as error:  # a field is missing, or a check met another type
         raise ValueError(f"{name} cannot be made of these values ({error})") from None
-    for key, kind in _annotations(types[name]).items():
-        if not _fits(getattr(config, key), kind):
-            raise ValueError(f"{name}.{key} is {reprlib.repr(getattr(config, key))}; expected {_shown(kind)}")
-    return config
 
 
-@functools.cache
-def _annotations(config: type) -> dict[str, Any]:
-    hints = typing.get_type_hints(config)
-    return {field.name: hints[field.name] for field in dataclasses.fields(config)}
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(cls)
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 
 
-def _fits(value: Any, kind: Any) -> bool:
-    """Whether a value is of an annotated type; a float is finite, and may be written as an integer."""
-    parts = typing.get_args(kind)
-    if typing.get_origin(kind) is tuple:
+def is_of(value: Any, hint: Any) -> bool:
+    """Whether a value is of an annotated type: plain values, tuples, dataclasses, unions and literals.
+
+    An int passes for a float, and a bool for neither; a float is finite. Types of other kinds are not looked into.
+    """
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return True
+    if origin in (types.UnionType, typing.Union):
+        return any(is_of(value, one) for one in inner)
+    if origin is typing.Literal:
+        return value in inner
+    if hint is None or hint is type(None):
+        return value is None
+    if origin is tuple:
         if not isinstance(value, tuple):
             return False
-        if parts[-1] is Ellipsis:
-            return all(_fits(item, parts[0]) for item in value)
-        return len(value) == len(parts) and all(map(_fits, value, parts))
-    if parts:
-        return any(_fits(value, part) for part in parts)
-    if kind is float:
-        return type(value) in (int, float) and math.isfinite(value)
-    return kind is Any or (type(value) is int if kind is int else isinstance(value, kind))
+        if inner[-1:] == (Ellipsis,):
+            return all(is_of(item, inner[0]) for item in value)
+        return len(value) == len(inner) and all(map(is_of, value, inner))
+    if isinstance(value, bool):
+        return hint is bool
+    if hint is float:
+        return isinstance(value, (int, float)) and math.isfinite(value)
+    return not isinstance(hint, type) or isinstance(value, hint)
 
 
-def _shown(kind: Any) -> str:
-    return kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind).replace("typing.", "")
+def type_text(hint: Any) -> str:
+    """An annotated type as a message names it."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        return " or ".join(type_text(one) for one in inner)
+    if origin is tuple:
+        return f"list of {type_text(inner[0])}" if inner[-1:] == (Ellipsis,) else f"list of {len(inner)}"
+    return "null" if hint is type(None) else getattr(hint, "__name__", str(hint))
+
+
+def shortened(value: Any) -> str:
+    """A value's text, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

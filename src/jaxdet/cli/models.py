@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from jaxdet.data.image_files import find_images
 from jaxdet.data.pictures import PICTURE_SUFFIXES
 from jaxdet.detectors import FasterRCNN
 from jaxdet.detectors.presets import Model
@@ -51,16 +53,20 @@ def _backbone(config: str | None):
 def picture_files(paths: Sequence[str]) -> list[Path]:
     """The files given and all pictures in the folders given, in order, each once.
 
+    Hidden and system files in the folders are left out, which is printed.
+
     Raises:
         ValueError: a path does not exist, or there is no picture.
     """
     found: dict[Path, None] = {}
     for path in map(Path, paths):
         if path.is_dir():
-            members = sorted(p for p in path.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES)
-            if not members:
+            members = find_images(path)
+            for fault in members.skipped_faults():
+                print(fault, file=sys.stderr)
+            if not members.paths:
                 raise ValueError(f"{path}: no pictures in this folder ({', '.join(PICTURE_SUFFIXES)})")
-            found.update(dict.fromkeys(members))
+            found.update(dict.fromkeys(map(Path, members.paths)))
         elif path.is_file():
             found[path] = None
         else:

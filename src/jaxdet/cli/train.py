@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from jaxdet.cli.hosts import add_distributed_arguments, say
+from jaxdet.cli.images import add_image_arguments
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,9 +43,22 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", metavar="DIR", help="a folder with train and val sets: COCO, Pascal VOC, YOLO or a folder a class"
     )
+    add_split_arguments(parser)
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change a field of the configuration"
     )
+    add_image_arguments(parser)
+
+
+def add_split_arguments(parser: argparse.ArgumentParser) -> None:
+    """What holds out images of data without a validation set."""
+    parser.add_argument(
+        "--val-fraction",
+        type=float,
+        metavar="F",
+        help="hold out this fraction of the images for validation",
+    )
+    parser.add_argument("--val-seed", type=int, default=0, metavar="N", help="which images (default: %(default)s)")
 
 
 def config_of(args: argparse.Namespace, *, tell: Callable[[str], None] = print) -> TrainConfig:
@@ -58,6 +72,8 @@ def config_of(args: argparse.Namespace, *, tell: Callable[[str], None] = print) 
         parse_options(args.set),
         data=args.data,
         headhunter=args.headhunter is not None,
+        val_fraction=args.val_fraction,
+        val_seed=args.val_seed,
         tell=tell,
     )
 
@@ -98,7 +114,7 @@ def _write(model: Any, out: Path, *, torch_weights: bool) -> None:
     """The trained model in the run's folder."""
     from jaxdet.runs import save
 
-    save(model, out / "model")
+    save(model, out / "model", overwrite=True)
     print(f"model       {out / 'model'}")
     if torch_weights:
         from jaxdet_convert import save_torch, to_torch

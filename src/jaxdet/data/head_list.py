@@ -2,7 +2,7 @@
 
 A flag of 0 is a head like any other. A positive one is trained on and ignored in evaluation. A negative one is not
 trained on, and ignored in evaluation. Commas in place of spaces and paths without ``#`` read as well: the original's
-instructions describe lists so, its scripts write them as above. Boxes are corners in pixels of the stored picture.
+instructions describe lists so, its scripts write them as above. Boxes are corners in pixels of the upright image.
 """
 
 from __future__ import annotations

@@ -86,7 +86,8 @@ class PackedDataset(DetectionDataset):
         return content
 
     def inspect(self, index: int) -> list[Problem]:
-        return picture_problems(lambda: self[index], "")
+        record = self.records[index]
+        return picture_problems(lambda: self[index], record.path, record.size, content=lambda: self.pictures[index])
 
     def places(self, indices: Sequence[int]) -> list[tuple[str, int | None]]:
         return [(str(to_path(self.pictures.folder) / INDEX_FILE), None) for _ in indices]
@@ -108,7 +109,8 @@ class PackedClasses(ClassificationDataset):
         return self.pictures[index]
 
     def inspect(self, index: int) -> list[Problem]:
-        return picture_problems(lambda: self[index], "")
+        path = self.records[index].path
+        return picture_problems(lambda: self[index], path, content=lambda: self.pictures[index])
 
 
 _KINDS: dict[str, type[PackedDataset] | type[PackedClasses]] = {_BOXES: PackedDataset, _LABELS: PackedClasses}

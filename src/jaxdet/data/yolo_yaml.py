@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from jaxdet.data.faults import DataError
-from jaxdet.data.pictures import PICTURE_SUFFIXES
+from jaxdet.data.faults import DataError, Fault
+from jaxdet.data.image_files import find_images
 from jaxdet.paths import is_remote
 
 YAML_NAMES = ("data.yaml", "data.yml", "dataset.yaml")
@@ -34,8 +34,9 @@ class YoloDescription:
     keypoints: int
     content: Mapping[str, Any]
 
-    def pictures(self, split: str) -> Iterator[tuple[str, Place]]:
-        """The pictures of a split in order, each with the file and line that names it, or else itself.
+    def pictures(self, split: str) -> tuple[list[tuple[str, Place]], list[Fault]]:
+        """The pictures of a split in order, each with the file and line that names it, or else itself; and a warning a
+        folder with files that were left out (`jaxdet.data.image_files`).
 
         Raises:
             DataError: there is no such split, or something that it names is not there.
@@ -44,14 +45,19 @@ class YoloDescription:
         if value is None:
             known = [key for key in ("train", "val", "test") if self.content.get(key)]
             raise DataError(f"{self.file}: has no {split!r}; it has {', '.join(known) or 'no splits'}")
-        found = False
+        pictures: list[tuple[str, Place]] = []
+        faults: list[Fault] = []
         for entry in value if isinstance(value, list) else [value]:
             path = self._resolve(str(entry), split)
-            for item in _in_folder(path) if path.is_dir() else self._in_list(path):
-                found = True
-                yield item
-        if not found:
+            if path.is_dir():
+                found = find_images(path)
+                pictures += [(file, (file, None)) for file in found.paths]
+                faults += found.skipped_faults()
+            else:
+                pictures += self._in_list(path)
+        if not pictures:
             raise DataError(f"{self.file}: {split!r} is {value}, where there are no pictures; correct it")
+        return pictures, faults
 
     def _resolve(self, entry: str, split: str) -> Path:
         # Exports say ../train/images and mean train/images, so Ultralytics looks there, too.
@@ -71,12 +77,6 @@ class YoloDescription:
                 candidates = [os.path.abspath(folder / line.strip()) for folder in (path.parent, self.folder)]
                 found = next(filter(os.path.isfile, candidates), candidates[0])
                 yield found, (str(path), number)
-
-
-def _in_folder(path: Path) -> Iterator[tuple[str, Place]]:
-    for file in sorted(path.rglob("*")):
-        if file.suffix.lower() in PICTURE_SUFFIXES:
-            yield str(file), (str(file), None)
 
 
 def find_yaml(root: str | Path) -> Path | None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import reprlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from numbers import Integral, Real
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 
+from jaxdet.data.coco_fields import finite_box, finite_number
 from jaxdet.data.dataset import DataError
 from jaxdet.paths import PathLike, parse_json, to_path, write_text
 
@@ -90,9 +91,9 @@ class DetectionResults(ABC):
         """
         records = list(results)
         for number, record in enumerate(records):
-            problem = _misfit(record)
+            problem = _problem(record)
             if problem:
-                raise DataError(f"result {number} {problem}")
+                raise DataError(f"result {number} {problem}; give records of COCO's result format, boxes as xywh")
             if record["image_id"] not in self._image_ids:
                 self._unknown_image(record["image_id"])
         self.results += [dict(record) for record in records]
@@ -134,20 +135,29 @@ class DetectionResults(ABC):
         )
 
 
-def _misfit(record: Any) -> str:
-    """What is wrong with a record of COCO's result format, or nothing."""
+def _problem(record: Any) -> str:
+    """What keeps a value from being a record of COCO's result format, or nothing."""
     if not isinstance(record, Mapping):
-        return f"is {reprlib.repr(record)}; expected an object with image_id, category_id, bbox and score"
-    for key in ("image_id", "category_id"):
-        if not isinstance(record.get(key), Integral) or isinstance(record[key], bool):
-            return f"has {key} {reprlib.repr(record.get(key))}; expected an integer"
-    bbox = record.get("bbox")
-    if not isinstance(bbox, (list, tuple)) or len(bbox) != 4 or not all(map(_is_finite, bbox)) or min(bbox[2:]) < 0:
-        return f"has bbox {reprlib.repr(bbox)}; expected [x, y, width, height], finite numbers"
-    if not _is_finite(record.get("score")):
-        return f"has score {reprlib.repr(record.get('score'))}; expected a finite number"
+        return f"is {reprlib.repr(record)}, no JSON object"
+    for key, fits, expected in _KEYS:
+        if key not in record:
+            return f"has no {key!r}"
+        if not fits(record[key]):
+            return f"has {key!r} = {reprlib.repr(record[key])}; it must be {expected}"
     return ""
 
 
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and abs(value) < _LARGEST
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _is_box(value: Any) -> bool:
+    return finite_box(value) and max(map(abs, value)) < _LARGEST and min(value[2:]) >= 0
+
+
+_KEYS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    ("image_id", _is_integer, "an integer"),
+    ("category_id", _is_integer, "an integer"),
+    ("bbox", _is_box, "four finite numbers, the width and height not negative"),
+    ("score", finite_number, "a finite number"),
+)

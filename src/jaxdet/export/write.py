@@ -20,6 +20,7 @@ from jax import Array, export
 from jaxdet.config import to_dict
 from jaxdet.data.canvas import ALIGNMENT, Size
 from jaxdet.detectors import FasterRCNN, abstract
+from jaxdet.detectors.classes import check_classes
 from jaxdet.export import reader
 from jaxdet.inference import infer_step
 from jaxdet.runs.checkpoint import arrays, fill
@@ -51,6 +52,7 @@ def export_detector(
         OSError: it cannot be written; what was there stays.
     """
     _check(canvas, batch, platforms)
+    check_classes(model)
     target = Path(path).absolute()
     own = (target / reader.DESCRIPTION).is_file()
     if target.exists() and not own and (not target.is_dir() or any(target.iterdir())):

@@ -9,6 +9,7 @@ from flax import nnx
 from jax import Array
 from jax.typing import DTypeLike
 
+from jaxdet.nn.initializers import ONES, ZEROS
 from jaxdet.nn.masking import inside
 from jaxdet.nn.numerics import Numerics
 
@@ -61,10 +62,10 @@ class FrozenBatchNorm(nnx.Module):
 
     def __init__(self, features: int, *, config: NormConfig, numerics: Numerics):
         dtype = jnp.dtype(numerics.param_dtype)
-        self.scale = nnx.BatchStat(jnp.ones(features, dtype))
-        self.bias = nnx.BatchStat(jnp.zeros(features, dtype))
-        self.mean = nnx.BatchStat(jnp.zeros(features, dtype))
-        self.var = nnx.BatchStat(jnp.ones(features, dtype))
+        self.scale = nnx.BatchStat(ONES(None, (features,), dtype))
+        self.bias = nnx.BatchStat(ZEROS(None, (features,), dtype))
+        self.mean = nnx.BatchStat(ZEROS(None, (features,), dtype))
+        self.var = nnx.BatchStat(ONES(None, (features,), dtype))
         self.eps = config.eps
 
     def __call__(self, x: Array, extents: Array | None = None, *, train: bool = False) -> Array:
@@ -80,11 +81,11 @@ class BatchNorm(nnx.Module):
 
     def __init__(self, features: int, *, config: NormConfig, numerics: Numerics):
         dtype = jnp.dtype(numerics.param_dtype)
-        self.scale = nnx.Param(jnp.ones(features, dtype))
-        self.bias = nnx.Param(jnp.zeros(features, dtype))
-        self.mean = nnx.BatchStat(jnp.zeros(features, dtype))
-        self.var = nnx.BatchStat(jnp.ones(features, dtype))
-        self.count = nnx.BatchStat(jnp.zeros((), jnp.int32))  # PyTorch's num_batches_tracked
+        self.scale = nnx.Param(ONES(None, (features,), dtype))
+        self.bias = nnx.Param(ZEROS(None, (features,), dtype))
+        self.mean = nnx.BatchStat(ZEROS(None, (features,), dtype))
+        self.var = nnx.BatchStat(ONES(None, (features,), dtype))
+        self.count = nnx.BatchStat(ZEROS(None, (), jnp.int32))  # PyTorch's num_batches_tracked
         self.eps = config.eps
         self.momentum = config.momentum
 

@@ -193,7 +193,7 @@ class Run:
         value = metrics[self.task.metric]
         if not self.best or value > self.best["value"]:
             self.best = {"step": step, "value": value}
-            on_first(lambda: save(self.model(), self.out / BEST))
+            on_first(lambda: save(self.model(), self.out / BEST, overwrite=True))
         on_first(lambda: self.task.plot(self.out))
         return metrics
 

@@ -9,8 +9,10 @@ from typing import Any
 
 from jaxdet.paths import parse_json, write_text
 from jaxdet.runs.task import Task
+from jaxdet.training import Epochs, Steps
+from jaxdet.training.spans import Span
 
-RECORD = "run.json"
+RECORD, FORMAT = "run.json", 2
 # How a run is watched, kept and fed; none of it changes what it computes.
 _FREE = (
     "workers", "log_every", "eval_every", "eval_losses", "eval_batch_size", "checkpoint_every", "keep", "keep_every",
@@ -22,7 +24,7 @@ _LONGEST = 100
 def make_record(task: Task) -> dict[str, Any]:
     """The configuration, as plain JSON values, and a digest of the training data's index."""
     config = {field.name: _plain(getattr(task.config, field.name)) for field in dataclasses.fields(task.config)}
-    return {"format": 1, "config": config, "data": {"pictures": len(task.train), "digest": task.digest()}}
+    return {"format": FORMAT, "config": config, "data": {"pictures": len(task.train), "digest": task.digest()}}
 
 
 def check_record(out: Path, record: dict[str, Any]) -> None:
@@ -35,13 +37,13 @@ def check_record(out: Path, record: dict[str, Any]) -> None:
     path = out / RECORD
     if path.is_file():
         try:
-            old = parse_json(path.read_bytes())
+            old = upgraded(parse_json(path.read_bytes()))
             config, data = old["config"], old["data"]
             pictures = data["pictures"]
             if type(pictures) is not int or not isinstance(config, dict):
                 raise ValueError("its 'config' is no object, or its count of pictures no integer")
             differing = _differences(config, record["config"])
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             reason = f"it has no {error}" if isinstance(error, KeyError) else error
             raise ValueError(f"{path} does not read ({reason}); take another folder for this run") from None
         if differing:
@@ -55,6 +57,18 @@ def check_record(out: Path, record: dict[str, Any]) -> None:
                 f"{record['data']['pictures']}, or other boxes); go on with the same, or take another folder"
             )
     write_text(path, json.dumps(record, indent=1))
+
+
+def upgraded(record: dict[str, Any]) -> dict[str, Any]:
+    """A record as this version writes it: before format 2, milestones and ``eval_every`` had no unit of their own."""
+    if record.get("format") != 1:
+        return record
+    config = record["config"]
+    unit: type[Steps] | type[Epochs] = Steps if config["epochs"] is None else Epochs
+    optimizer = config["optimizer"] | {"milestones": [str(unit(mark)) for mark in config["optimizer"]["milestones"]]}
+    every = config["eval_every"]
+    config = config | {"optimizer": optimizer, "eval_every": None if every is None else str(unit(every))}
+    return record | {"format": FORMAT, "config": config}
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
@@ -77,6 +91,8 @@ def _short(value: Any) -> str:
 
 def _plain(value: Any) -> Any:
     """JSON values of a configuration; code goes by its name, whatever else has no such form by its type."""
+    if isinstance(value, Span):
+        return str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
         return {"type": type(value).__qualname__, **fields}

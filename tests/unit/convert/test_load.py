@@ -17,7 +17,7 @@ from jaxdet.detectors import abstract, model_config
 from jaxdet.heads import AnchorGenerator
 from jaxdet.nn import NormConfig
 from jaxdet.runs.checkpoint import arrays, fill, flatten
-from jaxdet_convert import ConversionError, RecognitionError, convert_weights, load_torch, to_torch
+from jaxdet_convert import ConversionError, RecognitionError, WeightsError, convert_weights, load_torch, to_torch
 from jaxdet_convert.official import OFFICIAL, OfficialWeights
 from parity.twins.darknet53 import TimmDarknet53
 from parity.twins.mobilenet_v1 import MobileNetV1
@@ -237,7 +237,9 @@ def test_containers_prefixes_and_what_lies_beside(tmp_path):
     doubled = {name: tensor * 2 if tensor.is_floating_point() else tensor for name, tensor in state.items()}
     wrapped = {f"module.{name}": tensor for name, tensor in state.items()}
     torch.save({"model": wrapped, "model_ema": doubled, "epoch": 3}, tmp_path / "run.pth")
-    result = convert_weights(tmp_path / "run.pth")
+    with pytest.raises(WeightsError, match=r"run\.pth: it holds several sets of weights: model, model_ema"):
+        load_torch(tmp_path / "run.pth")
+    result = convert_weights(tmp_path / "run.pth", container="model")
     assert (result.source, result.container, result.prefix) == ("torch-zip", "model", "module.")
     assert result.beside == ("model_ema", "epoch")
     assert equal(result.model, load_torch(state))

@@ -155,6 +155,37 @@ def test_crowd_human(crowd_human, tmp_path):
     assert len(HeadList(str(tmp_path / "new" / "heads.txt"), str(images)).open().records[0].truth.ignored) == 4
 
 
+@pytest.mark.parametrize(
+    ("fields", "flag"),
+    [
+        ({"extra": None, "head_attr": {"ignore": None}}, 0),
+        ({"extra": {"ignore": True}}, -1),
+        ({"extra": {"ignore": False}, "head_attr": {"ignore": 1.0}}, -1),
+        ({"extra": {"ignore": "1"}}, None),
+        ({"extra": {"ignore": 2}}, None),
+        ({"extra": "ignore"}, None),
+        ({"head_attr": [1]}, None),
+        ({"hbox": [1, 2, 10, float("nan")]}, None),
+        ({"hbox": [1, 2, 10, 10**400]}, None),
+    ],
+)
+def test_fields_of_crowd_human_are_checked(tmp_path, fields, flag):
+    """None: the box is left out, and told; it becomes no head by mistake."""
+    draw(tmp_path / "a.jpg")
+    file = tmp_path / "a.odgt"
+    file.write_text(json.dumps({"ID": "a", "gtboxes": [{**person([1, 2, 10, 12]), **fields}]}))
+    found = convert_crowd_human(file, tmp_path)
+    assert [box.flag for box in found.pictures[0].boxes] == ([] if flag is None else [flag])
+    assert [(str(fault.kind), fault.line) for fault in found.faults] == [("malformed-box", 1)] * (flag is None)
+
+
+@pytest.mark.parametrize("name", [None, True, 1.5, ["a"], ""])
+def test_a_crowd_human_picture_needs_a_name(tmp_path, name):
+    (tmp_path / "a.odgt").write_text(json.dumps({"ID": name, "gtboxes": []}))
+    (fault,) = convert_crowd_human(tmp_path / "a.odgt", tmp_path).faults
+    assert fault.kind == "malformed-entry" and "has 'ID' = " in fault.problem
+
+
 @pytest.fixture
 def crohd(tmp_path):
     root = tmp_path / "train"
@@ -220,6 +251,7 @@ def test_broken_sequences(crohd):
     info = crohd / "HT21-01" / "seqinfo.ini"
     for text, message in (
         ("[Sequence]\n", "seqLength is missing"),
+        ("[Sequence]\nseqLength=1000000000000\n", "not from 1 to 10000000"),
         ("name=1\n", "cannot be read"),
         (None, "cannot be"),
     ):

@@ -1,5 +1,7 @@
 """YOLO folders: the layouts that are met, and what is said about lines that are wrong."""
 
+import shutil
+
 import numpy as np
 import pytest
 import yaml
@@ -50,6 +52,15 @@ def test_names_by_number_keep_their_numbers(write_yolo):
     assert dataset[0].labels.tolist() == [2, 1]
 
 
+def test_classes_may_share_a_name_which_is_told(write_yolo):
+    root = write_yolo({"val": {"a": (10, 10, ["1 .5 .5 .5 .5"])}}, names=["fish", "fish"])
+    dataset = YoloFolder(str(root), "val").open()
+    assert dataset[0].labels.tolist() == [2]
+    (fault,) = dataset.faults
+    assert (fault.kind, fault.severity) == ("shared-name", "warning")
+    assert "class 1 is named 'fish', as class 0 is" in str(fault)
+
+
 def test_of_lines_with_keypoints_the_box_is_taken(write_yolo):
     line = "0 .5 .5 .4 .4 " + " ".join(["0.9"] * 4)
     root = write_yolo({"train": {"a": (10, 10, [line])}}, kpt_shape=[2, 2])
@@ -78,6 +89,16 @@ def test_splits_are_folders_lists_or_several(write_yolo):
         (str(root / "south.txt"), 3),
     ]
     assert len(YoloFolder(str(root), "val").open()) == 1  # ../ as exports write it
+
+
+def test_of_two_folders_called_images_the_last_has_the_labels_beside_it(write_yolo, tmp_path):
+    root = write_yolo({"train": {"a": (8, 8, ["0 .5 .5 .5 .5"])}})
+    inner = tmp_path / "other" / "images" / "set"
+    for name in ("images", "labels", "data.yaml"):
+        copy = shutil.copytree if (root / name).is_dir() else shutil.copy
+        inner.mkdir(parents=True, exist_ok=True)
+        copy(root / name, inner / name)
+    assert YoloFolder(str(inner), "train").open()[0].boxes.tolist() == [[2, 2, 6, 6]]
 
 
 def test_faults_name_file_and_line(write_yolo):

@@ -19,6 +19,15 @@ def test_running_statistics_normalise_as_one_multiplication_and_addition():
     np.testing.assert_allclose(norm(x).ravel(), [2 * (3 - 1) / 2 + 0.5, 3 * (5 - 2) / 3 - 1])
 
 
+@pytest.mark.parametrize("kind", [FrozenBatchNorm, BatchNorm])
+def test_eps_is_added_to_the_variance(kind):
+    norm = kind(1, config=NormConfig(eps=0.75), numerics=Numerics())
+    norm.var[...] = jnp.array([0.25])
+    np.testing.assert_allclose(norm(jnp.full((1, 1, 1, 1), 3.0)).ravel(), [3])
+    norm.var[...] = jnp.array([3.25])
+    np.testing.assert_allclose(norm(jnp.full((1, 1, 1, 1), 3.0)).ravel(), [1.5])
+
+
 def test_training_uses_biased_and_stores_unbiased_variance():
     norm = BatchNorm(1, config=NormConfig(eps=0.0, momentum=0.9), numerics=Numerics())
     x = jnp.array([1.0, 2.0, 3.0, 6.0]).reshape(1, 2, 2, 1)

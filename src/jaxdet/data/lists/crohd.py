@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import math
 import os
 import reprlib
 from collections import defaultdict
@@ -17,6 +18,7 @@ _COLUMNS = "frame,id,x,y,width,height,confidence,class,visibility"
 _NEEDED = 6  # the others have this value where they are left out
 _DEFAULT = 1.0
 _MOST_DIGITS = 12  # of a frame's number
+_LONGEST = 10**7  # frames of a sequence: four days of video
 
 
 class _Info(NamedTuple):
@@ -92,8 +94,8 @@ def _read_info(folder: Path) -> _Info:
     except (OSError, ValueError, KeyError, configparser.Error) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"{file}: cannot be read ({reason}); expected [Sequence] with seqLength and imDir") from None
-    if length < 1:
-        raise DataError(f"{file}: seqLength is missing or below 1; expected the number of frames")
+    if not 1 <= length <= _LONGEST:
+        raise DataError(f"{file}: seqLength is missing or not from 1 to {_LONGEST}; expected the number of frames")
     images, suffix = folder / section.get("imDir", "img1"), section.get("imExt", ".jpg")
     try:
         names = os.listdir(images)
@@ -146,6 +148,6 @@ def _numbers(line: str) -> list[float] | None:
     except ValueError:
         return None
     columns = _COLUMNS.count(",") + 1
-    if not _NEEDED <= len(values) <= columns or not values[0].is_integer():
+    if not _NEEDED <= len(values) <= columns or not all(map(math.isfinite, values)) or not values[0].is_integer():
         return None
     return values + [_DEFAULT] * (columns - len(values))

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxdet.data.coco_fields import finite_box, is_flag
 from jaxdet.data.faults import DataError, FaultKind, Problem
 from jaxdet.data.lists.conversion import Conversion, Place
 from jaxdet.paths import parse_json, read_lines
-
-_NUMBERS = frozenset({int, float})  # as json gives them; true and false are none
 
 
 def convert_crowd_human(file: str | Path, images: str | Path, *, base: str | Path | None = None) -> Conversion:
@@ -64,9 +63,12 @@ def _parse(line: str) -> dict[str, Any] | Problem:
         entry = parse_json(line)
     except ValueError as error:
         return Problem(FaultKind.UNREADABLE_ANNOTATION, f"is not JSON ({error}); its picture is left out")
-    named = isinstance(entry, dict) and type(entry.get("ID")) in (str, int)
-    if not named or not isinstance(entry.get("gtboxes"), list):
-        return Problem(FaultKind.MALFORMED_ENTRY, "has no 'ID' or no list 'gtboxes'; its picture is left out")
+    if not isinstance(entry, dict) or not isinstance(entry.get("gtboxes"), list):
+        return Problem(FaultKind.MALFORMED_ENTRY, "has no list 'gtboxes'; its picture is left out")
+    name = entry.get("ID")
+    if isinstance(name, bool) or not isinstance(name, str | int) or name == "":
+        text = f"has 'ID' = {reprlib.repr(name)}; it must be a string or an integer; its picture is left out"
+        return Problem(FaultKind.MALFORMED_ENTRY, text)
     return entry
 
 
@@ -77,32 +79,30 @@ def _add(person: Any, annotation: str, place: Place, conversion: Conversion) -> 
     elif person.get("tag") == "mask":
         conversion.add_box(_corners(person, "fbox" if "fbox" in person else "hbox"), -1, place, annotation)
     else:
-        ignored = _ignored(person)
-        if isinstance(ignored, Problem):
-            conversion.add_box(ignored, 0, place, annotation)
-        else:
-            conversion.add_box(_corners(person, "hbox"), -1 if ignored else 0, place, annotation)
+        found = _ignored(person)
+        box = found if isinstance(found, Problem) else _corners(person, "hbox")
+        conversion.add_box(box, -1 if found else 0, place, annotation)
 
 
 def _ignored(person: Mapping[str, Any]) -> bool | Problem:
-    """Whether a person's head is one to ignore."""
-    found = {key: person.get(key) or {} for key in ("head_attr", "extra")}
-    for key, attributes in found.items():
-        if not isinstance(attributes, Mapping):
-            return Problem(FaultKind.MALFORMED_BOX, f"{key} {reprlib.repr(attributes)} is not a JSON object")
-        if attributes.get("ignore", 0) not in (0, 1):
-            text = f"{key} has ignore {reprlib.repr(attributes['ignore'])}, which is neither 0 nor 1"
+    """Whether a head is to be ignored; null counts as missing."""
+    if not person.get("head_attr"):
+        return True
+    for key in ("head_attr", "extra"):
+        attributes = person.get(key) or {}
+        flag = attributes.get("ignore") if isinstance(attributes, Mapping) else None
+        if not isinstance(attributes, Mapping) or (flag is not None and not is_flag(flag)):
+            text = f"{key} {reprlib.repr(attributes)} does not say ignore 0 or 1"
             return Problem(FaultKind.MALFORMED_BOX, text)
-    return not found["head_attr"] or any(attributes.get("ignore") == 1 for attributes in found.values())
+        if flag:
+            return True
+    return False
 
 
 def _corners(person: Mapping[str, Any], key: str) -> tuple[float, ...] | Problem:
     """A file's (x, y, width, height) as xyxy."""
     box = person.get(key)
-    if not isinstance(box, list) or len(box) != 4 or not _NUMBERS.issuperset(map(type, box)):
-        return Problem(FaultKind.MALFORMED_BOX, f"{key} {reprlib.repr(box)} is not four numbers")
-    try:
-        x, y, width, height = map(float, box)
-    except OverflowError:  # json has integers of any length
-        return Problem(FaultKind.MALFORMED_BOX, f"{key} {reprlib.repr(box)} is not four numbers")
+    if not finite_box(box):
+        return Problem(FaultKind.MALFORMED_BOX, f"{key} {reprlib.repr(box)} is not four finite numbers")
+    x, y, width, height = map(float, box)  # type: ignore[arg-type]
     return x, y, x + width, y + height
