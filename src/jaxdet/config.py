@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
 import reprlib
+import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -136,7 +136,7 @@ def is_of(value: Any, hint: Any) -> bool:
     if isinstance(value, bool):
         return hint is bool
     if hint is float:
-        return isinstance(value, (int, float)) and math.isfinite(value)
+        return isinstance(value, (int, float)) and abs(value) <= sys.float_info.max  # an int may be beyond any float
     return not isinstance(hint, type) or isinstance(value, hint)
 
 

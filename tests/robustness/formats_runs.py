@@ -112,7 +112,7 @@ def _open_model(file: Path) -> Any:
 
 
 _RECORD = {
-    "format": 1,
+    "format": 2,
     "config": {"type": "TrainConfig", "model": {"type": "FasterRCNNConfig", "num_classes": 3}, "steps": 10, "seed": 0},
     "data": {"pictures": 2, "digest": "0123456789abcdef"},
 }

@@ -1,4 +1,4 @@
-"""Files that promise 10^12 numbers, or unfold to them, are refused without the memory or the time that this would take."""
+"""Files that promise 10^12 numbers, or unfold to them, are refused without the memory or the time for these."""
 
 from __future__ import annotations
 
@@ -131,9 +131,14 @@ def tensor_pickle(shape: bytes, strides: bytes, numel: bytes = b"K\x6c") -> byte
     return b"\x80\2}X\1\0\0\0wctorch._utils\n_rebuild_tensor_v2\n(" + storage + b"K\0" + shape + strides + b"\x89}tRs."
 
 
+def safetensors(shape: list[int], offsets: list[int]) -> Callable[[bytes], bytes]:
+    """A file of one tensor."""
+    header = {"a": {"dtype": "F32", "shape": shape, "data_offsets": offsets}}
+    return lambda _: FORM["safetensors header"].wrap(json.dumps(header).encode())
+
+
 BIG = b"\x8a\x06" + HUGE.to_bytes(6, "little")
 TRILLION8 = struct.pack("<Q", HUGE)
-SAFE = FORM["safetensors header"].wrap
 LEGACY_HEAD = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.\x80\x02}X\r\0\0\0little_endian\x88s."
 
 CASES: tuple[tuple[str, str, Callable[[bytes], bytes]], ...] = (
@@ -151,11 +156,11 @@ CASES: tuple[tuple[str, str, Callable[[bytes], bytes]], ...] = (
     ("YOLO yaml", "aliases in a path", whole(laughs("train: {}\nnames: [a]", "*a12").encode())),
     ("YOLO yaml", "merges", whole(f"{MERGES}\n{YOLO}names: [a, b]\n".encode())),
     ("YOLO yaml", "cycle", whole(f"{YOLO}names: &a [*a]\n".encode())),
-    ("YOLO yaml", "nesting", whole(b"names: " + b"[" * 10**5)),
+    ("YOLO yaml", "nesting", whole(b"names: " + b"[" * 2000)),
     ("HeadHunter YAML", "aliases", replaced(b"mean_std:", laughs("mean_std: {}\n#", "*a12").encode())),
     ("HeadHunter YAML", "aliases in a key", whole(laughs("? {}\n: 1", "*a12").encode())),
     ("HeadHunter YAML", "merges", whole(f"{MERGES}\n".encode())),
-    ("HeadHunter YAML", "nesting", whole(b"DATASET: " + b"[" * 10**5)),
+    ("HeadHunter YAML", "nesting", whole(b"DATASET: " + b"[" * 2000)),
     ("head list", "flag", whole(b"# heads/1.png\n1 2 11 12 1" + b"0" * 300 + b"\n")),
     ("CroHD seqinfo.ini", "seqLength", replaced(b"seqLength=2", b"seqLength=1000000000000")),
     ("CroHD gt.txt", "frame", whole(b"1e300,1,2,3,8,8,1,1,1\n")),
@@ -169,12 +174,10 @@ CASES: tuple[tuple[str, str, Callable[[bytes], bytes]], ...] = (
     ("run.json", "nesting", whole(b'{"config":' * 10**5)),
     ("COCO results", "box", json_set(0, "bbox", to=[0, 0, 10**400, 1])),
     ("PNG", "2^31", whole(png(2**31 - 1, 2**31 - 1))),
-    ("PNG", "just allowed", whole(png(13_000, 13_000))),
+    ("PNG", "60 megapixels", whole(png(7_750, 7_750))),
     ("PNG", "text", whole(png(8, 8, (b"zTXt", b"a\0\0" + zlib.compress(bytes(1 << 26)))))),
     ("PNG", "profile", whole(png(8, 8, (b"iCCP", b"a\0\0" + zlib.compress(bytes(1 << 26)))))),
     ("JPEG", "65500", jpeg_of(65_500, 65_500)),
-    ("JPEG", "just allowed", jpeg_of(13_000, 13_000)),
-    ("JPEG, progressive", "just allowed", jpeg_of(13_000, 13_000)),
     ("PPM", "side", whole(b"P6 1000000 1000000 255\n" + bytes(100))),
     ("BMP", "side", lambda content: content[:18] + struct.pack("<ii", 2**31 - 1, 2**31 - 1) + content[26:]),
     ("torch zip", "unfolding pickle", bomb("archive/data.pkl", 3 << 30)),
@@ -193,18 +196,27 @@ CASES: tuple[tuple[str, str, Callable[[bytes], bytes]], ...] = (
     ("torch legacy", "bytes", whole(b"\x80\5\x8e" + TRILLION8 + b"abc.")),
     ("torch legacy", "2 GB of bytes", whole(b"\x80\3B\xff\xff\xff\x7fabc.")),
     ("torch legacy", "bytes of the value", whole(LEGACY_HEAD + b"\x80\5\x96" + TRILLION8 + b"abc.")),
-    ("torch legacy", "storage", lambda content: content[:-8] + b"" if False else content.replace(
-        struct.pack("<q", 108), struct.pack("<q", HUGE))),
+    ("torch legacy", "storage", replaced(struct.pack("<q", 108), struct.pack("<q", HUGE))),
     ("safetensors", "header", lambda content: TRILLION8 + content[8:]),
-    ("safetensors", "shape", whole(SAFE(b'{"a":{"dtype":"F32","shape":[1000000000000],"data_offsets":[0,464]}}'))),
-    ("safetensors", "empty shape", whole(SAFE(b'{"a":{"dtype":"F32","shape":[0,9223372036854775807],"data_offsets":[0,0]}}'))),
-    ("safetensors", "offsets", whole(SAFE(b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4000000000000]}}'))),
+    ("safetensors", "shape", safetensors([HUGE], [0, 464])),
+    ("safetensors", "empty shape", safetensors([0, 2**63 - 1], [0, 0])),
+    ("safetensors", "offsets", safetensors([1], [0, 4 * HUGE])),
     ("Darknet", "pictures seen", lambda content: content[:12] + b"\xff" * 8 + content[20:]),
 )  # fmt: skip
 
+# These open, since a JPEG decoder fills up what is missing, and take a while.
+LARGE = (
+    ("JPEG", "60 megapixels", jpeg_of(7_750, 7_750)),
+    ("JPEG, progressive", "60 megapixels", jpeg_of(7_750, 7_750)),
+)
+
 
 @pytest.mark.parametrize(
-    "name, change", [pytest.param(name, change, id=f"{name}: {what}") for name, what, change in CASES]
+    "name, change",
+    [
+        *(pytest.param(name, change, id=f"{name}: {what}") for name, what, change in CASES),
+        *(pytest.param(name, change, id=f"{name}: {what}", marks=pytest.mark.verify) for name, what, change in LARGE),
+    ],
 )
 def test_promises_of_a_header(name, change, tmp_path):
     trial = Trial(FORM[name], tmp_path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import reprlib
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 from jaxdet.data.coco_fields import optional_misfits
 from jaxdet.data.faults import DataError, Fault, FaultKind, Problem, refuse_faults
 from jaxdet.data.json_lines import entry_lines
-from jaxdet.paths import PathLike, to_path
+from jaxdet.paths import PathLike, parse_json, to_path
 
 _REQUIRED: dict[str, dict[str, tuple[type, ...]]] = {
     "images": {"id": (int,), "file_name": (str,)},
@@ -42,12 +41,12 @@ def load_coco_json(path: PathLike) -> dict[str, Any]:
         DataError: no such file, not JSON, or a list is missing.
     """
     try:
-        content = json.loads(to_path(path).read_bytes())
+        content = parse_json(to_path(path).read_bytes())
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such annotation file; check the path") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DataError(f"{path}: is not JSON ({error}); give a COCO annotation file") from None
     check_sections(content, str(path))
     return content
@@ -122,7 +121,8 @@ def _faults(
 ) -> list[Fault]:
     """Problems as faults, which name the image and the annotation."""
     faults = []
-    images = {image.get("id"): image for image in _objects(content["images"])} if problems else {}
+    objects = _objects(content["images"]) if problems else ()
+    images = {image["id"]: image for image in objects if type(image.get("id")) is int}
     for section, number, (kind, text) in problems:
         entry = _objects([content[section][number]])[0]
         name = str(entry.get("id", f"none, entry {number}"))

@@ -23,7 +23,7 @@ from jaxdet.data import (
     load_batches,
 )
 from jaxdet.detectors import FasterRCNNConfig
-from jaxdet.evaluation import Evaluator, HeadEvaluator, limit_notes
+from jaxdet.evaluation import Evaluator, limit_notes, make_evaluator
 from jaxdet.parallel import local_rows
 from jaxdet.runs.classes import match_classes
 from jaxdet.runs.config import Length, TrainConfig, run_length
@@ -149,8 +149,8 @@ class DetectionTask(Task):
         super().__init__(config, train, val)
         # By name, and before the run: a validation set may number its classes otherwise.
         self._category_ids = None if val is None else match_classes(self.names, val)
-        if val is not None and config.metrics == "heads":
-            HeadEvaluator(val)  # refuses data of several classes
+        if val is not None:
+            make_evaluator(config.metrics, val)  # refuses now what evaluation would refuse after hours
         self.shown = _SHOWN[config.metrics]
         self._evaluator: Evaluator | None = None
 
