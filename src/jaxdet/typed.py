@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections.abc
 import dataclasses
-import math
+import sys
 import types
 import typing
 from functools import cache
@@ -73,8 +73,9 @@ def fits(value: Any, hint: Any) -> bool:
     if hint is None or hint is type(None):
         return value is None
     if hint in (int, float):
-        kinds = (int, float) if hint is float else int
-        return isinstance(value, kinds) and not isinstance(value, bool) and -math.inf < value < math.inf
+        if isinstance(value, bool) or not isinstance(value, (int, float) if hint is float else int):
+            return False
+        return hint is int or abs(value) <= sys.float_info.max  # an int may be beyond any float
     if not isinstance(hint, type):
         return True  # Any, a type variable, or what else this does not know
     try:

@@ -11,6 +11,7 @@ import zlib
 from collections import OrderedDict
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -37,14 +38,13 @@ def _make_picture(folder: Path, name: str, **options: Any) -> Path:
 
 def _open_picture(file: Path) -> tuple[Path, np.ndarray]:
     read_image_size(file)
-    read_image_size(file, upright=True)
     return file, read_image(file)
 
 
 def _use_picture(found: tuple[Path, np.ndarray]) -> None:
     file, pixels = found
     assert pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.size
-    for problem in picture_problems(lambda: read_image(file), str(file)):
+    for problem in picture_problems(lambda: SimpleNamespace(image=read_image(file)), str(file)):
         str(problem).encode()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import reprlib
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 from jaxdet.data.coco_fields import optional_misfits
 from jaxdet.data.faults import DataError, Fault, FaultKind, Problem, refuse_faults
 from jaxdet.data.json_lines import entry_lines
-from jaxdet.paths import PathLike, to_path
+from jaxdet.paths import PathLike, parse_json, to_path
 
 _REQUIRED: dict[str, dict[str, tuple[type, ...]]] = {
     "images": {"id": (int,), "file_name": (str,)},
@@ -42,12 +41,12 @@ def load_coco_json(path: PathLike) -> dict[str, Any]:
         DataError: no such file, not JSON, or a list is missing.
     """
     try:
-        content = json.loads(to_path(path).read_bytes())
+        content = parse_json(to_path(path).read_bytes())
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such annotation file; check the path") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DataError(f"{path}: is not JSON ({error}); give a COCO annotation file") from None
     check_sections(content, str(path))
     return content

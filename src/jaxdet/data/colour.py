@@ -43,6 +43,9 @@ def to_rgb(file: Image.Image) -> Image.Image:
     """
     if is_deep(file):
         return Image.fromarray(_to_8_bits(file)).convert("RGB")
+    if file.mode == "RGB":
+        file.load()
+        return file  # of which Pillow's conversion would make a copy
     if file.mode in _BY_PILLOW:
         return file.convert("RGB")
     if file.mode == "La":  # premultiplied, which Pillow converts to LA alone

@@ -8,6 +8,7 @@ corners that count from 0 instead; of such files ``one_based=False`` takes all f
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from jaxdet.data.faults import DataError, Fault, FaultKind, Problem, refuse_faul
 from jaxdet.data.pictures import read_image_size
 from jaxdet.data.voc_layout import VocEntry, VocLayout, open_layout
 from jaxdet.data.xml_files import NOT_XML, element_lines, error_line, parse_xml
+from jaxdet.paths import Listing
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
@@ -131,7 +133,11 @@ class _Reader:
             self._fault(Problem(FaultKind.MISSING_ANNOTATION, text), entry.file, entry.line)
             return None
         except NOT_XML as error:
-            self.faults.append(_no_xml(entry.annotation, error, entry.stem))
+            if entry.annotation not in Listing():  # a name that no file can have
+                text = f"{reprlib.repr(entry.stem)} is no name of an annotation ({error}); correct it"
+                self._fault(Problem(FaultKind.MISSING_ANNOTATION, text), entry.file, entry.line)
+            else:
+                self.faults.append(_no_xml(entry.annotation, error, entry.stem))
             return None
         path = self._layout.image_of(entry.stem, tree.findtext("filename", "").strip())
         if path is None:

@@ -171,7 +171,8 @@ def _completed(content: Mapping[str, Any]) -> dict[str, Any]:
 
 def _area(entry: Mapping[str, Any]) -> float:
     area = entry.get("area")
-    return float(entry["bbox"][2] * entry["bbox"][3]) if area is None else float(area)
+    width, height = map(float, entry["bbox"][2:])  # whose product as integers may be beyond any float
+    return width * height if area is None else float(area)
 
 
 def _shown_names(categories: Sequence[Mapping[str, Any]]) -> dict[int, str]:

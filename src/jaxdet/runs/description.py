@@ -69,7 +69,10 @@ def from_values(given: Any) -> Description:
     wrong = sorted(given.keys() ^ set(_KEYS))
     if wrong:
         raise ValueError(f"it lacks or does not know {', '.join(map(shortened, wrong))}")
-    config, numerics = (from_dict(given[key], CONFIG_TYPES) for key in ("config", "numerics"))
+    try:
+        config, numerics = (from_dict(given[key], CONFIG_TYPES) for key in ("config", "numerics"))
+    except RecursionError:
+        raise ValueError("its values are nested too deeply") from None
     origin = given["origin"]
     if not isinstance(config, ModelConfig):
         raise ValueError(f"its config is no model's: {shortened(given['config'])}")
