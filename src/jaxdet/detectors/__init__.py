@@ -11,4 +11,3 @@ from jaxdet.detectors.presets import detector_config as detector_config
 from jaxdet.detectors.presets import faster_rcnn as faster_rcnn
 from jaxdet.detectors.presets import list_models as list_models
 from jaxdet.detectors.presets import model_config as model_config
-from jaxdet.detectors.presets import model_options as model_options

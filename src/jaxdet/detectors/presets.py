@@ -21,7 +21,7 @@ from jaxdet.backbones import (
     ResNetConfig,
 )
 from jaxdet.backbones.base import ClassifierTransform
-from jaxdet.config import nearest, option_names, override, unknown_option
+from jaxdet.config import nearest, option_names, override
 from jaxdet.detectors.config import BackboneConfig, DetectorTransform, FasterRCNNConfig, FPNConfig
 from jaxdet.detectors.faster_rcnn import FasterRCNN
 from jaxdet.detectors.headhunter import headhunter_config
@@ -98,7 +98,6 @@ _PRESETS: dict[str, Callable[..., ModelConfig]] = {
 
 
 _DETECTORS = ("fasterrcnn_", "headhunter_")
-_OF_BACKBONE = "backbone_"  # how options of a detector's backbone begin
 
 
 def list_models() -> list[str]:
@@ -111,46 +110,24 @@ def model_config(name: str, **options: Any) -> ModelConfig:
 
     Options are fields of the model's configuration; those of a detector's parts bear torchvision's keyword names
     (``min_size``, ``rpn_nms_thresh``, ``box_score_thresh``), those of its backbone begin with ``backbone_``
-    (``backbone_width=0.5``). `model_options` lists all. HeadHunter's are explained in
-    `jaxdet.detectors.headhunter_config`.
-
-    Raises:
-        ValueError: the model or an option is unknown, or an option's value is of another kind.
+    (``backbone_width=0.5``). HeadHunter's others are in `jaxdet.detectors.headhunter_config`.
     """
-    preset = _preset(name)
-    config = preset(**{key: options.pop(key) for key in _own_options(preset) & options.keys()})
-    known = _options(preset, config)
-    for key in options:
-        if key not in known:
-            raise unknown_option(key, known, f"jaxdet.detectors.model_options({name!r})")
-    if not isinstance(config, FasterRCNNConfig) or config.backbone is None:
-        return override(config, options)
-    of_backbone = {key: options.pop(key) for key in list(options) if key.startswith(_OF_BACKBONE)}
-    backbone = override(config.backbone, {key.removeprefix(_OF_BACKBONE): of_backbone[key] for key in of_backbone})
-    return override(replace(config, backbone=backbone), options)
-
-
-def model_options(name: str) -> tuple[str, ...]:
-    """The names of all options of a named model, sorted; `model_config` and `jaxdet.create_model` take them."""
-    preset = _preset(name)
-    return tuple(sorted(_options(preset, preset())))
-
-
-def _preset(name: str) -> Callable[..., ModelConfig]:
     if name not in _PRESETS:
         raise ValueError(f"unknown model {name!r}; known: {', '.join(_PRESETS)}{nearest(name, _PRESETS)}")
-    return _PRESETS[name]
-
-
-def _own_options(preset: Callable[..., ModelConfig]) -> set[str]:
-    return {key for key, value in inspect.signature(preset).parameters.items() if value.kind is value.KEYWORD_ONLY}
-
-
-def _options(preset: Callable[..., ModelConfig], config: ModelConfig) -> set[str]:
-    known = _own_options(preset) | option_names(config).keys()
-    if isinstance(config, FasterRCNNConfig) and config.backbone is not None:
-        known |= {_OF_BACKBONE + key for key in option_names(config.backbone)}
-    return known
+    preset = _PRESETS[name]
+    known = {key for key, value in inspect.signature(preset).parameters.items() if value.kind is value.KEYWORD_ONLY}
+    config = preset(**{key: options.pop(key) for key in known & options.keys()})
+    if not isinstance(config, FasterRCNNConfig) or config.backbone is None:
+        return override(config, options)
+    prefix = "backbone_"
+    of_backbone = {key: options.pop(key) for key in list(options) if key.startswith(prefix)}
+    known |= {prefix + key for key in option_names(config.backbone)}
+    known |= option_names(config).keys()
+    for key in (*of_backbone, *options):
+        if key not in known:
+            raise ValueError(f"unknown option {key!r}{nearest(key, known)}. Known: {', '.join(sorted(known))}")
+    backbone = override(config.backbone, {key.removeprefix(prefix): of_backbone[key] for key in of_backbone})
+    return override(replace(config, backbone=backbone), options)
 
 
 def detector_config(name: str, **options: Any) -> FasterRCNNConfig:
