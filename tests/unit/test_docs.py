@@ -6,7 +6,10 @@ import ast
 import builtins
 import importlib.util
 import re
+import runpy
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -79,3 +82,17 @@ def test_extras_are_quoted_as_zsh_needs_it():
     for page in PAGES:
         for line in page.read_text(encoding="utf-8").splitlines():
             assert not re.search(r"pip install [^'\"`]*\[", line), f"{page.name}: {line}"
+
+
+def test_the_package_index_gets_no_link_that_leads_nowhere(monkeypatch):
+    interface = SimpleNamespace(MetadataHookInterface=object)  # hatchling is there while a package is built, only
+    monkeypatch.setitem(sys.modules, "hatchling.metadata.plugin.interface", interface)
+    description = runpy.run_path(str(ROOT / "hatch_build.py"))["description"]
+    text = "![A demo](docs/demo.png) [train](docs/train.md#config) [jax](https://docs.jax.dev) [below](#models)"
+    assert description(text, None) == " train [jax](https://docs.jax.dev) [below](#models)"
+    assert description(text, "https://host/owner/name/") == (
+        "![A demo](https://host/owner/name/raw/main/docs/demo.png) "
+        "[train](https://host/owner/name/blob/main/docs/train.md#config) [jax](https://docs.jax.dev) [below](#models)"
+    )
+    whole = description((ROOT / "README.md").read_text(encoding="utf-8"), None)
+    assert "](docs/" not in whole and "](benchmarks/" not in whole and len(whole) > 5000
