@@ -13,6 +13,8 @@ from jaxdet.typed import check_field, describe, field_types, fits, shortened
 
 Config = TypeVar("Config")
 
+_NEAREST, _LISTED = 3, 12  # names that an error message has: similar ones, and at most of a whole list
+
 
 def option_names(config: Any) -> dict[str, tuple[str, ...]]:
     """Every option of a configuration and the path of the field that it sets.
@@ -39,7 +41,7 @@ def override(config: Config, options: Mapping[str, Any]) -> Config:
     known = option_names(config)
     for name, value in options.items():
         if name not in known:
-            raise ValueError(f"unknown option {name!r}{nearest(name, known)}. Known: {', '.join(sorted(known))}")
+            raise unknown_option(name, known, "jaxdet.config.option_names(config)")
         config = _replace(config, known[name], _checked(config, known[name], name, _frozen(value)))
     return config
 
@@ -51,10 +53,20 @@ def _checked(config: Any, path: tuple[str, ...], name: str, value: Any) -> Any:
     return check_field(config, path[-1], name, value)
 
 
-def nearest(name: str, known: typing.Iterable[str]) -> str:
-    """``"; did you mean 'x'?"`` for an error message, or nothing."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+def nearest(name: str, known: typing.Iterable[str], count: int = 1) -> str:
+    """``"; did you mean 'x'?"`` with up to ``count`` names, for the end of an error message, or nothing."""
+    *others, last = [repr(found) for found in difflib.get_close_matches(name, list(known), n=count)] or [""]
+    return f"; did you mean {', '.join(others)}{' or ' if others else ''}{last}?" if last else ""
+
+
+def unknown_option(name: str, known: typing.Collection[str], where: str) -> ValueError:
+    """The error for an option that does not exist: it names the nearest ones, and all where these are few.
+
+    Args:
+        where: the Python expression that gives all of them.
+    """
+    listed = f"known: {', '.join(sorted(known))}" if len(known) <= _LISTED else f"{where} lists all {len(known)}"
+    return ValueError(f"unknown option {name!r}; {listed}{nearest(name, known, _NEAREST)}")
 
 
 def _replace(config: Any, path: tuple[str, ...], value: Any) -> Any:

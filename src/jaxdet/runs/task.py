@@ -157,9 +157,10 @@ class DetectionTask(Task):
     def summary(self) -> list[str]:
         lines = super().summary()
         if self.val is not None:
-            config: Any = self.config.model
-            limits = {"metrics": self.config.metrics, "max_dets": self.config.max_dets}
-            notes = limit_notes(self.val, config.box.detections_per_img, **limits)
+            config, model = self.config, self.config.model
+            assert isinstance(model, FasterRCNNConfig)
+            most = model.box.detections_per_img
+            notes = limit_notes(self.val, most, metrics=config.metrics, max_dets=config.max_dets)
             lines += [f"note        {note}" for note in notes]
         return lines
 
