@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # Each room may import from those to the left of it, and from itself.
 ORDER = (
     "types", "typed", "extras", "config", "paths", "ops", "nn", "backbones", "necks", "heads", "parallel", "detectors",
-    "training", "data", "evaluation", "inference", "visualize", "plots", "summary", "models", "runs",
+    "training", "data", "evaluation", "compiling", "inference", "visualize", "plots", "summary", "models", "runs",
     "planning", "export", "cli",
 )  # fmt: skip
 TORCH_NAMES = {"torch", "torchvision"}

@@ -90,8 +90,9 @@ def _next(command: str, out: str) -> str:
 def _opened(args: argparse.Namespace) -> Model:
     from jaxdet.cli.models import open_model
 
+    out = args.out if is_jaxdet_model(args.source) else None  # of a run it is where its model goes
     changing = {
-        "--model": args.model, "--out": args.out if is_jaxdet_model(args.source) else None, "--num-classes": args.num_classes, "--names": args.names,
+        "--model": args.model, "--out": out, "--num-classes": args.num_classes, "--names": args.names,
         "--norm-eps": args.norm_eps, "--container": args.container, "--set": args.options,
         "--fresh-predictor": args.fresh_predictor, "--backbone-weights": args.backbone_weights,
     }  # fmt: skip
