@@ -14,7 +14,7 @@ import ml_dtypes
 import numpy as np
 
 from jaxdet.config import nearest
-from jaxdet_convert.rules import Table, Template, Transform
+from jaxdet_convert.rules import COUNTER, Table, Template, Transform
 
 
 class Shaped(Protocol):
@@ -51,7 +51,7 @@ class Converted:
         dropped: names of the weights that were left out, because `drop` said so; as the file spells them.
         fresh: paths that the weights do not fill, because `fresh` said so.
         respelled: {today's name: the file's name} of those in an older spelling; `to_torch` takes it to undo that.
-        cast: how many arrays changed their floating-point dtype, by (old, new).
+        cast: how many arrays changed their dtype, by (old, new).
     """
 
     arrays: dict[str, np.ndarray]
@@ -71,9 +71,9 @@ def to_jax(
 ) -> Converted:
     """PyTorch's tensors as the parameters of a model.
 
-    Numbers are permuted, and cast where the model wants another floating-point dtype (float64 to float32), as PyTorch
-    casts them; `Converted.cast` counts that. A number that is finite and would not stay so is a problem, as are
-    integers for floats.
+    Numbers are permuted, and cast as PyTorch casts them where the model wants another float (float64 to float32), or
+    where a counter is one; `Converted.cast` counts that. A finite number that would become infinite is a problem, and
+    so are integers in place of floats.
 
     Args:
         tensors: {PyTorch name: array}.
@@ -237,6 +237,8 @@ class _Fit:
             return None
         # asarray, because ascontiguousarray would make a vector of a scalar.
         result = np.asarray(result, order="C")
+        if transform is COUNTER and array.dtype != np.int64:
+            self.cast[str(array.dtype), "int64"] += 1
         if wanted is None:
             return result
         if result.shape != tuple(wanted.shape):

@@ -20,7 +20,7 @@ import numpy as np
 
 from jaxdet_convert.read_container import choose
 from jaxdet_convert.read_darknet import DarknetHeader, DarknetLayer, darknet_tensors, read_darknet
-from jaxdet_convert.read_errors import WeightsError, refuse
+from jaxdet_convert.read_errors import SAVE_LINE, WeightsError, refuse
 from jaxdet_convert.read_pickle import TensorRef
 from jaxdet_convert.read_safetensors import find_index, read_safetensors, read_sharded
 from jaxdet_convert.read_torch import LegacyReader, ZipReader
@@ -149,6 +149,11 @@ def _kind(file: str) -> str:
         )
     if head.startswith(b"version https://git-lfs"):
         raise refuse(file, "it is a Git LFS pointer and not the file itself", "run `git lfs pull`")
+    if head.startswith(b"sys_info\0") and head[257:262] == b"ustar":
+        old = (
+            f"load it with torch.load(file, weights_only=False) if you trust its maker, and save it again: {SAVE_LINE}"
+        )
+        raise refuse(file, "it is a checkpoint of torch before 0.1.12 (a tar archive)", old)
     if head[257:262] == b"ustar" or head.startswith(b"\x1f\x8b"):
         raise refuse(file, "it is a packed archive (tar or gzip)", "unpack it and give the file inside")
     if head.startswith(b"{") and b"\0" not in head[:8]:  # in binary formats a small number lies there

@@ -62,19 +62,41 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(function: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+    from jaxdet.extras import require_buckets
+
     try:
         apply_image_arguments(args)
+        require_buckets(_texts(vars(args)))
         return function(args) or 0
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # `jaxdet ... | head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (OSError, ValueError, FloatingPointError) as error:
-        if os.environ.get("JAXDET_TRACEBACK"):
+    except Exception as error:
+        line = _mistake(error)
+        if line is None or os.environ.get("JAXDET_TRACEBACK"):
             raise
-        print(f"jaxdet {args.command}: {error}", file=sys.stderr)
+        print(f"jaxdet {args.command}: {line}", file=sys.stderr)
         return 1
+
+
+def _texts(values: dict[str, object]) -> list[str]:
+    """All that is text among a command's arguments."""
+    found = [item for value in values.values() for item in (value if isinstance(value, list) else [value])]
+    return [item for item in found if isinstance(item, str)]
+
+
+def _mistake(error: Exception) -> str | None:
+    """What a user can do something about, in a line; None: an error of jaxdet's own, whose traceback is wanted."""
+    if isinstance(error, OSError | ValueError | FloatingPointError):
+        return str(error)
+    if isinstance(error, ModuleNotFoundError):
+        return f"this needs {error.name}, which is not installed"
+    if "RESOURCE_EXHAUSTED" in str(error):
+        first = str(error).strip().splitlines()[0][:200]
+        return f"the device has too little memory: a smaller batch, or smaller images, take less ({first})"
+    return None
 
 
 def _print_version() -> int:

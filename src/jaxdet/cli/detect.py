@@ -14,7 +14,9 @@ from jaxdet.cli.images import add_image_arguments
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pictures", nargs="+", metavar="PICTURE", help="files and folders")
-    parser.add_argument("--weights", metavar="MODEL", help="a jaxdet model's folder, or a PyTorch weights file")
+    parser.add_argument(
+        "--weights", metavar="MODEL", help="a model's or a run's folder, a weights file, or official weights"
+    )
     parser.add_argument("--config", metavar="CONFIG", help="the training configuration of a backbone of your own")
     parser.add_argument("--out", default="detections", metavar="DIR", help="where results go (default: %(default)s)")
     parser.add_argument("--score-threshold", type=float, default=0.5, metavar="S", help="default: %(default)s")

@@ -22,7 +22,9 @@ from jaxdet.cli.train import add_split_arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("weights", metavar="MODEL", help="a jaxdet model's folder, or a PyTorch weights file")
+    parser.add_argument(
+        "weights", metavar="MODEL", help="a model's or a run's folder, a weights file, or official weights"
+    )
     parser.add_argument(
         "annotations", nargs="?", help="a COCO json file, a HeadHunter list (.txt), or a split of a VOC folder"
     )
@@ -153,7 +155,12 @@ def _source(args: argparse.Namespace) -> tuple[Any, bool]:
         train, val = find_sources(args.data)
         if val is not None and args.val_fraction is not None:
             raise ValueError(f"{args.data} has a validation set: leave out --val-fraction")
-        return _held_out(train, args) if args.val_fraction is not None else val, args.skip_faulty
+        if val is None and args.val_fraction is None:
+            raise ValueError(
+                f"{args.data} has a training set and no validation set: --val-fraction 0.2 takes the images that "
+                "training with it holds out, or give annotations and images (jaxdet evaluate MODEL train.json DIR)"
+            )
+        return val if val is not None else _held_out(train, args), args.skip_faulty
     if args.config:
         config = read_config(args.config, val_fraction=args.val_fraction, val_seed=args.val_seed)
         if config.val is None:

@@ -23,11 +23,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from jaxdet.runs import TrainConfig
+    from jaxdet.runs.take_over import Taken
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser)
     parser.add_argument("--out", required=True, metavar="DIR", help="the run's folder")
+    parser.add_argument(
+        "--from",
+        dest="source",
+        metavar="RUN",
+        help="begin a new run with the state of another (its folder, or RUN/checkpoints/STEP), which stays as it is; "
+        "length, learning rate, batch size and data may differ",
+    )
     parser.add_argument(
         "--replay", action="store_true", help="compute the step again whose loss was not finite, and print its terms"
     )
@@ -79,17 +87,22 @@ def config_of(args: argparse.Namespace, *, tell: Callable[[str], None] = print) 
 
 
 def run(args: argparse.Namespace) -> int:
+    from jaxdet.cli.weights import effective_config, first_model
     from jaxdet.parallel import barrier, is_first
     from jaxdet.paths import to_path
     from jaxdet.runs import Run, Stopped, open_task
     from jaxdet.runs.journal import CURVE_FILE
 
-    config = config_of(args)
+    given = config_of(args)
+    config, _ = effective_config(given)
     task = open_task(config)
     for line in task.summary():
         say(line)
     out = to_path(args.out)
-    session = Run(task, _first_model(config, task.names), out)
+    model = first_model(given, task.names, lambda line: say(f"weights     {line}"))
+    session = Run(task, model, out, source=args.source)
+    if session.taken is not None:
+        _tell(args.source, session.taken)
     if args.replay:
         for name, value in session.replay().items():
             say(f"{name:<24} {value:g}")
@@ -110,6 +123,15 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _tell(source: str, taken: Taken) -> None:
+    """What a run began with that was taken over."""
+    say(f"from        {source}, step {taken.step}: parameters, optimizer, averages and step are taken over")
+    for line in taken.differences or ("nothing: the configurations and the data are the same",):
+        say(f"differs     {line}")
+    for line in taken.notes:
+        say(f"note        {line}")
+
+
 def _write(model: Any, out: Path, *, torch_weights: bool) -> None:
     """The trained model in the run's folder."""
     from jaxdet.runs import save
@@ -117,58 +139,10 @@ def _write(model: Any, out: Path, *, torch_weights: bool) -> None:
     save(model, out / "model", overwrite=True)
     print(f"model       {out / 'model'}")
     if torch_weights:
-        from jaxdet_convert import save_torch, to_torch
+        from jaxdet_convert import save_model
 
-        save_torch(out / "model.pth", to_torch(model))
-        print(f"PyTorch     {out / 'model.pth'}")
-
-
-def _first_model(config: TrainConfig, names: tuple[str, ...]) -> Any:
-    from jaxdet.detectors import FasterRCNN
-    from jaxdet.runs.start import fresh, model_for, numerics_of, start_from
-
-    if config.weights:
-        return start_from(
-            model_for(config, names),
-            _stored(config.weights),
-            freeze_norms=config.freeze_norms,
-            numerics=numerics_of(config),
-            where=config.weights,
-        )
-    model = fresh(config, names)
-    if config.backbone_weights:
-        if not isinstance(model, FasterRCNN):
-            raise ValueError("backbone_weights fills a detector's body; start a classifier from weights")
-        from jaxdet_convert import load_backbone
-
-        model, dropped = load_backbone(model, _place(config.backbone_weights))
-        print(f"backbone filled from {config.backbone_weights}; left out: {', '.join(dropped) or 'nothing'}")
-    return model
-
-
-def _stored(weights: str) -> Any:
-    """The model in a jaxdet folder or a PyTorch file, or of official weights by name."""
-    from jaxdet.paths import to_path
-    from jaxdet.runs import load
-
-    place = _place(weights)
-    if to_path(place).is_dir():
-        return load(place)
-    from jaxdet_convert import load_torch
-
-    return load_torch(place)
-
-
-def _place(weights: str) -> str:
-    from jaxdet.paths import to_path
-
-    if to_path(weights).exists():
-        return weights
-    from jaxdet_convert.official import OFFICIAL, find_official
-
-    if weights in OFFICIAL:
-        return str(find_official(weights))
-    raise ValueError(f"{weights}: there is no such file or folder, nor official weights of that name")
+        options, _ = save_model(model, out / "model.pth", overwrite=True)
+        print(f"PyTorch     {out / 'model.pth'}, with the model's options in {options.name}")
 
 
 def parse_options(pairs: list[str]) -> dict[str, object]:

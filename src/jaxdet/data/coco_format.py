@@ -121,8 +121,8 @@ def _faults(
 ) -> list[Fault]:
     """Problems as faults, which name the image and the annotation."""
     faults = []
-    objects = _objects(content["images"]) if problems else ()
-    images = {image["id"]: image for image in objects if type(image.get("id")) is int}
+    entries = _objects(content["images"]) if problems else ()
+    images = {image["id"]: image for image in entries if type(image.get("id")) is int}
     for section, number, (kind, text) in problems:
         entry = _objects([content[section][number]])[0]
         name = str(entry.get("id", f"none, entry {number}"))

@@ -73,6 +73,11 @@ def is_system_name(name: str) -> bool:
     return name.startswith(".") or name.lower() in _SYSTEM
 
 
+def visible(folder: Path) -> list[Path]:
+    """The sorted entries of a folder that are neither hidden nor the system's; none where there is no folder."""
+    return sorted(path for path in folder.glob("*") if not is_system_name(path.name))
+
+
 def _on_disk(root: str) -> Iterator[tuple[list[str], bool]]:
     """(parts of the path below the root, whether one of them is a system name) of all files."""
 

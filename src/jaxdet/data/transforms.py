@@ -121,8 +121,9 @@ def centre_crop(
     if image.dtype == np.uint8:
         resized = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
     else:  # Pillow's float images have one channel
-        channels = [Image.fromarray(image[..., number].astype(np.float32)) for number in range(3)]
-        resized = np.stack([channel.resize(size, Image.Resampling.BILINEAR) for channel in channels], axis=-1)
+        channels = (Image.fromarray(image[..., number].astype(np.float32)) for number in range(3))
+        planes = [np.asarray(channel.resize(size, Image.Resampling.BILINEAR)) for channel in channels]
+        resized = np.stack(planes, axis=-1)
     top, left = (round((side - crop) / 2.0) for side in resized.shape[:2])
     return normalize(resized[top : top + crop, left : left + crop], mean, std)
 

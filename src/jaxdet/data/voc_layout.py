@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxdet.data.faults import DataError, Fault, FaultKind
-from jaxdet.data.image_files import FoundFiles, find_files, is_system_name
+from jaxdet.data.image_files import FoundFiles, find_files, visible
 from jaxdet.data.pictures import PICTURE_SUFFIXES
 from jaxdet.paths import PathLike, read_lines, to_path
 
@@ -99,8 +99,8 @@ class VocLayout:
 
     def _read_list(self, split: str) -> tuple[Path, list[tuple[int, str]]]:
         """A list's file, and (line number, text) of its lines that are not empty."""
-        files = [file for folder in reversed(self.lists) for file in sorted(folder.glob("*.txt"))]
-        known = {file.stem: file for file in files if not is_system_name(file.name)}
+        files = [file for folder in reversed(self.lists) for file in visible(folder)]
+        known = {file.stem: file for file in files if file.suffix.lower() == ".txt"}
         path = known.get(split) or next((file for name, file in known.items() if name.lower() == split.lower()), None)
         if path is None:
             place = (self.lists[0] if self.lists else self.root / "ImageSets" / "Main") / f"{split}.txt"
@@ -143,7 +143,7 @@ def find_layout(root: PathLike) -> VocLayout | None:
     root = to_path(root)
     annotations, lists = _folder(root, _ANNOTATIONS), _folder(root, _LISTS)
     if annotations is None and lists is None:
-        return VocLayout(root, root, root, ()) if root.is_dir() and any(map(_is_xml, root.iterdir())) else None
+        return VocLayout(root, root, root, ()) if root.is_dir() and any(map(_is_xml, visible(root))) else None
     annotations = annotations or root / _ANNOTATIONS[0]
     main = None if lists is None else _folder(lists, ("Main",))
     images = _folder(root, _IMAGES) or root / _IMAGES[0]
@@ -162,7 +162,7 @@ def open_layout(root: PathLike) -> VocLayout:
 
 def _folder(root: Path, names: Sequence[str]) -> Path | None:
     """The folder of one of these names, the first that is there; as written here before other letter cases."""
-    folders = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+    folders = [path for path in visible(root) if path.is_dir()] if root.is_dir() else []
     for name in names:
         alike = [path for path in folders if path.name.lower() == name.lower()]
         if alike:
@@ -176,7 +176,7 @@ def _find(folder: Path, suffixes: Sequence[str]) -> FoundFiles:
 
 
 def _is_xml(path: Path) -> bool:
-    return path.suffix.lower() == ".xml" and not is_system_name(path.name)
+    return path.suffix.lower() == ".xml"
 
 
 def _named(line: str, known: _ByStem) -> tuple[str, str | None]:

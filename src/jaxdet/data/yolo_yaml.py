@@ -124,7 +124,7 @@ def _names(file: Path, content: Mapping[str, Any]) -> dict[int, str]:
     names, count = content.get("names"), content.get("nc")
     if isinstance(names, list):
         names = dict(enumerate(names))
-    if names is None and isinstance(count, int) and count <= _MOST_CLASSES:
+    if names is None and type(count) is int and count <= _MOST_CLASSES:
         names = {number: f"class_{number}" for number in range(count)}
     if not isinstance(names, Mapping) or not names:
         raise DataError(f"{file}: has no class names; expected names, a list or numbers with their names")
@@ -132,13 +132,15 @@ def _names(file: Path, content: Mapping[str, Any]) -> dict[int, str]:
         if type(number) is not int or number < 0 or isinstance(name, bool) or not isinstance(name, (str, int)):
             shown, named = reprlib.repr(number), reprlib.repr(name)
             raise DataError(f"{file}: class {shown} has the name {named}; expected a number from 0 and a string")
-    if isinstance(count, int) and count != len(names):
+    if count is not None and type(count) is not int:
+        raise DataError(f"{file}: has nc {reprlib.repr(count)}; expected the number of classes")
+    if count is not None and count != len(names):
         raise DataError(f"{file}: has nc {reprlib.repr(count)} and {len(names)} names; they have to be as many")
     return {number: str(name) for number, name in names.items()}
 
 
 def _keypoints(file: Path, content: Mapping[str, Any]) -> int:
-    shape = content.get("kpt_shape", [0])
+    shape = [0] if content.get("kpt_shape") is None else content["kpt_shape"]
     if not isinstance(shape, list) or not all(type(side) is int and side >= 0 for side in shape):
         raise DataError(f"{file}: has kpt_shape {reprlib.repr(shape)}; expected a list of two numbers")
     return math.prod(shape)

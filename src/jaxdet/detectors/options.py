@@ -55,8 +55,20 @@ def differences(before: Any, after: Any) -> list[tuple[str, Any, Any]]:
     names = model_options(before)
     if isinstance(before, FasterRCNNConfig) and type(before.backbone) is type(after.backbone):
         names.pop("backbone")  # its own options say it
+        for option in ("num_classes", "names", "transform"):  # of a classifier, which it is not in a detector
+            names.pop(_BACKBONE + option, None)
     found = ((name, value_at(before, path), value_at(after, path)) for name, path in names.items())
     return [(name, old, new) for name, old, new in found if old != new]
+
+
+def changes(before: Any, after: Any) -> list[str]:
+    """``anchors: 4, 8 -> 24, 48`` for every option in which two configurations of one kind differ."""
+    return [f"{label(name)}: {show(old)} -> {show(new)}" for name, old, new in differences(before, after)]
+
+
+def label(option: str) -> str:
+    """What an option is called in a message."""
+    return "anchors" if option == "rpn_anchor_generator" else option
 
 
 def show(value: Any) -> str:

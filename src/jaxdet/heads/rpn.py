@@ -15,7 +15,7 @@ from jax import Array
 from jaxdet.heads.anchors import AnchorGenerator
 from jaxdet.nn import Conv, ConvNormAct, Normal, Numerics
 
-_MOST_CONVOLUTIONS = 256  # a damaged file may name 10^12, which would be built
+MOST_CONVOLUTIONS = 100  # a stored configuration that asks for more is damaged
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class RPNConfig:
     ignore_thresh: float | None = 0.5
 
     def __post_init__(self) -> None:
-        if not 0 <= self.conv_depth <= _MOST_CONVOLUTIONS:
-            raise ValueError(f"conv_depth is 0 to {_MOST_CONVOLUTIONS} convolutions, not {self.conv_depth!r}")
+        if not 1 <= self.conv_depth <= MOST_CONVOLUTIONS:
+            raise ValueError(f"rpn_conv_depth is from 1 to {MOST_CONVOLUTIONS}, not {self.conv_depth}")
 
 
 @jax.tree_util.register_dataclass

@@ -102,7 +102,8 @@ class DataReport:
 def check(config: TrainConfig, *, decode: bool = True, workers: int | None = None, progress: bool = True) -> DataReport:
     """Opens the data of a configuration and reports on it; faults do not stop it.
 
-    Anchors are the configuration's own; a run that starts from ``weights`` takes theirs instead.
+    Of a run that starts from ``weights`` give the effective configuration, as the commands do
+    (`jaxdet.runs.follow.follow_weights`): the anchors that it reports on are ``config``'s.
 
     Args:
         decode: also decode every picture; workers: see `jaxdet.runs.inspection.picture_faults`.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
-from jaxdet.config import from_dict, shortened, to_dict
+from jaxdet.config import from_dict, to_dict
 from jaxdet.detectors.presets import CONFIG_TYPES, Model, ModelConfig
 from jaxdet.nn import Numerics
 from jaxdet.paths import parse_json
+from jaxdet.typed import shortened
 
 FORMAT = 1
 _KEYS = ("format", "config", "numerics", "origin")
@@ -27,15 +29,18 @@ class Description:
         """That of a model."""
         return cls(model.config, model.numerics, tuple(getattr(model, "origin", ())))
 
-    def json(self) -> str:
-        """The text that `parse` reads."""
-        described = {
+    def values(self) -> dict[str, Any]:
+        """As JSON values, which `from_values` takes."""
+        return {
             "format": FORMAT,
             "config": to_dict(self.config),
             "numerics": to_dict(self.numerics),
             "origin": list(self.origin),
         }
-        return json.dumps(described, indent=1)
+
+    def json(self) -> str:
+        """The text that `parse` reads."""
+        return json.dumps(self.values(), indent=1)
 
 
 def parse(text: str | bytes) -> Description:
@@ -48,6 +53,15 @@ def parse(text: str | bytes) -> Description:
         given = parse_json(text)
     except ValueError as error:  # also of bytes that are no text
         raise ValueError(f"it is no JSON ({error})") from None
+    return from_values(given)
+
+
+def from_values(given: Any) -> Description:
+    """The inverse of `Description.values`.
+
+    Raises:
+        ValueError: as `parse`.
+    """
     if not isinstance(given, dict) or not {"format", "config"} <= given.keys():
         raise ValueError("it does not describe a jaxdet model")
     if given["format"] != FORMAT or isinstance(given["format"], bool):

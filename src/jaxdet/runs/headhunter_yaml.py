@@ -143,7 +143,7 @@ class HeadHunterYaml(Mapping[str, Any]):
             line = key.start_mark.line + 1
             name = key.value if isinstance(key, yaml.ScalarNode) else f"a {key.id}"
             if name not in known:
-                hint = nearest(name, known) or f". Known: {', '.join(known)}"
+                hint = nearest(name, known) or f"; known: {', '.join(known)}"
                 raise ValueError(f"{self.file}:{line}: {where} has an unknown key {name!r}{hint}")
             if name in found:
                 raise ValueError(f"{self.file}:{line}: {name} is also on line {found[name][1]}; keep one of them")

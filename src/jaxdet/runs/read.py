@@ -58,7 +58,7 @@ def read_config(
     else:
         hint = nearest(str(name), RECIPES)
         raise ValueError(
-            f"{name}: there is no such configuration file, and no such recipe{hint}. Recipes: {', '.join(RECIPES)}"
+            f"{name}: there is no such configuration file, and no such recipe; known: {', '.join(RECIPES)}{hint}"
         )
     if data is not None:
         train, val = find_sources(data)

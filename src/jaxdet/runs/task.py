@@ -150,16 +150,17 @@ class DetectionTask(Task):
         # By name, and before the run: a validation set may number its classes otherwise.
         self._category_ids = None if val is None else match_classes(self.names, val)
         if val is not None:
-            make_evaluator(config.metrics, val)  # refuses now what evaluation would refuse after hours
+            make_evaluator(config.metrics, val, self._category_ids)  # what it refuses, it refuses before the run
         self.shown = _SHOWN[config.metrics]
         self._evaluator: Evaluator | None = None
 
     def summary(self) -> list[str]:
         lines = super().summary()
         if self.val is not None:
-            config: Any = self.config.model
-            limits = {"metrics": self.config.metrics, "max_dets": self.config.max_dets}
-            notes = limit_notes(self.val, config.box.detections_per_img, **limits)
+            config, model = self.config, self.config.model
+            assert isinstance(model, FasterRCNNConfig)
+            most = model.box.detections_per_img
+            notes = limit_notes(self.val, most, metrics=config.metrics, max_dets=config.max_dets)
             lines += [f"note        {note}" for note in notes]
         return lines
 

@@ -127,6 +127,15 @@ def test_a_template_that_matches_nothing_is_a_problem():
         to_torch(arrays, TABLE, drop=["od"])
 
 
+@pytest.mark.parametrize("template", ["head.{p:weight|bias}", "head.0.{p:weight|bias}", "head.0.weight", "head.weight"])
+def test_an_old_name_is_dropped_by_either_spelling(template):
+    source = tensors()
+    source["head.weight"] = source.pop("head.0.weight")
+    there = to_jax(source, TABLE, target(), drop=[template], fresh=["head.weight"])
+    assert there.dropped == ("head.weight",) and there.fresh == ("head.weight",) and there.respelled == {}
+    assert there.arrays.keys() == target().keys() - {"head.weight"}
+
+
 def test_two_sources_for_one_path():
     table = Table((Rule("a", "x"), Rule("b", "x")))
     source = {"a": np.zeros(2, np.float32), "b": np.zeros(2, np.float32)}
@@ -134,6 +143,12 @@ def test_two_sources_for_one_path():
         to_jax(source, table, {"x": struct(2)})
     with pytest.raises(ConversionError, match="mapped twice: x -> a, b"):
         to_torch({"x": source["a"]}, table)
+
+
+def test_what_could_not_be_read_back_is_not_written():
+    table = Table((Rule("a", "x"), Rule("a", "y")))
+    with pytest.raises(ConversionError, match="not readable back: x -> a"):
+        to_torch({"x": np.zeros(2, np.float32)}, table)
 
 
 @pytest.mark.parametrize(

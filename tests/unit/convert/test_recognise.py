@@ -66,6 +66,16 @@ def test_torchvisions_detectors(torchvision, builder, name):
     assert chosen == preset
 
 
+def test_two_rpn_convolutions_make_it_v2_whatever_the_norms(torchvision):
+    names = shapes(torchvision.models.detection.fasterrcnn_resnet50_fpn, weights=None, weights_backbone=None)
+    names |= {f"rpn.head.conv.1.0.{part}": names[f"rpn.head.conv.0.0.{part}"] for part in ("weight", "bias")}
+    found = recognise(names)
+    assert (found.name, found.also) == ("fasterrcnn_resnet50_fpn_v2", None)
+    assert (found.options["rpn_conv_depth"], found.options["fpn_norm"]) == (2, None)
+    config = model_config(found.name, **found.options)
+    assert (config.rpn.conv_depth, config.fpn.norm, config.box.conv_layers) == (2, None, ())
+
+
 def test_old_spellings(torchvision):
     make = torchvision.models.detection.fasterrcnn_resnet50_fpn
     names = shapes(make, weights=None, weights_backbone=None)

@@ -229,6 +229,14 @@ def test_other_floats_are_cast_and_told_in_one_line(classifier, dtype, told):
         assert np.array_equal(tensors[name], tensor.float().numpy() if tensor.is_floating_point() else tensor)
 
 
+def test_a_whole_state_dict_in_float64_counters_included(state, told):
+    assert is_same(load_torch({name: tensor.double() for name, tensor in state.items()}), state)
+    assert told() == [
+        "the weights: 137 parameters are cast from float64 to float32",
+        "the weights: 27 parameters are cast from float64 to int64",
+    ]
+
+
 def test_a_model_in_bfloat16_takes_float32(state):
     model = load_torch(state, param_dtype="bfloat16")
     assert {str(array.dtype) for path, array in arrays(model).items() if path.endswith("kernel")} == {"bfloat16"}

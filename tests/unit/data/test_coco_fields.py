@@ -37,7 +37,7 @@ def _perfect(dataset):
         *(("annotations", "area", value) for value in ("1200", "", -1, -0.5, NAN, INF, 10**11, 10**400, True, [80])),
         *(("images", "width", value) for value in ("30", 0, -30, 30.5, NAN, INF, 10**12, True, [30])),
         ("images", "height", "20"),
-        ("images", "id", 2**63),
+        *(("images", "id", value) for value in (2**63, "1", 1.0, True, [1], {})),
     ],
 )
 def test_a_wrong_type_or_range_is_a_fault_with_its_line(write_coco, section, key, value):

@@ -95,10 +95,29 @@ def test_a_split_of_scut_head(scut_head):
     ]
     assert ("missing-annotation", "Part_B/ImageSets/Main/train.txt", 3) in places(found, scut_head)
     assert len(convert_scut_head(scut_head / "Part_A", "train").pictures) == 2  # a part by itself
-    with pytest.raises(DataError, match=r"there is no ImageSets/Main/gone.txt with a name in .*Part_A, .*Part_B"):
+    with pytest.raises(DataError, match=r"there is no ImageSets/Main/gone.txt in .*Part_A, .*Part_B"):
         convert_scut_head(scut_head, "gone")
     with pytest.raises(DataError, match="neither it nor a folder in it has 'Annotations'"):
         convert_scut_head(scut_head.parent / "gone")
+
+
+def test_scut_head_reads_xml_as_voc_does(scut_head):
+    """Any letter case and image, names with blanks in lists, a declared encoding, no AppleDouble files."""
+    part = scut_head / "Part_C"
+    (part / "annotations").mkdir(parents=True)
+    draw(part / "jpegimages" / "x 1.BMP")
+    box = "<bndbox><xmin>1</xmin><ymin>2</ymin><xmax>11</xmax><ymax>12</ymax></bndbox>"
+    text = f"<?xml version='1.0' encoding='gbk'?><a>\u4e2d<object><name>head</name>{box}</object></a>"
+    (part / "annotations" / "x 1.XML").write_bytes(text.encode("gbk"))
+    (part / "annotations" / "._x 1.xml").write_bytes(b"\0\5\x16\7")
+    (part / "ImageSets" / "Main").mkdir(parents=True)
+    (part / "ImageSets" / "Main" / "train.txt").write_text("x 1\n")
+    (part / "__MACOSX" / "Annotations").mkdir(parents=True)
+    (part / "__MACOSX" / "Annotations" / "y.xml").write_text("<a/>")
+    for split in (None, "train"):
+        found = convert_scut_head(part, split)
+        assert found.faults == [] and found.pictures[0].path == "jpegimages/x 1.BMP"
+        assert [box.box for box in found.pictures[0].boxes] == [(1, 2, 11, 12)]  # as they stand
 
 
 def person(hbox, *, tag="person", **fields):

@@ -65,6 +65,8 @@ def test_of_lines_with_keypoints_the_box_is_taken(write_yolo):
     line = "0 .5 .5 .4 .4 " + " ".join(["0.9"] * 4)
     root = write_yolo({"train": {"a": (10, 10, [line])}}, kpt_shape=[2, 2])
     np.testing.assert_allclose(YoloFolder(str(root), "train").open()[0].boxes, [[3, 3, 7, 7]], rtol=1e-6)
+    root = write_yolo({"train": {"a": (10, 10, ["0 .5 .5 .4 .4"])}}, kpt_shape=None, nc=None)  # null is missing
+    np.testing.assert_allclose(YoloFolder(str(root), "train").open()[0].boxes, [[3, 3, 7, 7]], rtol=1e-6)
 
 
 def test_exif_turned_pictures_have_the_size_that_is_seen(write_yolo):
@@ -154,6 +156,8 @@ def test_what_is_no_box_always_refuses(write_yolo):
         ({"names": ["cat", True]}, "class 1 has the name True"),
         ({"names": {"cat": 0}}, "class 'cat' has the name 0"),
         ({"nc": 3}, "has nc 3 and 2 names"),
+        ({"nc": "2"}, "has nc '2'; expected the number"),
+        ({"nc": True, "names": ["cat"]}, "has nc True; expected the number"),
         ({"train": None, "val": "images"}, "has no 'train'; it has val"),
         ({"train": "pictures"}, "'train' names pictures, but there is no .*pictures"),
         ({"train": "empty"}, "'train' is empty, where there are no pictures"),

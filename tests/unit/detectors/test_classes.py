@@ -10,26 +10,16 @@ import pytest
 from flax import nnx
 
 import jaxdet
-from jaxdet.detectors import abstract
+from filled_model import filled
 from jaxdet.detectors.presets import model_config
 from jaxdet.heads import AnchorGenerator, FastRCNNPredictor
 from jaxdet.inference import with_options
 from jaxdet.nn import NormConfig
-from jaxdet.nn.parameters import arrays, fill, flatten
+from jaxdet.nn.parameters import arrays
 from jaxdet.runs.checkpoint import is_model
 from tiny_model import tiny_config
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
-
-
-def filled(config):
-    """A model of random numbers, made without compiling its initialisation."""
-    model, rng = abstract(config), np.random.default_rng(0)
-    values = {}
-    for name, variable in flatten(nnx.state(model)).items():
-        around = 1.0 if name.endswith((".var", ".scale")) else 0.0
-        values[name] = (around + 0.1 * rng.normal(size=variable.shape)).astype(variable.dtype)
-    return fill(model, values)
 
 
 @pytest.fixture(scope="module")

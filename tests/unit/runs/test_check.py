@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxdet.data import ClassFolder, CocoFiles, Examples
+from jaxdet.data import ClassFolder, CocoFiles, DataError, Examples, PackedFolder
 from jaxdet.detectors import detector_config, model_config
 from jaxdet.heads import AnchorGenerator
 from jaxdet.runs import TrainConfig, inspection, open_task
 from jaxdet.runs.check import check
 from jaxdet.runs.check_text import to_text
+from jaxdet.runs.pack import pack
 
 MODEL = detector_config(
     "fasterrcnn_mobilenet_v1_fpn",
@@ -207,6 +208,24 @@ def test_a_set_without_any_box_is_told(write_set):
     assert "warning no-boxes: train: no image of the set has a box (1 images): a detector learns" in to_text(report)
     notes = [line for line in open_task(_config(source, source)).summary() if line.startswith("note")]
     assert len(notes) == 2 and "train: no image of the set has a box" in notes[0] and "AP is -1" in notes[1]
+
+
+def test_what_evaluation_would_refuse_is_refused_before_training(write_set, tmp_path):
+    """Here the ground truth of a packed set, damaged after it was packed."""
+    source = write_set("train", {"a.png": (32, 32, [[0, 0, 9, 9]])})
+    pack(source.open(), tmp_path / "packed", progress=False)
+    packed = PackedFolder(str(tmp_path / "packed"))
+    assert _check(packed, packed).errors == ()
+    truth = tmp_path / "packed" / "ground_truth.json"
+    content = json.loads(truth.read_text())
+    for text, message in (
+        (json.dumps(content).replace('"bbox"', '"area": -1, "bbox"'), "'area' = -1"),
+        ("{", "not JSON"),
+    ):
+        truth.write_text(text)
+        with pytest.raises(DataError, match=message):
+            open_task(_config(packed, packed))
+        assert message in str(_check(packed, packed).errors[0])
 
 
 def test_classes_of_one_name_are_counted_apart(write_set):

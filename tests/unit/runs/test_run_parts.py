@@ -14,7 +14,7 @@ from jaxdet.data import Augmentation, ClassAugmentation, CocoFiles
 from jaxdet.runs import RECIPES, TrainConfig, read_config
 from jaxdet.runs.config import run_length
 from jaxdet.runs.journal import Journal, read_rows
-from jaxdet.runs.record import check_record, make_record
+from jaxdet.runs.record import check_record, keep_record, make_record
 from jaxdet.runs.signals import StopRequest
 from jaxdet.training import OptimizerConfig
 
@@ -48,9 +48,10 @@ def test_a_stop_request_is_noted_once_and_handlers_come_back():
 
 def test_a_record_names_what_differs(tmp_path):
     record = {"config": {"seed": 0, "workers": 1, "optimizer": {"kind": "sgd"}}, "data": {"pictures": 4, "digest": "a"}}
-    check_record(tmp_path, record)
+    keep_record(tmp_path, record)
     watched = {"config": record["config"] | {"workers": 8}, "data": record["data"]}
-    check_record(tmp_path, watched)
+    assert check_record(tmp_path, watched) is None
+    keep_record(tmp_path, watched)
     other = {"config": {"seed": 1, "workers": 1, "optimizer": {"kind": "adamw"}}, "data": record["data"]}
     with pytest.raises(ValueError, match=r'optimizer\.kind \(was "sgd", now "adamw"\), seed \(was 0, now 1\)'):
         check_record(tmp_path, other)
@@ -77,8 +78,8 @@ def test_every_recipe_reads_and_options_reach_its_parts():
 @pytest.mark.parametrize(
     "name, options, says",
     [
-        ("finetun", {}, "no such recipe; did you mean 'finetune'"),
-        ("finetune", {"optimizer_learning_rat": 1}, "did you mean 'optimizer_learning_rate'"),
+        ("finetun", {}, r"no such recipe; known: .*; did you mean 'finetune'\?$"),
+        ("finetune", {"optimizer_learning_rat": 1}, r"lists all \d+; did you mean 'optimizer_learning_rate'.*\?$"),
         ("finetune", {"steps": 5, "epochs": 5}, "either steps or epochs"),
         ("finetune", {"batch_size": 0}, "batch_size is at least 1"),
         ("finetune", {"optimizer_kind": "lamb"}, "one of sgd, adamw"),
@@ -156,21 +157,26 @@ def test_a_quantity_that_is_none(options, says):
         read_config("fasterrcnn_resnet50_fpn", options)
 
 
+def _task(config):
+    plan = SimpleNamespace(steps_per_epoch=10)
+    return SimpleNamespace(
+        config=config, train=range(3), digest=lambda: "d", plan=plan, length=run_length(config, plan.steps_per_epoch)
+    )
+
+
 def test_units_are_in_the_record_and_old_records_read(tmp_path):
     config = read_config("fasterrcnn_resnet50_fpn", {"steps": 500})
-    plain = make_record(SimpleNamespace(config=config, train=range(3), digest=lambda: "d"))
+    plain = make_record(_task(config))
     assert plain["config"]["eval_every"] == "1 epoch" and plain["config"]["optimizer"]["milestones"] == [
         "16 epochs", "22 epochs"
     ]  # fmt: skip
-    epochs = make_record(
-        SimpleNamespace(config=read_config("fasterrcnn_resnet50_fpn"), train=range(3), digest=lambda: "d")
-    )
+    epochs = make_record(_task(read_config("fasterrcnn_resnet50_fpn")))
     optimizer = epochs["config"]["optimizer"] | {"milestones": [16, 22]}
     old = epochs | {"format": 1, "config": epochs["config"] | {"eval_every": 1, "optimizer": optimizer}}
     (tmp_path / "run.json").write_text(json.dumps(old))
     check_record(tmp_path, epochs)
     later = read_config("fasterrcnn_resnet50_fpn", {"optimizer_milestones": ("16 steps", "22 steps")})
-    later = make_record(SimpleNamespace(config=later, train=range(3), digest=lambda: "d"))
+    later = make_record(_task(later))
     with pytest.raises(ValueError, match=r'milestones \(was \["16 epochs", "22 epochs"\], now \["16 steps"'):
         check_record(tmp_path, later)
 

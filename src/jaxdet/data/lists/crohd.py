@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxdet.data.faults import DataError, FaultKind, Problem
+from jaxdet.data.image_files import visible
 from jaxdet.data.lists.conversion import Conversion
 from jaxdet.paths import read_lines
 
@@ -59,7 +60,7 @@ def convert_crohd(
         DataError: there is no sequence, or a ``seqinfo.ini`` or ``gt.txt`` cannot be read.
     """
     root = Path(root)
-    folders = [folder for folder in (root, *sorted(root.glob("*"))) if (folder / "gt" / "gt.txt").is_file()]
+    folders = [folder for folder in (root, *visible(root)) if (folder / "gt" / "gt.txt").is_file()]
     if not folders:
         raise DataError(f"{root}: neither it nor a folder in it has 'gt/gt.txt'; give a sequence, or a folder of them")
     conversion = Conversion(root if base is None else base)

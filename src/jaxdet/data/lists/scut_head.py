@@ -7,6 +7,7 @@ from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from jaxdet.data.faults import DataError, FaultKind, Problem
+from jaxdet.data.image_files import visible
 from jaxdet.data.lists.conversion import Conversion
 from jaxdet.data.voc import box_corners, image_size
 from jaxdet.data.voc_layout import VocEntry, VocLayout, find_layout
@@ -33,13 +34,13 @@ def convert_scut_head(root: str | Path, split: str | None = None, *, base: str |
         DataError: there are no such folders, or none of them has such a split.
     """
     root = Path(root)
-    found = [(part, find_layout(part)) for part in (root, *sorted(root.glob("*")))]
+    found = [(part, find_layout(part)) for part in (root, *visible(root))]
     parts = [layout for part, layout in found if layout is not None and layout.annotations != part]
     if not parts:
         raise DataError(f"{root}: neither it nor a folder in it has 'Annotations'; give the folder of SCUT-HEAD")
-    listed = [part for part in parts if split is None or part.has_list(split)]
+    listed = [part for part in parts if (part.annotation_files() if split is None else part.has_list(split))]
     if not listed:
-        what = f"ImageSets/Main/{split}.txt with a name"
+        what = "Annotations/*.xml" if split is None else f"ImageSets/Main/{split}.txt"
         folders = ", ".join(str(part.root) for part in parts)
         raise DataError(f"{root}: there is no {what} in {folders}; check folder and split")
     conversion = Conversion(root if base is None else base)
