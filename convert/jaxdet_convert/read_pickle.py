@@ -13,7 +13,7 @@ import pickle
 import pickletools
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import ml_dtypes
 import numpy as np
@@ -252,7 +252,7 @@ def scan(file: BinaryIO) -> Pickle:
     start = file.tell()
     module_fields = set()
     highest = -1
-    for opcode, argument, _ in pickletools.genops(_Rest(file)):
+    for opcode, argument, _ in pickletools.genops(cast(Any, _Rest(file))):
         if opcode.name.startswith("EXT"):
             raise ValueError("it uses the running program's extension registry")
         if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and isinstance(argument, int):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+import jaxdet
 from headhunter_yaml import write_yaml
 from jaxdet.config import to_dict
 from jaxdet.data import CocoFiles, DataError, DetectionDataset, PackedFolder, ground_truth
@@ -111,6 +112,15 @@ def _open_model(file: Path) -> Any:
     return read_description(file.parent)
 
 
+def _make_saved(folder: Path) -> Path:
+    jaxdet.save(jaxdet.create_model("mobilenet_v1", width=0.25, num_classes=2), folder / "model")
+    return folder / "model" / "model.json"
+
+
+def _load(file: Path) -> Any:
+    return jaxdet.load(file.parent)
+
+
 _RECORD = {
     "format": 2,
     "config": {"type": "TrainConfig", "model": {"type": "FasterRCNNConfig", "num_classes": 3}, "steps": 10, "seed": 0},
@@ -126,6 +136,8 @@ def _open_record(file: Path) -> None:
     check_record(file.parent, _RECORD)
 
 
+# With its arrays, which takes half a second a time.
+SAVED = Format("saved model", "json", ValueError, _make_saved, _load)
 RUNS: tuple[Format, ...] = (
     Format("HeadHunter YAML", "text", ValueError, _make_yaml, read_headhunter, _use_headhunter),
     Format("packed index", "json", DataError, _make_packed, _open_packed, _use_packed),

@@ -75,6 +75,12 @@ def png(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
     return b"".join(parts)
 
 
+def _head(content: bytes) -> bytes:
+    """Length and type of the pixels' chunk of a PNG."""
+    place = content.index(b"IDAT")
+    return content[place - 4 : place + 4]
+
+
 def jpeg_of(height: int, width: int) -> Callable[[bytes], bytes]:
     """The valid JPEG with another size in its frame header."""
 
@@ -156,11 +162,11 @@ CASES: tuple[tuple[str, str, Callable[[bytes], bytes]], ...] = (
     ("YOLO yaml", "aliases in a path", whole(laughs("train: {}\nnames: [a]", "*a12").encode())),
     ("YOLO yaml", "merges", whole(f"{MERGES}\n{YOLO}names: [a, b]\n".encode())),
     ("YOLO yaml", "cycle", whole(f"{YOLO}names: &a [*a]\n".encode())),
-    ("YOLO yaml", "nesting", whole(b"names: " + b"[" * 2000)),
+    ("YOLO yaml", "nesting", whole(b"names: " + b"[" * 600)),
     ("HeadHunter YAML", "aliases", replaced(b"mean_std:", laughs("mean_std: {}\n#", "*a12").encode())),
     ("HeadHunter YAML", "aliases in a key", whole(laughs("? {}\n: 1", "*a12").encode())),
     ("HeadHunter YAML", "merges", whole(f"{MERGES}\n".encode())),
-    ("HeadHunter YAML", "nesting", whole(b"DATASET: " + b"[" * 2000)),
+    ("HeadHunter YAML", "nesting", whole(b"DATASET: " + b"[" * 600)),
     ("head list", "flag", whole(b"# heads/1.png\n1 2 11 12 1" + b"0" * 300 + b"\n")),
     ("CroHD seqinfo.ini", "seqLength", replaced(b"seqLength=2", b"seqLength=1000000000000")),
     ("CroHD gt.txt", "frame", whole(b"1e300,1,2,3,8,8,1,1,1\n")),
@@ -175,6 +181,7 @@ CASES: tuple[tuple[str, str, Callable[[bytes], bytes]], ...] = (
     ("COCO results", "box", json_set(0, "bbox", to=[0, 0, 10**400, 1])),
     ("PNG", "2^31", whole(png(2**31 - 1, 2**31 - 1))),
     ("PNG", "60 megapixels", whole(png(7_750, 7_750))),
+    ("PNG", "chunk", lambda content: content.replace(_head(content), b"\xff" * 4 + b"IDAT")),
     ("PNG", "text", whole(png(8, 8, (b"zTXt", b"a\0\0" + zlib.compress(bytes(1 << 26)))))),
     ("PNG", "profile", whole(png(8, 8, (b"iCCP", b"a\0\0" + zlib.compress(bytes(1 << 26)))))),
     ("JPEG", "65500", jpeg_of(65_500, 65_500)),

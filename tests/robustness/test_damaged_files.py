@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from robustness.attempt import Escaped, Format, Trial, bounded_memory
 from robustness.damage import LIMIT, MOST, Mutation
 from robustness.formats import FORMATS
+from robustness.formats_runs import SAVED
 
 FEW, MANY = 200, 20_000
 _KINDS_SHOWN = 20
@@ -54,6 +55,12 @@ def test_many_damaged_files(form: Format, tmp_path, capsys):
     with capsys.disabled():
         print(f"\n{form.name}: seed {seed}, {MANY} mutations, {opened} opened, {MANY - opened} refused")
     assert not faults, "\n\n".join(faults.values())
+
+
+@pytest.mark.verify
+def test_damaged_models_load_or_are_refused(tmp_path):
+    opened, faults = sweep(Trial(SAVED, tmp_path), FEW, 0)
+    assert opened and not faults, "\n\n".join(faults.values())
 
 
 def sweep(trial: Trial, count: int, seed: int) -> tuple[int, dict[str, str]]:

@@ -24,6 +24,7 @@ PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".t
 
 # What Pillow raises for damaged files.
 _UNDECODABLE = (OSError, SyntaxError, ValueError, TypeError, EOFError, struct.error, Image.DecompressionBombError)
+_LARGE_READ = 1 << 20  # bytes
 _NEARLY_BLACK = 16  # of 255
 
 
@@ -149,7 +150,17 @@ def _opened(path: PathLike, content: bytes | None) -> IO[bytes]:
     if content is None and is_remote(path):
         content = to_path(path).read_bytes()
     # Not the path for Pillow to open: it would map uncompressed TIFF files, and mixes up the rows of turned ones.
-    return open(path, "rb") if content is None else io.BytesIO(content)
+    return _File(io.FileIO(path, "rb")) if content is None else io.BytesIO(content)
+
+
+class _File(io.BufferedReader):
+    """A file whose reads ask for no more than what is left of it: a damaged PNG chunk promises 4 GB, which Python sets
+    aside before it looks."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > _LARGE_READ:
+            size = min(size, max(0, os.fstat(self.fileno()).st_size - self.tell()))
+        return super().read(size)
 
 
 def _unreadable(path: PathLike, error: BaseException) -> DataError:
