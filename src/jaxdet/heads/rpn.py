@@ -15,7 +15,6 @@ from jax import Array
 from jaxdet.heads.anchors import AnchorGenerator
 from jaxdet.nn import Conv, ConvNormAct, Numerics
 
-
 MOST_CONVOLUTIONS = 100  # a stored configuration that asks for more is damaged
 
 
