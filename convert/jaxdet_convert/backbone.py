@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,10 +16,12 @@ from jaxdet.detectors import FasterRCNN, FasterRCNNConfig, abstract
 from jaxdet.detectors.config import BackboneConfig
 from jaxdet.detectors.options import override_model
 from jaxdet.detectors.presets import Model
-from jaxdet.runs.checkpoint import arrays, fill, load
+from jaxdet.runs.checkpoint import arrays, fill
 from jaxdet.runs.follow import follow_classifier
+from jaxdet.runs.stored import open_stored
 from jaxdet_convert.apply import ConversionError
 from jaxdet_convert.load import convert_weights
+from jaxdet_convert.read_safetensors import find_index
 from jaxdet_convert.tables import model_table
 
 _BODY, _CLASSIFIER, _COUNTER = "backbone.", "fc.", ".count"
@@ -50,9 +53,9 @@ def load_backbone(
 
     Args:
         model: as `jaxdet.create_model` makes it; it is not changed.
-        weights: whatever `load_torch` reads, or the folder of a classifier that ``jaxdet convert`` or `jaxdet.save`
-            wrote.
-        container: the entry of a checkpoint that holds the state dict.
+        weights: whatever `load_torch` reads (and tells on the log "jaxdet"), or the folder of a classifier that
+            ``jaxdet convert`` or `jaxdet.save` wrote.
+        container: the entry of a checkpoint that holds the state dict, as `load_torch` takes it.
         keep: options of the model, with their values, that stay as they are whatever the weights say.
 
     Raises:
@@ -63,8 +66,11 @@ def load_backbone(
     if not isinstance(config, FasterRCNNConfig) or config.backbone is None:
         raise ValueError("a classifier's weights go into a detector on a named backbone, as create_model makes it")
     bare: tuple[str, ...] | None = None
-    if not isinstance(weights, Mapping) and Path(weights).is_dir():
-        classifier, described = load(weights), True
+    if not isinstance(weights, Mapping) and Path(weights).is_dir() and find_index(Path(weights)) is None:
+        stored = open_stored(weights)
+        if stored.taken is not None:
+            logging.getLogger("jaxdet").warning(stored.taken)
+        classifier, described = stored.model, True
     else:
         conversion = convert_weights(weights, container=container)
         classifier, described = conversion.model, conversion.described is not None

@@ -42,9 +42,9 @@ def to_torch(model: Model, spelling: str | None = None) -> dict[str, np.ndarray]
     if isinstance(config, FasterRCNNConfig) and config.backbone is None:
         raise ValueError("this detector stands on a backbone of your own, whose names in PyTorch nobody knows")
     origin = _origin(config, tuple(getattr(model, "origin", ())), spelling)
-    # Darknet counts no batches, so its names hold no counters.
-    drop = ("{x:path}.count",) if "darknet" in origin else ()
     values = {path: np.array(array) for path, array in arrays(model).items()}
+    # Darknet counts no batches, so its names hold no counters.
+    drop = apply.matching(("{x:path}.count",), values) if "darknet" in origin else ()
     tensors = apply.to_torch(values, model_table(config, origin), drop=drop)
     old = next((SPELLINGS[tag] for tag in origin if tag in SPELLINGS), ())
     return {_former(name, old): tensor for name, tensor in tensors.items()}

@@ -22,15 +22,16 @@ from jaxdet.heads import FastRCNNPredictor
 from jaxdet.nn import Linear, NormConfig, Numerics
 from jaxdet.runs.checkpoint import arrays, fill, flatten
 from jaxdet.runs.description import Description
-from jaxdet_convert.apply import Converted, to_jax
+from jaxdet_convert.apply import Converted, matching, to_jax
 from jaxdet_convert.assumed import assumed
 from jaxdet_convert.official import OFFICIAL, OfficialWeights, recognise_official
 from jaxdet_convert.options_file import check_kind, options_file, read_options, with_eps
-from jaxdet_convert.read import Weights, read_weights
+from jaxdet_convert.read import Weights
 from jaxdet_convert.recognise import Recognised, darknet53_layers, recognise
 from jaxdet_convert.recognise_body import RecognitionError
 from jaxdet_convert.recognise_headhunter import RETINAFACE_HEADS
 from jaxdet_convert.tables import model_table
+from jaxdet_convert.unwrap import read_model, tell
 
 NORM_EPS = 1e-5
 _LOG = logging.getLogger("jaxdet")
@@ -120,30 +121,33 @@ def convert_weights(
     them, ``m.json`` beside ``m.pth``, they are taken from there; options that are given here go before them.
 
     Args:
-        weights: a file (.pth, .pt, .tar, .safetensors, .weights) or a state dict of arrays or torch tensors.
+        weights: a file (.pth, .pt, .tar, .safetensors, .safetensors.index.json, .weights), the folder of sharded
+            weights, or a state dict of arrays or torch tensors. Names may have a prefix, such as a training framework's
+            ``model.``; floats of another width are cast. Both are said on the log "jaxdet".
         name: of the model; by default recognised from the weights' names and shapes, as are the options that these
             tell. Given, it has to agree.
         num_classes: with ``fresh_predictor``, of the new predictor; otherwise it has to agree with the weights.
         norm_eps: of all norms, which no state dict holds; by default 0.0 for torchvision's official COCO_V1 file of
             ``fasterrcnn_resnet50_fpn`` (known by its hash) and 1e-5 for all others.
         names: of a detector's classes, the background first; by default COCO's for torchvision's detectors of 91.
-        container: the entry that holds the state dict, where a checkpoint has several.
+        container: the entry that holds the state dict, where a checkpoint has several: a dotted path, whose end may be
+            what names begin with (``"state_dict.ema_model"``).
         fresh_predictor: leave out the weights' predictor (a classifier's ``fc``) and initialise a new one.
         rngs: of that predictor; by default ``nnx.Rngs(0)``.
         dtype, param_dtype, precision: see `jaxdet.nn.Numerics`; by default float32 of the highest precision.
         options: of the model (`jaxdet.create_model`); they go before what the weights tell.
 
     Raises:
-        WeightsError: the file does not read.
+        WeightsError: the file does not read, or holds several sets of weights and ``container`` names none.
         RecognitionError: the weights are of no model of this library, or of another than ``name``.
         ConversionError: something in the weights or the model is left over, or has another shape: all is listed.
         ValueError: an option is unknown or does not fit the weights; or ``m.json`` holds something else, or is of
             another model.
     """
     described = None if isinstance(weights, Mapping) else read_options(weights)
-    read = read_weights(weights, container=container, layers=darknet53_layers)
+    read = read_model(weights, container=container, layers=darknet53_layers)
     found = recognise_weights(read, name)
-    official = None if isinstance(weights, Mapping) else recognise_official(weights)
+    official = recognise_official(read.file) if read.file else None
     assumed_eps = norm_eps is None and official is None
     eps = norm_eps
     if eps is None:
@@ -240,10 +244,12 @@ def fill_strictly(
     target = flatten(nnx.state(model))
     drop, begins = _left_out(found, fresh is not None)
     new = [path for path in target if path.startswith(begins)]
-    leave = list(new)
-    if found.origin[-1:] == ("darknet",):
-        leave.append(_COUNTERS)  # Darknet counts pictures, not batches
-    converted = to_jax(read.tensors, model_table(config, found.origin), target, drop=drop, fresh=leave)
+    table = model_table(config, found.origin)
+    drop = matching(drop, [name for original in read.tensors for name in (original, table.modern(original))])
+    # Darknet counts images, not batches.
+    counters = matching((_COUNTERS,), target) if found.origin[-1:] == ("darknet",) else ()
+    converted = to_jax(read.tensors, table, target, drop=drop, fresh=(*new, *counters))
+    tell(read, converted.cast)
     # A copy, because an array of the caller's would be shared and could change under the model.
     values = {path: jnp.array(array) for path, array in converted.arrays.items()}
     values |= {path: jnp.zeros((), jnp.int32) for path in converted.fresh if path.endswith(".count")}

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from jaxdet.backbones import Darknet53 as Darknet53
     from jaxdet.backbones import MobileNetV1 as MobileNetV1
     from jaxdet.backbones import ResNet as ResNet
+    from jaxdet.compilation_cache import enable_compilation_cache as enable_compilation_cache
     from jaxdet.detectors import FasterRCNN as FasterRCNN
     from jaxdet.detectors import faster_rcnn as faster_rcnn
     from jaxdet.detectors import list_models as list_models
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "jaxdet.backbones": ("Darknet53", "MobileNetV1", "ResNet"),
+    "jaxdet.compilation_cache": ("enable_compilation_cache",),
     "jaxdet.detectors": ("FasterRCNN", "faster_rcnn", "list_models", "with_classes"),
     "jaxdet.heads": ("AnchorGenerator",),
     "jaxdet.inference": ("predict", "with_options"),

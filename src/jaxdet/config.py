@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
-import types
+import reprlib
 import typing
 from collections.abc import Mapping
-from functools import cache
 from typing import Any, TypeVar
 
+from jaxdet.typed import check_field, describe, field_types, fits, shortened
+
 Config = TypeVar("Config")
+
+_NEAREST, _LISTED = 3, 12  # names that an error message has: similar ones, and at most of a whole list
 
 
 def option_names(config: Any) -> dict[str, tuple[str, ...]]:
@@ -39,34 +41,32 @@ def override(config: Config, options: Mapping[str, Any]) -> Config:
     known = option_names(config)
     for name, value in options.items():
         if name not in known:
-            raise ValueError(f"unknown option {name!r}{nearest(name, known)}. Known: {', '.join(sorted(known))}")
-        config = _replace(config, known[name], _checked(name, _current(config, known[name]), _frozen(value)))
+            raise unknown_option(name, known, "jaxdet.config.option_names(config)")
+        config = _replace(config, known[name], _checked(config, known[name], name, _frozen(value)))
     return config
 
 
-def _current(config: Any, path: tuple[str, ...]) -> Any:
-    for part in path:
+def _checked(config: Any, path: tuple[str, ...], name: str, value: Any) -> Any:
+    """The value, if it is of the type that the field has: a mistake shows here and not deep in a run."""
+    for part in path[:-1]:
         config = getattr(config, part)
-    return config
+    return check_field(config, path[-1], name, value)
 
 
-def _checked(name: str, current: Any, value: Any) -> Any:
-    """The value, if it is of the kind that the option has: a mistake shows here and not deep in a run."""
-    kind = type(current)
-    if kind not in (bool, int, float, str) or value is None:
-        return value
-    if kind is int and isinstance(value, float) and value.is_integer():
-        return int(value)
-    fits = isinstance(value, (int, float) if kind is float else kind)
-    if not fits or (isinstance(value, bool) and kind is not bool):
-        raise ValueError(f"option {name!r} is of type {kind.__name__} (now {current!r}), not {value!r}")
-    return value
+def nearest(name: str, known: typing.Iterable[str], count: int = 1) -> str:
+    """``"; did you mean 'x'?"`` with up to ``count`` names, for the end of an error message, or nothing."""
+    *others, last = [repr(found) for found in difflib.get_close_matches(name, list(known), n=count)] or [""]
+    return f"; did you mean {', '.join(others)}{' or ' if others else ''}{last}?" if last else ""
 
 
-def nearest(name: str, known: typing.Iterable[str]) -> str:
-    """``"; did you mean 'x'?"`` for an error message, or nothing."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+def unknown_option(name: str, known: typing.Collection[str], where: str) -> ValueError:
+    """The error for an option that does not exist: it names the nearest ones, and all where these are few.
+
+    Args:
+        where: the Python expression that gives all of them.
+    """
+    listed = f"known: {', '.join(sorted(known))}" if len(known) <= _LISTED else f"{where} lists all {len(known)}"
+    return ValueError(f"unknown option {name!r}; {listed}{nearest(name, known, _NEAREST)}")
 
 
 def _replace(config: Any, path: tuple[str, ...], value: Any) -> Any:
@@ -101,65 +101,16 @@ def from_dict(value: Any, classes: Mapping[str, type]) -> Any:
     fields = dict(value)
     name = fields.pop("type", None)
     if not isinstance(name, str) or name not in classes:
-        raise ValueError(f"unknown configuration type {name!r}; known: {', '.join(sorted(classes))}")
-    hints = _hints(classes[name])
+        raise ValueError(f"unknown configuration type {reprlib.repr(name)}; known: {', '.join(sorted(classes))}")
+    hints = field_types(classes[name])
     given = {}
     for key, item in fields.items():
         if key not in hints:
             raise ValueError(f"{name} has no field {key!r}{nearest(key, hints)}")
         given[key] = from_dict(item, classes)
-        if not is_of(given[key], hints[key]):
-            raise ValueError(f"{name}'s {key} is {shortened(item)}, which is no {type_text(hints[key])}")
+        if not fits(given[key], hints[key]):
+            raise ValueError(f"{name}'s {key} is {shortened(item)}; it must be {describe(hints[key])}")
     try:
         return classes[name](**given)
-    except TypeError as error:
-        raise ValueError(f"{name}: {error}") from None
-
-
-@cache
-def _hints(cls: type) -> dict[str, Any]:
-    hints = typing.get_type_hints(cls)
-    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
-
-
-def is_of(value: Any, hint: Any) -> bool:
-    """Whether a value is of an annotated type: plain values, tuples, dataclasses, unions and literals.
-
-    An int passes for a float, and a bool for neither; a float is finite. Types of other kinds are not looked into.
-    """
-    origin, inner = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any:
-        return True
-    if origin in (types.UnionType, typing.Union):
-        return any(is_of(value, one) for one in inner)
-    if origin is typing.Literal:
-        return value in inner
-    if hint is None or hint is type(None):
-        return value is None
-    if origin is tuple:
-        if not isinstance(value, tuple):
-            return False
-        if inner[-1:] == (Ellipsis,):
-            return all(is_of(item, inner[0]) for item in value)
-        return len(value) == len(inner) and all(map(is_of, value, inner))
-    if isinstance(value, bool):
-        return hint is bool
-    if hint is float:
-        return isinstance(value, (int, float)) and math.isfinite(value)
-    return not isinstance(hint, type) or isinstance(value, hint)
-
-
-def type_text(hint: Any) -> str:
-    """An annotated type as a message names it."""
-    origin, inner = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (types.UnionType, typing.Union):
-        return " or ".join(type_text(one) for one in inner)
-    if origin is tuple:
-        return f"list of {type_text(inner[0])}" if inner[-1:] == (Ellipsis,) else f"list of {len(inner)}"
-    return "null" if hint is type(None) else getattr(hint, "__name__", str(hint))
-
-
-def shortened(value: Any) -> str:
-    """A value's text, cut where it is long."""
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    except (TypeError, AttributeError, OverflowError) as error:  # a field is missing, or a check met another type
+        raise ValueError(f"{name} cannot be made of these values ({error})") from None

@@ -14,6 +14,8 @@ from jax import Array
 from jax.sharding import Mesh
 
 from jaxdet.backbones.base import Classifier, ClassifierTransform
+from jaxdet.compiling import Compilations, Say
+from jaxdet.data.arrays import checked_images, checked_pixels
 from jaxdet.data.canvas import canvases, choose_canvas
 from jaxdet.data.transforms import centre_crop, preprocess_to, resize_boxes
 from jaxdet.detectors import DetectorTransform, FasterRCNN, FasterRCNNConfig
@@ -99,17 +101,21 @@ def predict(
     """Detect objects in pictures.
 
     Args:
-        images: ``[H, W, 3]`` RGB arrays of any sizes, uint8 or float in 0..1. They are resized as torchvision does and
-            put on a small set of canvases; each compiles once.
+        images: ``[H, W, 3]`` RGB arrays of any sizes, uint8 or float in 0..1 (`jaxdet.data.read_image` reads a file).
+            They are resized as torchvision does and put on a small set of canvases; each compiles once.
         score_threshold: of the detections returned; by default the model's ``box_score_thresh``.
         batch_size: pictures of one canvas that go through the model together. The last of a canvas have empty slots
             beside them, which cost as much as pictures; on a CPU 1 is as fast as any.
 
     Returns:
         Per picture a dict of numpy ``boxes [D, 4]`` (xyxy, its own pixels), ``labels [D]`` and ``scores [D]``, by
-        decreasing score, and ``names`` (a list) where the model knows its classes.
+        decreasing score, and ``names`` (a list) where the model knows its classes. No pictures give an empty list.
+
+    Raises:
+        ValueError: the model is no detector, or something is no image; the message says what to do.
     """
-    pictures = [checked_image(model, image, f"image {index}") for index, image in enumerate(images)]
+    _check_detector(model)
+    pictures = [checked_image(model, image, f"image {index}") for index, image in enumerate(checked_images(images))]
     found = predict_each(model, enumerate(pictures), score_threshold=score_threshold, batch_size=batch_size)
     return [prediction for _, prediction in sorted(found, key=lambda item: item[0])]
 
@@ -121,6 +127,7 @@ def predict_each(
     score_threshold: float | None = None,
     batch_size: int = 1,
     mesh: Mesh | None = None,
+    say: Say | None = None,
 ) -> Iterator[tuple[Key, Prediction]]:
     """`predict` over a stream of pictures, of which only a few are in memory at a time.
 
@@ -130,11 +137,13 @@ def predict_each(
     Args:
         images: (what the picture is known by, the picture); drawn from only as fast as they are worked off.
         mesh: of `jaxdet.parallel.data_mesh`, over this process's devices: each batch is split over them.
+        say: is told of each canvas before its program is compiled.
 
     Raises:
-        ValueError: a picture is not one, no batch can be made so, or the predictor has another number of classes than
-            the model's configuration.
+        ValueError: the model is no detector, an image is not one, no batch can be made so, or the predictor has another
+            number of classes than the model's configuration.
     """
+    _check_detector(model)
     if score_threshold is not None and score_threshold < model.config.box.score_thresh:
         box = replace(model.config.box, score_thresh=score_threshold)
         model = _under(model, replace(model.config, box=box))
@@ -146,12 +155,14 @@ def predict_each(
     transform = model.config.transform
     choices = canvases(transform.min_size, transform.max_size)
     graphdef, state = nnx.split(model)
+    compilations = Compilations()
     if mesh is not None:
         state = jax.device_put(state, replicated(mesh))
 
     def run(canvas: tuple[int, int], waiting: list[tuple[Key, np.ndarray]]) -> Iterator[tuple[Key, Prediction]]:
         resized = [_preprocess(picture, transform) for _, picture in waiting]
         batch = collate(resized, canvas, batch_size)
+        compilations.announce(None, canvas, say)
         if mesh is not None:
             batch = jax.device_put(batch, batch_sharding(mesh))
         detections = jax.device_get(infer_step(graphdef, state, batch, mesh=mesh))
@@ -177,15 +188,7 @@ def checked_image(model: FasterRCNN, image: np.ndarray, name: str = "the image")
     Raises:
         ValueError: it is no picture, or the model would resize it to one without pixels.
     """
-    image = np.asarray(image)
-    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise ValueError(f"{name} has shape {image.shape}; expected RGB [height, width, 3]")
-    if image.dtype != np.uint8:
-        if not np.issubdtype(image.dtype, np.floating):
-            raise ValueError(f"{name} is of type {image.dtype}; expected uint8, or float in 0..1")
-        if not (image.min() >= 0 and image.max() <= 1):
-            raise ValueError(f"{name} is float but not in 0..1; give uint8 for values up to 255")
-        image = image.astype(np.float32)
+    image = checked_pixels(image, name)
     size = _size(image, model.config.transform)
     if min(size) < 1:
         raise ValueError(f"{name} of {image.shape[:2]} would be resized to {size}, which has no pixels")
@@ -201,6 +204,12 @@ def collate(pictures: Sequence[np.ndarray], canvas: tuple[int, int], batch_size:
         pixels[slot, :height, :width] = picture
         sizes[slot] = height, width
     return Images(pixels, sizes)  # type: ignore[arg-type]  # numpy until it reaches a device
+
+
+def _check_detector(model: Any) -> None:
+    if not isinstance(model, FasterRCNN):
+        kind = "is a classifier; use classify" if isinstance(model, Classifier) else "is none"
+        raise ValueError(f"predict takes a detector, and this {type(model).__name__} {kind}")
 
 
 def _preprocess(picture: np.ndarray, transform: DetectorTransform) -> np.ndarray:
@@ -234,11 +243,20 @@ def logits_step(graphdef: nnx.GraphDef, state: nnx.State, x: Array) -> Array:
 
 
 def classify(model: Classifier, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Class probabilities ``[K]`` of each picture (``[H, W, 3]`` RGB uint8, any size).
+    """Class probabilities ``[K]`` of each picture; no pictures give an empty list.
 
     The shorter side is resized and the centre cut out as the model's ``config.transform`` says, with Pillow's bilinear
     filter, which is what torchvision's classification presets use.
+
+    Args:
+        images: ``[H, W, 3]`` RGB arrays of any sizes, uint8 or float in 0..1 (`jaxdet.data.read_image` reads a file).
+
+    Raises:
+        ValueError: the model is no classifier, or something is no image; the message says what to do.
     """
+    if isinstance(model, FasterRCNN):
+        raise ValueError(f"classify takes a classifier, and this {type(model).__name__} is a detector; use predict")
+    images = checked_images(images)
     graphdef, state = nnx.split(model)
     transform = model.config.transform  # type: ignore[attr-defined]
     results = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,9 @@ import jaxdet
 from jaxdet.detectors import detector_config, model_config
 from jaxdet.heads import AnchorGenerator
 from jaxdet.nn import NormConfig, Numerics
+from jaxdet.runs import RECIPES, read_config
 from jaxdet.runs.start import start_from
+from jaxdet.typed import check_field
 
 SMALL = {"fpn_out_channels": 8, "box_representation_size": 8, "min_size": 64, "max_size": 96}
 
@@ -17,11 +21,11 @@ SMALL = {"fpn_out_channels": 8, "box_representation_size": 8, "min_size": 64, "m
 @pytest.mark.parametrize(
     "options, says",
     [
-        ({"min_size": "large"}, "'min_size' is of type int"),
-        ({"min_size": 600.5}, "'min_size' is of type int"),
-        ({"box_score_thresh": "0,3"}, "'box_score_thresh' is of type float"),
+        ({"min_size": "large"}, "'min_size' is a whole number"),
+        ({"min_size": 600.5}, "'min_size' is a whole number"),
+        ({"box_score_thresh": "0,3"}, "'box_score_thresh' is a number"),
         ({"canvas": "slow"}, 'canvas is "image" or "fast"'),
-        ({"num_classes": None}, "num_classes is at least 2"),
+        ({"num_classes": None}, "'num_classes' is a whole number .now 91., not None"),
         ({"names": ("a", "b")}, "2 class names for num_classes=91"),
         ({"backbone_stem": "4x4"}, "did you mean"),
     ],
@@ -29,6 +33,59 @@ SMALL = {"fpn_out_channels": 8, "box_representation_size": 8, "min_size": 64, "m
 def test_a_wrong_option_is_refused(options, says):
     with pytest.raises(ValueError, match=says):
         model_config("fasterrcnn_resnet50_fpn", **options)
+
+
+@pytest.mark.parametrize(
+    "options, says",
+    [
+        ({"steps": "abc"}, "option 'steps' is a whole number or None .now None., not 'abc'"),
+        ({"epochs": "x"}, "option 'epochs' is a number or None"),
+        ({"model_rpn_anchor_generator": 16}, "'model_rpn_anchor_generator' is an AnchorGenerator, which a Python file"),
+        ({"frozen": "backbone"}, r"'frozen' is a list, \[\.\.\.\], of which each is text .*, not 'backbone'"),
+        ({"batch_size": None}, "'batch_size' is a whole number .now 8., not None"),
+        ({"batch_size": True}, "'batch_size' is a whole number .now 8., not True"),
+        ({"eval_every": [1]}, "'eval_every' is a number or text or None"),
+        ({"ema_decay": "x"}, "'ema_decay' is a number or None"),
+        ({"augment_min_sizes": 640}, "'augment_min_sizes' is a list"),
+        ({"augment_min_sizes": [640, "x"]}, "'augment_min_sizes' is a list"),
+        ({"val_annotations": 3}, "'val_annotations' is text"),
+        ({"optimizer_betas": [1]}, "'optimizer_betas' is a list of 2: a number; a number"),
+        ({"optimizer_lr_scales": ["backbone", 0.1]}, "of which each is a list of 2: text; a number"),
+        ({"optimizer_milestones": 5}, "'optimizer_milestones' is a list, .*, of which each is a number or text"),
+        ({"backbone": "resnet"}, "'backbone' is a function, which a Python file can give, or None"),
+        ({"metrics": 3}, "'metrics' is one of 'coco', 'heads'"),
+        ({"weights": 3}, "'weights' is text or None"),
+        ({"model_bbox_reg_weights": [1, 2, 3]}, "'model_bbox_reg_weights' is a list of 4"),
+        ({"dtype": "float31"}, "float31"),
+        ({"workers": -1}, "workers is at least 0"),
+        ({"max_boxes": 0}, "max_boxes is above 0"),
+        ({"optimizer_warmup_steps": -1}, "warmup_steps is at least 0"),
+        ({"optimizer_clip_norm": 0}, "clip_norm is above 0"),
+    ],
+)
+def test_a_wrong_option_of_a_run_is_refused(options, says):
+    with pytest.raises(ValueError, match=says):
+        read_config("finetune", options)
+
+
+def test_what_every_configuration_holds_is_of_its_type():
+    """The check knows all annotations that there are: none is passed over, none refuses a default."""
+    seen = set()
+
+    def look(config):
+        seen.add(type(config).__name__)
+        for field in dataclasses.fields(config):
+            value = getattr(config, field.name)
+            assert check_field(config, field.name, field.name, value) == value
+            if dataclasses.is_dataclass(value):
+                look(value)
+
+    for recipe in RECIPES.values():
+        look(recipe())
+    for name in jaxdet.list_models():
+        look(model_config(name))
+    assert {"TrainConfig", "OptimizerConfig", "Augmentation", "CocoFiles", "BoxConfig", "NormConfig"} <= seen
+    assert model_config("fasterrcnn_resnet50_fpn", soft_nms=True, ohem=False).box.soft_nms is not None
 
 
 def test_whole_floats_are_whole_numbers():

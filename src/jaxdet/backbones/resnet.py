@@ -11,7 +11,7 @@ from jaxdet.backbones.base import Classifier, ClassifierTransform
 from jaxdet.nn import Activation, ConvNormAct, MaxPool, NormConfig, Numerics, strided
 
 EXPANSION = 4
-MOST_BLOCKS = 1000  # of a stage; a stored configuration that asks for more is damaged
+_MOST_BLOCKS = 256  # a stage; a damaged file may name 10^12, which would be built
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class ResNetConfig:
     transform: ClassifierTransform = ClassifierTransform()
 
     def __post_init__(self) -> None:
-        if not all(1 <= blocks <= MOST_BLOCKS for blocks in self.blocks):
-            raise ValueError(f"a stage has 1 to {MOST_BLOCKS} blocks, not {self.blocks}")
+        if len(self.blocks) != 4 or not all(1 <= count <= _MOST_BLOCKS for count in self.blocks):
+            raise ValueError(f"blocks are four counts of 1 to {_MOST_BLOCKS} bottlenecks, not {self.blocks}")
 
 
 class Bottleneck(nnx.Module):

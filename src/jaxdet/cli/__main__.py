@@ -8,6 +8,9 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from jaxdet.cli.images import apply_image_arguments
+from jaxdet.compilation_cache import set_cache_variables
+
 COMMANDS = (
     "convert",
     "detect",
@@ -50,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.command is None:
         parser.print_help()
         return 0
-    _use_compilation_cache()
+    set_cache_variables()  # before JAX is imported
     if not hasattr(args, "coordinator"):
         return _run(args.run, args)
     from jaxdet.cli.hosts import run_command
@@ -59,26 +62,41 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(function: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+    from jaxdet.extras import require_buckets
+
     try:
+        apply_image_arguments(args)
+        require_buckets(_texts(vars(args)))
         return function(args) or 0
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # `jaxdet ... | head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (OSError, ValueError, FloatingPointError) as error:
-        if os.environ.get("JAXDET_TRACEBACK"):
+    except Exception as error:
+        line = _mistake(error)
+        if line is None or os.environ.get("JAXDET_TRACEBACK"):
             raise
-        print(f"jaxdet {args.command}: {error}", file=sys.stderr)
+        print(f"jaxdet {args.command}: {line}", file=sys.stderr)
         return 1
 
 
-def _use_compilation_cache() -> None:
-    """Before JAX is imported: what one command compiled, the next one finds. JAX's own variables take precedence."""
-    cache = os.path.join(os.environ.get("JAXDET_CACHE", os.path.expanduser("~/.cache/jaxdet")), "compiled")
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", cache)
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA's cache warns at length on every warm run otherwise
+def _texts(values: dict[str, object]) -> list[str]:
+    """All that is text among a command's arguments."""
+    found = [item for value in values.values() for item in (value if isinstance(value, list) else [value])]
+    return [item for item in found if isinstance(item, str)]
+
+
+def _mistake(error: Exception) -> str | None:
+    """What a user can do something about, in a line; None: an error of jaxdet's own, whose traceback is wanted."""
+    if isinstance(error, OSError | ValueError | FloatingPointError):
+        return str(error)
+    if isinstance(error, ModuleNotFoundError):
+        return f"this needs {error.name}, which is not installed"
+    if "RESOURCE_EXHAUSTED" in str(error):
+        first = str(error).strip().splitlines()[0][:200]
+        return f"the device has too little memory: a smaller batch, or smaller images, take less ({first})"
+    return None
 
 
 def _print_version() -> int:

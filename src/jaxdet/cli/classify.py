@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import argparse
 
+from jaxdet.cli.images import add_image_arguments
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pictures", nargs="+", metavar="PICTURE", help="files and folders")
-    parser.add_argument("--weights", required=True, metavar="MODEL", help="a jaxdet model's folder, or a weights file")
+    parser.add_argument(
+        "--weights",
+        required=True,
+        metavar="MODEL",
+        help="a model's or a run's folder, a weights file, or official weights",
+    )
     parser.add_argument("--names", metavar="FILE", help="class names, one a line")
     parser.add_argument("--top", type=int, default=5, metavar="N", help="default: %(default)s")
+    add_image_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ jaxdet convert fasterrcnn_resnet50_fpn            torchvision's official weights
 jaxdet convert DIR --to-torch weights.pth         a jaxdet model as a PyTorch state dict, in the spelling it came from,
                                                   and its options as weights.json, which convert takes up again
 jaxdet convert DIR --classes cat,dog --out NEW    the same model with a new predictor for other classes, to be trained
+jaxdet convert RUN/checkpoints/500 --out DIR      a model of a training run's checkpoint
 jaxdet convert fasterrcnn_mobilenet_v1_fpn --backbone-weights mobilenet.tar --num-classes 4
                                                   a new detector on a trained classifier, to be trained
 """
@@ -24,7 +25,11 @@ _OWN_FLAGS = ("num_classes", "names", "norm_eps", "container", "fresh_predictor"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="FILE", help="a weights file, a model's name, or a jaxdet model's folder")
+    parser.add_argument(
+        "source",
+        metavar="FILE",
+        help="a weights file, a model's name, or the folder of a jaxdet model or of a training run",
+    )
     parser.add_argument("--model", metavar="NAME", help="which model it is, where that should be checked")
     parser.add_argument("--out", metavar="DIR", help="where the jaxdet model goes (default: FILE's name + .jaxdet)")
     parser.add_argument("--num-classes", type=int, metavar="N", help="a detector's with background")
@@ -49,13 +54,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from jaxdet.runs.checkpoint import is_model, save
+    from jaxdet.runs.checkpoint import save
+    from jaxdet.runs.stored import holds_model
 
     if args.spelling and not args.to_torch:
         raise ValueError("--spelling is of the state dict that --to-torch writes: give both")
     if args.classes and (args.num_classes is not None or args.names or args.fresh_predictor):
         raise ValueError("--classes makes a new predictor: leave out --num-classes, --names and --fresh-predictor")
-    if is_model(args.source):
+    if holds_model(args.source):
         model, needs_training = _opened(args), False
     else:
         model, needs_training = _new_detector(args) if args.backbone_weights else _converted(args)
@@ -77,24 +83,29 @@ def _next(command: str, out: str) -> str:
 
 
 def _opened(args: argparse.Namespace) -> Model:
-    from jaxdet.runs.checkpoint import load
+    from jaxdet.cli.models import open_model
+    from jaxdet.runs.checkpoint import is_model
 
-    if not args.to_torch and not args.classes:
+    own = is_model(args.source)  # and not a training run's, of which a copy is wanted
+    if own and not (args.to_torch or args.classes):
         raise ValueError(
             f"{args.source} is a jaxdet model already; --to-torch OUT.pth writes it back, and --classes exchanges its "
             "classes"
         )
+    if not args.out and not args.to_torch:
+        raise ValueError(
+            f"{args.source}: --out DIR says where its model goes, --to-torch OUT.pth where a state dict does"
+        )
     changing = {
-        "--model": args.model, "--out": not args.classes and args.out, "--num-classes": args.num_classes,
-        "--names": args.names, "--norm-eps": args.norm_eps, "--container": args.container, "--set": args.options,
+        "--out": own and not args.classes and args.out,
+        "--model": args.model, "--num-classes": args.num_classes, "--names": args.names, "--norm-eps": args.norm_eps,
+        "--container": args.container, "--set": args.options,
         "--fresh-predictor": args.fresh_predictor, "--backbone-weights": args.backbone_weights,
     }  # fmt: skip
     given = [name for name, value in changing.items() if value]
     if given:
         raise ValueError(f"{args.source} is a jaxdet model, which is written as it is: leave out {', '.join(given)}")
-    if not args.to_torch and not args.out:
-        raise ValueError("--classes makes another model: say where it goes with --out DIR")
-    return load(args.source)
+    return open_model(args.source)
 
 
 def _with_classes(model: Model, args: argparse.Namespace) -> Model:
@@ -236,7 +247,9 @@ def _report(result: Conversion, source: str) -> None:
 
 
 def _norm_kind(config: Any) -> str:
-    return {"batch": "batch norm", "frozen": "frozen batch norm"}[getattr(config, "backbone", config).norm.kind]
+    return {"batch": "batch norm", "frozen": "frozen batch norm", "group": "group norm"}[
+        getattr(config, "backbone", config).norm.kind
+    ]
 
 
 def _short(value: Any) -> str:

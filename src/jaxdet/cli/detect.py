@@ -9,11 +9,14 @@ from __future__ import annotations
 import argparse
 
 from jaxdet.cli.hosts import add_distributed_arguments
+from jaxdet.cli.images import add_image_arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pictures", nargs="+", metavar="PICTURE", help="files and folders")
-    parser.add_argument("--weights", metavar="MODEL", help="a jaxdet model's folder, or a PyTorch weights file")
+    parser.add_argument(
+        "--weights", metavar="MODEL", help="a model's or a run's folder, a weights file, or official weights"
+    )
     parser.add_argument("--config", metavar="CONFIG", help="the training configuration of a backbone of your own")
     parser.add_argument("--out", default="detections", metavar="DIR", help="where results go (default: %(default)s)")
     parser.add_argument("--score-threshold", type=float, default=0.5, metavar="S", help="default: %(default)s")
@@ -28,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--share", metavar="I/N", help="do share I of N, from 0, of the pictures; processes started so need no other"
     )
+    add_image_arguments(parser)
     add_distributed_arguments(parser)
 
 

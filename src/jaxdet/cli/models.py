@@ -1,30 +1,70 @@
-"""What several commands do with models and picture files."""
+"""What several commands do with models and picture files: the one place where a path or name becomes a model."""
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from jaxdet.backbones import Backbone
+from jaxdet.config import nearest
+from jaxdet.data.image_files import find_images
 from jaxdet.data.pictures import PICTURE_SUFFIXES
 from jaxdet.detectors import FasterRCNN
 from jaxdet.detectors.presets import Model
+from jaxdet.parallel import is_first
 from jaxdet.paths import to_path
-from jaxdet.runs.checkpoint import load
+from jaxdet.runs.stored import open_stored
 
 OFFICIAL = "fasterrcnn_resnet50_fpn"
 
 
 def open_model(weights: str | None, *, config: str | None = None) -> Model:
-    """A stored model, or that of a PyTorch file; without a path the official COCO model, converted on the way.
+    """The model of a jaxdet model's or a training run's folder, of a weights file, or of official weights by name.
+
+    Without any, the official COCO model. What is taken where that is open, such as a run's best model, is told on
+    standard error.
 
     Args:
         config: a training configuration that brings the backbone which the model stands on.
     """
-    if weights is None or to_path(weights).is_file():
-        from jaxdet_convert import find_official, load_torch
+    return open_weights(OFFICIAL if weights is None else weights, backbone=_backbone(config))
 
-        return load_torch(find_official(OFFICIAL) if weights is None else weights)
-    return load(weights, backbone=_backbone(config))
+
+def open_weights(weights: str, *, backbone: Backbone | None = None) -> Model:
+    """As `open_model`; ``backbone`` is the abstract one of a detector that was built on a module of the user's own."""
+    place = find_weights(weights)
+    if to_path(place).is_dir() and not is_sharded(place):
+        stored = open_stored(place, backbone=backbone)
+        if stored.taken is not None and is_first():
+            print(stored.taken, file=sys.stderr, flush=True)
+        return stored.model
+    from jaxdet_convert import load_torch
+
+    return load_torch(place)
+
+
+def is_sharded(place: str) -> bool:
+    """Whether a folder holds weights in safetensors shards."""
+    return any(Path(place).glob("*.safetensors.index.json"))
+
+
+def find_weights(weights: str) -> str:
+    """The file or folder given, or the file of official weights of that name.
+
+    Raises:
+        ValueError: there is neither.
+    """
+    if to_path(weights).exists():
+        return weights
+    from jaxdet_convert.official import OFFICIAL, find_official
+
+    if weights in OFFICIAL:
+        return os.fspath(find_official(weights))
+    looks_like_path = "/" in weights or "." in weights
+    hint = "" if looks_like_path else f" ({', '.join(OFFICIAL)}){nearest(weights, OFFICIAL)}"
+    raise ValueError(f"{weights}: there is no such file or folder, nor official weights of that name{hint}")
 
 
 def open_detector(weights: str | None, *, config: str | None = None) -> FasterRCNN:
@@ -51,16 +91,20 @@ def _backbone(config: str | None):
 def picture_files(paths: Sequence[str]) -> list[Path]:
     """The files given and all pictures in the folders given, in order, each once.
 
+    Hidden and system files in the folders are left out, which is printed.
+
     Raises:
         ValueError: a path does not exist, or there is no picture.
     """
     found: dict[Path, None] = {}
     for path in map(Path, paths):
         if path.is_dir():
-            members = sorted(p for p in path.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES)
-            if not members:
+            members = find_images(path)
+            for fault in members.skipped_faults():
+                print(fault, file=sys.stderr)
+            if not members.paths:
                 raise ValueError(f"{path}: no pictures in this folder ({', '.join(PICTURE_SUFFIXES)})")
-            found.update(dict.fromkeys(members))
+            found.update(dict.fromkeys(map(Path, members.paths)))
         elif path.is_file():
             found[path] = None
         else:

@@ -7,17 +7,24 @@ from __future__ import annotations
 
 import argparse
 
+from jaxdet.cli.images import add_image_arguments
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model", metavar="MODEL", help="a name that torchvision builds, such as fasterrcnn_resnet50_fpn"
     )
-    parser.add_argument("--weights", metavar="FILE", help="its state dict (default: random weights, made well-behaved)")
+    parser.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="its state dict, or a jaxdet model's or run's folder (default: random weights, made well-behaved)",
+    )
     parser.add_argument("--images", metavar="DIR", help="a folder of pictures, or one (default: generated ones)")
     parser.add_argument("--limit", type=int, default=8, metavar="N", help="the first N pictures (default: %(default)s)")
     parser.add_argument("--min-size", type=int, metavar="PX", help="a detector's, for a quick look (default: its own)")
     parser.add_argument("--seed", type=int, default=0, help="of the weights and pictures generated")
     parser.add_argument("--json", metavar="FILE", help="write the numbers there, too")
+    add_image_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:

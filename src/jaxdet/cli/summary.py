@@ -10,7 +10,7 @@ import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="a model's name, or the folder of a converted or trained model")
+    parser.add_argument("model", metavar="MODEL", help="a model's name, a model's or a run's folder, or a weights file")
     parser.add_argument(
         "--size", nargs=2, type=int, required=True, metavar=("H", "W"),
         help="the picture's height and width; for a detector before it is resized",
@@ -33,13 +33,13 @@ def run(args: argparse.Namespace) -> int:
 def _model(name: str, num_classes: int | None):
     from pathlib import Path
 
+    from jaxdet.cli.models import open_model
     from jaxdet.detectors import abstract, list_models, model_config
-    from jaxdet.runs.checkpoint import load
 
     if name not in list_models() and Path(name).exists():
         if num_classes is not None:
-            raise ValueError(f"--num-classes is for a named model; {name} is a folder and knows its own")
-        return load(name)
+            raise ValueError(f"--num-classes is for a named model; {name} knows its own")
+        return open_model(name)
     if num_classes is not None and num_classes < 1:
         raise ValueError(f"--num-classes is at least 1; got {num_classes}")
     options = {} if num_classes is None else {"num_classes": num_classes}

@@ -5,7 +5,8 @@ one to start from), or one of HeadHunter's YAML files. Any of its fields can be 
 
     jaxdet train finetune --data my_pictures --out run --set epochs=10 --set optimizer_learning_rate=0.01
 
-SIGTERM and Ctrl-C save and stop; the same command goes on from there. On many hosts the same command runs on each of
+SIGTERM and Ctrl-C save and stop; the same command goes on from there. To lengthen or change a run, take its state over
+into a new one: --out NEW --from RUN. On many hosts the same command runs on each of
 them, and DIR is a folder, or a gs:// URL, that all of them see (docs/pods.md).
 """
 
@@ -17,16 +18,25 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from jaxdet.cli.hosts import add_distributed_arguments, say
+from jaxdet.cli.images import add_image_arguments
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from jaxdet.runs import TrainConfig
+    from jaxdet.runs.take_over import Taken
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser)
     parser.add_argument("--out", required=True, metavar="DIR", help="the run's folder")
+    parser.add_argument(
+        "--from",
+        dest="source",
+        metavar="RUN",
+        help="begin a new run with the state of another (its folder, or RUN/checkpoints/STEP), which stays as it is; "
+        "length, learning rate, batch size and data may differ",
+    )
     parser.add_argument(
         "--replay", action="store_true", help="compute the step again whose loss was not finite, and print its terms"
     )
@@ -42,9 +52,22 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", metavar="DIR", help="a folder with train and val sets: COCO, Pascal VOC, YOLO or a folder a class"
     )
+    add_split_arguments(parser)
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change a field of the configuration"
     )
+    add_image_arguments(parser)
+
+
+def add_split_arguments(parser: argparse.ArgumentParser) -> None:
+    """What holds out images of data without a validation set."""
+    parser.add_argument(
+        "--val-fraction",
+        type=float,
+        metavar="F",
+        help="hold out this fraction of the images for validation",
+    )
+    parser.add_argument("--val-seed", type=int, default=0, metavar="N", help="which images (default: %(default)s)")
 
 
 def config_of(args: argparse.Namespace, *, tell: Callable[[str], None] = print) -> TrainConfig:
@@ -58,6 +81,8 @@ def config_of(args: argparse.Namespace, *, tell: Callable[[str], None] = print) 
         parse_options(args.set),
         data=args.data,
         headhunter=args.headhunter is not None,
+        val_fraction=args.val_fraction,
+        val_seed=args.val_seed,
         tell=tell,
     )
 
@@ -75,7 +100,10 @@ def run(args: argparse.Namespace) -> int:
     for line in task.summary():
         say(line)
     out = to_path(args.out)
-    session = Run(task, first_model(given, task.names, lambda line: say(f"weights     {line}")), out)
+    model = first_model(given, task.names, lambda line: say(f"weights     {line}"))
+    session = Run(task, model, out, source=args.source)
+    if session.taken is not None:
+        _tell(args.source, session.taken)
     if args.replay:
         for name, value in session.replay().items():
             say(f"{name:<24} {value:g}")
@@ -94,6 +122,15 @@ def run(args: argparse.Namespace) -> int:
         say("  ".join(f"{name} {metrics[name]:.3f}" for name in task.shown))
     barrier("written")  # those who leave early would be taken for lost
     return 0
+
+
+def _tell(source: str, taken: Taken) -> None:
+    """What a run began with that was taken over."""
+    say(f"from        {source}, step {taken.step}: parameters, optimizer, averages and step are taken over")
+    for line in taken.differences or ("nothing: the configurations and the data are the same",):
+        say(f"differs     {line}")
+    for line in taken.notes:
+        say(f"note        {line}")
 
 
 def _write(model: Any, out: Path, *, torch_weights: bool) -> None:

@@ -58,6 +58,7 @@ def first_model(config: TrainConfig, names: tuple[str, ...], tell: Callable[[str
     """
     from flax import nnx
 
+    from jaxdet.cli.models import find_weights, open_weights
     from jaxdet.detectors import FasterRCNN
     from jaxdet.runs.start import fresh, model_for, numerics_of, own_backbone, start_from
 
@@ -66,7 +67,7 @@ def first_model(config: TrainConfig, names: tuple[str, ...], tell: Callable[[str
             tell(f"backbone_weights: {config.backbone_weights} is not used, because weights fill the backbone")
         return start_from(
             model_for(config, names),
-            _stored(config.weights, config),
+            open_weights(config.weights, backbone=nnx.eval_shape(lambda: own_backbone(config, nnx.Rngs(0)))),
             freeze_norms=config.freeze_norms,
             backbone=own_backbone(config, nnx.Rngs(0)),
             numerics=numerics_of(config),
@@ -81,7 +82,7 @@ def first_model(config: TrainConfig, names: tuple[str, ...], tell: Callable[[str
     from jaxdet.detectors.options import changes
     from jaxdet_convert import load_backbone
 
-    filled, dropped = load_backbone(model, _place(config.backbone_weights))
+    filled, dropped = load_backbone(model, find_weights(config.backbone_weights))
     tell(f"backbone: filled from {config.backbone_weights}; left out: {', '.join(dropped) or 'nothing'}")
     for line in changes(model.config, filled.config):
         tell(f"{line}, as the weights have")
@@ -90,43 +91,16 @@ def first_model(config: TrainConfig, names: tuple[str, ...], tell: Callable[[str
 
 def _configuration(weights: str, config: TrainConfig) -> tuple[ModelConfig, bool]:
     """What weights say of their model, and whether it was stored with them; official ones need not be here for it."""
+    from jaxdet.cli.models import find_weights, is_sharded
     from jaxdet.paths import to_path
-    from jaxdet.runs.checkpoint import read_description
+    from jaxdet.runs.stored import describe_stored
 
-    if to_path(weights).is_dir():
-        return read_description(weights).config, True
+    if to_path(weights).is_dir() and not is_sharded(weights):
+        return describe_stored(weights).config, True
     from jaxdet_convert import convert_weights, official_config
     from jaxdet_convert.official import OFFICIAL
 
     if not to_path(weights).exists() and weights in OFFICIAL:
         return official_config(weights), False
-    result = convert_weights(_place(weights))
+    result = convert_weights(find_weights(weights))
     return result.model.config, result.described is not None
-
-
-def _stored(weights: str, config: TrainConfig) -> Model:
-    """The model in a jaxdet folder or a PyTorch file, or of official weights by name."""
-    from flax import nnx
-
-    from jaxdet.paths import to_path
-    from jaxdet.runs import load
-    from jaxdet.runs.start import own_backbone
-
-    place = _place(weights)
-    if to_path(place).is_dir():
-        return load(place, backbone=nnx.eval_shape(lambda: own_backbone(config, nnx.Rngs(0))))
-    from jaxdet_convert import load_torch
-
-    return load_torch(place)
-
-
-def _place(weights: str) -> str:
-    from jaxdet.paths import to_path
-
-    if to_path(weights).exists():
-        return weights
-    from jaxdet_convert.official import OFFICIAL, find_official
-
-    if weights in OFFICIAL:
-        return str(find_official(weights))
-    raise ValueError(f"{weights}: there is no such file or folder, nor official weights of that name")

@@ -113,7 +113,7 @@ def model_config(name: str, **options: Any) -> ModelConfig:
     (``backbone_width=0.5``). HeadHunter's others are in `jaxdet.detectors.headhunter_config`.
     """
     if name not in _PRESETS:
-        raise ValueError(f"unknown model {name!r}{nearest(name, _PRESETS)}. Known: {', '.join(_PRESETS)}")
+        raise ValueError(f"unknown model {name!r}; known: {', '.join(_PRESETS)}{nearest(name, _PRESETS)}")
     preset = _PRESETS[name]
     known = {key for key, value in inspect.signature(preset).parameters.items() if value.kind is value.KEYWORD_ONLY}
     config = preset(**{key: options.pop(key) for key in known & options.keys()})

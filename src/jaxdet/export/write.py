@@ -22,6 +22,7 @@ from jaxdet.data.canvas import ALIGNMENT, Size
 from jaxdet.detectors import FasterRCNN, abstract
 from jaxdet.detectors.classes import check_classes
 from jaxdet.export import reader
+from jaxdet.extras import require
 from jaxdet.inference import infer_step
 from jaxdet.runs.checkpoint import arrays, fill
 from jaxdet.runs.storage import put_in_place, reason
@@ -51,18 +52,12 @@ def export_detector(
         ValueError: a number or platform is out of range, or ``path`` holds something that is no export.
         OSError: it cannot be written; what was there stays.
     """
-    _check(canvas, batch, platforms)
+    check_export(path, canvas, batch, platforms)
     check_classes(model)
     target = Path(path).absolute()
-    own = (target / reader.DESCRIPTION).is_file()
-    if target.exists() and not own and (not target.is_dir() or any(target.iterdir())):
-        raise ValueError(f"{path} is there and is no export: remove it, or choose another place")
     values = {name: np.asarray(array) for name, array in arrays(model).items()}
-    try:
-        exported = _exported(model, list(values), canvas, batch, platforms)
-        program = exported.serialize()
-    except ModuleNotFoundError as error:
-        raise ValueError(f"exporting needs {error.name}: pip install 'jaxdet[export]'") from None
+    exported = _exported(model, list(values), canvas, batch, platforms)
+    program = exported.serialize()
     target.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
@@ -134,10 +129,16 @@ def _description(
     }
 
 
-def _check(canvas: Size, batch: int, platforms: Sequence[str]) -> None:
+def check_export(path: str | os.PathLike[str], canvas: Size | None, batch: int, platforms: Sequence[str]) -> None:
+    """What `export_detector` can refuse before there is a model; without a canvas, one that will do is assumed."""
+    require("flatbuffers", "export", "exporting")
+    target = Path(path).absolute()
+    own = (target / reader.DESCRIPTION).is_file()
+    if target.exists() and not own and (not target.is_dir() or any(target.iterdir())):
+        raise ValueError(f"{path} is there and is no export: remove it, or choose another place")
     if batch < 1:
         raise ValueError(f"a batch has at least 1 picture, not {batch}")
-    if min(canvas) < 1 or any(side % ALIGNMENT for side in canvas):
+    if canvas is not None and (min(canvas) < 1 or any(side % ALIGNMENT for side in canvas)):
         raise ValueError(f"the canvas is {canvas[0]}x{canvas[1]}; both sides have to be multiples of {ALIGNMENT}")
     unknown = [platform for platform in platforms if platform not in PLATFORMS]
     if unknown or not platforms:

@@ -55,8 +55,8 @@ class BoxConfig:
     positive_fraction: float = 0.25
     smooth_l1_beta: float = 1 / 9
     ignore_thresh: float | None = 0.5
-    soft_nms: SoftNMS | None = field(default=None, metadata={"option": "soft_nms"})
-    ohem: int | None = field(default=None, metadata={"option": "ohem"})
+    soft_nms: SoftNMS | None = field(default=None, metadata={"option": "soft_nms", "also": bool})
+    ohem: int | None = field(default=None, metadata={"option": "ohem", "also": bool})
     pool_levels: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:

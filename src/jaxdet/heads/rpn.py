@@ -13,7 +13,7 @@ from flax import nnx
 from jax import Array
 
 from jaxdet.heads.anchors import AnchorGenerator
-from jaxdet.nn import Conv, ConvNormAct, Numerics
+from jaxdet.nn import Conv, ConvNormAct, Normal, Numerics
 
 MOST_CONVOLUTIONS = 100  # a stored configuration that asks for more is damaged
 
@@ -74,7 +74,7 @@ class RPNHead(nnx.Module):
         numerics: Numerics = Numerics(),
         rngs: nnx.Rngs,
     ):
-        init = nnx.initializers.normal(0.01)
+        init = Normal(0.01)
         self.conv = nnx.List(
             ConvNormAct(in_channels, in_channels, 3, kernel_init=init, numerics=numerics, rngs=rngs)
             for _ in range(conv_depth)

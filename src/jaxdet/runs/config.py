@@ -10,7 +10,9 @@ from jaxdet.data import Augmentation, ClassAugmentation, DataSource
 from jaxdet.detectors import FasterRCNNConfig
 from jaxdet.detectors.presets import ModelConfig
 from jaxdet.evaluation import Metrics, check_metrics
-from jaxdet.training import OptimizerConfig
+from jaxdet.nn import Numerics
+from jaxdet.training import Epochs, OptimizerConfig, Steps
+from jaxdet.training.spans import AnySpan, Span, to_span
 
 BackboneFactory = Callable[..., Backbone]  # of keywords numerics and rngs
 
@@ -22,8 +24,9 @@ class TrainConfig:
     model: of a detector (`jaxdet.detectors.detector_config`) or a classifier; its classes follow the training set.
     train, val: where the data lies (`jaxdet.data.CocoFiles`, `VocFolder`, `YoloFolder`, `Examples`, `ClassFolder`, or
         anything with their ``open``). Without ``val`` nothing is evaluated.
-    steps, epochs: how long, one of the two. A step is a batch; where epochs are given, the optimizer's milestones and
-        ``eval_every`` count epochs, too.
+    steps, epochs: how long, one of the two. A step is a batch. A bare number in ``eval_every`` or in the optimizer's
+        milestones has the same unit, and keeps it when the length changes: after construction they are
+        `jaxdet.training.Steps` or `Epochs`, which may also be given, as may text: ``"500 steps"``, ``"2 epochs"``.
     backbone: of a detector whose ``model.backbone`` is None: a function of ``numerics`` and ``rngs`` that makes it.
     augment: `jaxdet.data.Augmentation` or, for a classifier, `ClassAugmentation`; by default what suits the model.
     weights: a model to start from; backbone_weights: a classifier's weights for a detector's body alone. Each is a
@@ -40,6 +43,7 @@ class TrainConfig:
     eval_every: between evaluations, besides the one at the end; None: that one alone.
     metrics: of a detector's evaluations, of which the best AP is kept: ``"coco"``, or ``"heads"`` for data of one class
         (`jaxdet.evaluation.HeadResult`).
+    max_dets: how many detections of a class on an image COCO's metrics count; None: COCO's 100.
     eval_losses: evaluations also compute the losses, from the same pass through the backbone.
     checkpoint_every: steps between checkpoints, of which the last ``keep`` stay; with ``keep_every`` also every one
         that it divides.
@@ -67,8 +71,9 @@ class TrainConfig:
     seed: int = 0
     workers: int = 0
     log_every: int = 20
-    eval_every: float | None = None
+    eval_every: AnySpan | None = None
     metrics: Metrics = "coco"
+    max_dets: int | None = None
     eval_losses: bool = False
     eval_batch_size: int = 8
     checkpoint_every: int = 1000
@@ -84,17 +89,33 @@ class TrainConfig:
             object.__setattr__(self, "augment", own())
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("give a run either steps or epochs: how long it is")
+        self._give_units()
         for name in ("batch_size", "log_every", "eval_batch_size", "checkpoint_every", "keep"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is at least 1, not {getattr(self, name)}")
-        for name in ("steps", "epochs", "eval_every", "keep_every"):
-            if getattr(self, name) is not None and getattr(self, name) <= 0:
-                raise ValueError(f"{name} is above 0, not {getattr(self, name)}")
-        check_metrics(self.metrics)
+        for name in ("seed", "workers"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is at least 0, not {getattr(self, name)}")
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing lies between 0 and 1, not {self.label_smoothing}")
+        Numerics(self.dtype, precision=self.precision)  # refuses what it does not know
+        for name in ("steps", "epochs", "eval_every", "keep_every", "max_boxes"):
+            value = getattr(self, name)
+            if value is not None and (value.count if isinstance(value, Steps | Epochs) else value) <= 0:
+                raise ValueError(f"{name} is above 0, not {value}")
+        check_metrics(self.metrics, self.max_dets)
         if self.metrics != "coco" and not isinstance(self.model, FasterRCNNConfig):
             raise ValueError(f"metrics={self.metrics!r} is for detectors; a classifier is judged by its accuracy")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise ValueError(f"ema_decay lies between 0 and 1, not {self.ema_decay}")
+
+    def _give_units(self) -> None:
+        unit = Steps if self.epochs is None else Epochs
+        if self.eval_every is not None:
+            object.__setattr__(self, "eval_every", to_span(self.eval_every, unit, "eval_every"))
+        marks = tuple(to_span(mark, unit, "optimizer_milestones") for mark in self.optimizer.milestones)
+        if marks != self.optimizer.milestones:
+            object.__setattr__(self, "optimizer", replace(self.optimizer, milestones=marks))
 
 
 @dataclass(frozen=True)
@@ -108,10 +129,13 @@ class Length:
 
 def run_length(config: TrainConfig, steps_per_epoch: int) -> Length:
     """What a configuration counts in epochs, in steps."""
-    if config.epochs is None:
-        every = None if config.eval_every is None else max(1, round(config.eval_every))
-        return Length(config.steps or 0, every, config.optimizer)
-    milestones = tuple(round(mark * steps_per_epoch) for mark in config.optimizer.milestones)
-    every = None if config.eval_every is None else max(1, round(config.eval_every * steps_per_epoch))
-    steps = max(1, round(config.epochs * steps_per_epoch))
-    return Length(steps, every, replace(config.optimizer, milestones=milestones))
+    total = Steps(config.steps) if config.steps is not None else Epochs(config.epochs or 0)
+    marks = tuple(_in_steps(mark, steps_per_epoch) for mark in config.optimizer.milestones)
+    every = None if config.eval_every is None else max(1, _in_steps(config.eval_every, steps_per_epoch))
+    optimizer = replace(config.optimizer, milestones=marks)
+    return Length(max(1, total.steps(steps_per_epoch)), every, optimizer)
+
+
+def _in_steps(span: AnySpan, steps_per_epoch: int) -> int:
+    assert isinstance(span, Span)  # TrainConfig gave it its unit
+    return span.steps(steps_per_epoch)

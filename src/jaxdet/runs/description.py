@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any
 
-from jaxdet.config import from_dict, shortened, to_dict
+from jaxdet.config import from_dict, to_dict
 from jaxdet.detectors.presets import CONFIG_TYPES, Model, ModelConfig
 from jaxdet.nn import Numerics
+from jaxdet.paths import parse_json
+from jaxdet.typed import shortened
 
 FORMAT = 1
 _KEYS = ("format", "config", "numerics", "origin")
@@ -27,15 +29,18 @@ class Description:
         """That of a model."""
         return cls(model.config, model.numerics, tuple(getattr(model, "origin", ())))
 
-    def json(self) -> str:
-        """The text that `parse` reads."""
-        described = {
+    def values(self) -> dict[str, Any]:
+        """As JSON values, which `from_values` takes."""
+        return {
             "format": FORMAT,
             "config": to_dict(self.config),
             "numerics": to_dict(self.numerics),
             "origin": list(self.origin),
         }
-        return json.dumps(described, indent=1)
+
+    def json(self) -> str:
+        """The text that `parse` reads."""
+        return json.dumps(self.values(), indent=1)
 
 
 def parse(text: str | bytes) -> Description:
@@ -45,11 +50,18 @@ def parse(text: str | bytes) -> Description:
         ValueError: it is something else, or of another version; in words that follow a file's name.
     """
     try:
-        given = json.loads(text, parse_constant=_refuse)
-    except RecursionError:
-        raise ValueError("it is nested too deep") from None
+        given = parse_json(text)
     except ValueError as error:  # also of bytes that are no text
         raise ValueError(f"it is no JSON ({error})") from None
+    return from_values(given)
+
+
+def from_values(given: Any) -> Description:
+    """The inverse of `Description.values`.
+
+    Raises:
+        ValueError: as `parse`.
+    """
     if not isinstance(given, dict) or not {"format", "config"} <= given.keys():
         raise ValueError("it does not describe a jaxdet model")
     if given["format"] != FORMAT or isinstance(given["format"], bool):
@@ -57,7 +69,10 @@ def parse(text: str | bytes) -> Description:
     wrong = sorted(given.keys() ^ set(_KEYS))
     if wrong:
         raise ValueError(f"it lacks or does not know {', '.join(map(shortened, wrong))}")
-    config, numerics = (from_dict(given[key], CONFIG_TYPES) for key in ("config", "numerics"))
+    try:
+        config, numerics = (from_dict(given[key], CONFIG_TYPES) for key in ("config", "numerics"))
+    except RecursionError:
+        raise ValueError("its values are nested too deeply") from None
     origin = given["origin"]
     if not isinstance(config, ModelConfig):
         raise ValueError(f"its config is no model's: {shortened(given['config'])}")
@@ -66,7 +81,3 @@ def parse(text: str | bytes) -> Description:
     if not isinstance(origin, list) or not all(isinstance(tag, str) for tag in origin):
         raise ValueError(f"its origin is {shortened(origin)}, and not a list of names")
     return Description(config, numerics, tuple(origin))
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no number")

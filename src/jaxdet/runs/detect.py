@@ -16,6 +16,7 @@ import numpy as np
 from jax.sharding import Mesh
 from tqdm.auto import tqdm
 
+from jaxdet.compiling import say_beside_bars
 from jaxdet.data import DataError, read_image
 from jaxdet.data.workers import read_ahead
 from jaxdet.detectors import FasterRCNN
@@ -133,7 +134,10 @@ def detect(
                 else:
                     yield (number, picture), picture
 
-        stream = predict_each(model, readable(), score_threshold=score_threshold, batch_size=batch_size, mesh=mesh)
+        stream = predict_each(
+            model, readable(), score_threshold=score_threshold, batch_size=batch_size, mesh=mesh,
+            say=say_beside_bars if progress else None,
+        )  # fmt: skip
         with bar:
             for (number, picture), found in stream:
                 boxes, labels, scores = (found[name] for name in ("boxes", "labels", "scores"))
@@ -182,13 +186,19 @@ def _read(file: Path) -> np.ndarray | DataError:
 
 def _label(model: FasterRCNN, wanted: str | int) -> int:
     names = model.config.names
-    if isinstance(wanted, str) and wanted.isdecimal() and not names:
+    if isinstance(wanted, str) and wanted.isdecimal() and wanted not in names[1:]:
         wanted = int(wanted)
     if isinstance(wanted, str):
         if wanted not in names[1:]:
             known = ", ".join(names[1:]) or "no names, give its number"
             raise ValueError(f"the model has no class {wanted!r}; it knows {known}")
-        return names.index(wanted)
+        labels = [label for label, name in enumerate(names) if label and name == wanted]
+        if len(labels) > 1:
+            numbers = " and ".join(map(str, labels))
+            raise ValueError(
+                f"the model has {len(labels)} classes named {wanted!r}, of labels {numbers}: give the label"
+            )
+        return labels[0]
     if not 0 < wanted < model.config.num_classes:
         raise ValueError(f"the model has the classes 1 to {model.config.num_classes - 1}, not {wanted}")
     return wanted

@@ -21,22 +21,27 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
+from jaxdet.compiling import Compilations, say_beside_bars
 from jaxdet.data import LoadedBatch
+from jaxdet.data.workers import leave_unguarded_script
 from jaxdet.detectors.options import changes
 from jaxdet.parallel import check_division, copy_to, data_mesh, gather, is_first, many, on_first, replicated, split
 from jaxdet.paths import to_path
 from jaxdet.runs.checkpoint import save
+from jaxdet.runs.description import Description
 from jaxdet.runs.failure import keep_failure, restore_failure
 from jaxdet.runs.journal import Journal, open_journal
-from jaxdet.runs.record import check_record, make_record
+from jaxdet.runs.record import check_record, keep_record, make_record
 from jaxdet.runs.signals import Stopped, StopRequest
 from jaxdet.runs.start import first_state, model_for, with_frozen_norms
 from jaxdet.runs.states import Checkpoints
+from jaxdet.runs.stored import BEST, CHECKPOINTS, DESCRIPTION
+from jaxdet.runs.stored_state import saved_steps
+from jaxdet.runs.take_over import Taken, take_over
 from jaxdet.runs.task import Task
 from jaxdet.training import TrainState, make_schedule, to_model
 from jaxdet.training.losses import Losses
 
-CHECKPOINTS, BEST = "checkpoints", "best"
 _AHEAD = 2  # steps that are dispatched before the first of them is done
 
 
@@ -50,37 +55,67 @@ class Run:
         task: what is trained, on what.
         model: what a new run begins with; an existing one takes its structure from it. Its arrays are used up.
         out: the folder.
+        source: of a new run: the folder of another run, or of one of its checkpoints, whose state it begins with
+            (`jaxdet.runs.take_over`). What that run was configured by may differ; its folder stays as it is.
         mesh: of `jaxdet.parallel.data_mesh`; by default all devices of all processes.
 
     Raises:
         ValueError: the folder holds a run of another configuration or other data, a batch does not divide over the
-            devices, or the processes differ in configuration, data or first parameters.
+            devices, the processes differ in configuration, data or first parameters, or the state of ``source`` does
+            not fit.
         CheckpointError: a checkpoint cannot be read or written.
     """
 
     def __init__(
-        self, task: Task, model: nnx.Module, out: str | Path, *, mesh: Mesh | None = None, progress: bool = True
+        self,
+        task: Task,
+        model: Any,
+        out: str | Path,
+        *,
+        source: str | Path | None = None,
+        mesh: Mesh | None = None,
+        progress: bool = True,
     ) -> None:
         self.task, self.out, self.progress = task, to_path(out), progress
         self.mesh = data_mesh() if mesh is None else mesh
         config, length = task.config, task.length
+        if config.workers:
+            leave_unguarded_script()
         check_division("batch_size", config.batch_size, self.mesh)
         if task.val is not None:
             check_division("eval_batch_size", config.eval_batch_size, self.mesh)
         _check_model(task, model)
         record = make_record(task)
         _check_agreement(record, model)
-        on_first(lambda: check_record(self.out, record))
+        origin = on_first(lambda: check_record(self.out, record))
+        begun = on_first(lambda: bool(saved_steps(self.out / CHECKPOINTS)))
+        if source is not None:
+            _check_source(str(source), self.out, origin if begun else None, begun)
+        self._description = Description.of(model).values()
         self._schedule = make_schedule(length.optimizer, length.steps)
         (self.graphdef, self._step), state = first_state(
             model, config, length.optimizer, length.steps, task.objective, self.mesh
         )
         self.state: TrainState = copy_to(state, self.mesh)
+        self.taken: Taken | None = None  # what this session took over from another run
+        if source is not None and not begun:
+            self.taken = take_over(source, self.state, record, length)
+            origin = {
+                "run": str(source),
+                "step": self.taken.step,
+                "differences": self.taken.differences,
+                "notes": self.taken.notes,
+            }
+        on_first(lambda: keep_record(self.out, record if origin is None else record | {"from": origin}))
         self._checkpoints = Checkpoints(self.out / CHECKPOINTS, keep=config.keep, keep_every=config.keep_every)
+        self._compilations = Compilations()
         self.best: dict[str, Any] = {}  # the step and value of the best evaluation
         if self._checkpoints.latest() is not None:
             self.state, record = self._checkpoints.restore(self.state)
             self.best = record["best"]
+        elif self.taken is not None:
+            self.state = self.taken.state
+            self._save(wait=True)  # from here on this folder stands by itself
 
     @property
     def position(self) -> int:
@@ -135,6 +170,8 @@ class Run:
         self, state: TrainState, batch: LoadedBatch, key: jax.Array
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         size = self.task.config.batch_size
+        say = say_beside_bars if self.progress and is_first() else None
+        self._compilations.announce(None, batch.images.pixels.shape[1:3], say)
         return self._step(state, split(batch.images, size, self.mesh), split(batch.targets, size, self.mesh), key)
 
     def _go(self, batches: Any, journal: Journal, stop: StopRequest) -> None:
@@ -200,7 +237,16 @@ class Run:
         return metrics
 
     def _save(self, *, wait: bool = False) -> None:
-        self._checkpoints.save(self.state, {"best": self.best}, wait=wait)
+        self._checkpoints.save(self.state, {"best": self.best, DESCRIPTION: self._description}, wait=wait)
+
+
+def _check_source(source: str, out: Path, origin: dict[str, Any] | None, begun: bool) -> None:
+    """Raises ValueError where a run in ``out`` cannot be one that was taken over from ``source``."""
+    if to_path(source).resolve() == out.resolve():
+        raise ValueError(f"--from {source}: that run stays as it is; give another folder with --out")
+    if begun and (origin is None or origin["run"] != source):
+        was = "was not taken over from another" if origin is None else f"was taken over from {origin['run']}"
+        raise ValueError(f"{out} holds a run already, which {was}: leave out --from to go on with it, or take another")
 
 
 def _check_model(task: Task, model: Any) -> None:

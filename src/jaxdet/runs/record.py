@@ -7,10 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jaxdet.paths import write_text
+from jaxdet.paths import parse_json, write_text
 from jaxdet.runs.task import Task
+from jaxdet.training import Epochs, Steps
+from jaxdet.training.spans import Span
 
-RECORD = "run.json"
+RECORD, FORMAT = "run.json", 2
 # How a run is watched, kept and fed; none of it changes what it computes.
 _FREE = (
     "workers", "log_every", "eval_every", "eval_losses", "eval_batch_size", "checkpoint_every", "keep", "keep_every",
@@ -20,43 +22,86 @@ _LONGEST = 100
 
 
 def make_record(task: Task) -> dict[str, Any]:
-    """The configuration, as plain JSON values, and a digest of the training data's index."""
+    """The configuration, as plain JSON values, its length in steps, and a digest of the training data's index."""
     config = {field.name: _plain(getattr(task.config, field.name)) for field in dataclasses.fields(task.config)}
-    return {"format": 1, "config": config, "data": {"pictures": len(task.train), "digest": task.digest()}}
+    length = {
+        "steps": task.length.steps,
+        "steps_per_epoch": task.plan.steps_per_epoch,
+        "milestones": list(task.length.optimizer.milestones),
+    }
+    data = {"pictures": len(task.train), "digest": task.digest()}
+    return {"format": FORMAT, "config": config, "length": length, "data": data}
 
 
-def check_record(out: Path, record: dict[str, Any]) -> None:
-    """Keeps the record of a new run; compares that of a run which is there already.
+def check_record(out: Path, record: dict[str, Any]) -> dict[str, Any] | None:
+    """Compares a run's record with that of the folder, where one is there already; gives what that was taken over from.
 
     Raises:
         ValueError: the folder holds a run of another configuration or of other data; what differs is named.
     """
-    out.mkdir(parents=True, exist_ok=True)
     path = out / RECORD
-    if path.is_file():
-        try:
-            old = json.loads(path.read_text())
-            differing = _differences(old["config"], record["config"])
-            same_data = old["data"] == record["data"]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path} does not read ({error}); take another folder for this run") from None
-        if differing:
-            raise ValueError(
-                f"{out} holds a run with another configuration; these differ: {', '.join(differing)}. Go on with the "
-                "same, or take another folder"
-            )
-        if not same_data:
-            raise ValueError(
-                f"{out} holds a run on other data ({old['data']['pictures']} pictures, now "
-                f"{record['data']['pictures']}, or other boxes); go on with the same, or take another folder"
-            )
-    write_text(path, json.dumps(record, indent=1))
+    if not path.is_file():
+        return None
+    try:
+        old = upgraded(parse_json(path.read_bytes()))
+        config, data = old["config"], old["data"]
+        pictures, taken = data["pictures"], old.get("from")
+        if type(pictures) is not int or not isinstance(config, dict):
+            raise ValueError("its 'config' is no object, or its count of pictures no integer")
+        differing = _differences(config, record["config"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = f"it has no {error}" if isinstance(error, KeyError) else error
+        raise ValueError(f"{path} does not read ({reason}); take another folder for this run") from None
+    if differing:
+        raise ValueError(
+            f"{out} holds a run with another configuration; by its {RECORD} these differ: {', '.join(differing)}. "
+            f"Go on with the same, or take another folder; --from {out} --out NEW goes on from there with these changes"
+        )
+    if data != record["data"]:
+        raise ValueError(
+            f"{out} holds a run on other data by its {RECORD} ({pictures} pictures, now "
+            f"{record['data']['pictures']}, or other boxes); go on with the same, or take another folder; "
+            f"--from {out} --out NEW goes on from there with other data"
+        )
+    return taken
 
 
-def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+def keep_record(out: Path, record: dict[str, Any]) -> None:
+    """Writes a run's record into its folder, which is made where it does not exist."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / RECORD, json.dumps(record, indent=1))
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """What tells one record from another, a line each: all fields of the configuration, and the data."""
+    found = _differences(old["config"], new["config"], free=())
+    if old["data"] != new["data"]:
+        before, after = old["data"]["pictures"], new["data"]["pictures"]
+        counts = f"was {before} pictures, now {after}" if before != after else f"{after} pictures, but not the same"
+        found.append(f"data ({counts})")
+    return found
+
+
+def upgraded(record: dict[str, Any]) -> dict[str, Any]:
+    """A record as this version writes it: before format 2, milestones and ``eval_every`` had no unit of their own."""
+    if record.get("format") != 1:
+        return record
+    config = dict(record["config"])
+    unit: type[Steps] | type[Epochs] = Steps if config.get("epochs") is None else Epochs
+    if config.get("eval_every") is not None:
+        config["eval_every"] = str(unit(config["eval_every"]))
+    if "optimizer" in config:
+        marks = [str(unit(mark)) for mark in config["optimizer"].get("milestones", ())]
+        config["optimizer"] = config["optimizer"] | {"milestones": marks}
+    return record | {"format": FORMAT, "config": config}
+
+
+def _differences(
+    old: dict[str, Any], new: dict[str, Any], prefix: str = "", free: tuple[str, ...] = _FREE
+) -> list[str]:
     found = []
     for name in sorted(old.keys() | new.keys()):
-        if not prefix and name in _FREE:
+        if not prefix and name in free:
             continue
         before, after = old.get(name), new.get(name)
         if isinstance(before, dict) and isinstance(after, dict):
@@ -73,6 +118,8 @@ def _short(value: Any) -> str:
 
 def _plain(value: Any) -> Any:
     """JSON values of a configuration; code goes by its name, whatever else has no such form by its type."""
+    if isinstance(value, Span):
+        return str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
         return {"type": type(value).__qualname__, **fields}

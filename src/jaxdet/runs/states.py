@@ -19,13 +19,8 @@ import orbax.checkpoint as ocp
 from jaxdet.parallel import on_first
 from jaxdet.paths import is_remote, to_path
 from jaxdet.runs.storage import reason
+from jaxdet.runs.stored_state import RECORD_ITEM, STATE, CheckpointError
 from jaxdet.training import TrainState
-
-_STATE, _RECORD = "state", "record"
-
-
-class CheckpointError(OSError):
-    """A checkpoint could not be written or read: one line that says which, why, and what is left."""
 
 
 class Checkpoints:
@@ -48,7 +43,7 @@ class Checkpoints:
             options = ocp.CheckpointManagerOptions(
                 max_to_keep=keep, keep_period=keep_every, enable_async_checkpointing=True, cleanup_tmp_directories=True
             )
-            handlers = {_STATE: ocp.StandardCheckpointHandler(), _RECORD: ocp.JsonCheckpointHandler()}
+            handlers = {STATE: ocp.StandardCheckpointHandler(), RECORD_ITEM: ocp.JsonCheckpointHandler()}
             self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
         except Exception as error:  # Orbax raises a dozen kinds
             raise CheckpointError(f"{self.folder}: checkpoints cannot be kept there ({reason(error)})") from error
@@ -73,8 +68,8 @@ class Checkpoints:
         step = int(state.step)
         if step == self.latest():
             return
-        flat = _flat(state)
-        needed = sum(leaf.nbytes for leaf in flat.values())
+        arrays = flat(state)
+        needed = sum(leaf.nbytes for leaf in arrays.values())
         free = needed if is_remote(self.folder) else shutil.disk_usage(self.folder).free
         if free < needed:
             raise self._lost(step, OSError(f"it needs {needed / 1e6:.0f} MB of disk, and {free / 1e6:.0f} MB are free"))
@@ -83,7 +78,7 @@ class Checkpoints:
             self._writing = step
             written = self._manager.save(
                 step,
-                args=ocp.args.Composite(state=ocp.args.StandardSave(flat), record=ocp.args.JsonSave(record)),
+                args=ocp.args.Composite(state=ocp.args.StandardSave(arrays), record=ocp.args.JsonSave(record)),
             )
             if not written:
                 raise OSError("Orbax refused it")
@@ -104,9 +99,9 @@ class Checkpoints:
         """
         step = self.latest() if step is None else step
         place = self.folder / str(step)
-        wanted = _flat(jax.tree.map(ocp.utils.to_shape_dtype_struct, like))
+        wanted = flat(jax.tree.map(ocp.utils.to_shape_dtype_struct, like))
         try:
-            known = self._manager.item_metadata(step)[_STATE]
+            known = self._manager.item_metadata(step)[STATE]
             found = {name: (tuple(leaf.shape), str(leaf.dtype)) for name, leaf in known.items()}
             own = {name: (tuple(leaf.shape), str(leaf.dtype)) for name, leaf in wanted.items()}
             if found != own:
@@ -119,8 +114,8 @@ class Checkpoints:
             others = [str(other) for other in self._manager.all_steps() if other != step]
             rest = f"; remove that folder to go on from step {others[-1]}" if others else "; it is the only one"
             raise CheckpointError(f"{place}: this checkpoint does not read ({reason(error)}){rest}") from error
-        leaves = [restored[_STATE][name] for name in _names(like)]
-        return jax.tree.unflatten(jax.tree.structure(like), leaves), dict(restored[_RECORD])
+        leaves = [restored[STATE][name] for name in names_of(like)]
+        return jax.tree.unflatten(jax.tree.structure(like), leaves), dict(restored[RECORD_ITEM])
 
     def close(self) -> None:
         """Waits for what is being written and ends Orbax's threads."""
@@ -145,9 +140,11 @@ class Checkpoints:
         return CheckpointError(f"{self.folder}: {what} could not be written ({reason(error)}); {good}")
 
 
-def _names(state: TrainState) -> list[str]:
+def names_of(state: TrainState) -> list[str]:
+    """The names that a state's leaves have in a checkpoint, in their order: ``.params['fc']['bias'].value``."""
     return [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_flatten_with_path(state)[0]]
 
 
-def _flat(state: TrainState) -> dict[str, Any]:
-    return dict(zip(_names(state), jax.tree.leaves(state), strict=True))
+def flat(state: TrainState) -> dict[str, Any]:
+    """A state's arrays under the names that they have in a checkpoint."""
+    return dict(zip(names_of(state), jax.tree.leaves(state), strict=True))

@@ -6,6 +6,8 @@ from jaxdet.training.losses import losses_and_detections as losses_and_detection
 from jaxdet.training.optimizers import make_optimizer as make_optimizer
 from jaxdet.training.schedules import OptimizerConfig as OptimizerConfig
 from jaxdet.training.schedules import make_schedule as make_schedule
+from jaxdet.training.spans import Epochs as Epochs
+from jaxdet.training.spans import Steps as Steps
 from jaxdet.training.state import TrainState as TrainState
 from jaxdet.training.state import init_state as init_state
 from jaxdet.training.state import to_model as to_model

@@ -11,7 +11,7 @@ import optax
 from jax import Array
 
 from jaxdet.training.schedules import OptimizerConfig, make_schedule
-from jaxdet.training.state import under
+from jaxdet.training.state import check_paths, under
 
 _CLIP_EPS = 1e-6  # PyTorch's
 _NORM_LEAVES = ("scale", "bias")
@@ -55,13 +55,22 @@ def add_weight_decay(config: OptimizerConfig) -> optax.GradientTransformation:
 
 
 def scale_by_path(scales: tuple[tuple[str, float], ...]) -> optax.GradientTransformation:
-    """Multiplies the updates of what lies under a path; the longest path that matches counts."""
+    """Multiplies the updates of what lies under a path; the longest path that matches counts.
+
+    Its ``init`` raises ValueError for a path under which nothing trains.
+    """
     longest_first = sorted(scales, key=lambda entry: -len(entry[0]))
 
     def scale(name: str) -> float:
         return next((factor for path, factor in longest_first if under(name, (path,))), 1.0)
 
-    return _by_path(lambda name, norm, update, param: update * scale(name))
+    def init(params: Any) -> optax.EmptyState:
+        names = [_name(path) for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
+        check_paths("lr_scales", [path for path, _ in scales], names, "that trains")
+        return optax.EmptyState()
+
+    by_path = _by_path(lambda name, norm, update, param: update * scale(name))
+    return optax.GradientTransformation(init, by_path.update)
 
 
 def _by_path(change: Callable[[str, bool, Array, Array], Array]) -> optax.GradientTransformation:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 import optax
 
+from jaxdet.training.spans import AnySpan, Epochs, Steps
+
 _CHOICES = {"kind": ("sgd", "adamw"), "schedule": ("multistep", "cosine", "constant")}
 
 
@@ -24,6 +26,7 @@ class OptimizerConfig:
     betas, eps: of AdamW.
     schedule: ``"multistep"`` multiplies by ``gamma`` at each of ``milestones``; ``"cosine"`` decays to zero at
         the last step; ``"constant"``.
+    milestones: in steps; in a run's configuration also `Epochs` (see `jaxdet.runs.TrainConfig`).
     warmup_steps: of linear growth from ``warmup_factor`` of the learning rate, as torchvision's references do.
     clip_norm: largest norm of the gradient; None: unbounded.
     accumulate: gradients of so many steps are averaged into one update.
@@ -40,7 +43,7 @@ class OptimizerConfig:
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     schedule: str = "multistep"
-    milestones: tuple[int, ...] = ()
+    milestones: tuple[AnySpan, ...] = ()
     gamma: float = 0.1
     warmup_steps: int = 1000
     warmup_factor: float = 1e-3
@@ -53,8 +56,16 @@ class OptimizerConfig:
                 raise ValueError(f"optimizer {field} is one of {', '.join(known)}, not {getattr(self, field)!r}")
         if self.accumulate < 1:
             raise ValueError(f"optimizer accumulate is at least 1, not {self.accumulate}")
-        if list(self.milestones) != sorted(self.milestones):
-            raise ValueError(f"optimizer milestones ascend, unlike {self.milestones}")
+        for name in ("learning_rate", "momentum", "weight_decay", "warmup_steps", "warmup_factor", "gamma"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"optimizer {name} is at least 0, not {getattr(self, name)}")
+        if self.clip_norm is not None and self.clip_norm <= 0:
+            raise ValueError(f"optimizer clip_norm is above 0, or None for no bound, not {self.clip_norm}")
+        for unit in (Steps, Epochs):
+            marks = [mark.count for mark in self.milestones if isinstance(mark, unit)]
+            marks += [mark for mark in self.milestones if unit is Steps and isinstance(mark, int | float)]  # type: ignore[misc]
+            if marks != sorted(marks):
+                raise ValueError(f"optimizer milestones ascend, unlike {', '.join(map(str, self.milestones))}")
 
 
 def warmup(schedule: optax.Schedule, steps: int, factor: float) -> optax.Schedule:
@@ -75,8 +86,19 @@ def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
     if config.schedule == "cosine":
         schedule = optax.cosine_decay_schedule(config.learning_rate, steps)
     elif config.schedule == "multistep":
-        schedule = multistep(config.learning_rate, config.milestones, config.gamma)
+        schedule = multistep(config.learning_rate, _steps(config.milestones), config.gamma)
     else:
         schedule = optax.constant_schedule(config.learning_rate)
     whole = warmup(schedule, min(config.warmup_steps, steps), config.warmup_factor)
     return lambda step: whole(jnp.asarray(step, jnp.result_type(float)))  # of an integer, JAX would compute in float32
+
+
+def _steps(milestones: Sequence[AnySpan]) -> list[int]:
+    """Raises ValueError for milestones in epochs, whose length in steps the run knows."""
+    marks = [mark.count if isinstance(mark, Steps) else mark for mark in milestones]
+    for mark in marks:
+        if not isinstance(mark, int | float):
+            raise ValueError(
+                f"a schedule counts steps: the milestone {mark} has to be converted (jaxdet.runs.run_length)"
+            )
+    return marks  # type: ignore[return-value]

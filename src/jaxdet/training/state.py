@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,9 @@ import optax
 from flax import nnx
 from jax import Array
 
+from jaxdet.config import nearest
+
+_STATISTICS = ("mean", "var", "count")  # of norms
 Filter = Callable[[tuple[Any, ...], Any], bool]
 
 
@@ -35,6 +38,27 @@ class TrainState:
 def under(name: str, prefixes: tuple[str, ...]) -> bool:
     """Whether a dotted path is one of the prefixes, or lies under one."""
     return any(name == prefix or name.startswith(prefix + ".") for prefix in prefixes)
+
+
+def check_paths(option: str, paths: Iterable[str], names: Iterable[str], what: str = "in the model") -> None:
+    """Raises ValueError for the first of ``paths`` under which none of the dotted ``names`` lies.
+
+    Args:
+        option: which gave the paths; what: says of which kind the names are.
+    """
+    known = list(names)
+    # Every place of the tree, outer ones first.
+    places = sorted({name[:end] for name in known for end in _ends(name)}, key=lambda place: (place.count("."), place))
+    for path in paths:
+        if not any(under(name, (path,)) for name in known):
+            tops = ", ".join(place for place in places if "." not in place)
+            raise ValueError(
+                f"{option}: nothing {what} lies under {path!r}{nearest(path, places) or '.'} It has {tops}"
+            )
+
+
+def _ends(name: str) -> list[int]:
+    return [place for place, character in enumerate(name) if character == "."] + [len(name)]
 
 
 def trainable(frozen: tuple[str, ...] = ()) -> Filter:
@@ -66,17 +90,16 @@ def init_state(
     wanted = trainable(frozen)
     graphdef, *states = nnx.split(model, wanted, nnx.Not(wanted))
     params, rest = states
-    known = {".".join(str(part) for part in path) for path, _ in nnx.to_flat_state(rest)}
-    for prefix in frozen:
-        if not any(under(name, (prefix,)) for name in known):
-            raise ValueError(f"nothing to freeze under {prefix!r}; the model has {', '.join(sorted(_tops(model)))}")
+    # The statistics of norms move all the same.
+    names = [name for name in (*_names(params), *_names(rest)) if name.rpartition(".")[2] not in _STATISTICS]
+    check_paths("frozen", frozen, names, "to freeze")
     averages = jax.tree.map(jnp.copy, (params, rest)) if ema else None  # of their own: the state is donated
     state = TrainState(jnp.zeros((), jnp.int32), jnp.ones((), bool), params, rest, optimizer.init(params), averages)
     return graphdef, state
 
 
-def _tops(model: nnx.Module) -> set[str]:
-    return {str(path[0]) for path, _ in nnx.to_flat_state(nnx.state(model))}
+def _names(state: nnx.State) -> list[str]:
+    return [".".join(str(part) for part in path) for path, _ in nnx.to_flat_state(state)]
 
 
 def to_model(graphdef: nnx.GraphDef, state: TrainState, *, ema: bool = False) -> Any:

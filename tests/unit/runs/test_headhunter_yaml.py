@@ -13,6 +13,7 @@ from jaxdet.heads import AnchorGenerator
 from jaxdet.runs import read_config
 from jaxdet.runs.headhunter import read_headhunter
 from jaxdet.runs.headhunter_yaml import SECTIONS
+from jaxdet.training import Epochs
 
 PICTURES = 24
 
@@ -41,10 +42,14 @@ def test_the_pre_training_file(folder):
     config = read(folder).config
     assert config.train == HeadList(f"{folder}/train.txt", str(folder))
     assert config.val == HeadList(f"{folder}/val.txt", str(folder))
-    assert (config.epochs, config.eval_every, config.batch_size, config.metrics) == (50, 5, 1, "heads")
+    assert (config.epochs, config.eval_every, config.batch_size, config.metrics) == (50, Epochs(5), 1, "heads")
     optimizer = config.optimizer
     assert (optimizer.kind, optimizer.learning_rate, optimizer.momentum) == ("sgd", 0.01, 0.9)
-    assert (optimizer.weight_decay, optimizer.milestones, optimizer.gamma) == (0.0005, (10, 25, 40), 0.1)
+    assert (optimizer.weight_decay, optimizer.milestones, optimizer.gamma) == (
+        0.0005,
+        (Epochs(10), Epochs(25), Epochs(40)),
+        0.1,
+    )
     assert (optimizer.warmup_steps, optimizer.warmup_factor) == (PICTURES - 1, 1e-3)
     assert config.augment.flip == 0.5 and config.augment.extra == (RGBShift(), BrightnessContrast())
     assert (config.weights, config.backbone_weights) == (None, "resnet50_v1")
@@ -118,7 +123,7 @@ def test_pretrained_models(folder):
 def test_a_later_start_goes_on_with_the_schedule(folder):
     run = read(folder, start_epoch=26)
     optimizer = run.config.optimizer
-    assert (run.config.epochs, optimizer.milestones, optimizer.warmup_steps) == (25, (15,), 0)
+    assert (run.config.epochs, optimizer.milestones, optimizer.warmup_steps) == (25, (Epochs(15),), 0)
     np.testing.assert_allclose(optimizer.learning_rate, 0.01 * 0.1**2)
     assert "with 2 milestones behind it: learning rate 0.0001" in notes_of(run, "start_epoch")[0]
 

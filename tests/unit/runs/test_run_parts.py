@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,7 +14,7 @@ from jaxdet.data import Augmentation, ClassAugmentation, CocoFiles
 from jaxdet.runs import RECIPES, TrainConfig, read_config
 from jaxdet.runs.config import run_length
 from jaxdet.runs.journal import Journal, read_rows
-from jaxdet.runs.record import check_record
+from jaxdet.runs.record import check_record, keep_record, make_record
 from jaxdet.runs.signals import StopRequest
 from jaxdet.training import OptimizerConfig
 
@@ -47,9 +48,10 @@ def test_a_stop_request_is_noted_once_and_handlers_come_back():
 
 def test_a_record_names_what_differs(tmp_path):
     record = {"config": {"seed": 0, "workers": 1, "optimizer": {"kind": "sgd"}}, "data": {"pictures": 4, "digest": "a"}}
-    check_record(tmp_path, record)
+    keep_record(tmp_path, record)
     watched = {"config": record["config"] | {"workers": 8}, "data": record["data"]}
-    check_record(tmp_path, watched)
+    assert check_record(tmp_path, watched) is None
+    keep_record(tmp_path, watched)
     other = {"config": {"seed": 1, "workers": 1, "optimizer": {"kind": "adamw"}}, "data": record["data"]}
     with pytest.raises(ValueError, match=r'optimizer\.kind \(was "sgd", now "adamw"\), seed \(was 0, now 1\)'):
         check_record(tmp_path, other)
@@ -76,8 +78,8 @@ def test_every_recipe_reads_and_options_reach_its_parts():
 @pytest.mark.parametrize(
     "name, options, says",
     [
-        ("finetun", {}, "no such recipe; did you mean 'finetune'"),
-        ("finetune", {"optimizer_learning_rat": 1}, "did you mean 'optimizer_learning_rate'"),
+        ("finetun", {}, r"no such recipe; known: .*; did you mean 'finetune'\?$"),
+        ("finetune", {"optimizer_learning_rat": 1}, r"lists all \d+; did you mean 'optimizer_learning_rate'.*\?$"),
         ("finetune", {"steps": 5, "epochs": 5}, "either steps or epochs"),
         ("finetune", {"batch_size": 0}, "batch_size is at least 1"),
         ("finetune", {"optimizer_kind": "lamb"}, "one of sgd, adamw"),
@@ -96,6 +98,87 @@ def test_epochs_become_steps_with_their_marks():
     assert length.eval_every == 7329
     by_steps = replace(config, epochs=None, steps=100, optimizer=OptimizerConfig(milestones=(60,)), eval_every=10)
     assert run_length(by_steps, 7329).optimizer.milestones == (60,) and run_length(by_steps, 7329).eval_every == 10
+
+
+COUNTED = """
+from jaxdet.data import CocoFiles
+from jaxdet.detectors import detector_config
+from jaxdet.runs import TrainConfig
+from jaxdet.training import OptimizerConfig
+
+def config():
+    return TrainConfig(
+        model=detector_config("fasterrcnn_mobilenet_v1_fpn"), train=CocoFiles("a", "b"), {length}, eval_every=2,
+        optimizer=OptimizerConfig(milestones=(4, 6)),
+    )
+"""
+
+
+@pytest.mark.parametrize(
+    "length, options, expected",  # (steps, eval_every, milestones), of 10 steps an epoch
+    [
+        ("epochs=8", {}, (80, 20, (40, 60))),
+        ("steps=8", {}, (8, 2, (4, 6))),
+        ("epochs=8", {"steps": 50}, (50, 20, (40, 60))),
+        ("steps=8", {"epochs": 3}, (30, 2, (4, 6))),
+        ("epochs=8", {"epochs": 5}, (50, 20, (40, 60))),
+        ("steps=8", {"steps": 50}, (50, 2, (4, 6))),
+        # What is given anew without a unit counts as the run then does.
+        ("epochs=8", {"steps": 50, "eval_every": 7, "optimizer_milestones": (30,)}, (50, 7, (30,))),
+        ("steps=8", {"epochs": 5, "eval_every": 1, "optimizer_milestones": [3]}, (50, 10, (30,))),
+        ("epochs=8", {"eval_every": "15 steps", "optimizer_milestones": ("25 steps", "7 epochs")}, (80, 15, (25, 70))),
+        ("steps=8", {"eval_every": "0.5epochs"}, (8, 5, (4, 6))),
+        ("epochs=8", {"optimizer_learning_rate": 0.5, "steps": 50}, (50, 20, (40, 60))),
+    ],
+)
+def test_a_quantity_keeps_its_unit(tmp_path, length, options, expected):
+    (tmp_path / "config.py").write_text(COUNTED.format(length=length))
+    found = run_length(read_config(tmp_path / "config.py", options), 10)
+    assert (found.steps, found.eval_every, found.optimizer.milestones) == expected
+
+
+def test_a_recipe_by_steps_still_evaluates_after_epochs():
+    assert run_length(read_config("finetune", {"steps": 500}), 40).eval_every == 40
+    assert run_length(read_config("fasterrcnn_resnet50_fpn_v2", {"steps": 500}), 40).eval_every == 400
+
+
+@pytest.mark.parametrize(
+    "options, says",
+    [
+        ({"eval_every": "often"}, "eval_every is a number, or text such as '500 steps' or '2 epochs', not 'often'"),
+        ({"eval_every": "2 hours"}, "not '2 hours'"),
+        ({"eval_every": 0}, "eval_every is above 0, not 0 epochs"),
+        ({"optimizer_milestones": (6, 4)}, "milestones ascend, unlike 6"),
+        ({"optimizer_milestones": ("6 epochs", "4 epochs")}, "milestones ascend, unlike 6 epochs, 4 epochs"),
+    ],
+)
+def test_a_quantity_that_is_none(options, says):
+    with pytest.raises(ValueError, match=says):
+        read_config("fasterrcnn_resnet50_fpn", options)
+
+
+def _task(config):
+    plan = SimpleNamespace(steps_per_epoch=10)
+    return SimpleNamespace(
+        config=config, train=range(3), digest=lambda: "d", plan=plan, length=run_length(config, plan.steps_per_epoch)
+    )
+
+
+def test_units_are_in_the_record_and_old_records_read(tmp_path):
+    config = read_config("fasterrcnn_resnet50_fpn", {"steps": 500})
+    plain = make_record(_task(config))
+    assert plain["config"]["eval_every"] == "1 epoch" and plain["config"]["optimizer"]["milestones"] == [
+        "16 epochs", "22 epochs"
+    ]  # fmt: skip
+    epochs = make_record(_task(read_config("fasterrcnn_resnet50_fpn")))
+    optimizer = epochs["config"]["optimizer"] | {"milestones": [16, 22]}
+    old = epochs | {"format": 1, "config": epochs["config"] | {"eval_every": 1, "optimizer": optimizer}}
+    (tmp_path / "run.json").write_text(json.dumps(old))
+    check_record(tmp_path, epochs)
+    later = read_config("fasterrcnn_resnet50_fpn", {"optimizer_milestones": ("16 steps", "22 steps")})
+    later = make_record(_task(later))
+    with pytest.raises(ValueError, match=r'milestones \(was \["16 epochs", "22 epochs"\], now \["16 steps"'):
+        check_record(tmp_path, later)
 
 
 def test_metrics_are_known_and_for_detectors():

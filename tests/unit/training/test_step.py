@@ -61,9 +61,27 @@ def test_it_learns_and_leaves_the_frozen_alone(tiny, batch):
     assert not np.array_equal(*inner)
 
 
-def test_freezing_nothing_is_an_error(tiny):
-    with pytest.raises(ValueError, match=r"nothing to freeze under 'backbone\.layer9'"):
-        init_state(tiny, make_optimizer(OptimizerConfig(), 1), frozen=("backbone.layer9",))
+@pytest.mark.parametrize(
+    "options, frozen, says",
+    [
+        (
+            {},
+            ("backbone.stem", "backbone.stage9"),
+            r"frozen: nothing to freeze lies under 'backbone\.stage9'; did you ",
+        ),
+        ({}, ("backbone.stem.norm.mean",), r"frozen: nothing to freeze lies under 'backbone\.stem\.norm\.mean'"),
+        (
+            {"lr_scales": (("fpn", 0.5), ("backbon", 0.1))},
+            (),
+            r"lr_scales: .*under 'backbon'; did you mean 'backbone'\?",
+        ),
+        ({"lr_scales": (("fpn.inner", 0.5),), "accumulate": 2}, (), r"nothing that trains lies under 'fpn\.inner'"),
+        ({"lr_scales": (("fpn", 0.5),)}, ("fpn",), r"nothing that trains lies under 'fpn'"),
+    ],
+)
+def test_a_path_to_no_parameter_is_refused(tiny, options, frozen, says):
+    with pytest.raises(ValueError, match=says):
+        init_state(tiny, make_optimizer(OptimizerConfig(**options), 1), frozen=frozen)
 
 
 def test_schedule_warms_up_and_steps_down():
