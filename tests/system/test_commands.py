@@ -39,6 +39,7 @@ def test_training_leaves_a_model_metrics_and_a_curve(run):
     weights = read_weights(run / "run" / "model.pth").tensors
     kernel = np.asarray(model.box_predictor.cls_score.kernel[...])
     np.testing.assert_array_equal(weights["roi_heads.box_predictor.cls_score.weight"], kernel.T)
+    assert (run / "run" / "model.json").read_text().strip() == (run / "run" / "model" / "model.json").read_text()
     assert model.config.names == ("__background__", "ring", "square", "triangle")
     assert int(model.backbone.stem.norm.count[...]) == 2
 
