@@ -240,9 +240,9 @@ def _count(model: Model) -> int:
 def _class_names(args: argparse.Namespace) -> list[str] | None:
     if args.names is None:
         return None
-    names = [line.strip() for line in Path(args.names).read_text().splitlines() if line.strip()]
-    if not names:
-        raise ValueError(f"{args.names} holds no class names: write one a line")
+    from jaxdet.cli.models import read_names
+
+    names = read_names(args.names)
     return names if names[0].strip("_").lower() == "background" else ["__background__", *names]
 
 
