@@ -2,7 +2,7 @@
 
     export BCCD=path/to/bccd MOBILENET=path/to/mobilenetV1X0.25_pretrain.tar
     jaxdet train examples/bccd.py --out runs/bccd
-    jaxdet evaluate runs/bccd/model val $BCCD --voc --skip-faulty
+    jaxdet evaluate runs/bccd/model val $BCCD --voc
     jaxdet detect $BCCD/JPEGImages --weights runs/bccd/model --out runs/bccd/pictures --limit 20
 
 BCCD is a Pascal VOC folder: Annotations, JPEGImages, ImageSets/Main/{train,val}.txt.
@@ -47,5 +47,4 @@ def config() -> TrainConfig:
         optimizer=OptimizerConfig(
             kind="adamw", learning_rate=2e-3, weight_decay=1e-4, schedule="cosine", warmup_steps=100, clip_norm=5.0
         ),
-        skip_faulty=True,  # two boxes of the data set have no area
     )

@@ -10,8 +10,10 @@ from jaxdet_convert.live import from_torch as from_torch
 from jaxdet_convert.load import Conversion as Conversion
 from jaxdet_convert.load import convert_weights as convert_weights
 from jaxdet_convert.load import load_torch as load_torch
+from jaxdet_convert.load import official_config as official_config
 from jaxdet_convert.official import OfficialWeightsError as OfficialWeightsError
 from jaxdet_convert.official import find_official as find_official
+from jaxdet_convert.options_file import save_model as save_model
 from jaxdet_convert.read import Weights as Weights
 from jaxdet_convert.read import read_weights as read_weights
 from jaxdet_convert.read_errors import WeightsError as WeightsError

@@ -5,6 +5,7 @@ Every problem is collected, and all are raised together: a converter is written 
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -13,7 +14,7 @@ import ml_dtypes
 import numpy as np
 
 from jaxdet.config import nearest
-from jaxdet_convert.rules import Table, Template, Transform
+from jaxdet_convert.rules import COUNTER, Table, Template, Transform
 
 
 class Shaped(Protocol):
@@ -50,12 +51,14 @@ class Converted:
         dropped: names of the weights that were left out, because `drop` said so; as the file spells them.
         fresh: paths that the weights do not fill, because `fresh` said so.
         respelled: {today's name: the file's name} of those in an older spelling; `to_torch` takes it to undo that.
+        cast: how many arrays changed their dtype, by (old, new).
     """
 
     arrays: dict[str, np.ndarray]
     dropped: tuple[str, ...] = ()
     fresh: tuple[str, ...] = ()
     respelled: dict[str, str] = field(default_factory=dict)
+    cast: dict[tuple[str, str], int] = field(default_factory=dict)
 
 
 def to_jax(
@@ -68,8 +71,9 @@ def to_jax(
 ) -> Converted:
     """PyTorch's tensors as the parameters of a model.
 
-    Numbers are only permuted. A narrower float is widened where the model wants more (float16 to float32), which
-    changes no value; the other way round is a problem to be listed.
+    Numbers are permuted, and cast as PyTorch casts them where the model wants another float (float64 to float32), or
+    where a counter is one; `Converted.cast` counts that. A finite number that would become infinite is a problem, and
+    so are integers in place of floats.
 
     Args:
         tensors: {PyTorch name: array}.
@@ -83,8 +87,10 @@ def to_jax(
             every template that matches nothing (`matching` picks those that do).
     """
     drops, leaves = _templates(drop), _templates(fresh)
+    fit = _Fit(narrows=True)
+    problems = fit.problems
     names = {name for original in tensors for name in (original, table.modern(original))}
-    problems = [*_idle("drop", drops, names), *_idle("fresh", leaves, target)]
+    problems += [*_idle("drop", drops, names), *_idle("fresh", leaves, target)]
     dropped: list[str] = []
     respelled: dict[str, str] = {}
     filled: dict[str, tuple[str, np.ndarray | None]] = {}
@@ -109,17 +115,16 @@ def to_jax(
         elif path in filled:
             problems.append(f"filled twice: {path} <- {filled[path][0]}, {original}")
         else:
-            filled[path] = original, _fit(tensor, rule.transform, target[path], f"{original} -> {path}", problems)
+            filled[path] = original, fit(tensor, rule.transform, target[path], f"{original} -> {path}")
     unfilled = [path for path in target if path not in filled]
     problems += [
         f"unfilled: {path} {tuple(target[path].shape)}{_wanted(table, path)}"
         for path in unfilled
         if not _covers(leaves, path)
     ]
-    if problems:
-        raise ConversionError(problems)
+    fit.check()
     arrays = {path: array for path in target if path in filled and (array := filled[path][1]) is not None}
-    return Converted(arrays, tuple(sorted(dropped)), tuple(sorted(unfilled)), respelled)
+    return Converted(arrays, tuple(sorted(dropped)), tuple(sorted(unfilled)), respelled, dict(fit.cast))
 
 
 def to_torch(
@@ -145,7 +150,9 @@ def to_torch(
     """
     drops = _templates(drop)
     old = respelled or {}
-    problems = _idle("drop", drops, arrays)
+    fit = _Fit(narrows=False)
+    problems = fit.problems
+    problems += _idle("drop", drops, arrays)
     filled: dict[str, tuple[str, np.ndarray | None]] = {}
     for path, value in arrays.items():
         if _covers(drops, path):
@@ -167,11 +174,10 @@ def to_torch(
         else:
             back = Transform(rule.transform.name, rule.transform.inverse, rule.transform.forward)
             wanted = None if expected is None else expected[name]
-            filled[name] = path, _fit(array, back, wanted, f"{path} -> {name}", problems)
+            filled[name] = path, fit(array, back, wanted, f"{path} -> {name}")
     if expected is not None:
         problems += [f"missing: {name} {tuple(want.shape)}" for name, want in expected.items() if name not in filled]
-    if problems:
-        raise ConversionError(problems)
+    fit.check()
     order = filled if expected is None else expected
     return {old.get(name, name): tensor for name in order if (tensor := filled[name][1]) is not None}
 
@@ -205,30 +211,65 @@ def _wanted(table: Table, path: str) -> str:
     return f" <- {', '.join(names)}" if names else " (no rule leads to it)"
 
 
-def _fit(
-    array: np.ndarray, transform: Transform, wanted: Shaped | None, route: str, problems: list[str]
-) -> np.ndarray | None:
-    """The array in its new layout, contiguous; None where it does not fit, with the reason added to `problems`."""
-    try:
-        result = transform.forward(array)
-    except (ValueError, TypeError, IndexError) as error:
-        expected = "" if wanted is None else f", where {tuple(wanted.shape)} is wanted"
-        problems.append(f"shape: {route}: {array.dtype} {array.shape} is not for {transform.name}{expected} ({error})")
-        return None
-    # asarray, because ascontiguousarray would make a vector of a scalar.
-    result = np.asarray(result, order="C")
-    if wanted is None:
+@dataclass
+class _Fit:
+    """Arrays in their new layout and dtype, and what went wrong on the way.
+
+    Attributes:
+        narrows: whether a float may become a narrower one.
+        cast: see `Converted`.
+        dtypes: routes of the arrays with a wrong dtype, by (found, wanted): one line each, however many they are.
+    """
+
+    narrows: bool
+    problems: list[str] = field(default_factory=list)
+    cast: Counter[tuple[str, str]] = field(default_factory=Counter)
+    dtypes: defaultdict[tuple[str, str], list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    def __call__(self, array: np.ndarray, transform: Transform, wanted: Shaped | None, route: str) -> np.ndarray | None:
+        """The array, contiguous; None where it does not fit."""
+        try:
+            result = transform.forward(array)
+        except (ValueError, TypeError, IndexError) as error:
+            expected = "" if wanted is None else f", where {tuple(wanted.shape)} is wanted"
+            what = f"{array.dtype} {array.shape} is not for {transform.name}{expected} ({error})"
+            self.problems.append(f"shape: {route}: {what}")
+            return None
+        # asarray, because ascontiguousarray would make a vector of a scalar.
+        result = np.asarray(result, order="C")
+        if transform is COUNTER and array.dtype != np.int64:
+            self.cast[str(array.dtype), "int64"] += 1
+        if wanted is None:
+            return result
+        if result.shape != tuple(wanted.shape):
+            laid_out = f"{array.shape} becomes {result.shape}"
+            self.problems.append(
+                f"shape: {route}: {laid_out} by {transform.name}, where {tuple(wanted.shape)} is wanted"
+            )
+            return None
+        return result if result.dtype == wanted.dtype else self._cast(result, wanted.dtype, route)
+
+    def _cast(self, array: np.ndarray, dtype: np.dtype, route: str) -> np.ndarray | None:
+        both = str(array.dtype), str(dtype)
+        floats = _is_float(array.dtype) and _is_float(dtype)
+        if not floats or not (self.narrows or np.can_cast(array.dtype, dtype, "safe")):
+            self.dtypes[both].append(route)
+            return None
+        with np.errstate(over="ignore"):
+            result = array.astype(dtype)
+        if not np.array_equal(np.isfinite(array), np.isfinite(result)):
+            self.problems.append(f"range: {route}: {both[0]} numbers that {both[1]} cannot hold")
+            return None
+        self.cast[both] += 1
         return result
-    if result.shape != tuple(wanted.shape):
-        laid_out = f"{array.shape} becomes {result.shape}"
-        problems.append(f"shape: {route}: {laid_out} by {transform.name}, where {tuple(wanted.shape)} is wanted")
-        return None
-    if result.dtype == wanted.dtype:
-        return result
-    if _is_float(result.dtype) and _is_float(wanted.dtype) and np.can_cast(result.dtype, wanted.dtype, "safe"):
-        return result.astype(wanted.dtype)
-    problems.append(f"dtype: {route}: {result.dtype}, where {wanted.dtype} is wanted")
-    return None
+
+    def check(self) -> None:
+        """Raises ConversionError if there was any problem."""
+        for (found, wanted), routes in self.dtypes.items():
+            more = f" and {len(routes) - 1} more" if len(routes) > 1 else ""
+            self.problems.append(f"dtype: {routes[0]}{more}: {found}, where {wanted} is wanted")
+        if self.problems:
+            raise ConversionError(self.problems)
 
 
 def _is_float(dtype: np.dtype) -> bool:

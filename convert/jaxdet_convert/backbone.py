@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,14 @@ import jax.numpy as jnp
 from jaxdet.backbones import Darknet53Config, MobileNetV1Config, ResNetConfig
 from jaxdet.detectors import FasterRCNN, FasterRCNNConfig, abstract
 from jaxdet.detectors.config import BackboneConfig
+from jaxdet.detectors.options import override_model
 from jaxdet.detectors.presets import Model
 from jaxdet.runs.checkpoint import arrays, fill
+from jaxdet.runs.follow import follow_classifier
 from jaxdet.runs.stored import open_stored
 from jaxdet_convert.apply import ConversionError
 from jaxdet_convert.load import convert_weights
+from jaxdet_convert.read_safetensors import find_index
 from jaxdet_convert.tables import model_table
 
 _BODY, _CLASSIFIER, _COUNTER = "backbone.", "fc.", ".count"
@@ -32,7 +34,11 @@ _SHAPING: dict[type, tuple[str, ...]] = {
 
 
 def load_backbone(
-    model: FasterRCNN, weights: str | os.PathLike[str] | Mapping[str, Any], *, container: str | None = None
+    model: FasterRCNN,
+    weights: str | os.PathLike[str] | Mapping[str, Any],
+    *,
+    container: str | None = None,
+    keep: Mapping[str, Any] | None = None,
 ) -> tuple[FasterRCNN, tuple[str, ...]]:
     """The detector with its body taken from a classifier, and the names of the classifier's ``fc`` that are dropped.
 
@@ -41,14 +47,16 @@ def load_backbone(
 
     Strict otherwise: the whole body is filled, and nothing else is left over. The norms stay of the detector's kind:
     counters of batches are left out where it is frozen, and start at 0 where the weights have none. What belongs to the
-    weights follows them: a Darknet-53's slope and normalisation of pictures, and of a jaxdet folder all that its
-    configuration says about the body and the eps of its norms.
+    weights follows them, and the result's configuration says it (`jaxdet.runs.follow.follow_classifier`): a
+    Darknet-53's slope and normalisation of pictures, and of a jaxdet folder all that its configuration says about the
+    body and the eps of its norms.
 
     Args:
         model: as `jaxdet.create_model` makes it; it is not changed.
-        weights: whatever `load_torch` reads, or the folder of a classifier that ``jaxdet convert`` or `jaxdet.save`
-            wrote.
-        container: the entry of a checkpoint that holds the state dict.
+        weights: whatever `load_torch` reads (and tells on the log "jaxdet"), or the folder of a classifier that
+            ``jaxdet convert`` or `jaxdet.save` wrote.
+        container: the entry of a checkpoint that holds the state dict, as `load_torch` takes it.
+        keep: options of the model, with their values, that stay as they are whatever the weights say.
 
     Raises:
         ValueError: the weights do not read, are no classifier's, or of another than the detector's body.
@@ -58,22 +66,25 @@ def load_backbone(
     if not isinstance(config, FasterRCNNConfig) or config.backbone is None:
         raise ValueError("a classifier's weights go into a detector on a named backbone, as create_model makes it")
     bare: tuple[str, ...] | None = None
-    if not isinstance(weights, Mapping) and Path(weights).is_dir():
-        classifier, taken = open_stored(weights)
-        if taken is not None:
-            logging.getLogger("jaxdet").warning(taken)
-        told = None if isinstance(classifier.config, FasterRCNNConfig) else _of_folder(config, classifier.config)
+    if not isinstance(weights, Mapping) and Path(weights).is_dir() and find_index(Path(weights)) is None:
+        stored = open_stored(weights)
+        if stored.taken is not None:
+            logging.getLogger("jaxdet").warning(stored.taken)
+        classifier, described = stored.model, True
     else:
         conversion = convert_weights(weights, container=container)
-        classifier = conversion.model
+        classifier, described = conversion.model, conversion.described is not None
         bare = conversion.dropped if conversion.bare else None
-        told = None if isinstance(classifier.config, FasterRCNNConfig) else _of_weights(config, classifier.config)
-    if bare is not None:
-        return _with_backbone(model, classifier), bare
     where = "these weights" if isinstance(weights, Mapping) else os.fspath(weights)
-    if isinstance(classifier.config, FasterRCNNConfig) or told is None:
+    theirs: Any = classifier.config
+    if bare is not None:
+        theirs = theirs.backbone
+    elif isinstance(theirs, FasterRCNNConfig):
         raise ValueError(f"{where} are of a whole detector; give a classifier's, or start from that detector")
-    _check_kind(config.backbone, classifier.config, where)
+    _check_kind(config.backbone, theirs, where)
+    told = override_model(follow_classifier(config, theirs, described=described), keep or {})
+    if bare is not None:
+        return _with_backbone(model, told, classifier), bare
 
     found = arrays(classifier)
     table = model_table(classifier.config, getattr(classifier, "origin", ()))
@@ -87,38 +98,15 @@ def load_backbone(
     return filled, tuple(sorted(names))
 
 
-def _with_backbone(model: FasterRCNN, other: Model) -> FasterRCNN:
-    """The detector with the body, the pyramid and the context modules of another one."""
-    assert isinstance(other.config, FasterRCNNConfig) and other.config.backbone is not None
-    assert model.config.backbone is not None
-    _check_kind(model.config.backbone, other.config.backbone, "these weights")
+def _with_backbone(model: FasterRCNN, config: FasterRCNNConfig, other: Model) -> FasterRCNN:
+    """The detector, under a configuration, with the body, the pyramid and the context modules of another one."""
     found, target = (
         {path: array for path, array in arrays(whole).items() if path.startswith(_BARE)} for whole in (other, model)
     )
-    filled = fill(abstract(model.config, numerics=model.numerics), arrays(model) | _fitted(found, target))
+    filled = fill(abstract(config, numerics=model.numerics), arrays(model) | _fitted(found, target))
     filled.origin = getattr(model, "origin", ())
     assert isinstance(filled, FasterRCNN)
     return filled
-
-
-def _of_weights(config: FasterRCNNConfig, classifier: BackboneConfig) -> FasterRCNNConfig:
-    """The detector's configuration with what a PyTorch or Darknet file tells of the body it holds."""
-    if not isinstance(config.backbone, Darknet53Config) or not isinstance(classifier, Darknet53Config):
-        return config
-    slope, transform = classifier.negative_slope, classifier.transform
-    return _normalising(replace(config, backbone=replace(config.backbone, negative_slope=slope, transform=transform)))
-
-
-def _of_folder(config: FasterRCNNConfig, classifier: BackboneConfig) -> FasterRCNNConfig:
-    assert config.backbone is not None
-    norm = replace(config.backbone.norm, eps=classifier.norm.eps)
-    return _normalising(replace(config, backbone=replace(classifier, num_classes=None, names=(), norm=norm)))
-
-
-def _normalising(config: FasterRCNNConfig) -> FasterRCNNConfig:
-    assert config.backbone is not None
-    own = config.backbone.transform
-    return replace(config, transform=replace(config.transform, image_mean=own.image_mean, image_std=own.image_std))
 
 
 def _check_kind(body: BackboneConfig, classifier: BackboneConfig, where: str) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from flax import nnx
 
 from jaxdet.data import centre_crop, resize_boxes
+from jaxdet.data.arrays import checked_images
 from jaxdet.detectors import FasterRCNN
 from jaxdet.detectors.presets import Model
 from jaxdet.necks import POOL
@@ -40,15 +41,16 @@ def compare(module: Any, model: Model, images: Sequence[np.ndarray]) -> Report:
         A `Report`: ``print(report.text())``, ``report.json()``, ``report.ok``.
 
     Raises:
-        ValueError: no pictures; or the module is not built as torchvision's.
+        ValueError: no pictures, or something is none; or the module is not built as torchvision's.
     """
-    if not len(images):
+    images = checked_images(images)
+    if not images:
         raise ValueError("there is nothing to compare: give at least one picture")
     one: Any = _compare_detector if isinstance(model, FasterRCNN) else _compare_classifier
     stages: dict[str, Stage] = {}
     detections = proposals = Matching()
     for number, picture in enumerate(images):
-        found, of_proposals, of_detections = one(module, model, np.asarray(picture), number)
+        found, of_proposals, of_detections = one(module, model, picture, number)
         for stage in found:
             stages[stage.name] = stages[stage.name].worst(stage) if stage.name in stages else stage
         proposals, detections = proposals + of_proposals, detections + of_detections

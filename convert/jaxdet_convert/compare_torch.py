@@ -89,7 +89,7 @@ def trace_classifier(module: Any, names: Sequence[str], x: np.ndarray) -> tuple[
         parts = {}
     with _listening(module, parts) as seen, _evaluating(module):
         first = next(module.parameters())
-        tensor = torch.from_numpy(np.ascontiguousarray(x.transpose(2, 0, 1)[None]))
+        tensor = torch.from_numpy(np.array(x.transpose(2, 0, 1)[None]))
         logits = module(tensor.to(first.device, first.dtype))
     return {name: _map(value) for name, value in seen.items()}, _numpy(logits)[0]
 
@@ -124,7 +124,7 @@ def _evaluating(module: Any) -> Iterator[Callable[[np.ndarray], Any]]:
     first = next(module.parameters())
 
     def to_input(picture: np.ndarray) -> Any:
-        tensor = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)
+        tensor = torch.from_numpy(np.array(picture)).permute(2, 0, 1)  # a copy: the picture may be read-only
         tensor = tensor.float() / 255 if picture.dtype == np.uint8 else tensor
         return tensor.to(first.device, first.dtype)
 

@@ -80,7 +80,7 @@ def torchvision_model_of_file(torchvision: Any, name: str, path: str, **options:
     from jaxdet.runs.stored import open_stored
     from jaxdet_convert.export import to_torch
     from jaxdet_convert.load import load_torch
-    from jaxdet_convert.read import read_weights
+    from jaxdet_convert.unwrap import read_model
 
     _check_name(name)
     stored = open_stored(path).model if Path(path).is_dir() else None
@@ -96,13 +96,18 @@ def torchvision_model_of_file(torchvision: Any, name: str, path: str, **options:
         for layer in body.modules():
             if isinstance(layer, torchvision.ops.FrozenBatchNorm2d):
                 layer.eps = norm.eps
-    values = read_weights(path).tensors if stored is None else to_torch(stored)
-    tensors = {key: torch.from_numpy(np.array(value)) for key, value in values.items()}
+    values = read_model(path).tensors if stored is None else to_torch(stored)
+    tensors = {key: torch.from_numpy(_wide(value)) for key, value in values.items()}
     try:
         model.load_state_dict(tensors)  # also takes the names from before torchvision 0.13
     except RuntimeError as error:
         raise ValueError(f"{path} does not fit torchvision's {name}: {' '.join(str(error).split())[:300]}") from None
     return model
+
+
+def _wide(array: np.ndarray) -> np.ndarray:
+    """A copy, of bfloat16 as float32, because torch takes numpy's own dtypes alone."""
+    return np.array(array, np.float32 if str(array.dtype) == "bfloat16" else array.dtype)
 
 
 def _check_name(name: str) -> None:
@@ -121,7 +126,7 @@ def _built(torchvision: Any, name: str, options: dict[str, Any]) -> Any:
 def _tensor(picture: np.ndarray) -> Any:
     import torch
 
-    return torch.from_numpy(picture).permute(2, 0, 1).float() / 255
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
 
 
 def randomise_norms(model: Any) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from jaxdet.detectors import model_config
@@ -16,8 +16,9 @@ from jaxdet.detectors.presets import Model
 from jaxdet.heads import AnchorGenerator
 from jaxdet.nn import NormConfig, Numerics
 from jaxdet_convert.load import NORM_EPS, coco_names, fill_strictly, recognise_weights
-from jaxdet_convert.read import read_weights
+from jaxdet_convert.read import without_wrappers
 from jaxdet_convert.recognise import Recognised
+from jaxdet_convert.unwrap import read_model
 
 _PARTS = {
     "backbone.body.": "backbone_norm", "backbone.fpn.": "fpn_norm", "backbone.ssh": "context_norm",
@@ -48,19 +49,19 @@ def from_torch(
     evaluation, with a warning. The module is not changed, and its later training does not change the model.
 
     Args:
-        module: wrapped in DataParallel or compiled, too.
+        module: wrapped in DataParallel or compiled, too, or the one such model within another module.
         name, names, dtype, param_dtype, precision, options: as in `load_torch`; options go before what is read.
 
     Raises:
+        WeightsError: there are several such models in it.
         RecognitionError: its state dict is of no model of this library, or of another than ``name``.
         UnsupportedModuleError: a setting of it has no counterpart here.
         ConversionError: something in its state dict is left over, or missing.
     """
-    while (inner := getattr(module, "module", None) or getattr(module, "_orig_mod", None)) is not None:
-        module = inner
     if not callable(getattr(module, "state_dict", None)):
         raise TypeError(f"from_torch takes a torch.nn.Module, not {type(module).__name__}; for weights use load_torch")
-    read = read_weights(module.state_dict())
+    read = read_model(module.state_dict())
+    module = module.get_submodule(read.prefix.rstrip("."))
     found = recognise_weights(read, name)
     if found.bare:
         raise UnsupportedModuleError("this is a detector's backbone without its heads: load_torch takes its state dict")
@@ -85,7 +86,7 @@ def from_torch(
 def _norm(module: Any, prefix: str, told: NormConfig) -> NormConfig:
     """The settings of all norms under a prefix, which have to agree."""
     seen: dict[NormConfig, str] = {}
-    for name, layer in module.named_modules():
+    for name, layer in _layers(module):
         if not name.startswith(prefix) or getattr(layer, "running_var", None) is None:
             continue
         counted = getattr(layer, "num_batches_tracked", None) is not None
@@ -103,9 +104,14 @@ def _norm(module: Any, prefix: str, told: NormConfig) -> NormConfig:
     return next(iter(seen), told)
 
 
+def _layers(module: Any) -> Iterator[tuple[str, Any]]:
+    """Its submodules, under names without those of compiled parts."""
+    return ((without_wrappers(f"{name}.").rstrip("."), layer) for name, layer in module.named_modules())
+
+
 def _check_convolutions(module: Any, body: str, name: str) -> None:
     """Strides and dilations are in no state dict."""
-    for path, layer in module.named_modules():
+    for path, layer in _layers(module):
         dilation = getattr(layer, "dilation", 1)
         if path.startswith(body) and hasattr(layer, "kernel_size") and set(_tuple(dilation)) != {1}:
             raise UnsupportedModuleError(f"{path} is dilated by {dilation}; the convolutions of {name} here are not")
@@ -118,7 +124,7 @@ def _activation(module: Any, name: str) -> dict[str, Any]:
     if "mobilenet" not in name and "darknet" not in name:
         return {}
     prefix = "backbone.body." if hasattr(module, "rpn") else ""
-    layers = [layer for path, layer in module.named_modules() if path.startswith(prefix)]
+    layers = [layer for path, layer in _layers(module) if path.startswith(prefix)]
     slopes = {float(layer.negative_slope) for layer in layers if hasattr(layer, "negative_slope")}
     if len(slopes) > 1:
         raise UnsupportedModuleError(f"its LeakyReLU layers have the slopes {sorted(slopes)}, and here they agree")

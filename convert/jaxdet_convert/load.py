@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,19 +16,25 @@ from flax import nnx
 from jaxdet.backbones import ClassifierTransform
 from jaxdet.data.coco_names import COCO_NAMES
 from jaxdet.detectors import FasterRCNNConfig, abstract, build, model_config
+from jaxdet.detectors.options import changes, override_model
 from jaxdet.detectors.presets import Model, ModelConfig
 from jaxdet.heads import FastRCNNPredictor
 from jaxdet.nn import Linear, NormConfig, Numerics
 from jaxdet.runs.checkpoint import arrays, fill, flatten
+from jaxdet.runs.description import Description
 from jaxdet_convert.apply import Converted, matching, to_jax
-from jaxdet_convert.official import OfficialWeights, recognise_official
-from jaxdet_convert.read import Weights, read_weights
+from jaxdet_convert.assumed import assumed
+from jaxdet_convert.official import OFFICIAL, OfficialWeights, recognise_official
+from jaxdet_convert.options_file import check_kind, options_file, read_options, with_eps
+from jaxdet_convert.read import Weights
 from jaxdet_convert.recognise import Recognised, darknet53_layers, recognise
 from jaxdet_convert.recognise_body import RecognitionError
 from jaxdet_convert.recognise_headhunter import RETINAFACE_HEADS
 from jaxdet_convert.tables import model_table
+from jaxdet_convert.unwrap import read_model, tell
 
 NORM_EPS = 1e-5
+_LOG = logging.getLogger("jaxdet")
 _COUNTERS = "{x:path}.count"
 _CLASSIFIERS = ("fc.{p:name}", "head.fc.{p:name}")
 _HEADS = ("rpn_upscale.", "box_upscale.", "rpn_head.", "box_head.", "box_predictor.")
@@ -46,6 +54,9 @@ class Conversion:
         bare: the weights are a detector's body, pyramid and context alone, and its heads are new.
         also: another model whose weights have the same names and shapes.
         official: which of torchvision's published files the weights are.
+        described: the options that lay beside the weights, in ``m.json`` of ``m.pth``.
+        changed: options of those that the caller gave otherwise, a line each.
+        assumed: one line of the options that nobody told, with their values; empty where there are none.
     """
 
     model: Model
@@ -60,6 +71,9 @@ class Conversion:
     bare: bool = False
     also: str | None = None
     official: OfficialWeights | None = None
+    described: Description | None = None
+    changed: tuple[str, ...] = ()
+    assumed: str = ""
 
     @property
     def norm_eps(self) -> float:
@@ -71,8 +85,17 @@ class Conversion:
 
 
 def load_torch(weights: str | os.PathLike[str] | Mapping[str, Any], name: str | None = None, **options: Any) -> Model:
-    """A model from PyTorch's or Darknet's weights; `convert_weights` documents the options and errors."""
-    return convert_weights(weights, name, **options).model
+    """A model from PyTorch's or Darknet's weights; `convert_weights` documents the options and errors.
+
+    One line of the log names the options that nobody told, and their values.
+    """
+    result = convert_weights(weights, name, **options)
+    where = "these weights" if isinstance(weights, Mapping) else os.fspath(weights)
+    for line in result.changed:
+        _LOG.warning("%s: %s", where, line)
+    if result.assumed:
+        _LOG.warning("%s: assumed, because weights do not say it: %s", where, result.assumed)
+    return result.model
 
 
 def convert_weights(
@@ -85,61 +108,108 @@ def convert_weights(
     container: str | None = None,
     fresh_predictor: bool = False,
     rngs: nnx.Rngs | None = None,
-    dtype: str = "float32",
-    param_dtype: str = "float32",
-    precision: str = "highest",
+    dtype: str | None = None,
+    param_dtype: str | None = None,
+    precision: str | None = None,
     **options: Any,
 ) -> Conversion:
     """A model from weights, and what was recognised, dropped and left fresh on the way.
 
     Weights of a detector's body and pyramid alone, RetinaFace's among them, give a detector with new heads.
 
+    A state dict holds no options (sizes, anchors, class names, ...). Where they lie beside it, as `save_model` writes
+    them, ``m.json`` beside ``m.pth``, they are taken from there; options that are given here go before them.
+
     Args:
-        weights: a file (.pth, .pt, .tar, .safetensors, .weights) or a state dict of arrays or torch tensors.
+        weights: a file (.pth, .pt, .tar, .safetensors, .safetensors.index.json, .weights), the folder of sharded
+            weights, or a state dict of arrays or torch tensors. Names may have a prefix, such as a training framework's
+            ``model.``; floats of another width are cast. Both are said on the log "jaxdet".
         name: of the model; by default recognised from the weights' names and shapes, as are the options that these
             tell. Given, it has to agree.
         num_classes: with ``fresh_predictor``, of the new predictor; otherwise it has to agree with the weights.
         norm_eps: of all norms, which no state dict holds; by default 0.0 for torchvision's official COCO_V1 file of
             ``fasterrcnn_resnet50_fpn`` (known by its hash) and 1e-5 for all others.
         names: of a detector's classes, the background first; by default COCO's for torchvision's detectors of 91.
-        container: the entry that holds the state dict, where a checkpoint has several.
+        container: the entry that holds the state dict, where a checkpoint has several: a dotted path, whose end may be
+            what names begin with (``"state_dict.ema_model"``).
         fresh_predictor: leave out the weights' predictor (a classifier's ``fc``) and initialise a new one.
         rngs: of that predictor; by default ``nnx.Rngs(0)``.
-        dtype, param_dtype, precision: see `jaxdet.nn.Numerics`.
+        dtype, param_dtype, precision: see `jaxdet.nn.Numerics`; by default float32 of the highest precision.
         options: of the model (`jaxdet.create_model`); they go before what the weights tell.
 
     Raises:
-        WeightsError: the file does not read.
+        WeightsError: the file does not read, or holds several sets of weights and ``container`` names none.
         RecognitionError: the weights are of no model of this library, or of another than ``name``.
         ConversionError: something in the weights or the model is left over, or has another shape: all is listed.
-        ValueError: an option is unknown or does not fit the weights.
+        ValueError: an option is unknown or does not fit the weights; or ``m.json`` holds something else, or is of
+            another model.
     """
-    read = read_weights(weights, container=container, layers=darknet53_layers)
+    described = None if isinstance(weights, Mapping) else read_options(weights)
+    read = read_model(weights, container=container, layers=darknet53_layers)
     found = recognise_weights(read, name)
-    official = None if isinstance(weights, Mapping) else recognise_official(weights)
-    if norm_eps is None:
-        norm_eps = official.norm_eps if official is not None and found.is_detector else NORM_EPS
+    official = recognise_official(read.file) if read.file else None
+    assumed_eps = norm_eps is None and official is None
+    eps = norm_eps
+    if eps is None:
+        eps = official.norm_eps if official is not None and found.is_detector else NORM_EPS
     told: dict[str, Any] = {
-        key: replace(value, eps=norm_eps) if isinstance(value, NormConfig) else value
-        for key, value in found.options.items()
+        key: replace(value, eps=eps) if isinstance(value, NormConfig) else value for key, value in found.options.items()
     }
     if official is not None and not found.is_detector:
         told["transform"] = ClassifierTransform(resize=official.resize)
-    chosen = told | options
     if num_classes is not None:
-        chosen["num_classes"] = _agreed(num_classes, told.get("num_classes"), fresh_predictor or found.bare)
+        options["num_classes"] = _agreed(num_classes, told.get("num_classes"), fresh_predictor or found.bare)
     if names is not None:
-        chosen["names"] = tuple(names)
-    elif not fresh_predictor:
-        chosen |= coco_names(found.name, chosen)
-    config = model_config(found.name, **chosen)
+        options["names"] = tuple(names)
+    given = {"dtype": dtype, "param_dtype": param_dtype, "precision": precision}
+    numerics = Numerics() if described is None else described.numerics
+    numerics = replace(numerics, **{key: value for key, value in given.items() if value is not None})
+    changed: tuple[str, ...] = ()
+    missing = ""
+    if described is not None:
+        assert not isinstance(weights, Mapping)
+        beside = options_file(weights)
+        check_kind(described.config, model_config(found.name, **told), beside)
+        config = override_described(described.config, options, norm_eps)
+        changed = tuple(f"{line}, as given and unlike {beside.name}" for line in changes(described.config, config))
+    else:
+        chosen = told | options
+        if names is None and not fresh_predictor:
+            chosen |= coco_names(found.name, chosen)
+        config = model_config(found.name, **chosen)
+        if official is None:
+            missing = assumed(found.name, config, told.keys() | options.keys(), norm_eps=eps if assumed_eps else None)
     rngs = (nnx.Rngs(0) if rngs is None else rngs) if fresh_predictor or found.bare else None
-    model, converted = fill_strictly(read, found, config, Numerics(dtype, param_dtype, precision), rngs)
+    try:
+        model, converted = fill_strictly(read, found, config, numerics, rngs)
+    except ValueError as error:
+        if described is None:
+            raise
+        raise ValueError(f"{beside} does not fit the weights: {error}. Correct it, or move it away") from error
     fresh = tuple(path for path in converted.fresh if not path.endswith(".count"))
     return Conversion(
         model, found.name, told, read.source, read.container, read.prefix, read.beside, converted.dropped, fresh,
-        found.bare, found.also, official,
+        found.bare, found.also, official, described, changed, missing,
     )  # fmt: skip
+
+
+def override_described(config: ModelConfig, options: Mapping[str, Any], norm_eps: float | None) -> ModelConfig:
+    """The configuration beside some weights with what was given otherwise; names of other classes go."""
+    if options.get("num_classes", config.num_classes) != config.num_classes and "names" not in options:
+        config = replace(config, names=(), num_classes=options["num_classes"])
+    if "names" in options:
+        config = replace(config, names=())
+    config = override_model(config, dict(options))
+    return config if norm_eps is None else with_eps(config, norm_eps)
+
+
+def official_config(name: str) -> ModelConfig:
+    """The configuration of the model that official weights give, which need not be here for it."""
+    weights = OFFICIAL[name]
+    config = model_config(re.sub("_v[12]$", "", name) if name.startswith("resnet") else name)
+    if not isinstance(config, FasterRCNNConfig):
+        return replace(config, transform=ClassifierTransform(resize=weights.resize))
+    return replace(config, backbone=with_eps(config.backbone, weights.norm_eps), names=COCO_NAMES)
 
 
 def recognise_weights(read: Weights, name: str | None = None) -> Recognised:
@@ -176,9 +246,10 @@ def fill_strictly(
     new = [path for path in target if path.startswith(begins)]
     table = model_table(config, found.origin)
     drop = matching(drop, [name for original in read.tensors for name in (original, table.modern(original))])
-    # Darknet counts pictures, not batches.
+    # Darknet counts images, not batches.
     counters = matching((_COUNTERS,), target) if found.origin[-1:] == ("darknet",) else ()
     converted = to_jax(read.tensors, table, target, drop=drop, fresh=(*new, *counters))
+    tell(read, converted.cast)
     # A copy, because an array of the caller's would be shared and could change under the model.
     values = {path: jnp.array(array) for path, array in converted.arrays.items()}
     values |= {path: jnp.zeros((), jnp.int32) for path in converted.fresh if path.endswith(".count")}

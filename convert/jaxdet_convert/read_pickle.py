@@ -8,11 +8,12 @@ that is read later, if at all. What lies beside the weights (options, schedules,
 from __future__ import annotations
 
 import io
+import math
 import pickle
 import pickletools
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import ml_dtypes
 import numpy as np
@@ -55,6 +56,7 @@ _BESIDE = {
     "numpy.core.multiarray": ("_reconstruct", "scalar"),
     "torch": ("device",),
 }
+_MOST_REPEATED = 64 << 20  # bytes of a tensor that is larger than its storage, as an expanded one is
 # Python 2 and numpy 2 name the same things otherwise.
 _MODULE_NAMES = {"__builtin__": "builtins", "numpy._core.multiarray": "numpy.core.multiarray"}
 
@@ -227,6 +229,20 @@ class Pickle(NamedTuple):
         return unpickler.load(), unpickler.storages
 
 
+class _Rest:
+    """What is left of a file. A read asks for no more than that: Python sets aside as many bytes as it is asked for."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.tell, self.readline = file.tell, file.readline
+        start = file.tell()
+        self._end = file.seek(0, io.SEEK_END)
+        file.seek(start)
+
+    def read(self, size: int) -> bytes:
+        return self._file.read(min(size, self._end - self._file.tell()))
+
+
 def scan(file: BinaryIO) -> Pickle:
     """The pickle that starts at the file's position, which is left behind its last byte.
 
@@ -236,7 +252,7 @@ def scan(file: BinaryIO) -> Pickle:
     start = file.tell()
     module_fields = set()
     highest = -1
-    for opcode, argument, _ in pickletools.genops(file):
+    for opcode, argument, _ in pickletools.genops(cast(Any, _Rest(file))):
         if opcode.name.startswith("EXT"):
             raise ValueError("it uses the running program's extension registry")
         if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and isinstance(argument, int):
@@ -263,5 +279,7 @@ def materialize(ref: TensorRef, raw: np.ndarray) -> np.ndarray:
     last = ref.offset + sum((n - 1) * stride for n, stride in zip(ref.shape, ref.strides, strict=True))
     if (last + 1) * size > len(raw):
         raise ValueError(f"a tensor of shape {ref.shape} ends at element {last} of a storage of {len(raw) // size}")
+    if math.prod(ref.shape) * size > max(len(raw), _MOST_REPEATED):
+        raise ValueError(f"a tensor of shape {ref.shape} repeats the {len(raw)} bytes of its storage")
     # The constructor checks these bounds once more.
     return np.ndarray(ref.shape, ref.dtype, raw.data, ref.offset * size, [stride * size for stride in ref.strides])

@@ -19,6 +19,7 @@ from jaxdet_convert.read_pickle import Pickle, RefusedGlobal, TensorRef, materia
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
+_MOST_UNFOLDED, _MOST_TIMES = 64 << 20, 20  # bytes of a zip's entry, or how many times its compressed ones
 _AGAIN = "download or copy it again"
 _LITTLE = f"save it again on a little-endian machine: {SAVE_LINE}"
 
@@ -101,8 +102,8 @@ class ZipReader(_Reader):
             remedy = f"load it with torch.jit.load and save its state dict: {SAVE_LINE}"
             raise refuse(file, "it is a TorchScript archive, a program rather than weights", remedy)
         try:
-            order = self._zip.read(self._folder + "byteorder") if self._folder + "byteorder" in names else b"little"
-            pickle = scan(io.BytesIO(self._zip.read(pickles[0])))
+            order = self._entry(self._folder + "byteorder") if self._folder + "byteorder" in names else b"little"
+            pickle = scan(io.BytesIO(self._entry(pickles[0])))
         except Exception as error:
             raise refuse(file, f"its data.pkl is cut short or damaged ({error})", _AGAIN) from error
         if order != b"little":
@@ -110,7 +111,14 @@ class ZipReader(_Reader):
         self.root, _ = _load(pickle, file)
 
     def _bytes(self, key: str) -> bytes:
-        return self._zip.read(f"{self._folder}data/{key}")
+        return self._entry(f"{self._folder}data/{key}")
+
+    def _entry(self, name: str) -> bytes:
+        """An entry's bytes. Weights hardly compress: what unfolds a thousandfold would only fill the memory."""
+        info = self._zip.getinfo(name)
+        if info.file_size > max(_MOST_UNFOLDED, _MOST_TIMES * info.compress_size):
+            raise ValueError(f"its {name} unfolds from {info.compress_size} to {info.file_size} bytes")
+        return self._zip.read(info)
 
 
 class LegacyReader(_Reader):

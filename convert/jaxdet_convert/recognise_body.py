@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from jaxdet.backbones import ClassifierTransform, Darknet53, MobileNetV1, ResNet
@@ -51,18 +52,13 @@ def recognise_body(shapes: Shapes) -> Body | None:
     Raises:
         RecognitionError: the kind is known, and the variant is none that this library has.
     """
-    starts = tuple(shapes)
-    if any(name.startswith("layer1.") for name in starts):
-        return _resnet(shapes)
-    if any(re.match(r"stage1\.\d+\.\d+\.", name) for name in starts):
-        return _mobilenet(shapes)
-    if any(name.startswith("residual_block1.") for name in starts):
-        return _darknet(shapes, "listing")
-    if any(name.startswith("stages.0.conv_down.") for name in starts):
-        return _darknet(shapes, "timm")
-    if any(name.startswith("stage1.downsample.") for name in starts):
-        return _darknet(shapes, "darknet")
-    return None
+    return next((body(shapes) for kind, body in _KINDS.items() if any(kind.match(name) for name in shapes)), None)
+
+
+def body_prefixes(names: Iterable[str]) -> set[str]:
+    """What stands before names of known backbones; "" where nothing does. One backbone may give several, because some
+    have parts that are named like another backbone's."""
+    return {name[: found.start()] for name in names for kind in _KINDS for found in kind.finditer(name)}
 
 
 def norm_config(names: Mapping[str, Any] | list[str], **options: Any) -> NormConfig:
@@ -133,3 +129,18 @@ def _darknet(shapes: Shapes, source: str) -> Body:
     classes = _classes(shapes, "head.fc.weight" if source == "timm" else "fc.weight")
     channels = {level: STEM_CHANNELS * 2 ** (index + 1) for index, level in enumerate(Darknet53.names)}
     return Body("darknet53", source, classes, channels, options)
+
+
+def _begins(pattern: str) -> re.Pattern[str]:
+    """Matches where a component of a name begins."""
+    return re.compile(rf"(?<![^.]){pattern}", re.ASCII)
+
+
+# By which names a backbone is known.
+_KINDS: dict[re.Pattern[str], Callable[[Shapes], Body]] = {
+    _begins(r"layer1\.\d+\."): _resnet,
+    _begins(r"stage1\.\d+\.\d+\."): _mobilenet,
+    _begins(r"residual_block1\.\d+\."): partial(_darknet, source="listing"),
+    _begins(r"stages\.0\.conv_down\."): partial(_darknet, source="timm"),
+    _begins(r"stage1\.downsample\."): partial(_darknet, source="darknet"),
+}

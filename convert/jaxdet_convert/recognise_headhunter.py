@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from jaxdet.backbones import MobileNetV1Config, ResNetConfig
+from jaxdet.backbones import MobileNetV1Config
 from jaxdet.detectors import FasterRCNNConfig
 from jaxdet_convert.recognise_body import RESNETS, Body, RecognitionError, Shapes, norm_config
 
@@ -74,27 +73,8 @@ def describe(config: FasterRCNNConfig) -> str:
     return ", ".join([*parts, "upscaled" if config.upscale_rpn else "not upscaled"])
 
 
-def untold(config: FasterRCNNConfig) -> Mapping[str, str]:
-    """What weights of this variant do not tell and now is as here: ``{what: value}``, with the option to change it."""
-    sizes = config.rpn.anchor_generator.sizes
-    found = {
-        "anchors": f"{', '.join(str(size) for level in sizes for size in level)} (median_anchors)",  # type: ignore[union-attr]
-        "normalisation": f"mean {_numbers(config.transform.image_mean)} (image_mean, image_std, preset)",
-        "losses' betas": f"{config.rpn.smooth_l1_beta:g} and {config.box.smooth_l1_beta:g} "
-        "(rpn_smooth_l1_beta, box_smooth_l1_beta)",
-    }
-    if isinstance(config.backbone, ResNetConfig) and config.backbone.blocks == RESNETS["resnet152"]:
-        levels = config.box.pool_levels or config.fpn.levels
-        found["pooled levels"] = f"{', '.join(levels)} (box_pool_levels; the original's: layer1, layer4)"
-    return found
-
-
 def _body(config: Any) -> str:
     if isinstance(config, MobileNetV1Config):
         return f"MobileNetV1 x{config.width:g} with a {config.stem[:3]} stem of stride {config.stem[-1]}"
     names = {blocks: name.replace("resnet", "ResNet-") for name, blocks in RESNETS.items()}
     return names.get(config.blocks, f"ResNet of {config.blocks} blocks")
-
-
-def _numbers(values: tuple[float, ...]) -> str:
-    return ", ".join(f"{value:.3g}" for value in values)

@@ -104,8 +104,9 @@ def _permutation(name: str, axes: tuple[int, ...]) -> Transform:
 
 
 def _narrow(array: Array) -> Array:
-    if array.dtype != np.int64 or array.shape or not -(2**31) <= int(array) < 2**31:
-        raise ValueError("a counter is one int64 that fits 32 bits")
+    is_number = array.dtype.kind in "iuf" and not array.shape and np.isfinite(array)
+    if not is_number or int(array) != array or not -(2**31) <= int(array) < 2**31:
+        raise ValueError("a counter is one whole number that fits 32 bits")
     return array.astype(np.int32)
 
 
@@ -130,7 +131,7 @@ LINEAR = _permutation("linear", (1, 0))
 """[out, in] <-> [in, out]."""
 
 COUNTER = Transform("counter", _narrow, _widen)
-"""int64 [] <-> int32 []: `num_batches_tracked`."""
+"""int64 [] <-> int32 []: `num_batches_tracked`. Whole floats are taken, too: a whole state dict may have been cast."""
 
 
 def flatten_linear(channels: int, height: int, width: int) -> Transform:

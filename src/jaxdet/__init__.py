@@ -12,9 +12,11 @@ if TYPE_CHECKING:
     from jaxdet.backbones import Darknet53 as Darknet53
     from jaxdet.backbones import MobileNetV1 as MobileNetV1
     from jaxdet.backbones import ResNet as ResNet
+    from jaxdet.compilation_cache import enable_compilation_cache as enable_compilation_cache
     from jaxdet.detectors import FasterRCNN as FasterRCNN
     from jaxdet.detectors import faster_rcnn as faster_rcnn
     from jaxdet.detectors import list_models as list_models
+    from jaxdet.detectors import with_classes as with_classes
     from jaxdet.heads import AnchorGenerator as AnchorGenerator
     from jaxdet.inference import predict as predict
     from jaxdet.inference import with_options as with_options
@@ -33,9 +35,12 @@ if TYPE_CHECKING:
     from jaxdet.types import Proposals as Proposals
     from jaxdet.types import Targets as Targets
 
+    __version__: str
+
 _HOMES = {
     "jaxdet.backbones": ("Darknet53", "MobileNetV1", "ResNet"),
-    "jaxdet.detectors": ("FasterRCNN", "faster_rcnn", "list_models"),
+    "jaxdet.compilation_cache": ("enable_compilation_cache",),
+    "jaxdet.detectors": ("FasterRCNN", "faster_rcnn", "list_models", "with_classes"),
     "jaxdet.heads": ("AnchorGenerator",),
     "jaxdet.inference": ("predict", "with_options"),
     "jaxdet.models": ("create_model", "headhunter_from_cfg"),
@@ -50,10 +55,21 @@ __all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
     if name not in _HOME:
         raise AttributeError(f"module 'jaxdet' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOME[name]), name)
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_HOME]
+    return [*globals(), *_HOME, "__version__"]
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("jaxdet")
+    except PackageNotFoundError:  # the sources, not installed
+        return "0+unknown"

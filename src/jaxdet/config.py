@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import reprlib
 import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from jaxdet.typed import check_field
+from jaxdet.typed import check_field, describe, field_types, fits, shortened
 
 Config = TypeVar("Config")
+
+_NEAREST, _LISTED = 3, 12  # names that an error message has: similar ones, and at most of a whole list
 
 
 def option_names(config: Any) -> dict[str, tuple[str, ...]]:
@@ -38,7 +41,7 @@ def override(config: Config, options: Mapping[str, Any]) -> Config:
     known = option_names(config)
     for name, value in options.items():
         if name not in known:
-            raise ValueError(f"unknown option {name!r}{nearest(name, known)}. Known: {', '.join(sorted(known))}")
+            raise unknown_option(name, known, "jaxdet.config.option_names(config)")
         config = _replace(config, known[name], _checked(config, known[name], name, _frozen(value)))
     return config
 
@@ -50,10 +53,20 @@ def _checked(config: Any, path: tuple[str, ...], name: str, value: Any) -> Any:
     return check_field(config, path[-1], name, value)
 
 
-def nearest(name: str, known: typing.Iterable[str]) -> str:
-    """``"; did you mean 'x'?"`` for an error message, or nothing."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+def nearest(name: str, known: typing.Iterable[str], count: int = 1) -> str:
+    """``"; did you mean 'x'?"`` with up to ``count`` names, for the end of an error message, or nothing."""
+    *others, last = [repr(found) for found in difflib.get_close_matches(name, list(known), n=count)] or [""]
+    return f"; did you mean {', '.join(others)}{' or ' if others else ''}{last}?" if last else ""
+
+
+def unknown_option(name: str, known: typing.Collection[str], where: str) -> ValueError:
+    """The error for an option that does not exist: it names the nearest ones, and all where these are few.
+
+    Args:
+        where: the Python expression that gives all of them.
+    """
+    listed = f"known: {', '.join(sorted(known))}" if len(known) <= _LISTED else f"{where} lists all {len(known)}"
+    return ValueError(f"unknown option {name!r}; {listed}{nearest(name, known, _NEAREST)}")
 
 
 def _replace(config: Any, path: tuple[str, ...], value: Any) -> Any:
@@ -75,18 +88,29 @@ def to_dict(config: Any) -> Any:
     return [to_dict(item) for item in config] if isinstance(config, (list, tuple)) else config
 
 
-def from_dict(value: Any, types: Mapping[str, type]) -> Any:
-    """The inverse of `to_dict`; ``types`` are the only classes that can come out of it."""
+def from_dict(value: Any, classes: Mapping[str, type]) -> Any:
+    """The inverse of `to_dict`; ``classes`` are the only ones that can come out of it.
+
+    Raises:
+        ValueError: a class or a field is unknown, or a value is not of the field's type.
+    """
     if isinstance(value, list):
-        return tuple(from_dict(item, types) for item in value)
+        return tuple(from_dict(item, classes) for item in value)
     if not isinstance(value, dict):
         return value
     fields = dict(value)
     name = fields.pop("type", None)
-    if name not in types:
-        raise ValueError(f"unknown configuration type {name!r}; known: {', '.join(sorted(types))}")
-    known = {field.name for field in dataclasses.fields(types[name])}
-    for key in fields:
-        if key not in known:
-            raise ValueError(f"{name} has no field {key!r}{nearest(key, known)}")
-    return types[name](**{key: from_dict(item, types) for key, item in fields.items()})
+    if not isinstance(name, str) or name not in classes:
+        raise ValueError(f"unknown configuration type {reprlib.repr(name)}; known: {', '.join(sorted(classes))}")
+    hints = field_types(classes[name])
+    given = {}
+    for key, item in fields.items():
+        if key not in hints:
+            raise ValueError(f"{name} has no field {key!r}{nearest(key, hints)}")
+        given[key] = from_dict(item, classes)
+        if not fits(given[key], hints[key]):
+            raise ValueError(f"{name}'s {key} is {shortened(item)}; it must be {describe(hints[key])}")
+    try:
+        return classes[name](**given)
+    except (TypeError, AttributeError, OverflowError) as error:  # a field is missing, or a check met another type
+        raise ValueError(f"{name} cannot be made of these values ({error})") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -12,18 +13,24 @@ from flax import nnx
 from jax import Array
 from jax.sharding import Mesh
 
-from jaxdet.backbones.base import Classifier
+from jaxdet.backbones.base import Classifier, ClassifierTransform
 from jaxdet.compiling import Compilations, Say
-from jaxdet.config import override
+from jaxdet.data.arrays import checked_images, checked_pixels
 from jaxdet.data.canvas import canvases, choose_canvas
 from jaxdet.data.transforms import centre_crop, preprocess_to, resize_boxes
-from jaxdet.detectors import DetectorTransform, FasterRCNN
+from jaxdet.detectors import DetectorTransform, FasterRCNN, FasterRCNNConfig
+from jaxdet.detectors.classes import check_classes
+from jaxdet.detectors.fit import abstract_on, check_fit, unlike, wanted_shapes
+from jaxdet.detectors.options import override_model
+from jaxdet.detectors.presets import Model, ModelConfig
+from jaxdet.nn.parameters import arrays, fill, shapes
 from jaxdet.ops.resize import resized_size
 from jaxdet.parallel import batch_sharding, replicated
 from jaxdet.types import Detections, Images
 
 Prediction = dict[str, Any]
 Key = TypeVar("Key")
+AnyModel = TypeVar("AnyModel", bound=Model)
 
 
 @partial(jax.jit, static_argnums=(0,), static_argnames=("mesh",))
@@ -32,10 +39,55 @@ def infer_step(graphdef: nnx.GraphDef, state: nnx.State, images: Images, *, mesh
     return nnx.merge(graphdef, state)(images, mesh=mesh)
 
 
-def with_options(model: FasterRCNN, **options: Any) -> FasterRCNN:
-    """The same parameters under other options that do not shape them (``box_score_thresh``, ``min_size``, ...)."""
-    copy = nnx.merge(*nnx.split(model))
-    copy.config = override(model.config, options)
+def with_options(model: AnyModel, **options: Any) -> AnyModel:
+    """The same parameters under other options that do not shape them (``box_score_thresh``, ``min_size``, ...).
+
+    Args:
+        options: see `jaxdet.detectors.model_config`.
+
+    Raises:
+        ValueError: an option is unknown, or gives parameters other names or shapes (``num_classes``,
+            ``box_representation_size``, anchors of another count): those belong to a new model.
+    """
+    old = model.config
+    if options.get("num_classes", old.num_classes) != old.num_classes:
+        raise ValueError(
+            f"num_classes is {old.num_classes} of a model that is there: jaxdet.with_classes exchanges the classes"
+        )
+    new = override_model(old, options)
+    wanted = wanted_shapes(new, model) if _unshaping(old) != _unshaping(new) else None
+    if wanted is not None and wanted != shapes(model):
+        told = unlike(wanted_shapes(old, model), wanted, of="this model", by="these options")
+        if told is not None:
+            raise ValueError(
+                f"{', '.join(options)}: a model that is there cannot take options that shape its parameters: {told}. "
+                "Give them to jaxdet.create_model"
+            )
+    if _built_in(old) != _built_in(new):
+        check_fit(model)
+        empty = abstract_on(new, getattr(model, "backbone", None), model.numerics)
+        changed: Any = fill(empty, arrays(model))
+        changed.origin = model.origin
+        return changed
+    return _under(model, new)
+
+
+def _unshaping(config: ModelConfig) -> ModelConfig:
+    """The configuration without what shapes nothing, so that the usual options cost no abstract build."""
+    transform: Any = DetectorTransform() if isinstance(config, FasterRCNNConfig) else ClassifierTransform()
+    return replace(config, transform=transform, names=())
+
+
+def _built_in(config: ModelConfig) -> Any:
+    """What the modules keep from when they were built; all else is read from the configuration at each call."""
+    if isinstance(config, FasterRCNNConfig):
+        return config.backbone, config.fpn, config.context, config.box.norm
+    return _unshaping(config)
+
+
+def _under(model: AnyModel, config: ModelConfig) -> AnyModel:
+    copy: AnyModel = nnx.merge(*nnx.split(model))
+    copy.config = config  # type: ignore[assignment]
     return copy
 
 
@@ -49,17 +101,21 @@ def predict(
     """Detect objects in pictures.
 
     Args:
-        images: ``[H, W, 3]`` RGB arrays of any sizes, uint8 or float in 0..1. They are resized as torchvision does and
-            put on a small set of canvases; each compiles once.
+        images: ``[H, W, 3]`` RGB arrays of any sizes, uint8 or float in 0..1 (`jaxdet.data.read_image` reads a file).
+            They are resized as torchvision does and put on a small set of canvases; each compiles once.
         score_threshold: of the detections returned; by default the model's ``box_score_thresh``.
         batch_size: pictures of one canvas that go through the model together. The last of a canvas have empty slots
             beside them, which cost as much as pictures; on a CPU 1 is as fast as any.
 
     Returns:
         Per picture a dict of numpy ``boxes [D, 4]`` (xyxy, its own pixels), ``labels [D]`` and ``scores [D]``, by
-        decreasing score, and ``names`` (a list) where the model knows its classes.
+        decreasing score, and ``names`` (a list) where the model knows its classes. No pictures give an empty list.
+
+    Raises:
+        ValueError: the model is no detector, or something is no image; the message says what to do.
     """
-    pictures = [checked_image(model, image, f"image {index}") for index, image in enumerate(images)]
+    _check_detector(model)
+    pictures = [checked_image(model, image, f"image {index}") for index, image in enumerate(checked_images(images))]
     found = predict_each(model, enumerate(pictures), score_threshold=score_threshold, batch_size=batch_size)
     return [prediction for _, prediction in sorted(found, key=lambda item: item[0])]
 
@@ -84,10 +140,14 @@ def predict_each(
         say: is told of each canvas before its program is compiled.
 
     Raises:
-        ValueError: a picture is not one, or no batch can be made so.
+        ValueError: the model is no detector, an image is not one, no batch can be made so, or the predictor has another
+            number of classes than the model's configuration.
     """
+    _check_detector(model)
     if score_threshold is not None and score_threshold < model.config.box.score_thresh:
-        model = with_options(model, box_score_thresh=score_threshold)
+        box = replace(model.config.box, score_thresh=score_threshold)
+        model = _under(model, replace(model.config, box=box))
+    check_classes(model)
     if batch_size < 1:
         raise ValueError(f"batch_size is at least 1, not {batch_size}")
     if mesh is not None and batch_size % mesh.size:
@@ -128,15 +188,7 @@ def checked_image(model: FasterRCNN, image: np.ndarray, name: str = "the image")
     Raises:
         ValueError: it is no picture, or the model would resize it to one without pixels.
     """
-    image = np.asarray(image)
-    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise ValueError(f"{name} has shape {image.shape}; expected RGB [height, width, 3]")
-    if image.dtype != np.uint8:
-        if not np.issubdtype(image.dtype, np.floating):
-            raise ValueError(f"{name} is of type {image.dtype}; expected uint8, or float in 0..1")
-        if not (image.min() >= 0 and image.max() <= 1):
-            raise ValueError(f"{name} is float but not in 0..1; give uint8 for values up to 255")
-        image = image.astype(np.float32)
+    image = checked_pixels(image, name)
     size = _size(image, model.config.transform)
     if min(size) < 1:
         raise ValueError(f"{name} of {image.shape[:2]} would be resized to {size}, which has no pixels")
@@ -152,6 +204,12 @@ def collate(pictures: Sequence[np.ndarray], canvas: tuple[int, int], batch_size:
         pixels[slot, :height, :width] = picture
         sizes[slot] = height, width
     return Images(pixels, sizes)  # type: ignore[arg-type]  # numpy until it reaches a device
+
+
+def _check_detector(model: Any) -> None:
+    if not isinstance(model, FasterRCNN):
+        kind = "is a classifier; use classify" if isinstance(model, Classifier) else "is none"
+        raise ValueError(f"predict takes a detector, and this {type(model).__name__} {kind}")
 
 
 def _preprocess(picture: np.ndarray, transform: DetectorTransform) -> np.ndarray:
@@ -185,11 +243,20 @@ def logits_step(graphdef: nnx.GraphDef, state: nnx.State, x: Array) -> Array:
 
 
 def classify(model: Classifier, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Class probabilities ``[K]`` of each picture (``[H, W, 3]`` RGB uint8, any size).
+    """Class probabilities ``[K]`` of each picture; no pictures give an empty list.
 
     The shorter side is resized and the centre cut out as the model's ``config.transform`` says, with Pillow's bilinear
     filter, which is what torchvision's classification presets use.
+
+    Args:
+        images: ``[H, W, 3]`` RGB arrays of any sizes, uint8 or float in 0..1 (`jaxdet.data.read_image` reads a file).
+
+    Raises:
+        ValueError: the model is no classifier, or something is no image; the message says what to do.
     """
+    if isinstance(model, FasterRCNN):
+        raise ValueError(f"classify takes a classifier, and this {type(model).__name__} is a detector; use predict")
+    images = checked_images(images)
     graphdef, state = nnx.split(model)
     transform = model.config.transform  # type: ignore[attr-defined]
     results = []

@@ -12,6 +12,7 @@ from flax import nnx
 
 from jaxdet.detectors import FasterRCNN, build, model_config
 from jaxdet.detectors.headhunter import options_of_cfg
+from jaxdet.detectors.options import changes, model_options
 from jaxdet.detectors.presets import Model
 from jaxdet.nn import Numerics
 
@@ -33,7 +34,8 @@ def create_model(
         dtype: ``"float32"`` or ``"bfloat16"``, in which it computes; parameters are float32.
         precision: of float32 products: ``"highest"`` is true float32 on every platform, ``"default"`` the platform's.
         backbone_weights: a classifier's checkpoint (PyTorch's, Darknet's, or a jaxdet folder) that fills a detector's
-            body, strictly; its ``fc`` is left out, which the log names. Needs ``jaxdet[convert]``.
+            body, strictly; its ``fc`` is left out, which the log names. Options that belong to the weights follow them
+            unless they are given here (a Darknet-53's slope, how images are normalised). Needs ``jaxdet[convert]``.
         rngs: of the parameters; by default ``nnx.Rngs(0)``.
         options: see `jaxdet.detectors.model_config`.
     """
@@ -48,9 +50,13 @@ def create_model(
         )
     from jaxdet_convert import load_backbone  # the one reader of such files stands beside jaxdet
 
-    model, dropped = load_backbone(model, backbone_weights)
-    logging.getLogger("jaxdet").warning("%s: left out %s", backbone_weights, ", ".join(dropped) or "nothing")
-    return model
+    keep = {key: value for key, value in options.items() if key in model_options(model.config)}
+    filled, dropped = load_backbone(model, backbone_weights, keep=keep)
+    told = [f"left out {', '.join(dropped) or 'nothing'}"]
+    told += [f"{change}, as the weights have" for change in changes(model.config, filled.config)]
+    for line in told:
+        logging.getLogger("jaxdet").warning("%s: %s", backbone_weights, line)
+    return filled
 
 
 def headhunter_from_cfg(

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
-from typing import cast
+import re
+from typing import Any, cast
 
 from etils import epath
+
+_NEWLINE = re.compile(r"\r\n|\r|\n")
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 PathLike = str | os.PathLike[str]
 
@@ -19,6 +24,36 @@ def is_remote(path: PathLike) -> bool:
 def to_path(path: PathLike) -> pathlib.Path:
     """A path to read and write by `pathlib`'s methods: its own class, or of a URL that of etils, which Orbax uses."""
     return cast(pathlib.Path, epath.Path(path)) if is_remote(path) else pathlib.Path(path)
+
+
+def read_lines(path: PathLike) -> list[str]:
+    """The lines of a UTF-8 text file, as editors number them: `str.splitlines` ends lines in other places, too.
+
+    Raises:
+        OSError, UnicodeDecodeError: it cannot be read, or is no such text.
+    """
+    text = to_path(path).read_bytes().decode("utf-8-sig")
+    return _NEWLINE.split(text.removesuffix("\n")) if text else []
+
+
+def parse_json(text: str | bytes) -> Any:
+    """As `json.loads`, of text that can be written again.
+
+    Raises:
+        ValueError: and nothing else: it is not JSON, is nested too deeply, or holds half of a surrogate pair, which no
+            message could show.
+    """
+    if isinstance(text, bytes):
+        text = text.decode(json.detect_encoding(text))
+    try:
+        value = json.loads(text)
+        if _SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False).encode()
+    except RecursionError:
+        raise ValueError("its values are nested too deeply") from None
+    except UnicodeEncodeError as error:
+        raise ValueError(f"it holds half of a surrogate pair, {error.object[error.start]!a}") from None
+    return value
 
 
 def write_whole(path: PathLike, content: bytes) -> None:

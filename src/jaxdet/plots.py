@@ -79,7 +79,7 @@ def plot_evaluation(evaluator: Evaluator, path: PathLike) -> None:
 
 
 def plot_precision_recall(classes: Sequence[ClassResult], path: PathLike, *, threshold: float = 0.5) -> None:
-    """Draws precision over recall at one IoU threshold as a PNG: the mean over classes, and the ten fullest classes.
+    """Draws precision over recall at one IoU threshold as a PNG: the ten fullest classes, and of several the mean.
 
     Args:
         classes: `jaxdet.evaluation.CocoEvaluator.classes`; those without ground truth are left out.
@@ -100,11 +100,12 @@ def plot_precision_recall(classes: Sequence[ClassResult], path: PathLike, *, thr
         name = f"{one.name} {one.curves[threshold].mean():.3f}"
         axes.plot(recall, one.curves[threshold], color=colour, linewidth=1.3, label=name)
     mean = np.mean([one.curves[threshold] for one in known], axis=0)
-    name = f"mean of {len(known)} classes {mean.mean():.3f}"
-    axes.plot(recall, mean, color="#222222", linewidth=2.6, label=name)
+    if len(known) > 1:
+        name = f"mean of {len(known)} classes {mean.mean():.3f}"
+        axes.plot(recall, mean, color="#222222", linewidth=2.6, label=name)
     axes.set_xlabel("recall")
     axes.set_ylabel("precision")
-    axes.set_title(f"IoU {threshold:.2f}; average precision beside each class")
+    axes.set_title(f"IoU {threshold:.2f}; average precision beside {'each class' if len(known) > 1 else 'the class'}")
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.02)
     _tidy(axes)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import collections.abc
 import dataclasses
+import sys
 import types
 import typing
+from functools import cache
 from typing import Any, Literal, Union
 
 _NAMES = {int: "a whole number", float: "a number", str: "text", bool: "True or False", type(None): "None"}
@@ -19,16 +21,19 @@ def check_field(config: Any, field: str, option: str, value: Any) -> Any:
     Raises:
         ValueError: it is not of the field's type; the message names the option.
     """
-    hint = _hints(type(config)).get(field, Any)
+    cls: type = type(config)
+    hint = field_types(cls).get(field, Any)
     also = next(found.metadata.get("also", ()) for found in dataclasses.fields(config) if found.name == field)
     value = _whole(value, hint)
-    if not _fits(value, hint) and not isinstance(value, also):
-        now = _short(getattr(config, field))
-        raise ValueError(f"option {option!r} is {_describe(hint)} (now {now}), not {_short(value)}")
+    if not fits(value, hint) and not isinstance(value, also):
+        now = shortened(getattr(config, field))
+        raise ValueError(f"option {option!r} is {describe(hint)} (now {now}), not {shortened(value)}")
     return value
 
 
-def _hints(cls: type) -> dict[str, Any]:
+@cache
+def field_types(cls: type) -> dict[str, Any]:
+    """The annotated types of a dataclass's fields."""
     try:
         return typing.get_type_hints(cls)
     except Exception:  # a class of the user's own may name types that only a checker sees
@@ -47,24 +52,30 @@ def _whole(value: Any, hint: Any) -> Any:
     return value
 
 
-def _fits(value: Any, hint: Any) -> bool:
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of an annotated type.
+
+    An int passes for a float, a bool for neither, and a float is finite. Types that cannot be looked into fit all.
+    """
     members, origin, arguments = _members(hint), typing.get_origin(hint), typing.get_args(hint)
     if members is not None:
-        return any(_fits(value, member) for member in members)
+        return any(fits(value, member) for member in members)
     if origin is Literal:
         return any(value == choice and type(value) is type(choice) for choice in arguments)
     if origin is tuple:
         if not isinstance(value, tuple):
             return False
         if arguments[1:] == (...,):
-            return all(_fits(item, arguments[0]) for item in value)
-        return len(value) == len(arguments) and all(map(_fits, value, arguments))
+            return all(fits(item, arguments[0]) for item in value)
+        return len(value) == len(arguments) and all(map(fits, value, arguments))
     if origin is collections.abc.Callable or hint is collections.abc.Callable:
         return callable(value)
     if hint is None or hint is type(None):
         return value is None
     if hint in (int, float):
-        return isinstance(value, (int, float) if hint is float else int) and not isinstance(value, bool)
+        if isinstance(value, bool) or not isinstance(value, (int, float) if hint is float else int):
+            return False
+        return hint is int or abs(value) <= sys.float_info.max  # an int may be beyond any float
     if not isinstance(hint, type):
         return True  # Any, a type variable, or what else this does not know
     try:
@@ -73,19 +84,20 @@ def _fits(value: Any, hint: Any) -> bool:
         return True
 
 
-def _describe(hint: Any) -> str:
+def describe(hint: Any) -> str:
+    """An annotated type as a message names it."""
     members, origin, arguments = _members(hint), typing.get_origin(hint), typing.get_args(hint)
     if members is not None:
         written = [member for member in members if not dataclasses.is_dataclass(member)]  # can be typed
         shown = written if any(member is not type(None) for member in written) else members
-        kinds = list(dict.fromkeys(_describe(member) for member in shown))
+        kinds = list(dict.fromkeys(describe(member) for member in shown))
         return (", or " if any("," in kind for kind in kinds) else " or ").join(kinds)
     if origin is Literal:
         return f"one of {', '.join(map(repr, arguments))}"
     if origin is tuple:
         if arguments[1:] == (...,):
-            return f"a list, [...], of which each is {_describe(arguments[0])}"
-        return f"a list of {len(arguments)}: {'; '.join(map(_describe, arguments))}"
+            return f"a list, [...], of which each is {describe(arguments[0])}"
+        return f"a list of {len(arguments)}: {'; '.join(map(describe, arguments))}"
     if origin is collections.abc.Callable or hint is collections.abc.Callable:
         return "a function, which a Python file can give"
     if hint in _NAMES:
@@ -95,6 +107,7 @@ def _describe(hint: Any) -> str:
     return f"{article} {name}{', which a Python file can give' if dataclasses.is_dataclass(hint) else ''}"
 
 
-def _short(value: Any) -> str:
+def shortened(value: Any) -> str:
+    """A value's text, cut where it is long."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -12,8 +12,11 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from jaxdet.label_layout import Place, place_labels
 from jaxdet.paths import PathLike, to_path, write_whole
 
+_SMALLEST_TEXT, _PAD = 9, 2  # pixels
+_LABELS_SHARE = 0.15  # of the picture that labels may cover before they get smaller
 _COLOURS = (
     (230, 57, 70),
     (29, 120, 216),
@@ -48,8 +51,9 @@ def draw_detections(
 ) -> np.ndarray:
     """A copy of the picture with boxes, each with a label such as ``ring 97%``.
 
-    Lines and text grow with the picture. A label sits on its box's upper edge, or inside it where there is no room
-    above, and always within the picture. The best box is drawn last, on top.
+    Lines and text grow with the picture, and are finer for small boxes. A label lies beside its box, where it covers
+    neither small boxes nor other labels, and always within the picture. Where there is little room it says the score
+    alone, and where there is none it is left out (see `jaxdet.label_layout`). The best box and its label come first.
 
     Args:
         image: [H, W, 3] uint8 RGB.
@@ -76,20 +80,72 @@ def draw_detections(
         picture = picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.LANCZOS)
     draw = ImageDraw.Draw(picture)
     diagonal = float(np.hypot(*picture.size))
-    line = max(1, round(diagonal / 250))
-    font = _font(max(10, round(diagonal / 52)))
+    line = max(1, round(diagonal / 400))
     order = range(len(boxes)) if scores is None else np.argsort(scores, kind="stable").tolist()
     visible = [i for i in order if np.isfinite(boxes[i]).all()]
     corners = {i: _within(boxes[i], picture.size) for i in visible}
     for i in visible:
-        draw.rectangle(corners[i], outline=class_colour(int(labels[i])), width=line)
-    for i in visible:
-        label = int(labels[i])
-        text = names[label] if names is not None and 0 <= label < len(names) else str(label)
-        if scores is not None:
-            text += f" {round(float(scores[i]) * 100)}%"
-        _write_label(draw, text, corners[i], class_colour(label), font, picture.size, line)
+        x1, y1, x2, y2 = corners[i]
+        width = min(line, max(1, min(x2 - x1, y2 - y1) // 12))
+        draw.rectangle(corners[i], outline=class_colour(int(labels[i])), width=width)
+    best_first = visible[::-1]
+    texts = [_texts(int(labels[i]), None if scores is None else float(scores[i]), names) for i in best_first]
+    size = _text_size([text for text, *_ in texts], picture.size)
+    written = [_Label(text, corners[i], size, picture.width) for i, text in zip(best_first, texts, strict=True)]
+    outer = np.array([corners[i] for i in best_first]).reshape(-1, 4) + np.array([0, 0, 1, 1])
+    places = place_labels(outer, [label.extents for label in written], picture.size)
+    for i, label, place in zip(best_first, written, places, strict=True):
+        if place is not None:
+            label.write(draw, place, class_colour(int(labels[i])))
     return np.asarray(picture).copy()
+
+
+def _texts(label: int, score: float | None, names: Sequence[str] | None) -> list[str]:
+    """What a label says, and what it says where that is too long."""
+    name = names[label] if names is not None and 0 <= label < len(names) else str(label)
+    return [name] if score is None else [f"{name} {round(score * 100)}%", f"{round(score * 100)}%"]
+
+
+def _text_size(texts: Sequence[str], size: tuple[int, int]) -> int:
+    """Of the labels of large boxes: a share of the picture's diagonal, and less where there are many of them."""
+    largest = float(np.hypot(*size)) / 75
+    covered = sum(map(len, texts)) * 0.8 * largest**2  # a letter and its ground
+    room = _LABELS_SHARE * size[0] * size[1]
+    return max(_SMALLEST_TEXT, round(largest * min(1.0, np.sqrt(room / max(covered, 1.0)))))
+
+
+class _Label:
+    """A box's text in the forms that it may be written in, from the largest to the shortest.
+
+    Args:
+        texts: from the fullest to the shortest.
+        corners: of the box; text is at most half as high as the shorter side of the box, where it stays legible.
+        largest: the size of the text on large boxes.
+        width: that labels may have, of the image.
+    """
+
+    def __init__(self, texts: Sequence[str], corners: tuple[int, int, int, int], largest: int, width: int) -> None:
+        smallest = max(_SMALLEST_TEXT, round(largest * 0.6))
+        short = min(corners[2] - corners[0], corners[3] - corners[1]) + 1
+        first = min(largest, max(smallest, short // 2))
+        forms = [(texts[0], size) for size in dict.fromkeys((first, (first + smallest) // 2, smallest))]
+        forms += [(text, smallest) for text in texts[1:]]
+        self._fonts = [_font(size) for _, size in forms]
+        self._texts = [_shortened(text, _font(size), width - 2 * _PAD) for text, size in forms]
+        self.extents = [self._extent(*one) for one in zip(self._texts, self._fonts, strict=True)]
+
+    def write(self, draw: ImageDraw.ImageDraw, place: Place, colour: tuple[int, int, int]) -> None:
+        """Draws it with a ground of its colour."""
+        width, height = self.extents[place.choice]
+        draw.rectangle((place.x, place.y, place.x + width - 1, place.y + height - 1), fill=colour)
+        luminance = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]
+        ink = (0, 0, 0) if luminance > 150 else (255, 255, 255)
+        where = (place.x + _PAD, place.y + height // 2)
+        draw.text(where, self._texts[place.choice], font=self._fonts[place.choice], fill=ink, anchor="lm")
+
+    @staticmethod
+    def _extent(text: str, font: ImageFont.FreeTypeFont) -> tuple[int, int]:
+        return int(np.ceil(font.getlength(text))) + 2 * _PAD, sum(font.getmetrics())
 
 
 def titled(
@@ -160,24 +216,3 @@ def _within(box: np.ndarray, size: tuple[int, int]) -> tuple[int, int, int, int]
     x1, x2 = sorted(int(np.clip(round(value), 0, size[0] - 1)) for value in (box[0], box[2] - 1))
     y1, y2 = sorted(int(np.clip(round(value), 0, size[1] - 1)) for value in (box[1], box[3] - 1))
     return x1, y1, x2, y2
-
-
-def _write_label(
-    draw: ImageDraw.ImageDraw,
-    text: str,
-    corners: tuple[int, int, int, int],
-    colour: tuple[int, int, int],
-    font: ImageFont.FreeTypeFont,
-    size: tuple[int, int],
-    line: int,
-) -> None:
-    pad = line + 1
-    ascent, descent = font.getmetrics()
-    text = _shortened(text, font, size[0] - 2 * pad)
-    width, height = int(np.ceil(font.getlength(text))) + 2 * pad, ascent + descent
-    x = max(0, min(corners[0], size[0] - width))
-    above = corners[1] - height + line
-    y = max(0, min(above if above >= 0 else corners[1], size[1] - height))
-    draw.rectangle((x, y, x + width - 1, y + height - 1), fill=colour)
-    luminance = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]
-    draw.text((x + pad, y), text, font=font, fill=(0, 0, 0) if luminance > 150 else (255, 255, 255))

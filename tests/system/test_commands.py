@@ -60,17 +60,20 @@ def test_training_leaves_a_model_metrics_and_a_curve(run):
 def test_evaluate_writes_metrics_and_results(run, capsys):
     files = [str(run / "data" / "val.json"), str(run / "data" / "val")]
     out = ["--json", str(run / "metrics.json"), "--results", str(run / "results.json"), "--batch-size", "2"]
-    out += ["--curves", str(run / "curves.png"), "--losses"]
+    out += ["--curves", str(run / "curves.png"), "--losses", "--max-dets", "120"]
     assert main(["evaluate", str(run / "run" / "model"), *files, *out]) == 0
     shown = capsys.readouterr()
     assert shown.err.count("compiling 128x128 for evaluation ...") == 1 and "AP50" in shown.out
     metrics = json.loads((run / "metrics.json").read_text())
-    assert {"AP", "AP50", "AP/ring"} <= metrics.keys() and 0 <= metrics["AP50"] <= 1
+    assert {"AP", "AP50", "AR120", "AP/ring"} <= metrics.keys() and 0 <= metrics["AP50"] <= 1
     terms = [value for name, value in metrics.items() if name.startswith("loss_")]
     assert len(terms) == 4 and metrics["loss"] == pytest.approx(sum(terms)) and metrics["loss"] > 0
     with Image.open(run / "curves.png") as curves:
         assert curves.size[0] > 400
-    assert isinstance(json.loads((run / "results.json").read_text()), list)
+    results = json.loads((run / "results.json").read_text())
+    images = {image["id"] for image in json.loads((run / "data" / "val.json").read_text())["images"]}
+    assert results and {one["image_id"] for one in results} <= images
+    assert "gives up to 120 detections of an image, for --max-dets; its own limit is 100" in shown.out
 
 
 def test_head_metrics_judge_evaluation_and_training(run, capsys):
@@ -118,12 +121,15 @@ def test_detect_annotates_pictures_and_survives_a_broken_one(run, capsys):
     content = json.loads((run / "found" / "detections.json").read_text())
     assert [image["file_name"] for image in content["images"]] == [str(pictures / "good.jpg")]
     height, width = content["images"][0]["height"], content["images"][0]["width"]
+    assert content["annotations"]
     for found in content["annotations"]:
         x, y, w, h = found["bbox"]
         assert -1e-3 <= x and -1e-3 <= y and x + w <= width + 1e-2 and y + h <= height + 1e-2
         assert found["name"] == content["categories"][found["category_id"] - 1]["name"]
     with Image.open(run / "found" / "good.png") as annotated:
         assert annotated.size == (width, height)
+        plain = np.asarray(Image.open(pictures / "good.jpg").convert("RGB"))
+        assert (np.asarray(annotated.convert("RGB")) != plain).any()  # its boxes are drawn
 
 
 def test_classify_prints_the_most_likely(run, tmp_path, capsys):

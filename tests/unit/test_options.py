@@ -106,8 +106,8 @@ def test_no_classes_give_a_body():
         body(np.zeros((1, 32, 32, 3), np.float32))
 
 
-def test_a_start_takes_the_meaning_of_its_weights_with_them(tmp_path):
-    anchors = AnchorGenerator(((20,), (40,), (60,), (80,)), (1.0,))
+def test_a_start_takes_norms_from_its_weights_and_the_rest_from_the_configuration(tmp_path, caplog):
+    anchors = AnchorGenerator(((20,), (40,), (60,), (80,)), (0.5, 1.0, 2.0))
     stored = jaxdet.create_model(
         "fasterrcnn_mobilenet_v1_fpn",
         num_classes=5,
@@ -120,7 +120,9 @@ def test_a_start_takes_the_meaning_of_its_weights_with_them(tmp_path):
     config = detector_config("fasterrcnn_mobilenet_v1_fpn", num_classes=3, box_score_thresh=0.3, **SMALL)
     model = start_from(config, jaxdet.load(tmp_path / "stored"))
     assert model.config.backbone.norm == NormConfig("frozen", eps=0.0)
-    assert model.config.rpn.anchor_generator == anchors and model.config.transform.image_mean == (0.0, 0.0, 0.0)
+    assert model.config.rpn == config.rpn and model.config.transform == config.transform
+    assert "image_mean: 0.485, 0.456, 0.406 (the weights were trained with 0, 0, 0)" in caplog.text
+    assert "predictor: new, for 3 classes, where the weights know 5" in caplog.text
     assert (model.config.num_classes, model.config.box.score_thresh) == (3, 0.3)
     np.testing.assert_array_equal(
         model.fpn.inner_blocks[0].conv.kernel[...], stored.fpn.inner_blocks[0].conv.kernel[...]

@@ -86,7 +86,10 @@ def test_class_folders_and_voc_from_a_bucket(bucket, tmp_path):
     _upload(voc, f"{bucket}/voc")
     assert find_sources(f"{bucket}/voc") == (VocFolder(f"{bucket}/voc", "train"), None)
     (example,) = VocFolder(f"{bucket}/voc", "train").open()
-    assert example.boxes.tolist() == [[1, 2, 9, 8]] and example.image.shape == (20, 30, 3)
+    assert example.boxes.tolist() == [[0, 1, 9, 8]] and example.image.shape == (20, 30, 3)
+    _upload(voc / "Annotations", f"{bucket}/train")
+    _upload(voc / "JPEGImages", f"{bucket}/train")
+    assert [len(source.open()) for source in find_sources(bucket) if source is not None] == [1]  # beside each other
     with pytest.raises(DataError, match="YOLO folders are read from a disk"):
         YoloFolder(f"{bucket}/yolo", "train").open()
 
@@ -119,7 +122,7 @@ def test_a_journal_in_a_bucket_appears_and_goes_on(bucket):
     journal.evaluation(2, {"AP": 0.5}, ("AP",))
     journal.close()
     assert read_rows(out / METRICS_FILE)[-1] == {"step": 2, "val/AP": 0.5}
-    record = {"format": 1, "config": {"seed": 0}, "data": {"pictures": 1, "digest": "x"}}
+    record = {"format": 2, "config": {"seed": 0}, "data": {"pictures": 1, "digest": "x"}}
     keep_record(out, record)
     with pytest.raises(ValueError, match=r"gs://pictures/root holds a run with another configuration.*seed"):
         check_record(out, {**record, "config": {"seed": 1}})

@@ -3,14 +3,17 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
 
+import jax
 import numpy as np
 import pytest
 from flax import nnx
 
 from jaxdet.cli.__main__ import main
 from jaxdet.detectors import abstract, model_config
+from jaxdet.nn import Upscale
 from jaxdet.runs.checkpoint import fill, flatten, save
 from jaxdet.summary import summarize, to_text
+from jaxdet.summary.rows import trace
 
 
 def summary_of(name, height, width, batch=None, **options):
@@ -154,6 +157,20 @@ def test_a_picture_is_resized_first_and_levels_keep_their_order():
     assert [output.shape for output in stages["RPN head"].outputs[:5]] == [(count,) for count in counts]
 
 
+def test_a_detector_that_does_not_enlarge():
+    small = summary_of("headhunter_mobilenet", 96, 128, batch=2)
+    transform = small.stages[0].outputs
+    assert [output.shape for output in transform] == [(3, 96, 128)] * 3
+    assert small.macs == 2 * summary_of("headhunter_mobilenet", 96, 128).macs
+
+
+def test_a_transposed_convolution_multiplies_at_every_place_of_its_input():
+    layer = nnx.eval_shape(lambda: Upscale(4, rngs=nnx.Rngs(0)))
+    (row,), _ = trace(nnx.List([layer]), lambda layers, x: layers[0](x), jax.ShapeDtypeStruct((2, 3, 5, 4), "float32"))
+    assert (row.input_shape, row.shape, row.macs) == ((4, 3, 5), (4, 6, 10), 2 * 3 * 5 * 8 * 8 * 4 * 4)
+    assert row.parameters == 8 * 8 * 4 * 4 + 4 and row.elements == 2 * 15 * 4 + 2 * 60 * 4 + 8 * 8 * 4 * 4
+
+
 def test_torchvisions_own_counts_for_its_detectors():
     """Its metadata: billions of multiplications at 800x800, and parameters."""
     pairs = {"fasterrcnn_resnet50_fpn": (134.38, 41_755_286), "fasterrcnn_resnet50_fpn_v2": (280.371, 43_712_278)}
@@ -166,7 +183,9 @@ def test_a_batch_multiplies_all_but_the_parameters():
     one, three = (summary_of("mobilenet_v1", 64, 96, batch) for batch in (None, 3))
     assert three.macs == 3 * one.macs
     assert three.parameters == one.parameters
-    assert three.megabytes()["Forward/backward pass size"] == 3 * one.megabytes()["Forward/backward pass size"]
+    for name in ("Forward/backward pass size", "Input size"):
+        assert three.megabytes()[name] == 3 * one.megabytes()[name]
+    assert three.megabytes()["Params size"] == one.megabytes()["Params size"]
     assert "[3, 8, 32, 48]" in to_text(three)
     assert "[-1, 8, 32, 48]" in to_text(one)
 
@@ -204,7 +223,7 @@ def test_the_command_reads_a_folder_and_writes_json(tmp_path, capsys):
         (["resnet50", "--size", "0", "64"], "at least 1 pixel each; got 0 and 64"),
         (["resnet50", "--size", "64", "64", "--batch", "0"], "at least 1 picture; got 0"),
         (["resnet50", "--size", "64", "64", "--num-classes", "0"], "--num-classes is at least 1; got 0"),
-        (["resnet5", "--size", "64", "64"], "unknown model 'resnet5'; did you mean 'resnet50'?"),
+        (["resnet5", "--size", "64", "64"], "did you mean 'resnet50'?"),
         (["fasterrcnn_resnet50_fpn", "--size", "1", "2000"], "has no pixels left once resized to 0x1333"),
         (["tests", "--size", "64", "64"], "tests is not a jaxdet model: it has no model.json"),
     ],

@@ -11,6 +11,7 @@ from jaxdet.backbones.base import Classifier, ClassifierTransform
 from jaxdet.nn import Activation, ConvNormAct, MaxPool, NormConfig, Numerics, strided
 
 EXPANSION = 4
+_MOST_BLOCKS = 256  # a stage; a damaged file may name 10^12, which would be built
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,10 @@ class ResNetConfig:
     names: tuple[str, ...] = ()
     norm: NormConfig = NormConfig()
     transform: ClassifierTransform = ClassifierTransform()
+
+    def __post_init__(self) -> None:
+        if len(self.blocks) != 4 or not all(1 <= count <= _MOST_BLOCKS for count in self.blocks):
+            raise ValueError(f"blocks are four counts of 1 to {_MOST_BLOCKS} bottlenecks, not {self.blocks}")
 
 
 class Bottleneck(nnx.Module):

@@ -8,6 +8,9 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from jaxdet.cli.images import apply_image_arguments
+from jaxdet.compilation_cache import set_cache_variables
+
 COMMANDS = (
     "convert",
     "detect",
@@ -50,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.command is None:
         parser.print_help()
         return 0
-    _use_compilation_cache()
+    set_cache_variables()  # before JAX is imported
     if not hasattr(args, "coordinator"):
         return _run(args.run, args)
     from jaxdet.cli.hosts import run_command
@@ -62,6 +65,7 @@ def _run(function: Callable[[argparse.Namespace], int], args: argparse.Namespace
     from jaxdet.extras import require_buckets
 
     try:
+        apply_image_arguments(args)
         require_buckets(_texts(vars(args)))
         return function(args) or 0
     except KeyboardInterrupt:
@@ -95,24 +99,12 @@ def _mistake(error: Exception) -> str | None:
     return None
 
 
-def _use_compilation_cache() -> None:
-    """Before JAX is imported: what one command compiled, the next one finds. JAX's own variables take precedence."""
-    cache = os.path.join(os.environ.get("JAXDET_CACHE", os.path.expanduser("~/.cache/jaxdet")), "compiled")
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", cache)
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA's cache warns at length on every warm run otherwise
-
-
 def _print_version() -> int:
-    from importlib.metadata import PackageNotFoundError, version
-
     import jax
 
-    try:
-        own = version("jaxdet")
-    except PackageNotFoundError:
-        own = "from source"
-    print(f"jaxdet {own}, jax {jax.__version__}, {', '.join(str(device) for device in jax.devices())}")
+    import jaxdet
+
+    print(f"jaxdet {jaxdet.__version__}, jax {jax.__version__}, {', '.join(str(device) for device in jax.devices())}")
     return 0
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from jaxdet.cli.images import add_image_arguments
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pictures", nargs="+", metavar="PICTURE", help="files and folders")
@@ -15,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--names", metavar="FILE", help="class names, one a line")
     parser.add_argument("--top", type=int, default=5, metavar="N", help="default: %(default)s")
+    add_image_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -2,7 +2,9 @@
 
 jaxdet convert weights.pth                        a checkpoint of any known model, recognised by its names and shapes
 jaxdet convert fasterrcnn_resnet50_fpn            torchvision's official weights: from a cache, or downloaded
-jaxdet convert DIR --to-torch weights.pth         a jaxdet model as a PyTorch state dict, in the spelling it came from
+jaxdet convert DIR --to-torch weights.pth         a jaxdet model as a PyTorch state dict, in the spelling it came from,
+                                                  and its options as weights.json, which convert takes up again
+jaxdet convert DIR --classes cat,dog --out NEW    the same model with a new predictor for other classes, to be trained
 jaxdet convert RUN/checkpoints/500 --out DIR      a model of a training run's checkpoint
 jaxdet convert fasterrcnn_mobilenet_v1_fpn --backbone-weights mobilenet.tar --num-classes 4
                                                   a new detector on a trained classifier, to be trained
@@ -31,6 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="NAME", help="which model it is, where that should be checked")
     parser.add_argument("--out", metavar="DIR", help="where the jaxdet model goes (default: FILE's name + .jaxdet)")
     parser.add_argument("--num-classes", type=int, metavar="N", help="a detector's with background")
+    parser.add_argument(
+        "--classes", metavar="C", help="a new predictor for these classes: names (cat,dog), a file of them, or a count"
+    )
     parser.add_argument("--fresh-predictor", action="store_true", help="start the predictor anew, for other classes")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of what starts anew (default: %(default)s)")
     parser.add_argument("--names", metavar="FILE", help="class names, one a line; the background may be left out")
@@ -41,8 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="an option of the model, its value as JSON (box_score_thresh=0.3); may be repeated",
     )  # fmt: skip
     parser.add_argument("--backbone-weights", metavar="FILE", help="of a classifier, for a new detector named FILE")
-    parser.add_argument("--to-torch", metavar="OUT.pth", help="write a PyTorch state dict")
+    parser.add_argument(
+        "--to-torch", metavar="OUT.pth", help="write a PyTorch state dict, and the model's options to OUT.json"
+    )
     parser.add_argument("--spelling", choices=SPELLINGS, help="of its names (default: the one they came in)")
+    parser.add_argument("--overwrite", action="store_true", help="replace a model or a state dict that is there")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -51,36 +59,23 @@ def run(args: argparse.Namespace) -> int:
 
     if args.spelling and not args.to_torch:
         raise ValueError("--spelling is of the state dict that --to-torch writes: give both")
-    if is_jaxdet_model(args.source):
-        if not args.to_torch:
-            raise ValueError(f"{args.source} is a jaxdet model already; --to-torch OUT.pth writes it back")
-        _write_torch(_opened(args), args)
-        return 0
+    if args.classes and (args.num_classes is not None or args.names or args.fresh_predictor):
+        raise ValueError("--classes makes a new predictor: leave out --num-classes, --names and --fresh-predictor")
     if holds_model(args.source):
-        if not (args.to_torch or args.out):
-            raise ValueError(f"{args.source} is of a training run: --out DIR writes its model, --to-torch OUT.pth, too")
-        model = _opened(args)
-        if args.to_torch:
-            _write_torch(model, args)
-        if args.out:
-            save(model, args.out)
-            print(f"written   {args.out}")
-        return 0
-    model, needs_training = _new_detector(args) if args.backbone_weights else _converted(args)
+        model, needs_training = _opened(args), False
+    else:
+        model, needs_training = _new_detector(args) if args.backbone_weights else _converted(args)
+    if args.classes:
+        model, needs_training = _with_classes(model, args), True
     if args.to_torch:
         _write_torch(model, args)  # first: it may refuse the spelling, and nothing is to be left behind then
     if args.out or not args.to_torch:
         out = args.out or f"{Path(args.source).stem if Path(args.source).is_file() else args.source}.jaxdet"
-        save(model, out)
+        save(model, out, overwrite=args.overwrite)
         print(f"written   {out}")
         command = "detect" if hasattr(model, "box_predictor") else "classify"
         print("next      train it: jaxdet train --help" if needs_training else f"next      {_next(command, out)}")
     return 0
-
-
-def is_jaxdet_model(path: str) -> bool:
-    """Whether a path is the folder of a model that jaxdet wrote."""
-    return (Path(path) / "model.json").is_file()
 
 
 def _next(command: str, out: str) -> str:
@@ -89,11 +84,22 @@ def _next(command: str, out: str) -> str:
 
 def _opened(args: argparse.Namespace) -> Model:
     from jaxdet.cli.models import open_model
+    from jaxdet.runs.checkpoint import is_model
 
-    out = args.out if is_jaxdet_model(args.source) else None  # of a run it is where its model goes
+    own = is_model(args.source)  # and not a training run's, of which a copy is wanted
+    if own and not (args.to_torch or args.classes):
+        raise ValueError(
+            f"{args.source} is a jaxdet model already; --to-torch OUT.pth writes it back, and --classes exchanges its "
+            "classes"
+        )
+    if not args.out and not args.to_torch:
+        raise ValueError(
+            f"{args.source}: --out DIR says where its model goes, --to-torch OUT.pth where a state dict does"
+        )
     changing = {
-        "--model": args.model, "--out": out, "--num-classes": args.num_classes, "--names": args.names,
-        "--norm-eps": args.norm_eps, "--container": args.container, "--set": args.options,
+        "--out": own and not args.classes and args.out,
+        "--model": args.model, "--num-classes": args.num_classes, "--names": args.names, "--norm-eps": args.norm_eps,
+        "--container": args.container, "--set": args.options,
         "--fresh-predictor": args.fresh_predictor, "--backbone-weights": args.backbone_weights,
     }  # fmt: skip
     given = [name for name, value in changing.items() if value]
@@ -102,14 +108,37 @@ def _opened(args: argparse.Namespace) -> Model:
     return open_model(args.source)
 
 
+def _with_classes(model: Model, args: argparse.Namespace) -> Model:
+    from flax import nnx
+
+    from jaxdet.detectors import with_classes
+
+    text: str = args.classes
+    classes: int | list[str]
+    if text.isdecimal():
+        classes = int(text)
+    elif Path(text).is_file():
+        from jaxdet.cli.models import read_names
+
+        classes = read_names(text)
+    elif "," not in text and (Path(text).suffix or "/" in text):
+        raise FileNotFoundError(f"--classes {text}: there is no such file; names are separated by commas")
+    else:
+        classes = [name.strip() for name in text.split(",")]
+    model = with_classes(model, classes, rngs=nnx.Rngs(args.seed))
+    print(f"classes   {model.config.num_classes}{', named' if model.config.names else ''}; their predictor is new")
+    return model
+
+
 def _converted(args: argparse.Namespace) -> tuple[Model, bool]:
     """The model, and whether parts of it are new."""
     from flax import nnx
 
     from jaxdet_convert import convert_weights
 
+    source = _weights_file(args.source)
     result = convert_weights(
-        _weights_file(args.source),
+        source,
         args.model,
         num_classes=args.num_classes,
         norm_eps=args.norm_eps,
@@ -119,7 +148,7 @@ def _converted(args: argparse.Namespace) -> tuple[Model, bool]:
         rngs=nnx.Rngs(args.seed),
         **_options(args.options),
     )
-    _report(result)
+    _report(result, source)
     return result.model, args.fresh_predictor or result.bare
 
 
@@ -148,6 +177,7 @@ def _new_detector(args: argparse.Namespace) -> tuple[Model, bool]:
     from flax import nnx
 
     from jaxdet.detectors import FasterRCNN
+    from jaxdet.detectors.options import changes, model_options
     from jaxdet.models import create_model
     from jaxdet_convert import load_backbone
 
@@ -165,25 +195,28 @@ def _new_detector(args: argparse.Namespace) -> tuple[Model, bool]:
     model = create_model(args.source, rngs=nnx.Rngs(args.seed), **options)
     if not isinstance(model, FasterRCNN):
         raise ValueError(f"--backbone-weights is for a detector, and {args.source} is a classifier: give it as FILE")
-    model, dropped = load_backbone(model, args.backbone_weights, container=args.container)
-    print(f"model     {args.source}, {model.config.num_classes} classes, {_count(model):,} parameters")
+    keep = {name: value for name, value in options.items() if name in model_options(model.config)}
+    filled, dropped = load_backbone(model, args.backbone_weights, container=args.container, keep=keep)
+    print(f"model     {args.source}, {filled.config.num_classes} classes, {_count(filled):,} parameters")
     print(f"body      from {args.backbone_weights}; dropped: {', '.join(dropped) or 'nothing'}")
-    return model, True
+    for line in changes(model.config, filled.config):
+        print(f"follows   {line}, as the weights have")
+    return filled, True
 
 
 def _write_torch(model: Model, args: argparse.Namespace) -> None:
-    from jaxdet_convert import save_torch, to_torch
+    from jaxdet_convert import save_model
 
-    tensors = to_torch(model, args.spelling)
     out = Path(args.to_torch)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    save_torch(out, tensors)
-    print(f"written   {out}: a state dict of {len(tensors)} tensors")
+    options, count = save_model(model, out, args.spelling, overwrite=args.overwrite)
+    print(f"written   {out}: a state dict of {count} tensors; beside it {options.name}: the model's options")
     print(f'next      model.load_state_dict(torch.load("{out}", weights_only=True))')
 
 
-def _report(result: Conversion) -> None:
-    from jaxdet.detectors import model_config
+def _report(result: Conversion, source: str) -> None:
+    from jaxdet.detectors import FasterRCNNConfig, model_config
+    from jaxdet_convert.options_file import options_file
+    from jaxdet_convert.recognise_headhunter import describe
 
     config = result.model.config
     preset = model_config(result.name)
@@ -194,11 +227,17 @@ def _report(result: Conversion) -> None:
     print(f"model     {result.name}, {classes}{named}, {_count(result.model):,} parameters")
     print(f"source    {result.source}{under}{f', names without {result.prefix!r}' if result.prefix else ''}")
     print(f"norms     {_norm_kind(config)}, eps {result.norm_eps:g}")
-    if result.name.startswith("headhunter_"):
-        _report_headhunter(config)
+    if result.name.startswith("headhunter_") and isinstance(config, FasterRCNNConfig):
+        print(f"variant   {describe(config)}")
     for key in told:
         if not key.endswith(("norm", "num_classes")):
             print(f"told      {key} = {_short(result.told[key])}")
+    if result.described is not None:
+        print(f"options   {options_file(source)}, beside the weights")
+    for line in result.changed:
+        print(f"changed   {line}")
+    if result.assumed:
+        print(f"assumed   {result.assumed} (--set changes what the weights do not say)")
     if result.also:
         print(f"also      {result.also} without context has the same names: --model {result.also} takes it for that")
     if result.beside:
@@ -209,16 +248,10 @@ def _report(result: Conversion) -> None:
         print(f"fresh     {', '.join(result.fresh)}")
 
 
-def _report_headhunter(config: Any) -> None:
-    from jaxdet_convert.recognise_headhunter import describe, untold
-
-    print(f"variant   {describe(config)}")
-    for what, value in untold(config).items():
-        print(f"untold    {what}: {value}")
-
-
 def _norm_kind(config: Any) -> str:
-    return {"batch": "batch norm", "frozen": "frozen batch norm"}[getattr(config, "backbone", config).norm.kind]
+    return {"batch": "batch norm", "frozen": "frozen batch norm", "group": "group norm"}[
+        getattr(config, "backbone", config).norm.kind
+    ]
 
 
 def _short(value: Any) -> str:
@@ -241,9 +274,9 @@ def _class_names(args: argparse.Namespace) -> list[str] | None:
     if args.names is None:
         return None
     from jaxdet.cli.models import read_names
+    from jaxdet.detectors.classes import with_background
 
-    names = read_names(args.names)
-    return names if names[0].strip("_").lower() == "background" else ["__background__", *names]
+    return list(with_background(read_names(args.names)))
 
 
 def _options(given: list[str]) -> dict[str, Any]:

@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
+    from jaxdet.cli.weights import config_or_given
     from jaxdet.runs.check import check
     from jaxdet.runs.check_text import to_text
 
@@ -44,7 +45,9 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.workers is not None and args.workers < 0:
         raise ValueError(f"--workers is at least 0, not {args.workers}")
-    config = config_of(args)
+    config, lines = config_or_given(config_of(args))
+    for line in lines:
+        print(f"weights: {line}")
     status = 0
     if args.check:
         report = check(config, decode=not args.no_decode, workers=args.workers)

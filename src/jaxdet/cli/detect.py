@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 
 from jaxdet.cli.hosts import add_distributed_arguments
+from jaxdet.cli.images import add_image_arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--share", metavar="I/N", help="do share I of N, from 0, of the pictures; processes started so need no other"
     )
+    add_image_arguments(parser)
     add_distributed_arguments(parser)
 
 

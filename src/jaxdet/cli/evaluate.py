@@ -6,6 +6,8 @@ jaxdet evaluate MODEL heads.txt pictures/         a HeadHunter list, and the fol
 jaxdet evaluate MODEL --data DIR                  the validation set of a folder in any known layout
 jaxdet evaluate MODEL --config CONFIG             that of a training configuration
 
+--val-fraction F takes the images that training with the same option, and the same --val-seed, held out.
+
 All devices share each batch.
 """
 
@@ -15,6 +17,8 @@ import argparse
 from typing import Any
 
 from jaxdet.cli.hosts import add_distributed_arguments, say
+from jaxdet.cli.images import add_image_arguments
+from jaxdet.cli.train import add_split_arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,13 +30,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("images", nargs="?", help="the folder of its pictures, or the Pascal VOC folder")
     parser.add_argument("--voc", action="store_true", help="read Pascal VOC xml")
+    parser.add_argument(
+        "--zero-based", action="store_true", help="corners of --voc are edges from 0, not inclusive pixels from 1"
+    )
     parser.add_argument("--data", metavar="DIR", help="a folder with a validation set")
+    add_split_arguments(parser)
     parser.add_argument("--config", metavar="CONFIG", help="a training configuration; its backbone, if it brings one")
     parser.add_argument(
         "--metrics",
         choices=("coco", "heads"),
         help="heads: AP at IoU 0.5, log-average miss rate, F1, recall, MODA and MODP, on data of one class; by default "
         "those of --config, or COCO's",
+    )
+    parser.add_argument(
+        "--max-dets", type=int, metavar="K", help="COCO's metrics count K detections of a class on an image, not 100"
     )
     parser.add_argument("--batch-size", type=int, default=8, metavar="N")
     parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes that decode pictures")
@@ -41,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", metavar="FILE", help="also write the metrics there")
     parser.add_argument("--results", metavar="FILE", help="also write the detections there, in COCO's result format")
     parser.add_argument("--curves", metavar="FILE", help="also draw the metrics' curves there (PNG)")
+    add_image_arguments(parser)
     add_distributed_arguments(parser)
 
 
@@ -50,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
 
     from jaxdet.cli.models import open_model
     from jaxdet.detectors import FasterRCNN
+    from jaxdet.evaluation import limit_notes
     from jaxdet.parallel import data_mesh, is_first, on_first
     from jaxdet.paths import to_path, write_text
     from jaxdet.plots import plot_evaluation
@@ -66,14 +79,22 @@ def run(args: argparse.Namespace) -> int:
         on_first(partial(path.parent.mkdir, parents=True, exist_ok=True))
     evaluator = None
     if not isinstance(model, FasterRCNN):
-        if args.metrics:
-            raise ValueError(f"--metrics is for detectors, and {args.weights} holds a {type(model).__name__}")
+        if args.metrics or args.max_dets:
+            raise ValueError(
+                f"--metrics and --max-dets are for detectors, and {args.weights} holds a {type(model).__name__}"
+            )
         metrics = evaluate_classifier(model, dataset, **options)
         _print(metrics)
     else:
-        metrics, evaluator = evaluate(model, dataset, metrics=_metrics(args), with_losses=args.losses, **options)
+        kind, max_dets = _metrics(args)
+        model = _of_as_many(model, args.max_dets)
+        metrics, evaluator = evaluate(
+            model, dataset, metrics=kind, max_dets=max_dets, with_losses=args.losses, **options
+        )
         _print({name: value for name, value in metrics.items() if not name.startswith("AP/")})
         say(f"\n{evaluator.table()}")
+        for note in limit_notes(dataset, model.config.box.detections_per_img, metrics=kind, max_dets=max_dets):
+            say(f"note: {note}")
         if args.results:
             on_first(partial(evaluator.write, args.results))
     if args.json:
@@ -89,10 +110,29 @@ def _print(metrics: dict[str, float]) -> None:
         say(f"{name:<24} {value:.3f}" if counted else f"{name:<24} -")
 
 
-def _metrics(args: argparse.Namespace) -> Any:
+def _metrics(args: argparse.Namespace) -> tuple[Any, int | None]:
+    """Which metrics, and how many detections they count."""
+    from jaxdet.evaluation import check_metrics
     from jaxdet.runs import read_config
 
-    return args.metrics or (read_config(args.config).metrics if args.config else "coco")
+    config = read_config(args.config) if args.config else None
+    kind = args.metrics or (config.metrics if config else "coco")
+    max_dets = args.max_dets
+    if max_dets is None and config is not None and kind == "coco":
+        max_dets = config.max_dets
+    check_metrics(kind, max_dets)
+    return kind, max_dets
+
+
+def _of_as_many(model: Any, max_dets: int | None) -> Any:
+    """The model, giving at least as many detections of an image as are counted."""
+    from jaxdet.inference import with_options
+
+    own = model.config.box.detections_per_img
+    if max_dets is None or max_dets <= own:
+        return model
+    say(f"the model gives up to {max_dets} detections of an image, for --max-dets; its own limit is {own}")
+    return with_options(model, box_detections_per_img=max_dets)
 
 
 def _source(args: argparse.Namespace) -> tuple[Any, bool]:
@@ -100,24 +140,37 @@ def _source(args: argparse.Namespace) -> tuple[Any, bool]:
     from jaxdet.data import CocoFiles, HeadList, VocFolder, find_sources
     from jaxdet.runs import read_config
 
+    if args.zero_based and not args.voc:
+        raise ValueError("--zero-based belongs to --voc")
     if args.annotations and args.images:
+        source: Any
         if args.voc:
-            return VocFolder(args.images, args.annotations), args.skip_faulty
-        kind = HeadList if args.annotations.endswith(".txt") else CocoFiles
-        return kind(args.annotations, args.images), args.skip_faulty
+            source = VocFolder(args.images, args.annotations, one_based=not args.zero_based)
+        else:
+            source = (HeadList if args.annotations.endswith(".txt") else CocoFiles)(args.annotations, args.images)
+        return _held_out(source, args), args.skip_faulty
     if args.annotations:
         raise ValueError("give both the annotations and the folder of their pictures, or --data DIR")
     if args.data:
-        source = find_sources(args.data)[1]
-        if source is None:
+        train, val = find_sources(args.data)
+        if val is not None and args.val_fraction is not None:
+            raise ValueError(f"{args.data} has a validation set: leave out --val-fraction")
+        if val is None and args.val_fraction is None:
             raise ValueError(
-                f"{args.data} has a training set and no validation set: give the annotations and images to evaluate on "
-                "(jaxdet evaluate MODEL train.json DIR)"
+                f"{args.data} has a training set and no validation set: --val-fraction 0.2 takes the images that "
+                "training with it holds out, or give annotations and images (jaxdet evaluate MODEL train.json DIR)"
             )
-        return source, args.skip_faulty
+        return val if val is not None else _held_out(train, args), args.skip_faulty
     if args.config:
-        config = read_config(args.config)
+        config = read_config(args.config, val_fraction=args.val_fraction, val_seed=args.val_seed)
         if config.val is None:
             raise ValueError(f"{args.config} has no validation set; give the data")
         return config.val, args.skip_faulty or config.skip_faulty
     raise ValueError("give the data: annotations and pictures, or --data DIR, or --config CONFIG")
+
+
+def _held_out(source: Any, args: argparse.Namespace) -> Any:
+    """What --val-fraction holds out of a source; without the option all of it."""
+    from jaxdet.data import split_source
+
+    return source if args.val_fraction is None else split_source(source, args.val_fraction, seed=args.val_seed)[1]

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import argparse
 
+from jaxdet.cli.images import add_image_arguments
+
 KINDS = ("scuthead", "crowdhuman", "crohd")
 _OPTIONS = (("split", "scuthead"), ("images", "crowdhuman"), ("visibility", "crohd"), ("origin", "crohd"))
 
@@ -36,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help="crohd: the coordinate of a picture's edge (default: MOTChallenge's 1)",
     )
+    add_image_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -7,7 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from jaxdet.backbones import Backbone
 from jaxdet.config import nearest
+from jaxdet.data.image_files import find_images
 from jaxdet.data.pictures import PICTURE_SUFFIXES
 from jaxdet.detectors import FasterRCNN
 from jaxdet.detectors.presets import Model
@@ -27,15 +29,25 @@ def open_model(weights: str | None, *, config: str | None = None) -> Model:
     Args:
         config: a training configuration that brings the backbone which the model stands on.
     """
-    place = find_weights(OFFICIAL if weights is None else weights)
-    if to_path(place).is_dir():
-        stored = open_stored(place, backbone=_backbone(config))
+    return open_weights(OFFICIAL if weights is None else weights, backbone=_backbone(config))
+
+
+def open_weights(weights: str, *, backbone: Backbone | None = None) -> Model:
+    """As `open_model`; ``backbone`` is the abstract one of a detector that was built on a module of the user's own."""
+    place = find_weights(weights)
+    if to_path(place).is_dir() and not is_sharded(place):
+        stored = open_stored(place, backbone=backbone)
         if stored.taken is not None and is_first():
             print(stored.taken, file=sys.stderr, flush=True)
         return stored.model
     from jaxdet_convert import load_torch
 
     return load_torch(place)
+
+
+def is_sharded(place: str) -> bool:
+    """Whether a folder holds weights in safetensors shards."""
+    return any(Path(place).glob("*.safetensors.index.json"))
 
 
 def find_weights(weights: str) -> str:
@@ -79,16 +91,20 @@ def _backbone(config: str | None):
 def picture_files(paths: Sequence[str]) -> list[Path]:
     """The files given and all pictures in the folders given, in order, each once.
 
+    Hidden and system files in the folders are left out, which is printed.
+
     Raises:
         ValueError: a path does not exist, or there is no picture.
     """
     found: dict[Path, None] = {}
     for path in map(Path, paths):
         if path.is_dir():
-            members = sorted(p for p in path.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES)
-            if not members:
+            members = find_images(path)
+            for fault in members.skipped_faults():
+                print(fault, file=sys.stderr)
+            if not members.paths:
                 raise ValueError(f"{path}: no pictures in this folder ({', '.join(PICTURE_SUFFIXES)})")
-            found.update(dict.fromkeys(members))
+            found.update(dict.fromkeys(map(Path, members.paths)))
         elif path.is_file():
             found[path] = None
         else:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 
+from jaxdet.cli.images import add_image_arguments
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
@@ -22,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--min-size", type=int, metavar="PX", help="a detector's, for a quick look (default: its own)")
     parser.add_argument("--seed", type=int, default=0, help="of the weights and pictures generated")
     parser.add_argument("--json", metavar="FILE", help="write the numbers there, too")
+    add_image_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -52,12 +52,15 @@ def run(args: argparse.Namespace) -> int:
 
 def job_of(args: argparse.Namespace, topology: Topology) -> Job:
     """What the arguments ask to plan."""
+    from jaxdet.cli.weights import config_or_given
     from jaxdet.data.detection_rows import box_slots
     from jaxdet.planning import Job
     from jaxdet.planning.programs import BOX_SLOTS
     from jaxdet.runs import open_task
 
-    config = _config(args)
+    config, lines = config_or_given(_config(args))
+    for line in lines:
+        _say(f"weights: {line}")
     slots = config.max_boxes or BOX_SLOTS
     names = config.model.names
     if args.data is not None:

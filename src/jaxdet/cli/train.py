@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from jaxdet.cli.hosts import add_distributed_arguments, say
+from jaxdet.cli.images import add_image_arguments
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,9 +52,22 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", metavar="DIR", help="a folder with train and val sets: COCO, Pascal VOC, YOLO or a folder a class"
     )
+    add_split_arguments(parser)
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change a field of the configuration"
     )
+    add_image_arguments(parser)
+
+
+def add_split_arguments(parser: argparse.ArgumentParser) -> None:
+    """What holds out images of data without a validation set."""
+    parser.add_argument(
+        "--val-fraction",
+        type=float,
+        metavar="F",
+        help="hold out this fraction of the images for validation",
+    )
+    parser.add_argument("--val-seed", type=int, default=0, metavar="N", help="which images (default: %(default)s)")
 
 
 def config_of(args: argparse.Namespace, *, tell: Callable[[str], None] = print) -> TrainConfig:
@@ -67,11 +81,14 @@ def config_of(args: argparse.Namespace, *, tell: Callable[[str], None] = print) 
         parse_options(args.set),
         data=args.data,
         headhunter=args.headhunter is not None,
+        val_fraction=args.val_fraction,
+        val_seed=args.val_seed,
         tell=tell,
     )
 
 
 def run(args: argparse.Namespace) -> int:
+    from jaxdet.cli.weights import effective_config, first_model
     from jaxdet.parallel import barrier, is_first
     from jaxdet.paths import to_path
     from jaxdet.runs import Run, Stopped, open_task
@@ -80,16 +97,18 @@ def run(args: argparse.Namespace) -> int:
     from jaxdet.runs.stored_state import saved_steps
     from jaxdet.runs.take_over import find_checkpoint
 
-    config = config_of(args)
+    given = config_of(args)
     out = to_path(args.out)
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {args.out} is a file: give a folder, which is made where there is none")
     if args.source is not None and not saved_steps(out / CHECKPOINTS):
         find_checkpoint(args.source)  # before any work
+    config, _ = effective_config(given)
     task = open_task(config)
     for line in task.summary():
         say(line)
-    session = Run(task, _first_model(config, task.names), out, source=args.source)
+    model = first_model(given, task.names, lambda line: say(f"weights     {line}"))
+    session = Run(task, model, out, source=args.source)
     if session.taken is not None:
         _tell(args.source, session.taken)
     if args.replay:
@@ -125,37 +144,13 @@ def _write(model: Any, out: Path, *, torch_weights: bool) -> None:
     """The trained model in the run's folder."""
     from jaxdet.runs import save
 
-    save(model, out / "model")
+    save(model, out / "model", overwrite=True)
     print(f"model       {out / 'model'}")
     if torch_weights:
-        from jaxdet_convert import save_torch, to_torch
+        from jaxdet_convert import save_model
 
-        save_torch(out / "model.pth", to_torch(model))
-        print(f"PyTorch     {out / 'model.pth'}")
-
-
-def _first_model(config: TrainConfig, names: tuple[str, ...]) -> Any:
-    from jaxdet.cli.models import find_weights, open_model
-    from jaxdet.detectors import FasterRCNN
-    from jaxdet.runs.start import fresh, model_for, numerics_of, start_from
-
-    if config.weights:
-        return start_from(
-            model_for(config, names),
-            open_model(config.weights),
-            freeze_norms=config.freeze_norms,
-            numerics=numerics_of(config),
-            where=config.weights,
-        )
-    model = fresh(config, names)
-    if config.backbone_weights:
-        if not isinstance(model, FasterRCNN):
-            raise ValueError("backbone_weights fills a detector's body; start a classifier from weights")
-        from jaxdet_convert import load_backbone
-
-        model, dropped = load_backbone(model, find_weights(config.backbone_weights))
-        print(f"backbone filled from {config.backbone_weights}; left out: {', '.join(dropped) or 'nothing'}")
-    return model
+        options, _ = save_model(model, out / "model.pth", overwrite=True)
+        print(f"PyTorch     {out / 'model.pth'}, with the model's options in {options.name}")
 
 
 def parse_options(pairs: list[str]) -> dict[str, object]:

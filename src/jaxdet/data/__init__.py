@@ -30,6 +30,7 @@ from jaxdet.data.loader import load_batches as load_batches
 from jaxdet.data.photometric import BrightnessContrast as BrightnessContrast
 from jaxdet.data.photometric import RGBShift as RGBShift
 from jaxdet.data.pictures import read_image as read_image
+from jaxdet.data.pictures import set_max_pixels as set_max_pixels
 from jaxdet.data.sequence import SequenceDataset as SequenceDataset
 from jaxdet.data.shapes import draw_shapes as draw_shapes
 from jaxdet.data.sources import ClassFolder as ClassFolder
@@ -38,8 +39,10 @@ from jaxdet.data.sources import DataSource as DataSource
 from jaxdet.data.sources import Examples as Examples
 from jaxdet.data.sources import HeadList as HeadList
 from jaxdet.data.sources import PackedFolder as PackedFolder
+from jaxdet.data.sources import SplitPart as SplitPart
 from jaxdet.data.sources import VocFolder as VocFolder
 from jaxdet.data.sources import YoloFolder as YoloFolder
+from jaxdet.data.sources import split_source as split_source
 from jaxdet.data.transforms import centre_crop as centre_crop
 from jaxdet.data.transforms import horizontal_flip as horizontal_flip
 from jaxdet.data.transforms import preprocess as preprocess

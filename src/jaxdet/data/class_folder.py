@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from jaxdet.data.faults import DataError, Fault, FaultKind, Problem, refuse_faults
+from jaxdet.data.image_files import find_images, is_system_name
 from jaxdet.data.pictures import PICTURE_SUFFIXES, picture_problems, read_file, read_image
-from jaxdet.paths import is_remote, to_path
+from jaxdet.paths import to_path
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ def read_class_folder(root: str | Path, class_names: Sequence[str] | None = None
     """The pictures of a folder of class folders, in torchvision's order.
 
     Args:
-        root: its folders are the classes; pictures lie anywhere below them. Other files are left alone.
+        root: its folders are the classes; pictures lie anywhere below them. Other files are left alone, and hidden and
+            system files and folders left out (`jaxdet.data.image_files`).
         class_names: the folders in the order of their labels; by default all, sorted.
 
     Raises:
@@ -97,11 +99,18 @@ def read_class_folder(root: str | Path, class_names: Sequence[str] | None = None
         for name in folders
         if name not in names
     ]
+    found = find_images(root)
+    faults += found.skipped_faults()
+    members: dict[str, list[str]] = {name: [] for name in names}
+    for path in found.paths:
+        folder = path[len(os.fspath(root)) :].lstrip("/").partition("/")[0]
+        if folder in members:
+            members[folder].append(path)
     records = []
-    for label, name in enumerate(names):
-        paths = list(_pictures(root / name))
+    for label, (name, paths) in enumerate(members.items()):
         if not paths:
             faults.append(Fault(FaultKind.EMPTY_CLASS, str(root / name), None, "the class has no pictures"))
+        paths.sort(key=lambda path: path.rpartition("/")[::2])  # torchvision's order: the files of a folder together
         records += [LabelledPath(path, label) for path in paths]
     if not records:
         suffixes = ", ".join(PICTURE_SUFFIXES)
@@ -113,22 +122,4 @@ def class_folders(root: Path) -> tuple[str, ...]:
     """The sorted names of the folders in ``root``; of none where there is no such folder."""
     if not root.is_dir():
         return ()
-    return tuple(sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")))
-
-
-def _pictures(folder: Path) -> Iterator[str]:
-    if is_remote(folder):
-        yield from sorted(_in_bucket(folder), key=lambda path: path.rpartition("/")[::2])
-        return
-    for parent, _, files in sorted(os.walk(folder, followlinks=True)):
-        for name in sorted(files):
-            if name.lower().endswith(PICTURE_SUFFIXES):
-                yield os.path.join(parent, name)
-
-
-def _in_bucket(folder: Path) -> Iterator[str]:
-    for entry in folder.iterdir() if folder.is_dir() else ():
-        if entry.name.lower().endswith(PICTURE_SUFFIXES):  # and is not asked whether it is a folder, which takes long
-            yield str(entry)
-        elif entry.is_dir():
-            yield from _in_bucket(entry)
+    return tuple(sorted(path.name for path in root.iterdir() if path.is_dir() and not is_system_name(path.name)))

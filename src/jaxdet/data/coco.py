@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxdet.data.boxes import clean_box, clip_region, pack_boxes
+from jaxdet.data.coco_fields import is_crowd, stated_size
 from jaxdet.data.coco_format import EntryProblem, entry_problems, load_coco_json, locate
 from jaxdet.data.coco_format import check_coco as check_coco
 from jaxdet.data.coco_format import read_coco_json as read_coco_json
@@ -29,7 +30,8 @@ class CocoDataset(DetectionDataset):
 
     Category ids are mapped to labels 1..K in the order of the ids and kept in `category_ids`. Crowd regions become
     ignored regions of the examples (they stay in the file, where evaluation ignores what falls on them). Images
-    without boxes are kept. A missing ``width`` or ``height`` is read from the image's header.
+    without boxes are kept. A missing ``width`` or ``height`` is read from the image's header; missing are also optional
+    fields that are null. Names may be integers.
 
     Args:
         annotation_file: the json file.
@@ -51,7 +53,7 @@ class CocoDataset(DetectionDataset):
         categories = sorted(_usable(content, "categories", unusable), key=lambda item: item[1]["id"])
         category_ids = (-1, *(category["id"] for _, category in categories))
         labels = {category_id: label for label, category_id in enumerate(category_ids) if label}
-        names = (BACKGROUND, *(category["name"] for _, category in categories))
+        names = (BACKGROUND, *(str(category["name"]) for _, category in categories))
 
         images, wrong = _read_images(_usable(content, "images", unusable), image_dir)
         problems += wrong
@@ -153,17 +155,18 @@ def _read_images(
     files = Listing()
     for number, entry in entries:
         path = os.path.join(os.fspath(image_dir), entry["file_name"])
-        size = (entry.get("height"), entry.get("width"))
+        size = stated_size(entry)
         problem = None
         if path not in files:
             text = f"its file {path} is missing; check that {str(image_dir)!r} is what the file names are relative to"
             problem = Problem(FaultKind.MISSING_PICTURE, text)
-        elif not all(isinstance(side, int) and side > 0 for side in size):
+        elif size is None:
             try:
                 size = read_image_size(path)
             except DataError as error:
                 problem = Problem(error.faults[0].kind, str(error))
         if problem is None:
+            assert size is not None
             images[entry["id"]] = _Image(number, path, size, [], [], [])
         else:
             problems.append(EntryProblem("images", number, problem))
@@ -176,10 +179,10 @@ def _read_annotations(
     """Puts boxes and crowd regions into their images, and gives the problems of those that are faulty."""
     problems = []
     for number, entry in entries:
-        image = images.get(entry["image_id"])
-        if image is None:  # its picture is missing, which has been told
+        image, label = images.get(entry["image_id"]), labels.get(entry["category_id"])
+        if image is None or label is None:  # its picture is missing, or its category is faulty, which has been told
             continue
-        crowd = entry.get("iscrowd", 0)
+        crowd = is_crowd(entry)
         corners = _corners(entry["bbox"])
         if not isinstance(corners, Problem):
             corners = clip_region(corners, image.size) if crowd else clean_box(corners, image.size)
@@ -189,7 +192,7 @@ def _read_annotations(
             image.ignored.append(corners)
         else:
             image.boxes.append(corners)
-            image.labels.append(labels[entry["category_id"]])
+            image.labels.append(label)
     return problems
 
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
+import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from jaxdet.data.coco_fields import optional_misfits
 from jaxdet.data.faults import DataError, Fault, FaultKind, Problem, refuse_faults
 from jaxdet.data.json_lines import entry_lines
-from jaxdet.paths import PathLike, to_path
+from jaxdet.paths import PathLike, parse_json, to_path
 
-_REQUIRED: dict[str, dict[str, type]] = {
-    "images": {"id": int, "file_name": str},
-    "annotations": {"image_id": int, "category_id": int, "bbox": list},
-    "categories": {"id": int, "name": str},
+_REQUIRED: dict[str, dict[str, tuple[type, ...]]] = {
+    "images": {"id": (int,), "file_name": (str,)},
+    "annotations": {"image_id": (int,), "category_id": (int,), "bbox": (list,)},
+    "categories": {"id": (int,), "name": (str, int)},
 }
-_KIND_NAMES = {int: "an integer", str: "a string", list: "a list"}
+_KIND_NAMES = {(int,): "an integer", (str,): "a string", (list,): "a list", (str, int): "a string or an integer"}
+_ID_LIMIT = 2**63  # pycocotools sorts ids with numpy
 _DUPLICATES = {
     "images": FaultKind.DUPLICATE_IMAGE,
     "annotations": FaultKind.DUPLICATE_ANNOTATION,
@@ -39,12 +41,12 @@ def load_coco_json(path: PathLike) -> dict[str, Any]:
         DataError: no such file, not JSON, or a list is missing.
     """
     try:
-        content = json.loads(to_path(path).read_bytes())
+        content = parse_json(to_path(path).read_bytes())
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such annotation file; check the path") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DataError(f"{path}: is not JSON ({error}); give a COCO annotation file") from None
     check_sections(content, str(path))
     return content
@@ -62,12 +64,11 @@ def check_sections(content: Any, source: str) -> None:
 
 
 def read_coco_json(path: PathLike) -> dict[str, Any]:
-    """A COCO ground-truth file as a dict whose entries have the keys and integer ids that the format requires.
+    """A COCO ground-truth file as a dict whose entries are as the format requires; boxes are not looked at.
 
     Raises:
-        DataError: no such file, not JSON, a list is missing; or, listing every one with its line, an entry lacks a key,
-            an id is no integer or occurs twice among the images or the categories, or an annotation refers to an
-            unknown image or category.
+        DataError: no such file, not JSON, a list is missing; or, listing every one with its line, an entry has one of
+            the `entry_problems`.
     """
     content = load_coco_json(path)
     refuse_faults(locate(path, content, entry_problems(content)), skip_faulty=False)
@@ -81,13 +82,16 @@ def check_coco(content: Any, source: str) -> None:
 
 
 def entry_problems(content: Mapping[str, Any]) -> list[EntryProblem]:
-    """Every entry without a required key, with an id that occurs before, or that refers to what is not there."""
+    """Every entry without a required key, with a value of a wrong type or range, with an id that occurs before, or that
+    refers to what is not there. Optional fields (`jaxdet.data.coco_fields`) may be missing or null."""
     found = []
     images, categories, annotations = (_objects(content[name]) for name in ("images", "categories", "annotations"))
     for section, entries in (("images", images), ("categories", categories), ("annotations", annotations)):
         found += _misfits(section, entries)
+        wrong = optional_misfits(section, entries)
+        found += [EntryProblem(section, number, Problem(FaultKind.MALFORMED_ENTRY, text)) for number, text in wrong]
         found += _repeated(section, entries, "id", _DUPLICATES[section], "give each its own")
-    found += _repeated("categories", categories, "name", FaultKind.SHARED_NAME, "reports cannot tell them apart")
+    found += _repeated("categories", categories, "name", FaultKind.SHARED_NAME, "only their ids tell them apart")
     # Known are also the ids of entries with another fault: one mistake is told once.
     for key, kind, section, others in (
         ("image_id", FaultKind.UNKNOWN_IMAGE, "images", images),
@@ -117,7 +121,8 @@ def _faults(
 ) -> list[Fault]:
     """Problems as faults, which name the image and the annotation."""
     faults = []
-    images = {image.get("id"): image for image in _objects(content["images"])} if problems else {}
+    entries = _objects(content["images"]) if problems else ()
+    images = {image["id"]: image for image in entries if type(image.get("id")) is int}
     for section, number, (kind, text) in problems:
         entry = _objects([content[section][number]])[0]
         name = str(entry.get("id", f"none, entry {number}"))
@@ -148,13 +153,17 @@ def _objects(entries: Sequence[Any]) -> Sequence[Any]:
 def _misfits(section: str, entries: Sequence[Mapping[str, Any]]) -> list[EntryProblem]:
     """The entries that lack a required key, or have a value of another kind there; each is told once."""
     found: dict[int, str] = {}
-    for key, kind in _REQUIRED[section].items():  # a column at a time: files have a million entries
-        for number in [number for number, entry in enumerate(entries) if type(entry.get(key)) is not kind]:
+    for key, kinds in _REQUIRED[section].items():  # a column at a time: files have a million entries
+        for number in [number for number, entry in enumerate(entries) if type(entry.get(key)) not in kinds]:
             value = entries[number].get(key)
             if key not in entries[number]:
                 found.setdefault(number, f"has no {key!r}; add it")
-            elif isinstance(value, bool) or not isinstance(value, kind):
-                found.setdefault(number, f"has {key!r} = {value!r}; it must be {_KIND_NAMES[kind]}")
+            elif isinstance(value, bool) or not isinstance(value, kinds):
+                found.setdefault(number, f"has {key!r} = {reprlib.repr(value)}; it must be {_KIND_NAMES[kinds]}")
+    if "id" in _REQUIRED[section]:
+        for number, value in enumerate([entry.get("id") for entry in entries]):
+            if type(value) is int and not -_ID_LIMIT <= value < _ID_LIMIT:
+                found.setdefault(number, f"has 'id' = {reprlib.repr(value)}; it must fit into 64 bits")
     return [EntryProblem(section, number, Problem(FaultKind.MALFORMED_ENTRY, text)) for number, text in found.items()]
 
 
@@ -164,6 +173,8 @@ def _repeated(
     """The entries that share a value with an earlier one of their section."""
     values = [entry.get(key) for entry in entries]
     values = [value if isinstance(value, (int, str)) else None for value in values]
+    if key == "name":
+        values = [None if value is None else str(value) for value in values]
     if len(set(values)) == len(values):
         return []
     first: dict[Any, int] = {}

@@ -1,7 +1,7 @@
 """The one form in which every dataset reaches the loader: decoded examples, and an index that needs no decoding.
 
-Axes: H W pixels of the stored image, G ground truths of one image, N images of the dataset. Boxes are
-``(x1, y1, x2, y2)`` in pixels of the stored image, as continuous coordinates (a box from 0 to 10 is 10 wide).
+Axes: H W pixels of the image as it is read, G ground truths of one image, N images of the dataset. Boxes are
+``(x1, y1, x2, y2)`` in pixels of the image as it is read, as continuous coordinates (a box from 0 to 10 is 10 wide).
 Label 0 is the background and never occurs in an annotation.
 """
 

@@ -11,7 +11,7 @@ _FAULTS_SHOWN = 50
 
 
 class FaultKind(StrEnum):
-    """The short, fixed names of faults, in three groups."""
+    """The short, fixed names of faults, in groups."""
 
     # Nothing can be trained with these.
     MISSING_PICTURE = "missing-picture"
@@ -35,6 +35,7 @@ class FaultKind(StrEnum):
     SHARED_NAME = "shared-name"
     SHARED_PICTURE = "shared-picture"
     EMPTY_REGION = "empty-region"
+    ONE_PIXEL_BOX = "one-pixel-box"
     CLIPPED_BOXES = "clipped-boxes"
     FLAG_ONE = "flag-one"
     EMPTY_ANNOTATION = "empty-annotation"
@@ -42,11 +43,21 @@ class FaultKind(StrEnum):
     EMPTY_CLASS = "empty-class"
     COLOUR_MODE = "colour-mode"
     EXIF_ROTATION = "exif-rotation"
+    # Told of a set as a whole, also when training starts.
+    NO_BOXES = "no-boxes"
+    SKIPPED_FILES = "skipped-files"
+    UNANNOTATED = "unannotated"
+    ZERO_CORNER = "zero-corner"
 
     @property
     def of_box(self) -> bool:
         """Whether the fault is a single box, which can be left out."""
         return self in _OF_BOXES
+
+    @property
+    def of_set(self) -> bool:
+        """Whether the fault is about a set as a whole."""
+        return self in _OF_SETS
 
     @property
     def severity(self) -> str:
@@ -57,11 +68,12 @@ class FaultKind(StrEnum):
 _OF_BOXES = frozenset(
     {FaultKind.DEGENERATE_BOX, FaultKind.OUTSIDE_BOX, FaultKind.NON_FINITE_BOX, FaultKind.MALFORMED_BOX}
 )
-_WARNINGS = frozenset(
+_OF_SETS = frozenset({FaultKind.NO_BOXES, FaultKind.SKIPPED_FILES, FaultKind.UNANNOTATED, FaultKind.ZERO_CORNER})
+_WARNINGS = _OF_SETS | frozenset(
     {
         FaultKind.DUPLICATE_ANNOTATION, FaultKind.SHARED_NAME, FaultKind.SHARED_PICTURE, FaultKind.EMPTY_REGION,
-        FaultKind.CLIPPED_BOXES, FaultKind.FLAG_ONE, FaultKind.EMPTY_ANNOTATION, FaultKind.MISSPELT_CLASS,
-        FaultKind.EMPTY_CLASS, FaultKind.COLOUR_MODE, FaultKind.EXIF_ROTATION,
+        FaultKind.ONE_PIXEL_BOX, FaultKind.CLIPPED_BOXES, FaultKind.FLAG_ONE, FaultKind.EMPTY_ANNOTATION,
+        FaultKind.MISSPELT_CLASS, FaultKind.EMPTY_CLASS, FaultKind.COLOUR_MODE, FaultKind.EXIF_ROTATION,
     }
 )  # fmt: skip
 

@@ -9,6 +9,7 @@ from jaxdet.data.class_folder import class_folders
 from jaxdet.data.faults import DataError
 from jaxdet.data.packed import INDEX_FILE, is_packed
 from jaxdet.data.sources import ClassFolder, CocoFiles, DataSource, HeadList, PackedFolder, VocFolder, YoloFolder
+from jaxdet.data.voc_layout import find_layout
 from jaxdet.data.yolo_yaml import YAML_NAMES, find_yaml, read_description
 from jaxdet.paths import is_remote, to_path
 
@@ -31,7 +32,9 @@ def find_sources(root: str | Path) -> Pair:
     Known are, in this order: COCO (``annotations/instances_train2017.json`` and ``train2017/``, ``2014`` or no year),
     ``train.json`` and ``train/`` or ``train/_annotations.coco.json``, each with ``val`` or ``valid``; Pascal VOC
     (``ImageSets/Main/train.txt``, ``val.txt``); YOLO (``data.yaml``); packed sets (``train/index.json``); HeadHunter's
-    lists (``train.txt``, ``val.txt``); and a folder for each class in ``train/`` and ``val/``.
+    lists (``train.txt``, ``val.txt``); Pascal VOC without lists (``Annotations/*.xml`` and ``JPEGImages/`` or
+    ``images/``, or xml files beside their images; in the folder or in its ``train/`` and ``val/``); and a folder for
+    each class in ``train/`` and ``val/``.
 
     Raises:
         DataError: there is no such folder, or none of these in it; the message lists what was looked for.
@@ -39,7 +42,7 @@ def find_sources(root: str | Path) -> Pair:
     root = to_path(root)
     if not root.is_dir():
         raise DataError(f"{root}: there is no such folder; give the one that the data set lies in")
-    finders: tuple[Callable[[Path], Pair | None], ...] = (_coco, _voc, _yolo, _packed, _heads, _classes)
+    finders: tuple[Callable[[Path], Pair | None], ...] = (_coco, _voc, _yolo, _packed, _heads, _voc_unlisted, _classes)
     for finder in finders:
         found = finder(root)
         if found is not None:
@@ -47,8 +50,8 @@ def find_sources(root: str | Path) -> Pair:
     coco = "; ".join(f"{file.format('train')} with {images.format('train')}/" for file, images in _COCO)
     raise DataError(
         f"{root}: holds no data set of a known layout. Looked for COCO ({coco}), Pascal VOC "
-        f"(ImageSets/Main/train.txt), YOLO ({' or '.join(YAML_NAMES)}), packed sets (train/{INDEX_FILE}), "
-        "HeadHunter's lists (train.txt) and classes (train/CLASS/ with pictures); "
+        f"(ImageSets/Main/train.txt, or Annotations/*.xml), YOLO ({' or '.join(YAML_NAMES)}), packed sets "
+        f"(train/{INDEX_FILE}), HeadHunter's lists (train.txt) and classes (train/CLASS/ with pictures); "
         f"there is: {_listing(root)}"
     )
 
@@ -67,11 +70,30 @@ def _coco(root: Path) -> Pair | None:
 
 
 def _voc(root: Path) -> Pair | None:
-    lists = root / "ImageSets" / "Main"
-    if not (lists / "train.txt").is_file():
+    layout = find_layout(root)
+    if layout is None:
         return None
-    val = VocFolder(str(root), "val") if (lists / "val.txt").is_file() else None
-    return VocFolder(str(root), "train"), val
+    found = (name for name in ("train", "trainval") if layout.has_list(name))
+    train = next(found, None)
+    if train is None:
+        return None
+    val = VocFolder(str(root), "val") if train == "train" and layout.has_list("val") else None
+    return VocFolder(str(root), train), val
+
+
+def _voc_unlisted(root: Path) -> Pair | None:
+    def source(folder: Path) -> VocFolder | None:
+        layout = find_layout(folder)
+        return VocFolder(str(folder)) if layout is not None and layout.annotation_files() else None
+
+    whole = source(root)
+    if whole is not None:
+        return whole, None
+    train = source(root / "train")
+    if train is None:
+        return None
+    found = (source(root / split) for split in _VAL)
+    return train, next((val for val in found if val is not None), None)
 
 
 def _yolo(root: Path) -> Pair | None:

@@ -2,7 +2,7 @@
 
 A flag of 0 is a head like any other. A positive one is trained on and ignored in evaluation. A negative one is not
 trained on, and ignored in evaluation. Commas in place of spaces and paths without ``#`` read as well: the original's
-instructions describe lists so, its scripts write them as above. Boxes are corners in pixels of the stored picture.
+instructions describe lists so, its scripts write them as above. Boxes are corners in pixels of the upright image.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from jaxdet.data.boxes import clip_box, clip_region, pack_boxes
 from jaxdet.data.dataset import BACKGROUND, DetectionDataset, Record, Truth
 from jaxdet.data.faults import DataError, Fault, FaultKind, Problem
 from jaxdet.data.pictures import PICTURE_SUFFIXES, read_image_size
-from jaxdet.paths import write_text
+from jaxdet.paths import read_lines, write_text
 
 HEAD = 1  # the label
 NEGATIVES = ("ignored", "background")
@@ -137,7 +137,7 @@ def read_head_list(file: str | Path) -> tuple[list[ListPicture], list[Fault]]:
         DataError: the file is not there, is no text, or names no picture.
     """
     try:
-        lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
+        lines = read_lines(file)
     except FileNotFoundError:
         raise DataError(f"{file}: there is no such list; check the path") from None
     except (OSError, UnicodeDecodeError) as error:

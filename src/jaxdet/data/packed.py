@@ -9,18 +9,21 @@ Any process opens the whole index, and reads the pictures that it needs.
 
 from __future__ import annotations
 
-import json
+import reprlib
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from jaxdet.data.class_folder import ClassificationDataset, LabelledImage, LabelledPath
-from jaxdet.data.dataset import DetectionDataset, Example, Record, Truth, no_boxes
+from jaxdet.data.class_folder import ClassificationDataset, LabelledImage
+from jaxdet.data.coco_fields import finite_box
+from jaxdet.data.coco_format import read_coco_json
+from jaxdet.data.dataset import DetectionDataset, Example, Record, Truth
 from jaxdet.data.faults import DataError, Problem
+from jaxdet.data.packed_index import check_shards, read_labelled, read_names, read_records
 from jaxdet.data.pictures import picture_problems, read_image
-from jaxdet.paths import PathLike, to_path
+from jaxdet.paths import PathLike, parse_json, to_path
 
 INDEX_FILE, GROUND_TRUTH_FILE = "index.json", "ground_truth.json"
 FORMAT = 1
@@ -63,8 +66,8 @@ class PackedDataset(DetectionDataset):
 
     def __init__(self, folder: PathLike, content: dict[str, Any]) -> None:
         self.pictures = PackedPictures(folder, content["shards"])
-        records = [_record(entry) for entry in content["pictures"]]
-        super().__init__(records, content["names"], content["category_ids"])
+        names, category_ids = read_names(content["names"]), content["category_ids"]
+        super().__init__(read_records(content["pictures"], len(names), category_ids), names, category_ids)
 
     def __getitem__(self, index: int) -> Example:
         record = self.records[index]
@@ -75,11 +78,22 @@ class PackedDataset(DetectionDataset):
         return self.pictures[index]
 
     def own_ground_truth(self) -> dict[str, Any] | None:
+        """The COCO file that was packed, if there was one. Raises DataError where it is damaged or of another set."""
         file = to_path(self.pictures.folder) / GROUND_TRUTH_FILE
-        return json.loads(file.read_bytes()) if file.exists() else None
+        if not file.exists():
+            return None
+        content = read_coco_json(file)
+        if {image["id"] for image in content["images"]} != set(self.image_ids):
+            raise DataError(f"{file}: its images are not those of {INDEX_FILE}; pack the data set again")
+        for entry in content["annotations"]:
+            if not finite_box(entry["bbox"]):
+                text = f"bbox {reprlib.repr(entry['bbox'])} is not four finite numbers; pack the data set again"
+                raise DataError(f"{file}: image {entry['image_id']}: {text}")
+        return content
 
     def inspect(self, index: int) -> list[Problem]:
-        return picture_problems(lambda: self[index], "")
+        record = self.records[index]
+        return picture_problems(lambda: self[index], record.path, record.size, content=lambda: self.pictures[index])
 
     def places(self, indices: Sequence[int]) -> list[tuple[str, int | None]]:
         return [(str(to_path(self.pictures.folder) / INDEX_FILE), None) for _ in indices]
@@ -90,7 +104,8 @@ class PackedClasses(ClassificationDataset):
 
     def __init__(self, folder: PathLike, content: dict[str, Any]) -> None:
         self.pictures = PackedPictures(folder, content["shards"])
-        super().__init__([LabelledPath(**entry) for entry in content["pictures"]], content["names"])
+        names = read_names(content["names"])
+        super().__init__(read_labelled(content["pictures"], len(names)), names)
 
     def __getitem__(self, index: int) -> LabelledImage:
         record = self.records[index]
@@ -100,7 +115,11 @@ class PackedClasses(ClassificationDataset):
         return self.pictures[index]
 
     def inspect(self, index: int) -> list[Problem]:
-        return picture_problems(lambda: self[index], "")
+        path = self.records[index].path
+        return picture_problems(lambda: self[index], path, content=lambda: self.pictures[index])
+
+
+_KINDS: dict[str, type[PackedDataset] | type[PackedClasses]] = {_BOXES: PackedDataset, _LABELS: PackedClasses}
 
 
 def is_packed(folder: PathLike) -> bool:
@@ -116,17 +135,22 @@ def open_packed(folder: PathLike) -> PackedDataset | PackedClasses:
     """
     file = to_path(folder) / INDEX_FILE
     try:
-        content = json.loads(file.read_bytes())
+        content = parse_json(file.read_bytes())
         if content["format"] != FORMAT:
-            raise ValueError(f"format {content['format']}, and this version reads {FORMAT}")
+            raise ValueError(f"format {content['format']!r}, and this version reads {FORMAT}")
+        check_shards(content["shards"], content["pictures"])
         missing = [name for name in map(shard_name, range(len(content["shards"]))) if not (file.parent / name).exists()]
-        if missing or sum(content["shards"]) != len(content["pictures"]):
-            raise ValueError(f"{missing[0] if missing else 'a picture'} is missing")
-        return (PackedDataset if content["kind"] == _BOXES else PackedClasses)(folder, content)
+        if missing:
+            raise ValueError(f"{missing[0]} is missing")
+        kind = _KINDS.get(content["kind"])
+        if kind is None:
+            raise ValueError(f"kind {content['kind']!r}, and this version reads {', '.join(_KINDS)}")
+        return kind(folder, content)
     except FileNotFoundError:
         raise DataError(f"{file}: there is no packed data set; jaxdet data CONFIG --pack DIR makes one") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{file}: the packed data set does not read ({error}); pack it again") from error
+        reason = f"it has no {error}" if isinstance(error, KeyError) else error
+        raise DataError(f"{file}: the packed data set does not read ({reason}); pack it again") from error
 
 
 def index_content(dataset: DetectionDataset | ClassificationDataset, shards: Sequence[int]) -> dict[str, Any]:
@@ -150,14 +174,3 @@ def index_content(dataset: DetectionDataset | ClassificationDataset, shards: Seq
 
 def _entry(said: Record | Truth) -> dict[str, Any]:
     return {"boxes": said.boxes.tolist(), "labels": said.labels.tolist(), "ignored": said.ignored.tolist()}
-
-
-def _truth(entry: dict[str, Any]) -> Truth:
-    boxes, ignored = (np.array(entry[key], np.float32) if entry[key] else no_boxes() for key in ("boxes", "ignored"))
-    return Truth(boxes, np.array(entry["labels"], np.int32), ignored)
-
-
-def _record(entry: dict[str, Any]) -> Record:
-    trained, (height, width) = _truth(entry), entry["size"]
-    judged = None if entry["judged"] is None else _truth(entry["judged"])
-    return Record(entry["id"], entry["path"], (height, width), trained.boxes, trained.labels, trained.ignored, judged)

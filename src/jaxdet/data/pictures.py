@@ -1,4 +1,7 @@
-"""Picture files: decoding them, and finding out what is wrong with one."""
+"""Image files: decoding them, and finding out what is wrong with one.
+
+Which way up an image is read says `jaxdet.data.orientation`, how other pixel formats become RGB `jaxdet.data.colour`.
+"""
 
 from __future__ import annotations
 
@@ -7,56 +10,46 @@ import os
 import struct
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import Image, UnidentifiedImageError
 
+from jaxdet.data.colour import UnsupportedPixels, is_deep, to_rgb
 from jaxdet.data.faults import DataError, Fault, FaultKind, Problem
+from jaxdet.data.orientation import UPRIGHT, Orientation, Size, read_orientation, turned_by_pillow
 from jaxdet.paths import PathLike, is_remote, to_path
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # torchvision's
 
-Size = tuple[int, int]  # (height, width)
-
 # What Pillow raises for damaged files.
 _UNDECODABLE = (OSError, SyntaxError, ValueError, TypeError, EOFError, struct.error, Image.DecompressionBombError)
-# What turns a picture upright, by its EXIF orientation. Pillow's exif_transpose fails where the block is damaged.
-_UPRIGHT = 1
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_SIDEWAYS = (5, 6, 7, 8)  # these swap height and width
+_LARGE_READ = 1 << 20  # bytes
+_NEARLY_BLACK = 16  # of 255
 
 
 def read_image(path: PathLike, size: Size | None = None, *, content: bytes | None = None) -> np.ndarray:
-    """Decodes an image file to [H, W, 3] uint8 RGB (grey, palette and CMYK are converted, transparency is dropped).
+    """Decodes an image file to [H, W, 3] uint8 RGB, upright.
 
-    The stored pixels are taken as they are, like torchvision does. Only where they do not have the annotated
-    ``size`` (height, width) and the picture turned upright by its EXIF orientation does, it is turned.
+    An image that its EXIF block says is stored turned or mirrored is turned upright, unless the annotated ``size``
+    (height, width) is that of the stored pixels alone; then they are used as they are (see `jaxdet.data.orientation`).
+    Greyscale, palette and CMYK are converted, transparency is dropped, and 16 bits become 8 (see `jaxdet.data.colour`).
 
     Args:
         path: of the file, which may be a URL.
         content: of a file that lies elsewhere; the path then is its name in messages.
 
     Raises:
-        DataError: the file is missing, no image, cut short, or has not the annotated size.
+        DataError: the file is missing, no image, cut short, larger than the limit (see `set_max_pixels`), of floating
+            point or 32-bit pixels, or has not the annotated size.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # remarks about unusual EXIF blocks or palettes: the pixels are fine
-            with Image.open(_stream(path, content)) as file:
-                picture: Image.Image = file
-                if size is not None and (file.height, file.width) != tuple(size):
-                    turn = _TURNS.get(_orientation(file))
-                    picture = file if turn is None else file.transpose(turn)
-                pixels = np.array(picture.convert("RGB"))
+            with _opened(path, content) as stream, Image.open(stream) as file:
+                orientation = read_orientation(file)
+                picture = to_rgb(file)
+                pixels = np.array(orientation.turn(picture, size, is_upright=turned_by_pillow(file)))
     except _UNDECODABLE as error:
         raise _unreadable(path, error) from error
     if size is not None and pixels.shape[:2] != tuple(size):
@@ -70,6 +63,20 @@ def read_image(path: PathLike, size: Size | None = None, *, content: bytes | Non
     return pixels
 
 
+def set_max_pixels(limit: int | None) -> None:
+    """Sets how many pixels an image file may have; None: any number. Worker processes take the limit over.
+
+    The limit guards against small files that expand until the memory is full. It is Pillow's: by default 178,956,970,
+    twice ``PIL.Image.MAX_IMAGE_PIXELS``, and images of other readers in this process obey it, too.
+
+    Raises:
+        ValueError: the limit is below 1.
+    """
+    if limit is not None and limit < 1:
+        raise ValueError(f"the largest number of pixels of an image is at least 1, not {limit}")
+    Image.MAX_IMAGE_PIXELS = None if limit is None else -(-limit // 2)
+
+
 def read_file(path: PathLike) -> bytes:
     """A picture's file as it is. Raises DataError where it cannot be read."""
     try:
@@ -78,72 +85,97 @@ def read_file(path: PathLike) -> bytes:
         raise _unreadable(path, error) from error
 
 
-def read_image_size(path: PathLike, *, upright: bool = False) -> Size:
-    """(height, width) from the file's header, of the stored pixels or of the picture turned ``upright`` by EXIF.
+def read_image_size(path: PathLike) -> Size:
+    """(height, width) of the upright image, from the file's header.
 
     Raises:
-        DataError: the file is missing or no image.
+        DataError: the file is missing, no image, or larger than the limit.
     """
+    return image_orientation(path).upright
+
+
+def image_orientation(path: PathLike) -> Orientation:
+    """How an image is stored, from the file's header. Raises DataError as `read_image_size` does."""
+    return _read_header(path)[0]
+
+
+def picture_problems(
+    decode: Callable[[], Any], path: str, size: Size | None = None, *, content: Callable[[], bytes] | None = None
+) -> list[Problem]:
+    """What is wrong with an image, or worth to be told: it is decoded, and its file's header looked at.
+
+    Args:
+        decode: reads it as training does, into what has an ``image``, and raises DataError where it cannot.
+        path: its file, where it has one; size: the annotated (height, width), if any.
+        content: the bytes of a file that lies elsewhere.
+    """
+    try:
+        brightest = int(decode().image.max())
+        if content is None and not is_remote(path) and not os.path.isfile(path):
+            return []
+        orientation, mode, deep = _read_header(path, None if content is None else content())
+    except DataError as error:
+        kind = error.faults[0].kind if error.faults else FaultKind.UNREADABLE_PICTURE
+        return [Problem(kind, str(error))]
+    found = []
+    if mode != "RGB":
+        text = f"{path}: the image is {mode} and is converted to RGB"
+        if deep:
+            text += " of 8 bits by dropping the lower bits"
+        if deep and brightest < _NEARLY_BLACK:
+            text += f", which leaves it nearly black (at most {brightest} of 255): scale its values to the full range"
+        found.append(Problem(FaultKind.COLOUR_MODE, text))
+    if orientation.number != UPRIGHT:
+        use = "it is read upright"
+        if orientation.fits_stored(size):
+            height, width = orientation.stored
+            use = f"its annotation gives the stored size {width} x {height} (width x height), so it is read as stored"
+        stored = f"EXIF says that the image is stored turned or mirrored (orientation {orientation.number})"
+        found.append(Problem(FaultKind.EXIF_ROTATION, f"{path}: {stored}; {use}"))
+    return found
+
+
+def _read_header(path: PathLike, content: bytes | None = None) -> tuple[Orientation, str, bool]:
+    """The orientation, Pillow's mode, and whether its 12 or 16 bits become 8."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(_stream(path)) as file:
-                turned = upright and _orientation(file) in _SIDEWAYS
-                return (file.width, file.height) if turned else (file.height, file.width)
+            with _opened(path, content) as stream, Image.open(stream) as file:
+                return read_orientation(file), file.mode, is_deep(file)
     except _UNDECODABLE as error:
         raise _unreadable(path, error) from error
 
 
-def picture_problems(decode: Callable[[], Any], path: str, size: Size | None = None) -> list[Problem]:
-    """What is wrong with a picture, or worth to be told: it is decoded, and its file's header looked at.
-
-    Args:
-        decode: reads it as training does, and raises DataError where it cannot.
-        path: its file, where it has one; size: the annotated (height, width), if any.
-    """
-    try:
-        decode()
-    except DataError as error:
-        kind = error.faults[0].kind if error.faults else FaultKind.UNREADABLE_PICTURE
-        return [Problem(kind, str(error))]
-    return _header_problems(path, size) if os.path.isfile(path) else []
-
-
-def _header_problems(path: str, size: Size | None) -> list[Problem]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with Image.open(path) as file:
-            mode, stored, orientation = file.mode, (file.height, file.width), _orientation(file)
-    found = []
-    if mode != "RGB":
-        # Pillow converts deeper pixels by clipping them.
-        loss = "; values above 255 become 255" if mode.startswith(("I", "F")) else ""
-        found.append(Problem(FaultKind.COLOUR_MODE, f"{path}: the image is {mode} and is converted to RGB{loss}"))
-    if orientation != _UPRIGHT:
-        use = "it is used as stored" if size is None or tuple(size) == stored else "it is turned, as its annotation is"
-        text = f"{path}: EXIF says that the image is stored turned or mirrored (orientation {orientation}); {use}"
-        found.append(Problem(FaultKind.EXIF_ROTATION, text))
-    return found
-
-
-def _stream(path: PathLike, content: bytes | None = None) -> Any:
+def _opened(path: PathLike, content: bytes | None) -> IO[bytes]:
     if content is None and is_remote(path):
         content = to_path(path).read_bytes()
-    return path if content is None else io.BytesIO(content)
+    # Not the path for Pillow to open: it would map uncompressed TIFF files, and mixes up the rows of turned ones.
+    return _File(io.FileIO(path, "rb")) if content is None else io.BytesIO(content)
 
 
-def _orientation(file: Image.Image) -> int:
-    try:
-        value = file.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # a damaged block says nothing
-        return _UPRIGHT
-    return value if value in _TURNS else _UPRIGHT
+class _File(io.BufferedReader):
+    """A file whose reads ask for no more than what is left of it: a damaged PNG chunk promises 4 GB, which Python sets
+    aside before it looks."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > _LARGE_READ:
+            size = min(size, max(0, os.fstat(self.fileno()).st_size - self.tell()))
+        return super().read(size)
 
 
 def _unreadable(path: PathLike, error: BaseException) -> DataError:
     if isinstance(error, FileNotFoundError):
         return _error(FaultKind.MISSING_PICTURE, path, "there is no such image file; check the image directory")
-    text = f"cannot be decoded as an image ({error}); replace or remove the file"
+    if isinstance(error, UnsupportedPixels):
+        return _error(FaultKind.UNREADABLE_PICTURE, path, f"the image {error}")
+    if isinstance(error, Image.DecompressionBombError):
+        text = (
+            f"{str(error).partition(',')[0]}, a guard against files that expand until the memory is full; if the file "
+            "is sound, raise the limit with --max-pixels, in Python with jaxdet.data.set_max_pixels"
+        )
+        return _error(FaultKind.UNREADABLE_PICTURE, path, text)
+    reason = "it is of no known format" if isinstance(error, UnidentifiedImageError) else error
+    text = f"cannot be decoded as an image ({reason}); replace or remove the file"
     return _error(FaultKind.UNREADABLE_PICTURE, path, text)
 
 

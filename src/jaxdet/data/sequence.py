@@ -50,9 +50,7 @@ class SequenceDataset(DetectionDataset):
         self, sequence: RandomAccess, names: Sequence[str], *, sizes: Any = None, skip_faulty: bool = False
     ) -> None:
         self._sequence = sequence
-        known = [None] * len(sequence) if sizes is None else np.asarray(sizes).tolist()
-        if len(known) != len(sequence):
-            raise DataError(f"expected sizes [{len(sequence)}, 2], one a picture of the sequence, got {len(known)}")
+        known = [None] * len(sequence) if sizes is None else _sizes(sizes, len(sequence))
         self._positions: list[int] = []
         records: list[Record] = []
         faults: list[Fault] = []
@@ -97,6 +95,20 @@ class SequenceDataset(DetectionDataset):
         return stream.getvalue()
 
 
+def _sizes(sizes: Any, count: int) -> list[list[int]]:
+    """Raises DataError unless they are ``count`` pairs of positive integers."""
+    found = np.asarray(sizes)
+    if found.dtype.kind == "f" and np.isfinite(found).all() and (found == np.trunc(found)).all():
+        found = found.astype(np.int64)
+    if found.shape != (count, 2) or (count and found.dtype.kind not in "iu"):
+        given = f"{found.dtype} {list(found.shape)}"
+        raise DataError(f"expected sizes [{count}, 2], integers, one a picture of the sequence, got {given}")
+    if (found < 1).any():
+        position = int(np.argmax((found < 1).any(1)))
+        raise DataError(f"example {position} has size {found[position].tolist()}; expected (height, width) from 1")
+    return found.tolist()
+
+
 def _read_entry(
     entry: Any, position: int, size: Sequence[int] | None, num_classes: int
 ) -> tuple[Record, list[tuple[str, Problem]]]:
@@ -118,7 +130,7 @@ def _read_entry(
             size = _pixels(image).shape[:2]
     height, width = size
     image_id = entry.get("image_id", position + 1)
-    if not isinstance(image_id, Integral):
+    if not isinstance(image_id, Integral) or isinstance(image_id, bool):
         raise _unusable(f"has image_id {image_id!r}; it must be an integer")
     candidates, regions = _boxes(entry["boxes"], "boxes"), _boxes(entry.get("ignored", ()), "ignored")
     given_labels = np.asarray(entry["labels"])

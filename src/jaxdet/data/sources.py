@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from jaxdet.data.class_folder import ClassificationDataset, read_class_folder
 from jaxdet.data.coco import CocoDataset
 from jaxdet.data.dataset import DetectionDataset
+from jaxdet.data.faults import DataError
 from jaxdet.data.head_list import HeadListDataset
+from jaxdet.data.held_out import held_out, image_ids, subset
 from jaxdet.data.packed import open_packed
 from jaxdet.data.sequence import RandomAccess, SequenceDataset
 from jaxdet.data.voc import VocDataset
@@ -44,14 +46,23 @@ class CocoFiles:
 
 @dataclass(frozen=True)
 class VocFolder:
-    """A split of a Pascal VOC folder; ``class_names`` in the order of their labels, by default all, sorted."""
+    """A split of a Pascal VOC folder.
+
+    split: a list in ``ImageSets/Main``; None: all annotations.
+    class_names: in the order of their labels, by default all, sorted.
+    one_based: corners count pixels from 1 and are inclusive, as the format says; False for files whose corners are
+        edges from 0 (see `jaxdet.data.voc`).
+    """
 
     root: str
-    split: str
+    split: str | None = None
     class_names: tuple[str, ...] | None = None
+    one_based: bool = True
 
     def open(self, *, skip_faulty: bool = False) -> DetectionDataset:
-        return VocDataset(self.root, self.split, class_names=self.class_names, skip_faulty=skip_faulty)
+        return VocDataset(
+            self.root, self.split, class_names=self.class_names, one_based=self.one_based, skip_faulty=skip_faulty
+        )
 
 
 @dataclass(frozen=True)
@@ -122,3 +133,37 @@ class ClassFolder:
     def open(self, *, skip_faulty: bool = False) -> ClassificationDataset:
         del skip_faulty  # there are no boxes
         return read_class_folder(self.root, self.class_names)
+
+
+@dataclass(frozen=True)
+class SplitPart:
+    """A part of a source that has no validation set: of ``"val"`` the images held out, of ``"train"`` the others.
+
+    fraction: of the images that are held out; seed: which ones (see `jaxdet.data.held_out`).
+    """
+
+    source: DataSource = field(metadata={"options": ""})
+    part: Literal["train", "val"]
+    fraction: float = 0.2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.part not in ("train", "val"):
+            raise ValueError(f"part is 'train' or 'val', not {self.part!r}")
+        if not 0 < self.fraction < 1:
+            raise ValueError(f"the fraction of images to hold out is between 0 and 1, not {self.fraction:g}")
+
+    def open(self, *, skip_faulty: bool = False) -> DetectionDataset | ClassificationDataset:
+        try:
+            whole = self.source.open(skip_faulty=skip_faulty)
+        except DataError as error:
+            if error.dataset is None or len(error.dataset) < 2:
+                raise
+            whole = error.dataset  # whose faults are raised below, with what there is of this part
+        chosen = held_out(image_ids(whole), self.fraction, self.seed)
+        return subset(whole, chosen if self.part == "val" else ~chosen, skip_faulty=skip_faulty)
+
+
+def split_source(source: DataSource, fraction: float, *, seed: int = 0) -> tuple[SplitPart, SplitPart]:
+    """A training and a validation set from one source. Raises ValueError unless the fraction is between 0 and 1."""
+    return SplitPart(source, "train", fraction, seed), SplitPart(source, "val", fraction, seed)

@@ -108,7 +108,7 @@ def centre_crop(
     As torchvision's classification presets treat a PIL image: Pillow's bilinear filter, which smooths when it shrinks.
 
     Args:
-        image: [H, W, 3] uint8 RGB.
+        image: [H, W, 3] RGB, uint8 or float in 0..1.
         resize: the shorter side after resizing, at least ``crop``; crop: the side of the result.
 
     Returns:
@@ -118,7 +118,12 @@ def centre_crop(
     short = min(height, width)
     # torchvision's Resize truncates the longer side, its CenterCrop rounds the offset.
     size = (resize * width // short, resize * height // short)
-    resized = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+    if image.dtype == np.uint8:
+        resized = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+    else:  # Pillow's float images have one channel
+        channels = (Image.fromarray(image[..., number].astype(np.float32)) for number in range(3))
+        planes = [np.asarray(channel.resize(size, Image.Resampling.BILINEAR)) for channel in channels]
+        resized = np.stack(planes, axis=-1)
     top, left = (round((side - crop) / 2.0) for side in resized.shape[:2])
     return normalize(resized[top : top + crop, left : left + crop], mean, std)
 

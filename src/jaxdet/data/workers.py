@@ -9,6 +9,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ import grain
 import jax
 import numpy as np
 from absl import flags
+from PIL import Image
 
 from jaxdet.parallel import many
 
@@ -92,7 +94,8 @@ def _from_processes(source: Any, workers: int, ready: int) -> Any:
         grain.experimental.DatasetOptions(min_shm_size=_SHARED_BYTES),
     )
     options = grain.MultiprocessingOptions(workers, per_worker_buffer_size=ready)
-    elements = shared.mp_prefetch(options, worker_init_fn=outlast_sigterm if many() else follow_parent).map(_own)
+    begin = partial(begin_worker, outlast_sigterm if many() else follow_parent, Image.MAX_IMAGE_PIXELS)
+    elements = shared.mp_prefetch(options, worker_init_fn=begin).map(_own)
     return grain.experimental.ThreadPrefetchIterDataset(elements, prefetch_buffer_size=1)
 
 
@@ -109,6 +112,12 @@ def _check_shared_memory(needed: int) -> None:
 def _own(element: Element) -> Element:
     """The element out of shared memory, which is then free, whoever keeps the arrays and for how long."""
     return jax.tree.map(lambda leaf: np.array(leaf) if isinstance(leaf, np.ndarray) else leaf, element)
+
+
+def begin_worker(follow: Callable[[int, int], None], limit: int | None, worker: int, workers: int) -> None:
+    """Begins a worker process with its parent's limit for the pixels of an image (``Image.MAX_IMAGE_PIXELS``)."""
+    Image.MAX_IMAGE_PIXELS = limit
+    follow(worker, workers)
 
 
 def follow_parent(worker: int, workers: int) -> None:

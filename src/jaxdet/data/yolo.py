@@ -1,7 +1,7 @@
 """YOLO folders as Ultralytics lays them out: ``data.yaml``, pictures in ``images``, a text file each in ``labels``.
 
 A line of a text file is ``class cx cy w h``, or ``class x1 y1 x2 y2 x3 y3 ...`` for a polygon, whose bounding box is
-taken; all in parts of the picture's size as it is seen, that is, turned by its EXIF orientation.
+taken; all in parts of the upright image's size (see `jaxdet.data.orientation`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from jaxdet.data.boxes import clean_box, pack_boxes
 from jaxdet.data.dataset import BACKGROUND, DetectionDataset, Record
 from jaxdet.data.faults import DataError, Fault, FaultKind, Problem
 from jaxdet.data.pictures import read_image_size
-from jaxdet.data.yolo_yaml import Place, read_description
+from jaxdet.data.yolo_yaml import Place, YoloDescription, read_description
 
 
 class YoloDataset(DetectionDataset):
@@ -39,12 +39,13 @@ class YoloDataset(DetectionDataset):
         numbers = sorted(description.names)
         labels = {number: label for label, number in enumerate(numbers, start=1)}
         records: list[Record] = []
-        faults: list[Fault] = []
+        pictures, faults = description.pictures(split)
+        faults += _shared_names(description)
         self._places: list[Place] = []
         labelled = False
-        for image_id, (path, place) in enumerate(description.pictures(split), start=1):
+        for image_id, (path, place) in enumerate(pictures, start=1):
             try:
-                size = read_image_size(path, upright=True)
+                size = read_image_size(path)
             except DataError as error:
                 faults.append(Fault(error.faults[0].kind, *place, str(error)))
                 continue
@@ -71,6 +72,16 @@ class YoloDataset(DetectionDataset):
 
     def places(self, indices: Sequence[int]) -> list[Place]:
         return [self._places[index] for index in indices]
+
+
+def _shared_names(description: YoloDescription) -> list[Fault]:
+    first: dict[str, int] = {}
+    found = []
+    for number, name in sorted(description.names.items()):
+        if first.setdefault(name, number) != number:
+            text = f"class {number} is named {name!r}, as class {first[name]} is; only their numbers tell them apart"
+            found.append(Fault(FaultKind.SHARED_NAME, str(description.file), None, text))
+    return found
 
 
 def label_file(picture: str) -> str:

@@ -1,5 +1,6 @@
 """Detectors whole, and the named models."""
 
+from jaxdet.detectors.classes import with_classes as with_classes
 from jaxdet.detectors.config import DetectorTransform as DetectorTransform
 from jaxdet.detectors.config import FasterRCNNConfig as FasterRCNNConfig
 from jaxdet.detectors.config import FPNConfig as FPNConfig

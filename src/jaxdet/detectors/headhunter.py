@@ -145,8 +145,8 @@ def _median_anchors(benchmark: str | bool, levels: int) -> AnchorGenerator:
         known = [*_ANCHORS, *_ALIASES]
         if benchmark not in known:
             raise ValueError(
-                f"median_anchors is True, False or a benchmark ({', '.join(known)}), not {benchmark!r}"
-                f"{nearest(str(benchmark), known)}; other anchors are given by rpn_anchor_generator"
+                f"median_anchors is True, False or a benchmark ({', '.join(known)}), not {benchmark!r}; "
+                f"other anchors are given by rpn_anchor_generator{nearest(str(benchmark), known)}"
             )
         sizes, ratios = _ANCHORS[_ALIASES.get(benchmark, benchmark)]
     return AnchorGenerator(sizes[:levels], ratios)

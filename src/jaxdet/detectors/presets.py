@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any, overload
 
@@ -21,10 +20,11 @@ from jaxdet.backbones import (
     ResNetConfig,
 )
 from jaxdet.backbones.base import ClassifierTransform
-from jaxdet.config import nearest, option_names, override
+from jaxdet.config import nearest, override
 from jaxdet.detectors.config import BackboneConfig, DetectorTransform, FasterRCNNConfig, FPNConfig
 from jaxdet.detectors.faster_rcnn import FasterRCNN
 from jaxdet.detectors.headhunter import headhunter_config
+from jaxdet.detectors.options import override_model
 from jaxdet.heads import AnchorGenerator, BoxConfig, RPNConfig
 from jaxdet.necks import ContextConfig
 from jaxdet.nn import NormConfig, Numerics
@@ -113,21 +113,11 @@ def model_config(name: str, **options: Any) -> ModelConfig:
     (``backbone_width=0.5``). HeadHunter's others are in `jaxdet.detectors.headhunter_config`.
     """
     if name not in _PRESETS:
-        raise ValueError(f"unknown model {name!r}{nearest(name, _PRESETS)}. Known: {', '.join(_PRESETS)}")
+        raise ValueError(f"unknown model {name!r}; known: {', '.join(_PRESETS)}{nearest(name, _PRESETS)}")
     preset = _PRESETS[name]
     known = {key for key, value in inspect.signature(preset).parameters.items() if value.kind is value.KEYWORD_ONLY}
     config = preset(**{key: options.pop(key) for key in known & options.keys()})
-    if not isinstance(config, FasterRCNNConfig) or config.backbone is None:
-        return override(config, options)
-    prefix = "backbone_"
-    of_backbone = {key: options.pop(key) for key in list(options) if key.startswith(prefix)}
-    known |= {prefix + key for key in option_names(config.backbone)}
-    known |= option_names(config).keys()
-    for key in (*of_backbone, *options):
-        if key not in known:
-            raise ValueError(f"unknown option {key!r}{nearest(key, known)}. Known: {', '.join(sorted(known))}")
-    backbone = override(config.backbone, {key.removeprefix(prefix): of_backbone[key] for key in of_backbone})
-    return override(replace(config, backbone=backbone), options)
+    return override_model(config, options, also=known)
 
 
 def detector_config(name: str, **options: Any) -> FasterRCNNConfig:

@@ -13,3 +13,4 @@ from jaxdet.evaluation.head_evaluator import HeadEvaluator as HeadEvaluator
 from jaxdet.evaluation.head_matching import ScoredPicture as ScoredPicture
 from jaxdet.evaluation.heads import HeadResult as HeadResult
 from jaxdet.evaluation.heads import evaluate_heads as evaluate_heads
+from jaxdet.evaluation.limits import limit_notes as limit_notes

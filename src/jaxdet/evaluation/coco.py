@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-import math
+import reprlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,11 +18,13 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from jaxdet.data.coco import check_coco, read_coco_json
+from jaxdet.data.coco_fields import finite_box, is_crowd
 from jaxdet.data.dataset import DataError
 from jaxdet.evaluation.results import DetectionResults
 from jaxdet.paths import PathLike
 
 CURVE_THRESHOLDS = (0.5, 0.75)  # IoU
+MAX_DETS = 100  # COCO's limit for the detections of a class on an image
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
 
@@ -47,18 +49,28 @@ class CocoEvaluator(DetectionResults):
 
     Args:
         ground_truth: a COCO json file, or its content; `jaxdet.data.ground_truth` makes it from any dataset.
-            Missing ``area`` (then width x height) and ``iscrowd`` (then 0) are filled in.
+            Missing or null ``area`` (then width x height) and ``iscrowd`` (then 0) are filled in.
         category_ids: the category id by label, index 0 being the background, as `DetectionDataset.category_ids`. By
             default labels 1..K are the ground truth's categories in the order of their ids. For models whose labels
             are COCO's category ids (torchvision's own weights) pass ``range(91)``.
+        max_dets: how many detections of a class count on an image, by decreasing score. COCO's 100 leave objects
+            missed on an image that holds more. With another limit K, ``AR100`` is called ``ARK``.
 
     Raises:
+        ValueError: ``max_dets`` is below 1.
         DataError: the ground truth is not in COCO's format; the message says where.
     """
 
     def __init__(
-        self, ground_truth: Mapping[str, Any] | PathLike, *, category_ids: Sequence[int] | None = None
+        self,
+        ground_truth: Mapping[str, Any] | PathLike,
+        *,
+        category_ids: Sequence[int] | None = None,
+        max_dets: int = MAX_DETS,
     ) -> None:
+        if max_dets < 1:
+            raise ValueError(f"max_dets is at least 1, not {max_dets}")
+        self._limits = [limit for limit in (1, 10) if limit < max_dets] + [max_dets]
         if not isinstance(ground_truth, Mapping):
             ground_truth = read_coco_json(ground_truth)
         else:
@@ -69,7 +81,9 @@ class CocoEvaluator(DetectionResults):
         self.classes: tuple[ClassResult, ...] = ()  # of the last `evaluate`
 
     def evaluate(self) -> dict[str, float]:
-        """COCO's twelve numbers under the names in `METRICS`, and ``AP/<class>`` of each class.
+        """COCO's twelve numbers under the names in `METRICS` (see ``max_dets``), and ``AP/<class>`` of each class.
+
+        Where classes share a name, it is ``AP/<class> (id <category id>)``.
 
         All lie in 0..1. A number for which the ground truth has no object (say, none of that size) is -1, as in
         pycocotools. Without any detection the others are 0.
@@ -82,15 +96,15 @@ class CocoEvaluator(DetectionResults):
             found.dataset = {**self._content, "annotations": self._detections()}
             found.createIndex()
             evaluation = COCOeval(truth, found, "bbox")
+            evaluation.params.maxDets = self._limits
             evaluation.evaluate()
             evaluation.accumulate()
-            evaluation.summarize()
-        numbers = dict(zip(METRICS, (float(value) for value in evaluation.stats), strict=True))
+        numbers = _summary(evaluation)
         self.classes = self._by_class(evaluation)
         return numbers | {f"AP/{one.name}": one.ap for one in self.classes}
 
     def _by_class(self, evaluation: COCOeval) -> tuple[ClassResult, ...]:
-        names = {category["id"]: category["name"] for category in self._content["categories"]}
+        names = _shown_names(self._content["categories"])
         counts = Counter(entry["category_id"] for entry in self._content["annotations"] if not entry["iscrowd"])
         thresholds = [round(float(threshold), 2) for threshold in evaluation.params.iouThrs]
         precision = evaluation.eval["precision"]  # [IoU thresholds, recalls, classes, areas, detection limits]
@@ -119,28 +133,54 @@ class CocoEvaluator(DetectionResults):
         ]
 
 
-def _mean(precision: np.ndarray) -> float:
+def _summary(evaluation: COCOeval) -> dict[str, float]:
+    """What ``COCOeval.summarize`` prints, whose AP knows no other limit than 100."""
+    precision = evaluation.eval["precision"]  # [IoU thresholds, recalls, classes, areas, detection limits]
+    recall = evaluation.eval["recall"]  # the same without recalls
+    thresholds = [round(float(threshold), 2) for threshold in evaluation.params.iouThrs]
+    sizes = list(zip("sml", range(1, 4), strict=True))  # area 0 is all sizes
+    numbers = {"AP": _mean(precision[..., 0, -1])}
+    numbers |= {f"AP{100 * at:.0f}": _mean(precision[thresholds.index(at), ..., 0, -1]) for at in CURVE_THRESHOLDS}
+    numbers |= {f"AP{name}": _mean(precision[..., area, -1]) for name, area in sizes}
+    limits = enumerate(evaluation.params.maxDets)
+    numbers |= {f"AR{limit}": _mean(recall[..., 0, position]) for position, limit in limits}
+    return numbers | {f"AR{name}": _mean(recall[..., area, -1]) for name, area in sizes}
+
+
+def _mean(values: np.ndarray) -> float:
     """Of what pycocotools counted; -1 where it counted nothing."""
-    counted = precision[precision > -1]
+    counted = values[values > -1]
     return float(counted.mean()) if counted.size else -1.0
 
 
 def _completed(content: Mapping[str, Any]) -> dict[str, Any]:
     """A copy whose annotations have all that pycocotools reads, with ids from 1 (it takes a match with 0 for none)."""
     for entry in content["annotations"]:
-        bbox = entry["bbox"]
-        if len(bbox) != 4 or not all(isinstance(value, int | float) and math.isfinite(value) for value in bbox):
+        if not finite_box(entry["bbox"]):
             raise DataError(
-                f"the ground truth's annotation {entry.get('id', '')} of image {entry['image_id']} has bbox {bbox}, "
-                "which is not four finite numbers; correct or remove it"
+                f"the ground truth's annotation {entry.get('id', '')} of image {entry['image_id']} has bbox "
+                f"{reprlib.repr(entry['bbox'])}, which is not four finite numbers; correct or remove it"
             )
     annotations = [
-        {
-            **entry,
-            "id": number,
-            "area": entry.get("area", entry["bbox"][2] * entry["bbox"][3]),
-            "iscrowd": entry.get("iscrowd", 0),
-        }
+        {**entry, "id": number, "area": _area(entry), "iscrowd": int(is_crowd(entry))}
         for number, entry in enumerate(content["annotations"], start=1)
     ]
-    return {"images": content["images"], "annotations": annotations, "categories": content["categories"]}
+    categories = [{**category, "name": str(category["name"])} for category in content["categories"]]
+    return {"images": content["images"], "annotations": annotations, "categories": categories}
+
+
+def _area(entry: Mapping[str, Any]) -> float:
+    area = entry.get("area")
+    width, height = map(float, entry["bbox"][2:])  # whose product as integers may be beyond any float
+    return width * height if area is None else float(area)
+
+
+def _shown_names(categories: Sequence[Mapping[str, Any]]) -> dict[int, str]:
+    """Names by category id; those that categories share carry the id as well, so that no result is lost."""
+    counts = Counter(category["name"] for category in categories)
+    return {
+        category["id"]: f"{category['name']} (id {category['id']})"
+        if counts[category["name"]] > 1
+        else category["name"]
+        for category in categories
+    }

@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from jaxdet.data.dataset import DataError
-from jaxdet.paths import write_text
+from jaxdet.paths import read_lines, write_text
 
 PICTURE_FOLDERS = ("img1", "img")  # within a sequence's folder, in MOTChallenge's sets and HeadHunter's
 _NUMBER = re.compile(r"(\d+)$")
+_LARGEST = 1e100  # of a coordinate: areas are finite, too
 _COLUMNS = 7  # those that a detection needs: frame, id, x, y, width, height, score
 
 
@@ -103,7 +104,9 @@ def read_mot(file: str | Path, *, origin: float = 1) -> dict[int, FrameDetection
         DataError: the file is not there, or a line is not in the format.
     """
     try:
-        lines = Path(file).read_text(encoding="utf-8").splitlines()
+        lines = read_lines(file)
+    except FileNotFoundError:
+        raise DataError(f"{file}: there is no such file; check the path") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file}: does not read as MOTChallenge text ({error})") from None
     rows: dict[int, list[list[float]]] = {}
@@ -119,10 +122,12 @@ def _read_line(line: str, where: str) -> tuple[int, list[float]]:
     parts = line.split(",")
     try:
         frame, _, *row = (float(part) for part in parts[:_COLUMNS])
-        if not (frame.is_integer() and len(row) == _COLUMNS - 2 and np.isfinite(row).all()):
+        if not (frame.is_integer() and len(row) == _COLUMNS - 2 and all(abs(value) < _LARGEST for value in row)):
             raise ValueError
     except ValueError:
         raise DataError(f"{where}: {line[:80]!r} is not frame,id,x,y,width,height,score,...") from None
+    if min(row[2:4]) < 0:
+        raise DataError(f"{where}: the box is {row[2]:g} wide and {row[3]:g} high; expected 0 or more")
     return int(frame), row
 
 

@@ -7,14 +7,19 @@ results' records, which are what COCO's result files hold.
 from __future__ import annotations
 
 import json
+import reprlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 
+from jaxdet.data.coco_fields import finite_box, finite_number
 from jaxdet.data.dataset import DataError
-from jaxdet.paths import PathLike, write_text
+from jaxdet.paths import PathLike, parse_json, to_path, write_text
+
+_LARGEST = 1e100  # of a number: an area, the product of two, is finite, too
 
 
 class DetectionResults(ABC):
@@ -68,7 +73,7 @@ class DetectionResults(ABC):
         unknown = [label for label in labels.tolist() if not 0 < label < len(self.category_ids)]
         if unknown:
             raise DataError(f"image {image_id}: label {unknown[0]} is not in 1..{len(self.category_ids) - 1}")
-        self.add_results(
+        self.results += [
             {
                 "image_id": int(image_id),
                 "category_id": int(self.category_ids[label]),
@@ -76,19 +81,37 @@ class DetectionResults(ABC):
                 "score": score,
             }
             for (x1, y1, x2, y2), score, label in zip(boxes.tolist(), scores.tolist(), labels.tolist(), strict=True)
-        )
+        ]
 
     def add_results(self, results: Iterable[Mapping[str, Any]]) -> None:
         """Adds records of COCO's result format (xywh boxes), such as another host's `results`.
 
         Raises:
-            DataError: a record's image is not in the ground truth; nothing is added then.
+            DataError: a record is not in the format, or its image is not in the ground truth; nothing is added then.
         """
-        records = [dict(record) for record in results]
-        for record in records:
+        records = list(results)
+        for number, record in enumerate(records):
+            problem = _problem(record)
+            if problem:
+                raise DataError(f"result {number} {problem}; give records of COCO's result format, boxes as xywh")
             if record["image_id"] not in self._image_ids:
                 self._unknown_image(record["image_id"])
-        self.results += records
+        self.results += [dict(record) for record in records]
+
+    def read(self, path: PathLike) -> None:
+        """Adds what a COCO result file holds, such as `write` writes.
+
+        Raises:
+            DataError: the file is missing or not in the format, or an image is not in the ground truth; nothing is
+                added then.
+        """
+        try:
+            results = parse_json(to_path(path).read_bytes())
+            if not isinstance(results, list):
+                raise ValueError(f"it holds a {type(results).__name__}, not a list")
+            self.add_results(results)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: does not read as COCO results ({error})") from None
 
     def known_results(self) -> list[dict[str, Any]]:
         """The results without those of classes that the ground truth lacks."""
@@ -107,4 +130,34 @@ class DetectionResults(ABC):
         """More about the last `evaluate`, as text."""
 
     def _unknown_image(self, image_id: Any) -> None:
-        raise DataError(f"image {image_id} is not in the ground truth, which has {len(self._image_ids)} images")
+        raise DataError(
+            f"image {reprlib.repr(image_id)} is not in the ground truth, which has {len(self._image_ids)} images"
+        )
+
+
+def _problem(record: Any) -> str:
+    """What keeps a value from being a record of COCO's result format, or nothing."""
+    if not isinstance(record, Mapping):
+        return f"is {reprlib.repr(record)}, no JSON object"
+    for key, fits, expected in _KEYS:
+        if key not in record:
+            return f"has no {key!r}"
+        if not fits(record[key]):
+            return f"has {key!r} = {reprlib.repr(record[key])}; it must be {expected}"
+    return ""
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _is_box(value: Any) -> bool:
+    return finite_box(value) and max(map(abs, value)) < _LARGEST and min(value[2:]) >= 0
+
+
+_KEYS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    ("image_id", _is_integer, "an integer"),
+    ("category_id", _is_integer, "an integer"),
+    ("bbox", _is_box, "four finite numbers, the width and height not negative"),
+    ("score", finite_number, "a finite number"),
+)

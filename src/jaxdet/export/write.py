@@ -20,6 +20,7 @@ from jax import Array, export
 from jaxdet.config import to_dict
 from jaxdet.data.canvas import ALIGNMENT, Size
 from jaxdet.detectors import FasterRCNN, abstract
+from jaxdet.detectors.classes import check_classes
 from jaxdet.export import reader
 from jaxdet.extras import require
 from jaxdet.inference import infer_step
@@ -52,6 +53,7 @@ def export_detector(
         OSError: it cannot be written; what was there stays.
     """
     check_export(path, canvas, batch, platforms)
+    check_classes(model)
     target = Path(path).absolute()
     values = {name: np.asarray(array) for name, array in arrays(model).items()}
     exported = _exported(model, list(values), canvas, batch, platforms)

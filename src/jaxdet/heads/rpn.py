@@ -13,7 +13,9 @@ from flax import nnx
 from jax import Array
 
 from jaxdet.heads.anchors import AnchorGenerator
-from jaxdet.nn import Conv, ConvNormAct, Numerics
+from jaxdet.nn import Conv, ConvNormAct, Normal, Numerics
+
+MOST_CONVOLUTIONS = 100  # a stored configuration that asks for more is damaged
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,10 @@ class RPNConfig:
     smooth_l1_beta: float = 1 / 9
     ignore_thresh: float | None = 0.5
 
+    def __post_init__(self) -> None:
+        if not 1 <= self.conv_depth <= MOST_CONVOLUTIONS:
+            raise ValueError(f"rpn_conv_depth is from 1 to {MOST_CONVOLUTIONS}, not {self.conv_depth}")
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -68,7 +74,7 @@ class RPNHead(nnx.Module):
         numerics: Numerics = Numerics(),
         rngs: nnx.Rngs,
     ):
-        init = nnx.initializers.normal(0.01)
+        init = Normal(0.01)
         self.conv = nnx.List(
             ConvNormAct(in_channels, in_channels, 3, kernel_init=init, numerics=numerics, rngs=rngs)
             for _ in range(conv_depth)

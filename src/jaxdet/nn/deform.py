@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import math
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from jaxdet.nn.layers import TORCH_DEFAULT, Conv
+from jaxdet.nn.initializers import TORCH_DEFAULT, ZEROS, torch_default_bias
+from jaxdet.nn.layers import Conv
 from jaxdet.nn.masking import mask
 from jaxdet.nn.norm import NormConfig, make_norm
 from jaxdet.nn.numerics import Numerics
 from jaxdet.ops.conv_transpose import conv_transpose_2x
 from jaxdet.ops.deform_conv import headhunter_deform_conv2d
-
-
-def _uniform(fan_in: int) -> nnx.Initializer:
-    """PyTorch's initialisation of a bias."""
-    bound = 1 / math.sqrt(fan_in)
-    return lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -bound, bound)
 
 
 class DeformConv(nnx.Module):
@@ -31,9 +24,8 @@ class DeformConv(nnx.Module):
 
     def __init__(self, in_channels: int, out_channels: int, *, numerics: Numerics = Numerics(), rngs: nnx.Rngs):
         def position_wise(channels: int) -> Conv:
-            zeros = nnx.initializers.zeros_init()
-            conv = Conv(in_channels, channels, 3, kernel_init=zeros, numerics=numerics, rngs=rngs)
-            bias = _uniform(9 * in_channels)(rngs.params(), (channels,), jnp.dtype(numerics.param_dtype))
+            conv = Conv(in_channels, channels, 3, kernel_init=ZEROS, numerics=numerics, rngs=rngs)
+            bias = torch_default_bias(9 * in_channels)(rngs.params(), (channels,), jnp.dtype(numerics.param_dtype))
             conv.bias = nnx.Param(bias)
             return conv
 
@@ -73,7 +65,7 @@ class Upscale(nnx.Module):
         dtype = jnp.dtype(numerics.param_dtype)
         size = 8
         self.kernel = nnx.Param(TORCH_DEFAULT(rngs.params(), (size, size, channels, channels), dtype))
-        self.bias = nnx.Param(_uniform(size * size * channels)(rngs.params(), (channels,), dtype))
+        self.bias = nnx.Param(torch_default_bias(size * size * channels)(rngs.params(), (channels,), dtype))
         self.numerics = numerics
 
     def __call__(self, x: Array, extents: Array | None = None) -> Array:

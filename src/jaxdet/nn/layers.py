@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array, lax
 
-from jaxdet.nn.masking import mask, strided
+from jaxdet.nn.activations import Activation
+from jaxdet.nn.initializers import KAIMING_NORMAL_FAN_OUT, TORCH_DEFAULT, ZEROS, Initializer, torch_default_bias
+from jaxdet.nn.masking import mask, own_pixels, strided
 from jaxdet.nn.norm import NormConfig, make_norm
 from jaxdet.nn.numerics import Numerics
 from jaxdet.ops.conv import conv2d
 from jaxdet.ops.depthwise import depthwise_conv
-
-Initializer = Callable[..., Array]
-
-# PyTorch's names for these: kaiming_normal_(mode="fan_out"), kaiming_uniform_(a=1), and its default for Conv2d, Linear.
-KAIMING_NORMAL_FAN_OUT = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
-KAIMING_UNIFORM = nnx.initializers.variance_scaling(1.0, "fan_in", "uniform")
-TORCH_DEFAULT = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 class Conv(nnx.Conv):
@@ -55,26 +48,33 @@ class Conv(nnx.Conv):
             param_dtype=jnp.dtype(numerics.param_dtype),
             precision=numerics.precision,
             kernel_init=kernel_init,
+            bias_init=ZEROS,
             conv_general_dilated=_algorithm(in_channels, out_channels, groups),
             rngs=rngs,
         )
 
 
+# `nnx.Conv` calls one of these in place of `lax.conv_general_dilated`, and never varies the arguments that they drop.
+# They are functions of the module, and not closures, so that equal models have equal graph definitions, which share one
+# compiled program, and so that models pickle.
+
+
+def _dense(
+    x: Array, kernel: Array, strides: Sequence[int], padding: Sequence[tuple[int, int]], *, precision: Any, **_: Any
+) -> Array:
+    return conv2d(x, kernel, strides, padding, precision=precision)
+
+
+def _depthwise(
+    x: Array, kernel: Array, strides: Sequence[int], padding: Sequence[tuple[int, int]], *, precision: Any, **_: Any
+) -> Array:
+    return depthwise_conv(x, kernel, strides, padding, precision=precision)
+
+
 def _algorithm(in_channels: int, out_channels: int, groups: int) -> Callable[..., Array]:
-    """What `nnx.Conv` calls in place of `lax.conv_general_dilated`; it never varies the arguments that are dropped."""
     if groups == 1:
-        ours = conv2d
-    elif groups == in_channels == out_channels:
-        ours = depthwise_conv
-    else:
-        return lax.conv_general_dilated
-
-    def convolve(
-        x: Array, kernel: Array, strides: Sequence[int], padding: Sequence[tuple[int, int]], *, precision: Any, **_: Any
-    ) -> Array:
-        return ours(x, kernel, strides, padding, precision=precision)
-
-    return convolve
+        return _dense
+    return _depthwise if groups == in_channels == out_channels else lax.conv_general_dilated
 
 
 class Linear(nnx.Linear):
@@ -89,7 +89,6 @@ class Linear(nnx.Linear):
         numerics: Numerics,
         rngs: nnx.Rngs,
     ):
-        bound = 1 / math.sqrt(in_features)
         super().__init__(
             in_features,
             out_features,
@@ -97,26 +96,9 @@ class Linear(nnx.Linear):
             param_dtype=jnp.dtype(numerics.param_dtype),
             precision=numerics.precision,
             kernel_init=kernel_init,
-            bias_init=lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -bound, bound),
+            bias_init=torch_default_bias(in_features),
             rngs=rngs,
         )
-
-
-class Activation(nnx.Module):
-    """``"relu"``, ``"relu6"`` or ``"leaky_relu"`` with its negative slope."""
-
-    def __init__(self, kind: str = "relu", *, negative_slope: float = 0.0):
-        if kind not in ("relu", "relu6", "leaky_relu"):
-            raise ValueError(f"unknown activation {kind!r}: relu, relu6 and leaky_relu are known")
-        self.kind = kind
-        self.negative_slope = negative_slope
-
-    def __call__(self, x: Array) -> Array:
-        if self.kind == "relu":
-            return jax.nn.relu(x)
-        if self.kind == "relu6":
-            return jax.nn.relu6(x)
-        return jax.nn.leaky_relu(x, self.negative_slope)
 
 
 class MaxPool(nnx.Module):
@@ -135,9 +117,13 @@ class MaxPool(nnx.Module):
 class GlobalAvgPool(nnx.Module):
     """The mean over height and width: ``[B, H, W, C]`` to ``[B, 1, 1, C]``."""
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array, extents: Array | None = None) -> Array:
+        """With extents ``[B, 2]``, of each image's own part of the map; what lies beyond may hold anything."""
         dtype = jnp.promote_types(x.dtype, jnp.float32)
-        return x.mean((1, 2), keepdims=True, dtype=dtype).astype(x.dtype)
+        if extents is None:
+            return x.mean((1, 2), keepdims=True, dtype=dtype).astype(x.dtype)
+        number = own_pixels(extents, x.shape[1], x.shape[2]).astype(dtype)[:, None, None, None]
+        return (mask(x, extents).sum((1, 2), keepdims=True, dtype=dtype) / number).astype(x.dtype)
 
 
 class ConvNormAct(nnx.Module):

@@ -1,15 +1,25 @@
 """Pure functions on arrays: no modules, no parameters."""
 
 from jaxdet.ops.box_coder import BoxCoder as BoxCoder
+from jaxdet.ops.box_convert import BOX_FORMATS as BOX_FORMATS
+from jaxdet.ops.box_convert import box_convert as box_convert
+from jaxdet.ops.box_iou import complete_box_iou as complete_box_iou
+from jaxdet.ops.box_iou import distance_box_iou as distance_box_iou
+from jaxdet.ops.box_iou import generalized_box_iou as generalized_box_iou
+from jaxdet.ops.box_losses import complete_box_iou_loss as complete_box_iou_loss
+from jaxdet.ops.box_losses import distance_box_iou_loss as distance_box_iou_loss
+from jaxdet.ops.box_losses import generalized_box_iou_loss as generalized_box_iou_loss
 from jaxdet.ops.boxes import box_area as box_area
 from jaxdet.ops.boxes import box_iou as box_iou
 from jaxdet.ops.boxes import clip_boxes as clip_boxes
+from jaxdet.ops.boxes import clip_boxes_to_image as clip_boxes_to_image
 from jaxdet.ops.boxes import flip_boxes as flip_boxes
 from jaxdet.ops.boxes import large_enough as large_enough
 from jaxdet.ops.boxes import scale_boxes as scale_boxes
 from jaxdet.ops.conv_transpose import conv_transpose_2x as conv_transpose_2x
 from jaxdet.ops.deform_conv import deform_conv2d as deform_conv2d
 from jaxdet.ops.deform_conv import headhunter_deform_conv2d as headhunter_deform_conv2d
+from jaxdet.ops.focal import sigmoid_focal_loss as sigmoid_focal_loss
 from jaxdet.ops.matcher import Matcher as Matcher
 from jaxdet.ops.matcher import Matches as Matches
 from jaxdet.ops.nms import Kept as Kept

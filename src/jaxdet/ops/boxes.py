@@ -21,29 +21,41 @@ def float_dtype(*arrays: Array) -> jnp.dtype:
     return jnp.dtype(dtype)
 
 
+def at_least_zero(x: Array) -> Array:
+    """``maximum(x, 0)`` with the gradient of PyTorch's ``clamp(min=0)``: 1 at zero, where ``maximum`` has a half."""
+    return jnp.where(x < 0, 0, x)
+
+
 def box_area(boxes: Array) -> Array:
     """Areas of ``boxes [..., 4]`` in square pixels, ``[...]``; an inverted box has area 0.
 
-    The product passes through ``maximum(., 0)``, which also keeps the compiler from contracting it into a fused
+    The product passes through `at_least_zero`, which also keeps the compiler from contracting it into a fused
     multiply-add further down: the IoU built on it is then bit-equal to PyTorch's.
     """
-    boxes = boxes.astype(float_dtype(boxes))
-    return jnp.maximum((boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1]), 0)
+    return at_least_zero(_signed_area(boxes.astype(float_dtype(boxes))))
 
 
-def intersection_and_union(boxes1: Array, boxes2: Array) -> tuple[Array, Array]:
-    """Shared and joint areas of every pair: ``[..., N, 4]`` and ``[..., M, 4]`` to twice ``[..., N, M]``."""
+def _signed_area(boxes: Array) -> Array:
+    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+
+
+def intersection_and_union(boxes1: Array, boxes2: Array, *, signed: bool = False) -> tuple[Array, Array]:
+    """Shared and joint areas of every pair: ``[..., N, 4]`` and ``[..., M, 4]`` to twice ``[..., N, M]``.
+
+    ``signed``: an inverted box takes its negative area into the union, as in torchvision, instead of 0.
+    """
+    area = _signed_area if signed else box_area
     dtype = float_dtype(boxes1, boxes2)
     first, second = boxes1.astype(dtype)[..., :, None, :], boxes2.astype(dtype)[..., None, :, :]
 
     def overlap(low: int, high: int) -> Array:  # one side at a time: a last axis of two is a copy in memory
         start = jnp.maximum(first[..., low], second[..., low])  # [..., N, M]
         end = jnp.minimum(first[..., high], second[..., high])
-        return jnp.maximum(end - start, 0)
+        return at_least_zero(end - start)
 
-    # The outer maximum changes no value; it stops the fused multiply-add (see box_area).
-    intersection = jnp.maximum(overlap(0, 2) * overlap(1, 3), 0)
-    union = box_area(first) + box_area(second) - intersection
+    # The outer call changes no value; it stops the fused multiply-add (see box_area).
+    intersection = at_least_zero(overlap(0, 2) * overlap(1, 3))
+    union = area(first) + area(second) - intersection
     return intersection, union
 
 
@@ -88,7 +100,10 @@ def clip_boxes(boxes: Array, size: ArrayLike | Sequence[ArrayLike]) -> Array:
     size = jnp.asarray(size).astype(boxes.dtype)
     limits = jnp.stack([size[..., 1], size[..., 0]] * 2, axis=-1)  # [..., 4]
     limits = limits.reshape((1,) * (boxes.ndim - limits.ndim) + limits.shape)
-    return jnp.minimum(jnp.maximum(boxes, 0), limits)
+    return jnp.where(boxes > limits, limits, at_least_zero(boxes))  # the gradient on the border is 1, as of clamp
+
+
+clip_boxes_to_image = clip_boxes  # torchvision's name
 
 
 def flip_boxes(boxes: Array, width: ArrayLike) -> Array:

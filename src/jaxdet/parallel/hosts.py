@@ -31,8 +31,8 @@ def initialize(
 ) -> bool:
     """Joins this process to the others of its job; to be called before anything else touches a device.
 
-    Without arguments JAX finds out by itself on TPU pods, GKE (``pip install jax[k8s]`` for GPUs), SLURM and Open MPI;
-    where there is no such cluster, the process works alone.
+    Without arguments JAX finds out by itself on TPU pods, GKE (``pip install 'jax[k8s]'`` for GPUs), SLURM and Open
+    MPI; where there is no such cluster, the process works alone.
 
     Args:
         coordinator: ``HOST:PORT`` of process 0, the same for all processes.
@@ -81,8 +81,8 @@ def _no_cluster() -> bool:
     """Where JAX knows none. A pod that is one of several must not take itself for a machine of its own."""
     if _INDEX_OF_JOB in os.environ:
         raise ValueError(
-            f"this is a pod of an indexed Kubernetes job, and JAX cannot ask for the others: pip install jax[k8s], or "
-            f"{_GIVE}"
+            "this is a pod of an indexed Kubernetes job, and JAX cannot ask for the others: pip install 'jax[k8s]', "
+            f"or {_GIVE}"
         )
     return False
 

@@ -85,7 +85,7 @@ def parse_topology(text: str) -> Topology:
     """
     version, _, shape = text.partition(":")
     if version not in CHIPS:
-        raise ValueError(f"there is no TPU {version!r}{nearest(version, CHIPS)}; known: {', '.join(CHIPS)}")
+        raise ValueError(f"there is no TPU {version!r}; known: {', '.join(CHIPS)}{nearest(version, CHIPS)}")
     chip = CHIPS[version]
     like = "16x16" if chip.axes == 2 else "4x4x4"
     if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", shape) or shape.count("x") != chip.axes - 1:

@@ -22,6 +22,7 @@ from jaxdet.data import (
     Fault,
     FaultKind,
     Record,
+    SplitPart,
     eval_plan,
 )
 from jaxdet.data.class_folder import LabelledPath
@@ -33,7 +34,7 @@ from jaxdet.runs.box_report import BoxReport, CanvasUse, box_report, canvas_use
 from jaxdet.runs.config import TrainConfig
 from jaxdet.runs.inspection import picture_faults
 from jaxdet.runs.start import fresh
-from jaxdet.runs.task import ClassificationTask, DetectionTask
+from jaxdet.runs.task import ClassificationTask, DetectionTask, set_faults
 
 Dataset = DetectionDataset | ClassificationDataset
 
@@ -101,7 +102,8 @@ class DataReport:
 def check(config: TrainConfig, *, decode: bool = True, workers: int | None = None, progress: bool = True) -> DataReport:
     """Opens the data of a configuration and reports on it; faults do not stop it.
 
-    Anchors are the configuration's own; a run that starts from ``weights`` takes theirs instead.
+    Of a run that starts from ``weights`` give the effective configuration, as the commands do
+    (`jaxdet.runs.follow.follow_weights`): the anchors that it reports on are ``config``'s.
 
     Args:
         decode: also decode every picture; workers: see `jaxdet.runs.inspection.picture_faults`.
@@ -114,8 +116,12 @@ def check(config: TrainConfig, *, decode: bool = True, workers: int | None = Non
             if dataset is not None:
                 sets[name] = dataset
     for name, dataset in sets.items():
+        faults[name] += [fault for fault in set_faults(name, dataset) if fault not in dataset.faults]
         if decode:
             faults[name] += picture_faults(dataset, workers=workers, progress=progress, title=name)
+    if isinstance(config.val, SplitPart) and isinstance(config.train, SplitPart):
+        told = set(faults["train"])  # both parts have the faults of their one source
+        faults["val"] = [fault for fault in faults["val"] if fault not in told]
     plans = _plans(config, sets, faults)
     if len(sets) == 2:
         faults["val"] += _in_both(sets["train"], sets["val"])

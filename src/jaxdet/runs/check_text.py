@@ -58,10 +58,11 @@ def _boxes(report: SetReport, boxes: BoxReport) -> Iterator[str]:
     yield "  anchors, by the part of the boxes whose best one has an IoU of at least"
     recalls = [f"{threshold:g}" for threshold in boxes.thresholds]
     rows = [("", "boxes", "pictures", *recalls)]
-    pictures = {entry.name: str(entry.pictures) for entry in report.classes}
-    for entry in (boxes.anchors, *boxes.anchors_by_class, *boxes.anchors_by_size):
+    by_class = zip(boxes.anchors_by_class, report.classes, strict=True)  # by position: classes may share a name
+    pictures = [(entry, str(counted.pictures)) for entry, counted in by_class]
+    for entry, count in ((boxes.anchors, ""), *pictures, *((entry, "") for entry in boxes.anchors_by_size)):
         parts = [f"{recall:.1%}" if entry.boxes else "-" for recall in entry.recalls]
-        rows.append((entry.name, str(entry.boxes), pictures.get(entry.name, ""), *parts))
+        rows.append((entry.name, str(entry.boxes), count, *parts))
     yield from _table(rows)
 
 

@@ -9,46 +9,27 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from flax import nnx
 
 from jaxdet.backbones import Backbone
-from jaxdet.config import from_dict, to_dict
-from jaxdet.detectors.presets import CONFIG_TYPES, Model, abstract, build
-from jaxdet.nn import Numerics
+from jaxdet.config import to_dict
+from jaxdet.detectors.fit import abstract_on, check_fit, unlike
+from jaxdet.detectors.presets import Model
+from jaxdet.nn.parameters import arrays as arrays
+from jaxdet.nn.parameters import fill as fill
+from jaxdet.nn.parameters import flatten as flatten
+from jaxdet.nn.parameters import shapes
 from jaxdet.parallel import many, process_index
 from jaxdet.paths import is_remote, to_path
+from jaxdet.runs.description import Description, parse
 from jaxdet.runs.storage import put_in_place, reason, remove
 
-AnyModel = TypeVar("AnyModel", bound=nnx.Module)
-
-FORMAT = 1
 _DESCRIPTION, _ARRAYS = "model.json", "arrays"
-
-
-def flatten(state: nnx.State) -> dict[str, Any]:
-    """``{"backbone.conv1.conv.kernel": variable, ...}`` of a module's state."""
-    return {".".join(str(part) for part in path): variable for path, variable in nnx.to_flat_state(state)}
-
-
-def arrays(model: nnx.Module) -> dict[str, jax.Array]:
-    """All parameters and statistics of a model by their dotted paths."""
-    return {path: variable[...] for path, variable in flatten(nnx.state(model)).items()}
-
-
-def fill(model: AnyModel, values: dict[str, Any]) -> AnyModel:
-    """An abstract model with every parameter and statistic given by its dotted path."""
-    graphdef, state = nnx.split(model)
-    filled = [
-        (path, variable.replace(jnp.asarray(values[".".join(str(part) for part in path)])))
-        for path, variable in nnx.to_flat_state(state)
-    ]
-    return nnx.merge(graphdef, nnx.from_flat_state(filled))
 
 
 def fingerprint(model: Model) -> str:
@@ -60,21 +41,28 @@ def fingerprint(model: Model) -> str:
     return digest.hexdigest()[:16]
 
 
-def save(model: Model, path: str | os.PathLike[str]) -> None:
-    """Write a model; an existing one at ``path`` is replaced once the new one is complete.
+def is_model(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a folder that `save` wrote: a description and arrays."""
+    folder = to_path(path)
+    return (folder / _DESCRIPTION).is_file() and (folder / _ARRAYS).is_dir()
+
+
+def save(model: Model, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Write a model to a folder, which appears whole or not at all.
 
     Of several processes one has to, and no more: every one holds all parameters.
 
     Args:
-        path: of a folder; it may be a URL.
+        path: of the folder; it may be a URL.
+        overwrite: replace a model that is there, once the new one is complete. Nothing else is ever replaced.
 
     Raises:
-        ValueError: there is something at ``path`` that is not a model.
+        ValueError: there is something at ``path``, or the model's parameters are not those of its configuration.
         OSError: it cannot be written; what was there stays.
     """
+    check_fit(model)
     target = _place(path)
-    if target.exists() and not (target / _DESCRIPTION).is_file() and (not target.is_dir() or any(target.iterdir())):
-        raise ValueError(f"{path} is there and is not a model: remove it, or choose another place")
+    _check_free(target, path, overwrite)
     target.parent.mkdir(parents=True, exist_ok=True)
     staging = target.with_name(f".{target.name}-{os.getpid()}")
     try:
@@ -82,7 +70,7 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
         staging.mkdir()
         with _checkpointer() as checkpointer:
             checkpointer.save(staging / _ARRAYS, {name: np.asarray(value) for name, value in arrays(model).items()})
-        (staging / _DESCRIPTION).write_text(json.dumps(describe(model), indent=1))
+        (staging / _DESCRIPTION).write_text(Description.of(model).json())
         put_in_place(staging, target)
     except BaseException as error:
         remove(staging)
@@ -93,6 +81,42 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
         raise
 
 
+def _check_free(target: Path, path: str | os.PathLike[str], overwrite: bool) -> None:
+    """Raises ValueError where something would be lost."""
+    if not target.exists():
+        return
+    entries = {entry.name for entry in target.iterdir()} if target.is_dir() else None
+    if entries == set():
+        return
+    if entries is not None and _DESCRIPTION in entries:
+        try:
+            parse((target / _DESCRIPTION).read_bytes())
+        except (OSError, ValueError):
+            entries = None
+    if entries is None or _DESCRIPTION not in entries:
+        raise ValueError(f"{path} is there and is not a model: remove it, or choose another place")
+    others = sorted(entries - {_DESCRIPTION, _ARRAYS})
+    if others:
+        raise ValueError(f"{path} holds a model and {', '.join(others[:5])} beside it: choose another place")
+    if not overwrite:
+        raise ValueError(f"{path} holds a model already: overwrite=True (--overwrite) replaces it")
+
+
+def read_description(path: str | os.PathLike[str]) -> Description:
+    """What the folder of a model says of it, without its arrays.
+
+    Raises:
+        ValueError: ``path`` holds no model, or one that this version cannot read.
+    """
+    try:
+        return parse((_place(path) / _DESCRIPTION).read_bytes())
+    except OSError:
+        why = "it has no model.json"
+    except ValueError as error:
+        why = f"its model.json does not read ({error})"
+    raise ValueError(f"{path} is not a jaxdet model: {why}. Write one with jaxdet.save or jaxdet convert")
+
+
 def load(path: str | os.PathLike[str], *, backbone: Backbone | None = None) -> Model:
     """Open what `save` or ``jaxdet convert`` wrote; neither the model's name nor its options need to be known.
 
@@ -100,62 +124,40 @@ def load(path: str | os.PathLike[str], *, backbone: Backbone | None = None) -> M
         backbone: of the same shapes, where the detector was built on a module of the caller's own.
 
     Raises:
-        ValueError: ``path`` holds no model, or one that this version cannot read.
+        ValueError: ``path`` holds no model, one that this version cannot read, or one whose arrays are not those that
+            its description asks for.
     """
-    folder = _place(path)
+    described, folder = read_description(path), _place(path)
     try:
-        model = described(read_description(folder), backbone=backbone)
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        why = "it has no model.json" if isinstance(error, OSError) else f"its model.json does not read ({error})"
-        raise ValueError(f"{path} is not a jaxdet model: {why}. Write one with jaxdet.save or jaxdet convert") from None
+        model = abstract_on(described.config, backbone, described.numerics)
+    except Exception as error:  # of numbers that no model can be built from
+        raise ValueError(f"{path}: its model.json describes no model that can be built: {reason(error)}") from error
     wanted = {
         name: jax.ShapeDtypeStruct(variable.shape, variable.dtype, sharding=_first_device())
         for name, variable in flatten(nnx.state(model)).items()
     }
     try:
         with _checkpointer() as checkpointer:
-            values = checkpointer.restore(folder / _ARRAYS, wanted)
+            found = _stored_shapes(checkpointer, folder / _ARRAYS)
+            told = unlike(found, shapes(model), of="its arrays", by="its model.json")
+            values = None if told else checkpointer.restore(folder / _ARRAYS, wanted)
     except Exception as error:  # Orbax raises a dozen kinds for a damaged checkpoint
         raise ValueError(f"{path}: its arrays do not read: {reason(error)}. Write it again") from error
-    return fill(model, values)
-
-
-def is_model(folder: Path) -> bool:
-    """Whether `save` wrote this folder."""
-    return (folder / _DESCRIPTION).is_file()
-
-
-def read_description(folder: Path) -> dict[str, Any]:
-    """What `describe` told of the model in a folder."""
-    return json.loads((folder / _DESCRIPTION).read_text())
-
-
-def describe(model: Model) -> dict[str, Any]:
-    """What is needed to build the model again, but for its arrays, as JSON values."""
-    return {
-        "format": FORMAT,
-        "config": to_dict(model.config),
-        "numerics": to_dict(model.numerics),
-        "origin": list(getattr(model, "origin", ())),
-    }
-
-
-def described(description: dict[str, Any], *, backbone: Backbone | None = None) -> Model:
-    """The abstract model that `describe` told of.
-
-    Raises:
-        ValueError, KeyError, TypeError: it is of another format, or damaged.
-    """
-    if description["format"] != FORMAT:
-        raise ValueError(f"format {description['format']}")
-    config = from_dict(description["config"], CONFIG_TYPES)
-    numerics: Numerics = from_dict(description["numerics"], CONFIG_TYPES)
-    if backbone is None:
-        model = abstract(config, numerics=numerics)
-    else:
-        model = nnx.eval_shape(lambda: build(config, backbone=backbone, numerics=numerics, rngs=nnx.Rngs(0)))
-    model.origin = tuple(description["origin"])
+    if values is None:
+        raise ValueError(f"{path}: its arrays and its model.json are of different models: {told}. Write it again")
+    model = fill(model, values)
+    model.origin = described.origin
     return model
+
+
+def _stored_shapes(checkpointer: ocp.StandardCheckpointer, folder: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of a checkpoint's arrays by their names. None of them is read."""
+    if not folder.is_dir():
+        raise FileNotFoundError("they are missing")
+    stored: Any = checkpointer.metadata(folder)
+    if stored.item_metadata is None:
+        raise ValueError("their list is missing")
+    return {name: tuple(entry.shape) for name, entry in stored.item_metadata.items()}
 
 
 def _place(path: str | os.PathLike[str]) -> Path:

@@ -20,6 +20,7 @@ from jaxdet.compiling import say_beside_bars
 from jaxdet.data import DataError, read_image
 from jaxdet.data.workers import read_ahead
 from jaxdet.detectors import FasterRCNN
+from jaxdet.detectors.classes import check_classes
 from jaxdet.evaluation.mot import frames_of
 from jaxdet.inference import checked_image, predict_each
 from jaxdet.runs.checkpoint import fingerprint
@@ -86,6 +87,7 @@ def detect(
             same index; or an argument is out of its range.
         DataError: for MOTChallenge text the pictures are no numbered frames.
     """
+    check_classes(model)
     if not 0 <= process_index < process_count:
         raise ValueError(f"process_index is from 0 to {process_count - 1}, not {process_index}")
     if overwrite and process_count > 1:
@@ -184,13 +186,19 @@ def _read(file: Path) -> np.ndarray | DataError:
 
 def _label(model: FasterRCNN, wanted: str | int) -> int:
     names = model.config.names
-    if isinstance(wanted, str) and wanted.isdecimal() and not names:
+    if isinstance(wanted, str) and wanted.isdecimal() and wanted not in names[1:]:
         wanted = int(wanted)
     if isinstance(wanted, str):
         if wanted not in names[1:]:
             known = ", ".join(names[1:]) or "no names, give its number"
             raise ValueError(f"the model has no class {wanted!r}; it knows {known}")
-        return names.index(wanted)
+        labels = [label for label, name in enumerate(names) if label and name == wanted]
+        if len(labels) > 1:
+            numbers = " and ".join(map(str, labels))
+            raise ValueError(
+                f"the model has {len(labels)} classes named {wanted!r}, of labels {numbers}: give the label"
+            )
+        return labels[0]
     if not 0 < wanted < model.config.num_classes:
         raise ValueError(f"the model has the classes 1 to {model.config.num_classes - 1}, not {wanted}")
     return wanted

@@ -32,9 +32,11 @@ from jaxdet.data import (
 )
 from jaxdet.data.sizing import SquareCrop
 from jaxdet.detectors import FasterRCNN
+from jaxdet.detectors.classes import check_classes
 from jaxdet.evaluation import Accuracy, Evaluator, Metrics, make_evaluator
 from jaxdet.inference import infer_step
 from jaxdet.parallel import check_division, copy_to, fetch_rows, gather, gather_arrays, local_rows, split
+from jaxdet.runs.classes import category_ids_of, labels_of
 from jaxdet.training import image_keys, losses_and_detections
 from jaxdet.training.classification import cross_entropy
 from jaxdet.training.losses import Losses
@@ -46,6 +48,7 @@ def evaluate(
     dataset: DetectionDataset,
     *,
     metrics: Metrics = "coco",
+    max_dets: int | None = None,
     batch_size: int = 8,
     category_ids: Sequence[int] | None = None,
     with_losses: bool = False,
@@ -58,6 +61,9 @@ def evaluate(
     Args:
         metrics: ``"coco"``: its twelve numbers, and ``AP/<class>``; ``"heads"``: those of
             `jaxdet.evaluation.HeadResult`, of a dataset of one class.
+        max_dets: how many detections of a class on an image COCO's metrics count; None: COCO's 100. The model gives no
+            more than its ``box_detections_per_img`` (see `jaxdet.inference.with_options`); which images hold more
+            objects, says `jaxdet.evaluation.limit_notes`.
         category_ids: the dataset's category id of each label of the model, by default those of the dataset's classes
             that the model knows by name (see `category_ids_of`).
         with_losses: also ``loss`` and its terms, means over the batches weighted by their pictures, from the same pass
@@ -66,13 +72,15 @@ def evaluate(
         mesh: splits each batch over its devices, of one process or of several.
 
     Raises:
-        ValueError: the devices cannot share a batch; or model and data have other classes.
+        ValueError: the devices cannot share a batch; model and data have other classes; or the predictor has another
+            number of them than the model's configuration.
     """
     check_division("batch_size", batch_size, mesh)
+    check_classes(model)
     transform = model.config.transform
     plan = eval_plan(dataset.sizes, batch_size, Augmentation().sizing(transform))
     ids = category_ids_of(model, dataset) if category_ids is None else category_ids
-    evaluator = make_evaluator(metrics, dataset, ids)
+    evaluator = make_evaluator(metrics, dataset, ids, max_dets=max_dets)
     graphdef, state = _on_mesh(model, mesh)
     program = hash(graphdef)
     sums: dict[str, float] = defaultdict(float)
@@ -165,10 +173,16 @@ def evaluate_classifier(
 ) -> dict[str, float]:
     """``top1`` and ``top5`` accuracy (0..1) of a classifier, and its mean cross-entropy as ``loss``.
 
+    Classes are matched by their names where the model knows its own (`jaxdet.runs.classes.labels_of`).
+
     Args:
         mesh: splits each batch over its devices.
+
+    Raises:
+        ValueError: the devices cannot share a batch; or model and data have other classes.
     """
     check_division("batch_size", batch_size, mesh)
+    labels_by_class = np.array(labels_of(model, dataset), np.int32)
     transform = model.config.transform  # type: ignore[attr-defined]
     plan = eval_plan(len(dataset), batch_size, SquareCrop(transform.resize, transform.crop))
     graphdef, state = _on_mesh(model, mesh)
@@ -177,9 +191,11 @@ def evaluate_classifier(
     rows = local_rows(batch_size, mesh)
     for batch in _batches(dataset, plan, transform, rows, workers=workers, progress=progress):
         _announce((batch_size, program), batch, progress)
-        images, labels = split((batch.images, batch.targets), batch_size, mesh)
+        found = np.asarray(batch.targets)
+        targets = np.where(found >= 0, labels_by_class[found], found)  # -1: a row without an image
+        images, labels = split((batch.images, targets), batch_size, mesh)
         logits, loss = _logits_and_loss(graphdef, state, images, labels)
-        accuracy.add(fetch_rows(logits, rows), np.asarray(batch.targets))
+        accuracy.add(fetch_rows(logits, rows), targets)
         total += float(loss) * int((plan.batch(batch.step).indices >= 0).sum())
     accuracy.merge(gather(accuracy.counts))
     return {**accuracy.result(), "loss": total / len(dataset)}
@@ -190,35 +206,3 @@ def _logits_and_loss(graphdef: nnx.GraphDef, state: nnx.State, images: Images, l
     model = nnx.merge(graphdef, state)
     logits = model(images.pixels.astype(model.numerics.dtype))
     return logits, cross_entropy(logits, labels)
-
-
-def category_ids_of(model: FasterRCNN, dataset: DetectionDataset) -> tuple[int, ...]:
-    """The data set's category id of each label of a model: by class name where the model knows its names.
-
-    Raises:
-        ValueError: the model lacks a class of the data set, or has no names and another number of classes.
-    """
-    names, num_classes = model.config.names, model.config.num_classes
-    if names:
-        return match_classes(names, dataset)
-    if num_classes != len(dataset.names):
-        raise ValueError(
-            f"the model has {num_classes} classes and the data set {len(dataset.names)}, background included"
-        )
-    return dataset.category_ids
-
-
-def match_classes(names: Sequence[str], dataset: DetectionDataset) -> tuple[int, ...]:
-    """The data set's category id of each named label, -1 for the background and for names that it lacks.
-
-    Raises:
-        ValueError: the data set has classes that are not among the names.
-    """
-    by_name = dict(zip(dataset.names, dataset.category_ids, strict=True))
-    missing = [name for name in dataset.names[1:] if name not in names]
-    if missing:
-        raise ValueError(
-            f"the data set has classes that the model lacks: {', '.join(missing)}; the model knows "
-            f"{', '.join(names[1:])}. Evaluate on a set without them, or train on one that has them"
-        )
-    return (-1, *(by_name.get(name, -1) for name in names[1:]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import yaml
 
 from jaxdet.config import nearest
+from jaxdet.data.yaml_text import read_yaml, yaml_value
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class HeadHunterYaml(Mapping[str, Any]):
                 raise ValueError(f"{self.file}: has no section {section}; HeadHunter's have {', '.join(SECTIONS)}")
             line, content = sections[section]
             for key, place, node in self._pairs(content, kinds, section):
-                self._values[key] = self._checked(key, kinds[key], _value(node), place)
+                self._values[key] = self._checked(key, kinds[key], yaml_value(self.file, node), place)
                 self._lines[key] = place
             for key, kind in kinds.items():
                 if key not in self._values:
@@ -124,13 +126,9 @@ class HeadHunterYaml(Mapping[str, Any]):
 
     def _parse(self) -> yaml.Node:
         try:
-            node = yaml.compose(self.file.read_text(encoding="utf-8-sig"), Loader=yaml.SafeLoader)
+            node = read_yaml(self.file)
         except FileNotFoundError:
             raise ValueError(f"{self.file}: there is no such file; give one of HeadHunter's YAML files") from None
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            mark = getattr(error, "problem_mark", None)
-            place = self.file if mark is None else f"{self.file}:{mark.line + 1}"
-            raise ValueError(f"{place}: is not YAML ({getattr(error, 'problem', error)}); correct it") from None
         if node is None:
             raise ValueError(f"{self.file}: is empty; expected the sections {', '.join(SECTIONS)}")
         return node
@@ -142,9 +140,10 @@ class HeadHunterYaml(Mapping[str, Any]):
             raise ValueError(f"{self.file}:{line}: {where} holds no keys; expected {', '.join(known)}")
         found: dict[str, tuple[str, int, yaml.Node]] = {}
         for key, value in node.value:
-            name, line = str(key.value), key.start_mark.line + 1
+            line = key.start_mark.line + 1
+            name = key.value if isinstance(key, yaml.ScalarNode) else f"a {key.id}"
             if name not in known:
-                hint = nearest(name, known) or f". Known: {', '.join(known)}"
+                hint = nearest(name, known) or f"; known: {', '.join(known)}"
                 raise ValueError(f"{self.file}:{line}: {where} has an unknown key {name!r}{hint}")
             if name in found:
                 raise ValueError(f"{self.file}:{line}: {name} is also on line {found[name][1]}; keep one of them")
@@ -158,9 +157,5 @@ class HeadHunterYaml(Mapping[str, Any]):
             except ValueError:
                 pass
         if not kind.fits(value):
-            raise ValueError(f"{self.file}:{line}: {key} is {value!r}; expected {kind.text}")
+            raise ValueError(f"{self.file}:{line}: {key} is {reprlib.repr(value)}; expected {kind.text}")
         return value
-
-
-def _value(node: yaml.Node) -> Any:
-    return yaml.SafeLoader("").construct_object(node, deep=True)

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
+from PIL import Image
 from tqdm.auto import tqdm
 
 from jaxdet.data import ClassificationDataset, DetectionDataset, Fault
 from jaxdet.data.faults import Problem
-from jaxdet.data.workers import follow_parent, leave_unguarded_script
+from jaxdet.data.workers import begin_worker, follow_parent, leave_unguarded_script
 
 PICTURES_A_PROCESS = 1024  # fewer are decoded before a process has started
 _CHUNK = 16  # pictures that travel to a process at once
@@ -48,7 +49,8 @@ def _in_processes(dataset: Dataset, processes: int) -> Iterator[list[Problem]]:
     leave_unguarded_script()
     # Spawned, as JAX's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_start, initargs=(dataset,))
+    start = (dataset, Image.MAX_IMAGE_PIXELS)
+    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_start, initargs=start)
     try:
         yield from pool.map(_inspect, range(len(dataset)), chunksize=_CHUNK)
     except BrokenProcessPool:
@@ -63,10 +65,10 @@ def _in_processes(dataset: Dataset, processes: int) -> Iterator[list[Problem]]:
 _dataset: Dataset  # of a worker process
 
 
-def _start(dataset: Dataset) -> None:
+def _start(dataset: Dataset, limit: int | None) -> None:
     global _dataset
     _dataset = dataset
-    follow_parent(0, 0)
+    begin_worker(follow_parent, limit, 0, 0)
 
 
 def _inspect(index: int) -> list[Problem]:

@@ -24,14 +24,16 @@ from jax.sharding import Mesh
 from jaxdet.compiling import Compilations, say_beside_bars
 from jaxdet.data import LoadedBatch
 from jaxdet.data.workers import leave_unguarded_script
+from jaxdet.detectors.options import changes
 from jaxdet.parallel import check_division, copy_to, data_mesh, gather, is_first, many, on_first, replicated, split
 from jaxdet.paths import to_path
-from jaxdet.runs.checkpoint import describe, save
+from jaxdet.runs.checkpoint import save
+from jaxdet.runs.description import Description
 from jaxdet.runs.failure import keep_failure, restore_failure
 from jaxdet.runs.journal import Journal, open_journal
 from jaxdet.runs.record import check_record, keep_record, make_record
 from jaxdet.runs.signals import Stopped, StopRequest
-from jaxdet.runs.start import first_state
+from jaxdet.runs.start import first_state, model_for, with_frozen_norms
 from jaxdet.runs.states import Checkpoints
 from jaxdet.runs.stored import BEST, CHECKPOINTS, DESCRIPTION
 from jaxdet.runs.stored_state import saved_steps
@@ -82,13 +84,14 @@ class Run:
         check_division("batch_size", config.batch_size, self.mesh)
         if task.val is not None:
             check_division("eval_batch_size", config.eval_batch_size, self.mesh)
+        _check_model(task, model)
         record = make_record(task)
         _check_agreement(record, model)
         origin = on_first(lambda: check_record(self.out, record))
         begun = on_first(lambda: bool(saved_steps(self.out / CHECKPOINTS)))
         if source is not None:
             _check_source(str(source), self.out, origin if begun else None, begun)
-        self._description = describe(model)
+        self._description = Description.of(model).values()
         self._schedule = make_schedule(length.optimizer, length.steps)
         (self.graphdef, self._step), state = first_state(
             model, config, length.optimizer, length.steps, task.objective, self.mesh
@@ -229,7 +232,7 @@ class Run:
         value = metrics[self.task.metric]
         if not self.best or value > self.best["value"]:
             self.best = {"step": step, "value": value}
-            on_first(lambda: save(self.model(), self.out / BEST))
+            on_first(lambda: save(self.model(), self.out / BEST, overwrite=True))
         on_first(lambda: self.task.plot(self.out))
         return metrics
 
@@ -244,6 +247,19 @@ def _check_source(source: str, out: Path, origin: dict[str, Any] | None, begun: 
     if begun and (origin is None or origin["run"] != source):
         was = "was not taken over from another" if origin is None else f"was taken over from {origin['run']}"
         raise ValueError(f"{out} holds a run already, which {was}: leave out --from to go on with it, or take another")
+
+
+def _check_model(task: Task, model: Any) -> None:
+    """Raises ValueError where the model is not the one that the run's record is going to tell of."""
+    wanted = model_for(task.config, task.names)
+    if task.config.freeze_norms:
+        wanted = with_frozen_norms(wanted)
+    if type(model.config) is not type(wanted) or model.config != wanted:
+        differing = changes(wanted, model.config) if type(model.config) is type(wanted) else ["its kind"]
+        raise ValueError(
+            f"the model is not the configuration's; these differ: {'; '.join(differing)}. Open the task with the "
+            "configuration that follows the weights (jaxdet.runs.follow.follow_weights)"
+        )
 
 
 def _check_agreement(record: dict[str, Any], model: nnx.Module) -> None:

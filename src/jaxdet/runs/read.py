@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxdet.config import nearest, override
-from jaxdet.data import find_sources
+from jaxdet.data import find_sources, split_source
 from jaxdet.runs.config import TrainConfig
 from jaxdet.runs.headhunter import read_headhunter
 from jaxdet.runs.recipes import RECIPES
@@ -25,6 +25,8 @@ def read_config(
     *,
     data: str | Path | None = None,
     headhunter: bool = False,
+    val_fraction: float | None = None,
+    val_seed: int = 0,
     tell: Callable[[str], object] | None = None,
 ) -> TrainConfig:
     """A recipe by its name, or what a file describes, with some options changed.
@@ -36,10 +38,13 @@ def read_config(
             ``optimizer_`` and ``augment_``. An unknown one is an error that names the nearest.
         data: a folder with a training and a validation set in any layout that `jaxdet.data.find_sources` knows.
         headhunter: the file is a HeadHunter YAML file whatever its suffix.
+        val_fraction: holds out this fraction of the training images as the validation set, which must not be there;
+            val_seed: which ones (`jaxdet.data.SplitPart`).
         tell: is called with each line of what is done otherwise than the original did.
 
     Raises:
-        ValueError: neither a recipe nor a file, or it has no ``config()`` that returns a `TrainConfig`.
+        ValueError: neither a recipe nor a file, or it has no ``config()`` that returns a `TrainConfig`; or there is a
+            validation set beside ``val_fraction``.
     """
     if headhunter or Path(name).suffix in _YAML:
         run = read_headhunter(name)
@@ -54,7 +59,7 @@ def read_config(
     else:
         hint = nearest(str(name), RECIPES)
         raise ValueError(
-            f"{name}: there is no such configuration file, and no such recipe{hint}. Recipes: {', '.join(RECIPES)}"
+            f"{name}: there is no such configuration file, and no such recipe; known: {', '.join(RECIPES)}{hint}"
         )
     if data is not None:
         train, val = find_sources(data)
@@ -68,7 +73,16 @@ def read_config(
         config = replace(config, steps=length.get("steps"), epochs=length.get("epochs"))
     elif length:
         raise ValueError("give a run either steps or epochs, not both")
-    return override(config, options)
+    config = override(config, options)
+    return config if val_fraction is None else hold_out(config, val_fraction, val_seed)
+
+
+def hold_out(config: TrainConfig, fraction: float, seed: int = 0) -> TrainConfig:
+    """The configuration with a validation set cut from its training set. Raises ValueError where it has one."""
+    if config.val is not None:
+        raise ValueError(f"the validation set is {config.val}, so none is cut from the training set: no --val-fraction")
+    train, val = split_source(config.train, fraction, seed=seed)
+    return replace(config, train=train, val=val)
 
 
 def _from_file(path: Path) -> TrainConfig:

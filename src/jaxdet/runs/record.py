@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jaxdet.paths import write_text
+from jaxdet.paths import parse_json, write_text
 from jaxdet.runs.task import Task
 from jaxdet.training import Epochs, Steps
 from jaxdet.training.spans import Span
@@ -43,20 +43,23 @@ def check_record(out: Path, record: dict[str, Any]) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        old = upgraded(json.loads(path.read_text()))
-        differing = _differences(old["config"], record["config"])
-        same_data = old["data"] == record["data"]
-        taken = old.get("from")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} does not read ({error}); take another folder for this run") from None
+        old = upgraded(parse_json(path.read_bytes()))
+        config, data = old["config"], old["data"]
+        pictures, taken = data["pictures"], old.get("from")
+        if type(pictures) is not int or not isinstance(config, dict):
+            raise ValueError("its 'config' is no object, or its count of pictures no integer")
+        differing = _differences(config, record["config"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = f"it has no {error}" if isinstance(error, KeyError) else error
+        raise ValueError(f"{path} does not read ({reason}); take another folder for this run") from None
     if differing:
         raise ValueError(
-            f"{out} holds a run with another configuration; these differ: {', '.join(differing)}. Go on with the "
-            f"same, or take another folder; --from {out} --out NEW goes on from there with these changes"
+            f"{out} holds a run with another configuration; by its {RECORD} these differ: {', '.join(differing)}. "
+            f"Go on with the same, or take another folder; --from {out} --out NEW goes on from there with these changes"
         )
-    if not same_data:
+    if data != record["data"]:
         raise ValueError(
-            f"{out} holds a run on other data ({old['data']['pictures']} pictures, now "
+            f"{out} holds a run on other data by its {RECORD} ({pictures} pictures, now "
             f"{record['data']['pictures']}, or other boxes); go on with the same, or take another folder; "
             f"--from {out} --out NEW goes on from there with other data"
         )

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from flax import nnx
 from jax.sharding import Mesh
 
-from jaxdet.detectors import FasterRCNN, FasterRCNNConfig, build
+from jaxdet.backbones import Backbone
+from jaxdet.config import shortened
+from jaxdet.detectors import FasterRCNNConfig, build
 from jaxdet.detectors.presets import Model, ModelConfig
-from jaxdet.nn import Numerics
+from jaxdet.nn import NormConfig, Numerics
 from jaxdet.runs.checkpoint import arrays, fill
 from jaxdet.runs.config import TrainConfig
+from jaxdet.runs.follow import follow_weights
 from jaxdet.training import Objective, OptimizerConfig, TrainState, init_state, make_optimizer, make_train_step
 from jaxdet.training.step import TrainStep
 
-_BOX_MEANING = ("representation_size", "conv_layers", "norm", "output_size", "sampling_ratio", "reg_weights")
+_LOG = logging.getLogger("jaxdet")
 
 
 def fresh(config: TrainConfig, names: tuple[str, ...]) -> Model:
@@ -32,12 +35,21 @@ def fresh(config: TrainConfig, names: tuple[str, ...]) -> Model:
     model, numerics = model_for(config, names), numerics_of(config)
     if config.freeze_norms:
         model = with_frozen_norms(model)
-    if config.backbone is None:
-        return build(model, numerics=numerics)
-    if not isinstance(model, FasterRCNNConfig) or model.backbone is not None:
-        raise ValueError("backbone= is for a detector whose model has backbone=None; the model has one of its own")
     rngs = nnx.Rngs(0)
-    return build(model, backbone=config.backbone(numerics=numerics, rngs=rngs), numerics=numerics, rngs=rngs)
+    return build(model, backbone=own_backbone(config, rngs), numerics=numerics, rngs=rngs)
+
+
+def own_backbone(config: TrainConfig, rngs: nnx.Rngs) -> Backbone | None:
+    """The backbone that the run brings, if it does, with new parameters.
+
+    Raises:
+        ValueError: the model has one of its own.
+    """
+    if config.backbone is None:
+        return None
+    if not isinstance(config.model, FasterRCNNConfig) or config.model.backbone is not None:
+        raise ValueError("backbone= is for a detector whose model has backbone=None; the model has one of its own")
+    return config.backbone(numerics=numerics_of(config), rngs=rngs)
 
 
 def first_state(
@@ -71,10 +83,16 @@ def model_for(config: TrainConfig, names: tuple[str, ...]) -> ModelConfig:
 def with_frozen_norms(model: ModelConfig) -> ModelConfig:
     """The same model with the batch norms of its body frozen: statistics, scales and biases are constants."""
     if not isinstance(model, FasterRCNNConfig):
-        return replace(model, norm=replace(model.norm, kind="frozen"))
+        return replace(model, norm=_frozen(model.norm))
     if model.backbone is None:
         raise ValueError("freeze_norms freezes those of jaxdet's own bodies; freeze your own in its constructor")
-    return replace(model, backbone=replace(model.backbone, norm=replace(model.backbone.norm, kind="frozen")))
+    return replace(model, backbone=replace(model.backbone, norm=_frozen(model.backbone.norm)))
+
+
+def _frozen(norm: NormConfig) -> NormConfig:
+    if norm.kind == "group":
+        raise ValueError("freeze_norms freezes batch norms; group norms have no statistics to freeze: leave it out")
+    return replace(norm, kind="frozen")
 
 
 def start_from(
@@ -82,29 +100,30 @@ def start_from(
     stored: Model,
     *,
     freeze_norms: bool = False,
+    backbone: Backbone | None = None,
     numerics: Numerics = Numerics(),
     where: str = "the start",
+    tell: Callable[[str], object] | None = None,
 ) -> Model:
     """A model with the parameters of a stored one; a predictor for another number of classes starts anew.
 
-    What gives the stored parameters their meaning comes with them: of a detector its body, pyramid, context modules,
-    upscaling, anchors, box coding and normalisation; of a classifier all but its classes. Sizes, thresholds, sampling
-    and classes are ``config``'s.
+    Its options are ``config``'s but for those that have to follow the parameters: see `jaxdet.runs.follow`.
+
+    Args:
+        backbone: the caller's own, where ``config`` leaves it to them; its parameters become the stored ones.
+        where: what the stored model is called in messages.
+        tell: is called with a line for each option that follows, or that differs from the stored model's, and one for
+            the predictor; by default they go to the log.
 
     Raises:
         ValueError: the stored model is of another kind, or anything but the predictor differs in shape; all are listed.
     """
-    if isinstance(config, FasterRCNNConfig) != isinstance(stored, FasterRCNN):
-        kind = "a detector" if isinstance(stored, FasterRCNN) else "a classifier"
-        hint = "backbone_weights takes a classifier for its body" if kind == "a classifier" else "give a classifier's"
-        raise ValueError(f"{where} holds {kind}, and the run trains another kind of model: {hint}")
-    ours, theirs = (_body(one) for one in (config, stored.config))
-    if ours != theirs:
-        raise ValueError(f"{where} stands on a {theirs}, and the run trains a {ours}: give weights of that")
-    _tell_of_structure(config, stored.config, where)
-    config = _meaning(config, stored.config)
+    tell = (lambda line: _LOG.warning("%s: %s", where, line)) if tell is None else tell
+    config, lines = follow_weights(config, stored.config, where=where)
     config = with_frozen_norms(config) if freeze_norms else config
-    model = build(config, numerics=numerics)
+    for line in lines:
+        tell(line)
+    model = build(config, backbone=backbone, numerics=numerics)
     values, own = arrays(stored), arrays(model)
     predictor = "box_predictor." if isinstance(config, FasterRCNNConfig) else "fc."
     differing = {name for name in values if name in own and values[name].shape != own[name].shape}
@@ -112,40 +131,15 @@ def start_from(
     wrong = sorted(uncounted | {name for name in differing if not name.startswith(predictor)})
     if wrong:
         raise ValueError(f"{where} holds another model; these differ: {', '.join(wrong)}")
-    return fill(model, own | {name: value for name, value in values.items() if name in own and name not in differing})
+    tell(_of_predictor(config, stored.config, fresh=bool(differing)))
+    kept = {name: value.astype(own[name].dtype) for name, value in values.items() if name in own.keys() - differing}
+    return fill(model, own | kept)
 
 
-def _body(config: ModelConfig) -> str:
-    body = config.backbone if isinstance(config, FasterRCNNConfig) else config
-    return "backbone of its own" if body is None else type(body).__name__.removesuffix("Config")
-
-
-def _tell_of_structure(config: Any, old: Any, where: str) -> None:
-    """Names in the log the modules that the stored model has and the configuration does not ask for, or has not."""
-    if isinstance(config, FasterRCNNConfig):
-        differing = [
-            f"{name}={theirs!r}, not {ours!r}"
-            for name, theirs, ours in (
-                ("context", old.context.kind, config.context.kind),
-                ("upscale_rpn", old.upscale_rpn, config.upscale_rpn),
-            )
-            if theirs != ours
-        ]
-        if differing:
-            logging.getLogger("jaxdet").warning("%s was trained with %s: it stays so", where, "; ".join(differing))
-
-
-def _meaning(config: Any, old: Any) -> Any:
-    """``config`` with all that the parameters of ``old`` mean something by."""
-    if not isinstance(config, FasterRCNNConfig):
-        return replace(old, num_classes=config.num_classes, names=config.names)
-    return replace(
-        config,
-        backbone=old.backbone,
-        fpn=old.fpn,
-        context=old.context,
-        upscale_rpn=old.upscale_rpn,
-        rpn=replace(config.rpn, anchor_generator=old.rpn.anchor_generator, conv_depth=old.rpn.conv_depth),
-        box=replace(config.box, **{name: getattr(old.box, name) for name in _BOX_MEANING}),
-        transform=replace(config.transform, image_mean=old.transform.image_mean, image_std=old.transform.image_std),
-    )
+def _of_predictor(config: ModelConfig, stored: ModelConfig, *, fresh: bool) -> str:
+    if fresh:
+        return f"predictor: new, for {config.num_classes} classes, where the weights know {stored.num_classes}"
+    if config.names and stored.names and config.names != stored.names:
+        old, new = (shortened(", ".join(names)) for names in (stored.names, config.names))
+        return f"predictor: kept, for as many classes of other names: {old} -> {new}"
+    return "predictor: kept, for the same number of classes"

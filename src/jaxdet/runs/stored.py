@@ -10,9 +10,11 @@ import jax
 from flax import nnx
 
 from jaxdet.backbones import Backbone
+from jaxdet.detectors.fit import abstract_on
 from jaxdet.detectors.presets import Model
 from jaxdet.paths import to_path
-from jaxdet.runs.checkpoint import described, fill, is_model, load, read_description
+from jaxdet.runs.checkpoint import fill, is_model, load, read_description
+from jaxdet.runs.description import Description, from_values
 from jaxdet.runs.journal import METRICS_FILE, read_rows
 from jaxdet.runs.record import RECORD
 from jaxdet.runs.stored_state import CheckpointError, StoredState, is_checkpoint, saved_steps
@@ -29,6 +31,17 @@ class Stored(NamedTuple):
     taken: str | None
 
 
+class _Place(NamedTuple):
+    """Where the model lies that a path stands for.
+
+    folder: of a model, or of a checkpoint of ``run``; taken: as in `Stored`.
+    """
+
+    folder: Path
+    run: Path | None
+    taken: str | None
+
+
 def open_stored(path: str | os.PathLike[str], *, backbone: Backbone | None = None) -> Stored:
     """The model that a path stands for.
 
@@ -41,24 +54,18 @@ def open_stored(path: str | os.PathLike[str], *, backbone: Backbone | None = Non
         ValueError: there is no model, or one that this version cannot read.
         CheckpointError: a checkpoint does not read.
     """
-    folder = to_path(path)
-    if is_model(folder):
-        return Stored(load(path, backbone=backbone), None)
-    if is_checkpoint(folder):
-        return _from_checkpoint(folder, folder.parent.parent, path, backbone)
-    if not is_run(folder):
-        if steps := saved_steps(folder):
-            return _from_checkpoint(folder / str(steps[-1]), folder.parent, path, backbone)
-        return Stored(load(path, backbone=backbone), None)  # which says what is missing
-    for name, what in ((BEST, f"the best evaluation{_best(folder)}"), (LAST, "its last step")):
-        if is_model(folder / name):
-            return Stored(
-                load(folder / name, backbone=backbone), f"{path} is a run: taking {name}/, the model of {what}"
-            )
-    steps = saved_steps(folder / CHECKPOINTS)
-    if not steps:
-        raise ValueError(f"{path} is a run that has saved no model and no checkpoint yet: let it go on until it has")
-    return _from_checkpoint(folder / CHECKPOINTS / str(steps[-1]), folder, path, backbone)
+    place = _find(path)
+    if place.run is None:
+        return Stored(load(place.folder, backbone=backbone), place.taken)
+    return _from_checkpoint(StoredState(place.folder), place, backbone)
+
+
+def describe_stored(path: str | os.PathLike[str]) -> Description:
+    """What is stored of the model that a path stands for besides its arrays, as `open_stored` chooses and raises."""
+    place = _find(path)
+    if place.run is None:
+        return read_description(place.folder)
+    return _description(StoredState(place.folder), place.run)
 
 
 def holds_model(path: str | os.PathLike[str]) -> bool:
@@ -81,9 +88,31 @@ def _best(folder: Path) -> str:
     return f", after step {step} ({value:.3f})"
 
 
-def _from_checkpoint(place: Path, run: Path, path: Any, backbone: Backbone | None) -> Stored:
-    stored = StoredState(place)
-    model = _described(stored, run, backbone)
+def _find(path: str | os.PathLike[str]) -> _Place:
+    folder = to_path(path)
+    if is_model(folder):
+        return _Place(folder, None, None)
+    if is_checkpoint(folder):
+        return _Place(folder, folder.parent.parent, None)
+    unfinished = f"{path} has no finished model: taking the checkpoint of step "
+    if not is_run(folder):
+        steps = saved_steps(folder)
+        if steps:
+            return _Place(folder / str(steps[-1]), folder.parent, f"{unfinished}{steps[-1]}")
+        return _Place(folder, None, None)  # opening it says what is missing
+    for name, what in ((BEST, f"the best evaluation{_best(folder)}"), (LAST, "its last step")):
+        if is_model(folder / name):
+            return _Place(folder / name, None, f"{path} is a run: taking {name}/, the model of {what}")
+    steps = saved_steps(folder / CHECKPOINTS)
+    if not steps:
+        raise ValueError(f"{path} is a run that has saved no model and no checkpoint yet: let it go on until it has")
+    return _Place(folder / CHECKPOINTS / str(steps[-1]), folder, f"{unfinished}{steps[-1]}")
+
+
+def _from_checkpoint(stored: StoredState, place: _Place, backbone: Backbone | None) -> Stored:
+    assert place.run is not None
+    description = _description(stored, place.run)
+    model = abstract_on(description.config, backbone, description.numerics)
     # As the run itself evaluates: the moving averages, where it keeps them.
     parts = [".ema[0]", ".ema[1]"] if any(name.startswith(".ema") for name in stored.shapes) else [".params", ".rest"]
     where = {}  # the name in the checkpoint of each of the model's paths
@@ -94,14 +123,16 @@ def _from_checkpoint(place: Path, run: Path, path: Any, backbone: Backbone | Non
         names = [part + jax.tree_util.keystr(keys) for part in parts]
         name = next((name for name in names if name in stored.shapes), names[0])
         if stored.shapes.get(name, ((), ""))[0] != leaf.shape:
-            raise ValueError(f"{place}: its arrays are not those of its model; the first that differs is {dotted}")
+            raise ValueError(
+                f"{stored.place}: its arrays are not those of its model; the first that differs is {dotted}"
+            )
         where[dotted] = name
         wanted[name] = jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device)
     values = stored.read(wanted)
     model = fill(model, {dotted: values[name] for dotted, name in where.items()})
+    model.origin = description.origin
     averages = ", the moving averages" if parts[0].startswith(".ema") else ""
-    taken = None if is_checkpoint(to_path(path)) else f"{path} has no finished model: taking the checkpoint of step "
-    return Stored(model, None if taken is None else f"{taken}{stored.step}{averages}")
+    return Stored(model, None if place.taken is None else f"{place.taken}{averages}")
 
 
 def _part(key: Any) -> Any:
@@ -109,17 +140,17 @@ def _part(key: Any) -> Any:
     return getattr(key, "key", getattr(key, "idx", None))
 
 
-def _described(stored: StoredState, run: Path, backbone: Backbone | None) -> Model:
-    description = stored.record.get(DESCRIPTION)
-    if description is None:  # a checkpoint of an earlier version
+def _description(stored: StoredState, run: Path) -> Description:
+    values = stored.record.get(DESCRIPTION)
+    if values is None:  # a checkpoint of an earlier version
         models = [run / name for name in (BEST, LAST) if is_model(run / name)]
         if not models:
             raise ValueError(
                 f"{stored.place} does not say which model it is of, as those of earlier versions do not: `jaxdet "
                 "train` with the same configuration and folder goes on from it, and writes one that does"
             )
-        description = read_description(models[0])
+        return read_description(models[0])
     try:
-        return described(description, backbone=backbone)
-    except (KeyError, TypeError) as error:
+        return from_values(values)
+    except ValueError as error:
         raise CheckpointError(f"{stored.place}: the description of its model does not read ({error})") from None

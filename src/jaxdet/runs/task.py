@@ -12,12 +12,22 @@ from typing import Any
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxdet.data import BatchPlan, ClassificationDataset, DataError, DetectionDataset, LoadedBatch, load_batches
+from jaxdet.data import (
+    BatchPlan,
+    ClassificationDataset,
+    DataError,
+    DetectionDataset,
+    Fault,
+    FaultKind,
+    LoadedBatch,
+    load_batches,
+)
 from jaxdet.detectors import FasterRCNNConfig
-from jaxdet.evaluation import Evaluator, HeadEvaluator
+from jaxdet.evaluation import Evaluator, limit_notes, make_evaluator
 from jaxdet.parallel import local_rows
+from jaxdet.runs.classes import match_classes
 from jaxdet.runs.config import Length, TrainConfig, run_length
-from jaxdet.runs.evaluate import evaluate, evaluate_classifier, match_classes
+from jaxdet.runs.evaluate import evaluate, evaluate_classifier
 from jaxdet.runs.start import model_for
 from jaxdet.training import Objective, classification_losses, losses
 
@@ -62,10 +72,13 @@ class Task(ABC):
         names = self.names[1:] if isinstance(config.model, FasterRCNNConfig) else self.names
         lines = [
             f"train       {len(self.train)} pictures{left_out}",
-            f"validate    {len(self.val)} pictures" if self.val is not None else "validate    nothing",
+            f"validate    {'nothing: see --val-fraction' if self.val is None else f'{len(self.val)} pictures'}",
             f"classes     {len(names)}: {', '.join(names[:20])}{', ...' if len(names) > 20 else ''}",
             f"length      {self.length.steps} steps of {config.batch_size} ({steps} an epoch)",
         ]
+        for name, dataset in (("train", self.train), ("val", self.val)):
+            if dataset is not None:
+                lines += [f"note        {fault}" for fault in set_faults(name, dataset)]
         if self.val is not None and self.length.eval_every is not None:
             every = f"{self.length.eval_every} steps, from {config.eval_every}"
             lines.append(f"evaluate    every {every}, and at the end")
@@ -136,16 +149,27 @@ class DetectionTask(Task):
         super().__init__(config, train, val)
         # By name, and before the run: a validation set may number its classes otherwise.
         self._category_ids = None if val is None else match_classes(self.names, val)
-        if val is not None and config.metrics == "heads":
-            HeadEvaluator(val)  # refuses data of several classes
+        if val is not None:
+            make_evaluator(config.metrics, val, self._category_ids)  # what it refuses, it refuses before the run
         self.shown = _SHOWN[config.metrics]
         self._evaluator: Evaluator | None = None
+
+    def summary(self) -> list[str]:
+        lines = super().summary()
+        if self.val is not None:
+            config, model = self.config, self.config.model
+            assert isinstance(model, FasterRCNNConfig)
+            most = model.box.detections_per_img
+            notes = limit_notes(self.val, most, metrics=config.metrics, max_dets=config.max_dets)
+            lines += [f"note        {note}" for note in notes]
+        return lines
 
     def evaluate(self, model: Any, *, mesh: Mesh | None = None, progress: bool = True) -> dict[str, float]:
         metrics, self._evaluator = evaluate(
             model,
             self.val,
             metrics=self.config.metrics,
+            max_dets=self.config.max_dets,
             batch_size=self.config.eval_batch_size,
             category_ids=self._category_ids,
             with_losses=self.config.eval_losses,
@@ -208,6 +232,18 @@ class ClassificationTask(Task):
 
     def _describe(self, record: Any) -> str:
         return str(record.path)
+
+
+def set_faults(name: str, dataset: DetectionDataset | ClassificationDataset) -> list[Fault]:
+    """What is told of a data set as a whole, as ``"train"`` or ``"val"``, before anything else is done with it."""
+    found = [fault for fault in dataset.faults if fault.kind.of_set]
+    if isinstance(dataset, DetectionDataset):
+        training = name == "train"
+        if not any(len((record if training else record.truth).labels) for record in dataset.records):
+            result = "a detector learns to find nothing" if training else "there is nothing to count, and AP is -1"
+            text = f"no image of the set has a box ({len(dataset)} images): {result}"
+            found.append(Fault(FaultKind.NO_BOXES, name, None, text))
+    return found
 
 
 def open_task(config: TrainConfig) -> Task:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from flax import nnx
 
+from jaxdet.detectors import abstract, model_config
+from jaxdet.runs.checkpoint import fill, flatten
 from parity.twins.darknet53 import Darknet53
 from torchvision_cpu import import_torchvision
 
@@ -55,3 +59,12 @@ def darknet():
                 tensor.uniform_(0.5, 1.5)
             layer.num_batches_tracked += 7
     return module
+
+
+@pytest.fixture(scope="session")
+def empty_detector():
+    """This library's, on a MobileNet and small in its heads, all zeros: to be filled, not to be changed."""
+    small = {"num_classes": 3, "fpn_out_channels": 8, "box_representation_size": 8}
+    model = abstract(model_config("fasterrcnn_mobilenet_v1_fpn", **small))
+    structs = flatten(nnx.state(model)).items()
+    return fill(model, {path: np.zeros(want.shape, want.dtype) for path, want in structs})

@@ -4,6 +4,7 @@ import pickle
 from types import SimpleNamespace
 
 import jax
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -126,6 +127,15 @@ def test_a_template_that_matches_nothing_is_a_problem():
         to_torch(arrays, TABLE, drop=["od"])
 
 
+@pytest.mark.parametrize("template", ["head.{p:weight|bias}", "head.0.{p:weight|bias}", "head.0.weight", "head.weight"])
+def test_an_old_name_is_dropped_by_either_spelling(template):
+    source = tensors()
+    source["head.weight"] = source.pop("head.0.weight")
+    there = to_jax(source, TABLE, target(), drop=[template], fresh=["head.weight"])
+    assert there.dropped == ("head.weight",) and there.fresh == ("head.weight",) and there.respelled == {}
+    assert there.arrays.keys() == target().keys() - {"head.weight"}
+
+
 def test_two_sources_for_one_path():
     table = Table((Rule("a", "x"), Rule("b", "x")))
     source = {"a": np.zeros(2, np.float32), "b": np.zeros(2, np.float32)}
@@ -135,16 +145,51 @@ def test_two_sources_for_one_path():
         to_torch({"x": source["a"]}, table)
 
 
-def test_floats_widen_and_never_narrow():
+def test_what_could_not_be_read_back_is_not_written():
+    table = Table((Rule("a", "x"), Rule("a", "y")))
+    with pytest.raises(ConversionError, match="not readable back: x -> a"):
+        to_torch({"x": np.zeros(2, np.float32)}, table)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "wanted"),
+    [("float16", "float32"), ("bfloat16", "float32"), ("float64", "float32"), ("float32", "bfloat16")],
+)
+def test_floats_are_cast_as_torch_casts_them_and_counted(dtype, wanted):
+    torch = pytest.importorskip("torch")
+    table = Table((Rule("{x:name}", "{x}"),))
+    values = [0.1, 1 / 3, -0.0, 1e-45, np.inf, np.nan]
+    array = np.array(values).astype(dtype)
+    there = to_jax({"a": array, "b": array}, table, {"a": struct(6, dtype=wanted), "b": struct(6, dtype=wanted)})
+    result = torch.tensor(array.astype(np.float64), dtype=getattr(torch, dtype)).to(getattr(torch, wanted))
+    assert str(there.arrays["a"].dtype) == wanted
+    np.testing.assert_array_equal(there.arrays["a"].astype(np.float64), result.double().numpy())
+    assert there.cast == {(dtype, wanted): 2}
+    assert to_jax({"a": array}, table, {"a": struct(6, dtype=dtype)}).cast == {}
+
+
+def test_numbers_beyond_the_wanted_dtype_are_a_problem():
     table = Table((Rule("a", "a"),))
-    half = np.array([0.1, np.inf], np.float16)
-    there = to_jax({"a": half}, table, {"a": struct(2)}).arrays["a"]
-    assert there.dtype == np.float32 and there.tolist() == half.astype(np.float32).tolist()
-    there = to_jax({"a": half.astype(jax.numpy.bfloat16)}, table, {"a": struct(2)}).arrays["a"]
-    assert there.dtype == np.float32
-    for wrong in (np.float64, np.int32):
-        with pytest.raises(ConversionError, match="dtype: a -> a"):
-            to_jax({"a": np.zeros(2, wrong)}, table, {"a": struct(2)})
+    with pytest.raises(ConversionError, match=r"range: a -> a: float64 numbers that float32 cannot hold"):
+        to_jax({"a": np.array([1.0, 1e39])}, table, {"a": struct(2)})
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int8, np.bool_, np.complex64, ml_dtypes.float8_e4m3fn])
+def test_other_dtypes_are_a_problem_of_one_line(dtype):
+    table = Table((Rule("{x:name}", "{x}"),))
+    names = "abcd"
+    with pytest.raises(ConversionError) as caught:
+        to_jax({name: np.zeros(2, dtype) for name in names}, table, {name: struct(2) for name in names})
+    assert caught.value.problems == (f"dtype: a -> a and 3 more: {np.dtype(dtype)}, where float32 is wanted",)
+    with pytest.raises(ConversionError, match=r"dtype: a -> a: \w+, where float32 is wanted"):
+        to_jax({"a": np.zeros(2, dtype)}, table, {"a": struct(2)})
+
+
+def test_writing_does_not_narrow():
+    table = Table((Rule("a", "a"),))
+    assert to_torch({"a": np.ones(2, np.float32)}, table, {"a": struct(2, dtype=np.float64)})["a"].dtype == np.float64
+    with pytest.raises(ConversionError, match="dtype: a -> a: float64, where float32 is wanted"):
+        to_torch({"a": np.ones(2)}, table, {"a": struct(2)})
 
 
 def test_writing_is_strict():

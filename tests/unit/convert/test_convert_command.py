@@ -58,6 +58,7 @@ def test_there_and_back(capsys, classifier, empty_folder):
     assert all(torch.equal(back[name], value) for name, value in wanted["state_dict"].items())
     MobileNetV1(num_classes=6).load_state_dict(back, strict=True)
     assert {path.name for path in empty_folder.iterdir()} == {"mobilenet.jaxdet", "new"}
+    assert {path.name for path in (empty_folder / "new").iterdir()} == {"back.pth", "back.json"}
 
 
 def test_a_detector_with_names_and_options(capsys, detection_weights, tmp_path):
@@ -78,7 +79,7 @@ def test_a_detector_with_names_and_options(capsys, detection_weights, tmp_path):
 
 def test_respelling_without_a_model(capsys, detection_weights, empty_folder):
     status, _, _ = run(capsys, detection_weights, "--to-torch", "old.pth", "--spelling", "old")
-    assert status == 0 and [path.name for path in empty_folder.iterdir()] == ["old.pth"]
+    assert status == 0 and sorted(path.name for path in empty_folder.iterdir()) == ["old.json", "old.pth"]
     assert "rpn.head.conv.weight" in torch.load("old.pth", weights_only=True)
 
 
@@ -143,6 +144,46 @@ def test_a_jaxdet_model_is_written_as_it_is(capsys, classifier):
     assert "already; --to-torch" in run(capsys, "mobilenet.jaxdet")[2]
     err = run(capsys, "mobilenet.jaxdet", "--to-torch", "x.pth", "--norm-eps", "0.1", "--out", "y")[2]
     assert "leave out --out, --norm-eps" in err
+
+
+def test_nothing_is_replaced_unless_told(capsys, classifier):
+    run(capsys, classifier)
+    status, _, err = run(capsys, classifier, "--set", "width=0.25")
+    assert status == 1 and "mobilenet.jaxdet holds a model already: overwrite=True (--overwrite)" in err
+    assert run(capsys, classifier, "--overwrite")[0] == 0
+    assert run(capsys, classifier, "--to-torch", "a.pth")[0] == 0
+    status, _, err = run(capsys, classifier, "--to-torch", "a.pth")
+    assert status == 1 and "a.pth is there already: overwrite=True (--overwrite) replaces it and a.json" in err
+    assert run(capsys, classifier, "--to-torch", "a.pth", "--overwrite")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("classes", "count", "names"), [("cat,dog", 2, ("cat", "dog")), ("names.txt", 2, ("x", "y z")), ("7", 7, ())]
+)
+def test_classes_are_exchanged(capsys, classifier, empty_folder, classes, count, names):
+    (empty_folder / "names.txt").write_text("x\ny z\n")
+    run(capsys, classifier)
+    status, out, err = run(capsys, "mobilenet.jaxdet", "--classes", classes, "--out", "other")
+    assert (status, err) == (0, "") and f"classes   {count}" in out and "train it" in out
+    model, before = jaxdet.load("other"), jaxdet.load("mobilenet.jaxdet")
+    assert (model.config.num_classes, model.config.names) == (count, names)
+    assert (model.stem.conv.kernel[...] == before.stem.conv.kernel[...]).all() and model.origin == before.origin
+
+
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        (["--classes", "none.txt", "--out", "x"], "none.txt: there is no such file"),
+        (["--classes", "a,a", "--out", "x"], "two classes have one name: a"),
+        (["--classes", "a,b"], "say where it goes with --out"),
+        (["--classes", "a,b", "--out", "mobilenet.jaxdet"], "holds a model already"),
+        (["--classes", "a,b", "--num-classes", "3", "--out", "x"], "leave out --num-classes"),
+    ],
+)
+def test_classes_that_are_none_are_refused(capsys, classifier, empty_folder, argv, line):
+    run(capsys, classifier)
+    status, _, err = run(capsys, "mobilenet.jaxdet", *argv)
+    assert status == 1 and line in err and [path.name for path in empty_folder.iterdir()] == ["mobilenet.jaxdet"]
 
 
 def test_official_weights_that_are_nowhere(capsys, empty_folder, monkeypatch):

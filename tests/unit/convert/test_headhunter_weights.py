@@ -100,12 +100,8 @@ def test_full_sizes(name):
     found = recognise(shapes(name=name, context="cpm"))
     assert (found.name, found.num_anchors, found.origin) == (f"headhunter_{name}", 3, ("torchvision", "new"))
     assert model_config(found.name, **found.options) == model_config(found.name, context="cpm")
-    assert recognise(shapes(name="resnet50", blocks=(3, 4, 23, 3), context="ssh")).options["backbone_blocks"] == (
-        3,
-        4,
-        23,
-        3,
-    )
+    other = recognise(shapes(name="resnet50", blocks=(3, 4, 23, 3), context="ssh"))
+    assert (other.name, other.options["backbone_blocks"]) == ("headhunter_resnet50", (3, 4, 23, 3))
 
 
 def test_without_context_its_names_are_torchvisions():
@@ -216,9 +212,12 @@ def test_the_command_says_what_it_holds(module, tmp_path, monkeypatch, capsys):
     out = capsys.readouterr().out
     for part in (
         "headhunter_resnet50, 2 classes", "ResNet of (1, 1, 1, 1) blocks, 4 levels, ssh of large filters, not upscaled",
-        "anchors: 18, 36, 72, 128 (median_anchors)", "mean 0.459, 0.431, 0.412", "jaxdet detect",
+        "assumed   min_size 800; max_size 1400; bbox_reg_weights 10, 10, 5, 5", "rpn_smooth_l1_beta 0; ",
+        "jaxdet detect",
     ):  # fmt: skip
         assert part in out
+    (line,) = (line for line in out.splitlines() if line.startswith("assumed"))
+    assert not any(told in line for told in ("anchors", "image_mean", "score_thresh"))  # the options say them
     assert main(["convert", "plain.pth"]) == 0
     assert "also      headhunter_resnet50" in capsys.readouterr().out
     assert main(["convert", "bare.pth", "--num-classes", "3"]) == 0

@@ -17,7 +17,7 @@ from jaxdet.detectors import abstract, model_config
 from jaxdet.heads import AnchorGenerator
 from jaxdet.nn import NormConfig
 from jaxdet.runs.checkpoint import arrays, fill, flatten
-from jaxdet_convert import ConversionError, RecognitionError, convert_weights, load_torch, to_torch
+from jaxdet_convert import ConversionError, RecognitionError, WeightsError, convert_weights, load_torch, to_torch
 from jaxdet_convert.official import OFFICIAL, OfficialWeights
 from parity.twins.darknet53 import TimmDarknet53
 from parity.twins.mobilenet_v1 import MobileNetV1
@@ -142,6 +142,26 @@ def test_eps(detector, tmp_path, monkeypatch):
     assert opened.backbone.conv1.norm.eps == 1e-3
 
 
+def test_an_official_classifier_brings_its_resizing_and_no_eps(tmp_path, monkeypatch):
+    path = tmp_path / "renamed.pth"
+    torch.save(MobileNetV1(num_classes=6).state_dict(), path)
+    prefix = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+    # An eps is of a detector's frozen norms.
+    monkeypatch.setitem(OFFICIAL, "resnet50", OfficialWeights(f"x-{prefix}.pth", norm_eps=0.0, resize=232))
+    result = convert_weights(path)
+    assert (result.model.config.transform.resize, result.norm_eps) == (232, 1e-5)
+    assert result.official == OFFICIAL["resnet50"]
+    assert "transform" not in convert_weights(torch.load(path)).told
+
+
+def test_an_official_detector_has_no_classifiers_transform(detector, tmp_path, monkeypatch):
+    path = tmp_path / "renamed.pth"
+    torch.save(detector.state_dict(), path)
+    prefix = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+    monkeypatch.setitem(OFFICIAL, "fasterrcnn_resnet50_fpn", OfficialWeights(f"x-{prefix}.pth"))
+    assert "transform" not in convert_weights(path).told
+
+
 def test_the_official_hash_is_torchvisions():
     assert {weights.prefix: weights.norm_eps for weights in OFFICIAL.values()}["258fb6c6"] == 0.0
 
@@ -225,9 +245,14 @@ def test_anchors_are_checked_by_their_number(make_detector, torchvision):
 def test_options_go_before_what_the_weights_tell(detector):
     state = detector.state_dict()
     norm = NormConfig("batch", eps=0.5)
-    model = load_torch(state, min_size=320, box_score_thresh=0.3, backbone_norm=norm, dtype="bfloat16")
+    model = load_torch(
+        state, min_size=320, box_score_thresh=0.3, backbone_norm=norm, dtype="bfloat16", precision="default"
+    )
     assert (model.config.transform.min_size, model.config.box.score_thresh) == (320, 0.3)
-    assert model.config.backbone.norm == norm and model.numerics.dtype == "bfloat16"
+    assert model.config.backbone.norm == norm and (model.numerics.dtype, model.numerics.precision) == (
+        "bfloat16",
+        "default",
+    )
     with pytest.raises(ValueError, match="did you mean 'min_size'"):
         load_torch(state, min_sise=320)
 
@@ -237,7 +262,9 @@ def test_containers_prefixes_and_what_lies_beside(tmp_path):
     doubled = {name: tensor * 2 if tensor.is_floating_point() else tensor for name, tensor in state.items()}
     wrapped = {f"module.{name}": tensor for name, tensor in state.items()}
     torch.save({"model": wrapped, "model_ema": doubled, "epoch": 3}, tmp_path / "run.pth")
-    result = convert_weights(tmp_path / "run.pth")
+    with pytest.raises(WeightsError, match=r"run\.pth: it holds several sets of weights: model, model_ema"):
+        load_torch(tmp_path / "run.pth")
+    result = convert_weights(tmp_path / "run.pth", container="model")
     assert (result.source, result.container, result.prefix) == ("torch-zip", "model", "module.")
     assert result.beside == ("model_ema", "epoch")
     assert equal(result.model, load_torch(state))
@@ -281,7 +308,9 @@ def test_darknets_names_give_the_same_model(darknet, tmp_path):
     backbone, fc = as_darknet(darknet)
     file = tmp_path / "darknet53.weights"
     file.write_bytes(struct.pack("<3iQ", 0, 2, 0, 32) + backbone.tobytes() + fc.tobytes())
-    model = load_torch(file)
+    result = convert_weights(file)
+    model = result.model
+    assert (result.fresh, result.dropped) == ((), ())  # the counters that Darknet has not are no news
     assert model.config.num_classes == 18 and model.config.negative_slope == 0.1
     assert model.config.norm == NormConfig("batch", momentum=0.99)
     ours, theirs = arrays(model), arrays(listing)

@@ -111,6 +111,57 @@ def test_tensors_stay_within_their_storage(tmp_path, count, offset, size, stride
             read_weights(path)
 
 
+def legacy_view(path, view, *, announced=6, stored=6, shape=2, offset=0):
+    """A legacy checkpoint of one tensor in a view of a storage, whose numbers are 0, 1, 2, ..."""
+    # pickle.dumps gives a whole pickle; its head and its end are taken off for the parts.
+    view, numel, size = (pickle.dumps(value, 2)[2:-1] for value in (view, announced, (shape,)))
+    storage = (
+        b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x00kX\x03\x00\x00\x00cpu" + numel + view + b"tQ"
+    )
+    tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + b"K%c" % offset + size + b"K\x01\x85\x89}tR"
+    head = [0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}]
+    data = b"".join(pickle.dumps(item, 2) for item in head) + b"\x80\x02}X\x01\x00\x00\x00a" + tensor + b"s."
+    numbers = struct.pack("<q", stored) + np.arange(stored, dtype="<f4").tobytes()
+    path.write_bytes(data + pickle.dumps(["k"], 2) + numbers)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("view", "changes", "values"),
+    [
+        (None, {}, [0, 1]),
+        (("v", 0, 6), {}, [0, 1]),
+        (("v", 2, 3), {}, [2, 3]),
+        (("v", 2, 3), {"offset": 1}, [3, 4]),
+        (("v", 4, 2), {}, [4, 5]),
+        (("v", 6, 0), {"shape": 0}, []),
+    ],
+)
+def test_views_of_legacy_storages(tmp_path, view, changes, values):
+    assert read_weights(legacy_view(tmp_path / "w.pth", view, **changes)).tensors["a"].tolist() == values
+
+
+@pytest.mark.parametrize(
+    ("view", "changes", "message"),
+    [
+        (("v", 2, 3), {"shape": 4}, "ends at element 3 of a storage of 3"),  # in the storage, beyond its view
+        (("v", 2, 3), {"offset": 2}, "ends at element 3 of a storage of 3"),
+        (("v", 5, 2), {}, "beyond the 6 elements"),
+        (("v", 7, 0), {"shape": 0}, "beyond the 6 elements"),
+        (("v", 2**62 - 1, 1), {}, "beyond the 6 elements"),
+        (("v", 5, 2), {"announced": 7}, "has 24 bytes where 28 are announced"),
+        (("v", -1, 2), {}, "something other than key, start and size"),
+        (("v", 0, -1), {}, "something other than key, start and size"),
+        (("v", 0), {}, "something other than key, start and size"),
+        ("v", {}, "something other than key, start and size"),
+    ],
+)
+def test_views_beyond_their_storage_are_refused(tmp_path, view, changes, message):
+    with pytest.raises(WeightsError, match=message) as caught:
+        read_weights(legacy_view(tmp_path / "w.pth", view, **changes))
+    assert str(caught.value).startswith(f"{tmp_path}") and "\n" not in str(caught.value)
+
+
 def test_scan_stops_behind_the_pickle():
     stream = io.BytesIO(pickle.dumps([1, 2]) + b"rest")
     assert scan(stream).load()[0] == [1, 2]
@@ -127,9 +178,9 @@ def test_a_pickled_module_is_refused_with_the_line_that_helps(tmp_path, zipped):
     assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
 
 
-def tar_head():
+def tar_head(name=b"a.pth"):
     head = bytearray(512)
-    head[:5] = b"a.pth"
+    head[: len(name)] = name
     head[257:262] = b"ustar"
     return bytes(head)
 
@@ -143,6 +194,7 @@ def tar_head():
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         (gzip.compress(b"x", mtime=0), "unpack"),
         (tar_head(), "unpack"),
+        (tar_head(b"sys_info"), r"torch before 0\.1\.12 .*save it again"),
         (b"some text that is no checkpoint at all", "no format that is known"),
         (b"abc", "cut short"),
         (b"PK\x03\x04 and then nothing", "cut short or damaged"),

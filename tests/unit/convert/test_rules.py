@@ -127,6 +127,9 @@ def test_counters():
     assert there.dtype == np.int32 and there.shape == ()
     back = rules.COUNTER.inverse(there)
     assert back.dtype == np.int64 and back == 2**31 - 1
-    for bad in (np.array(2**31), np.array([1]), np.array(1.0)):
+    for dtype in (np.float64, np.float32, np.float16, np.int32, np.uint8):
+        there = rules.COUNTER.forward(np.array(7, dtype))
+        assert there.dtype == np.int32 and there == 7
+    for bad in (*map(np.array, (2**31, -(2**31) - 1, [1], 1.5, np.inf, np.nan, True, 1j, 1e300)),):
         with pytest.raises(ValueError, match="counter"):
             rules.COUNTER.forward(bad)

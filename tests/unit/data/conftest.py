@@ -41,3 +41,26 @@ def many_images(write_coco):
         boxes = [{"bbox": [1 + n, 2, 10 + number % 5, 8 + n], "category_id": (3, 7)[n % 2]} for n in range(number % 4)]
         images[f"{number:02d}.png"] = (height, width, boxes)
     return write_coco(images)
+
+
+@pytest.fixture
+def write_voc(tmp_path):
+    """A function that writes one split from {stem: (height, width, [(name, corners), ...])}."""
+
+    def write(images, split="train", size=True):
+        for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
+            (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        for stem, (height, width, objects) in images.items():
+            Image.new("RGB", (width, height)).save(tmp_path / "JPEGImages" / f"{stem}.jpg")
+            written = "".join(
+                f"<object><name>{name}</name><bndbox>"
+                + "".join(f"<{k}>{v}</{k}>" for k, v in zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True))
+                + "</bndbox></object>\n"
+                for name, corners in objects
+            )
+            shape = f"<size><width>{width}</width><height>{height}</height></size>" if size else ""
+            (tmp_path / "Annotations" / f"{stem}.xml").write_text(f"<annotation>\n{shape}\n{written}</annotation>")
+        (tmp_path / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(images) + "\n\n")
+        return tmp_path
+
+    return write

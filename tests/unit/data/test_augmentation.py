@@ -72,6 +72,23 @@ def test_colours_by_hand():
     assert distorted(red, "s", (0.5, 0.5, 0.0, 0.5)).tolist() == [[[159, 109, luminance // 2]]]
 
 
+@pytest.mark.parametrize(
+    "ranges, expected",
+    [
+        ({"brightness": (0.5, 0.5)}, [[100, 50, 0], [50, 50, 50]]),
+        ({"contrast": (0.0, 0.0)}, [[109, 109, 109]] * 2),  # the mean of the luminances
+        ({"saturation": (0.0, 0.0)}, [[118, 118, 118], [100, 100, 100]]),
+        ({"hue": (0.5, 0.5)}, [[0, 100, 200], [100, 100, 100]]),
+    ],
+)
+def test_each_range_reaches_its_distortion(ranges, expected):
+    neutral = {"brightness": (1.0, 1.0), "contrast": (1.0, 1.0), "saturation": (1.0, 1.0), "hue": (0.0, 0.0)}
+    example = replace(_example(), image=np.uint8([[[200, 100, 0], [100, 100, 100]]]))
+    draws = Draws(0.9, *[0.0] * 5, *[0.5] * 4, 0.0, 0.1, 0.2, 0.3)
+    changed = Augmentation(flip=0.0, photometric=1.0, **neutral | ranges)(example, draws).image[0]
+    np.testing.assert_allclose(changed.astype(int), expected, atol=5)  # of 256 hues, turned by 127
+
+
 def test_distortion_is_about_as_frequent_as_asked_and_off_by_default():
     example = _example(8, 8)
     generator = np.random.default_rng(1)
@@ -112,6 +129,7 @@ def test_plan_and_augmentation_have_to_agree(many_images):
     for plan, augmentation in (
         (plain, Augmentation(min_sizes=(32, 48))),
         (several, Augmentation()),
+        (several, Augmentation(min_sizes=(40, 48))),
         (several, None),
         (jitter, None),
         (jitter, Augmentation(scale_jitter=(0.2, 2.0), jitter_size=(64, 64))),

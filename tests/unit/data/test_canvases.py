@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxdet.data.canvas import align, canvases, choose_canvas, covers
+from jaxdet.data.canvas import align, canvases, choose_canvas, covers, largest_canvas, parse_canvas
 from jaxdet.ops.resize import resized_size
 
 
@@ -33,6 +33,20 @@ def test_choice_by_hand():
     assert choose_canvas((300, 1333), choices) == (800, 1344)
     with pytest.raises(ValueError, match=r"no canvas holds an image resized to \(801, 801\).*needs \(832, 832\)"):
         choose_canvas((801, 801), choices)
+
+
+def test_the_largest_is_the_landscape_one():
+    assert largest_canvas(canvases(800, 1333)) == (800, 1344)
+    assert largest_canvas([(800, 1344), (1344, 800), (96, 96)]) == (800, 1344)
+
+
+def test_height_comes_first_in_text():
+    assert parse_canvas("800x1344") == (800, 1344) and parse_canvas("64X32") == (64, 32)
+    for text in ("800", "800x", "0x32", "32x-32", "32x32x32"):
+        with pytest.raises(ValueError, match="no canvas: expected HEIGHTxWIDTH"):
+            parse_canvas(text)
+    with pytest.raises(ValueError, match=r"the canvas is 64x33; .* multiples of 32"):
+        parse_canvas("64x33")
 
 
 @settings(max_examples=300, deadline=None)

@@ -79,6 +79,15 @@ def test_a_crop_by_hand():
     assert random_crop(50, 80, (0.0, 1.0), (0.5, 2.0), Draws(1.0, 1.0, *draws)) == (5, 18, 45, 45)
 
 
+def test_a_crop_as_large_as_the_picture_fits():
+    assert random_crop(50, 50, (0.0, 1.0), (0.5, 2.0), Draws(1.0, 0.5, 0.9, 0.9)) == (0, 0, 50, 50)
+
+
+def test_ratios_are_drawn_evenly_in_their_logarithm():
+    """From 1 to 4 the middle is 2: of 3200 pixels 80 x 40."""
+    assert random_crop(80, 80, (0.0, 1.0), (1.0, 4.0), Draws(0.5, 0.5, 0.0, 0.0)) == (0, 0, 40, 80)
+
+
 def test_after_ten_attempts_the_centre():
     for size, expected in (((50, 80), (0, 6, 50, 67)), ((80, 50), (6, 0, 67, 50)), ((50, 60), (0, 0, 50, 60))):
         draws = Draws(*[1.0, 0.5] * 10) if size[0] != size[1] else Draws()

@@ -248,27 +248,3 @@ def test_images_that_contradict_the_annotation(write_coco):
     (folder / "a.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"a\.png: cannot be decoded as an image"):
         CocoDataset(file, folder)[0]
-
-
-@pytest.mark.parametrize(("annotated", "turned"), [((20, 30), False), ((30, 20), True)])
-def test_exif_orientation_is_applied_only_where_the_annotation_agrees(write_coco, annotated, turned):
-    file, folder = write_coco(
-        {"a.jpg": (20, 30, [])}, edit=lambda c: c["images"][0].update(height=annotated[0], width=annotated[1])
-    )
-    stored = np.zeros((20, 30, 3), np.uint8)
-    stored[:, :8] = 255  # a white left edge; orientation 6 turns it to the top
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.fromarray(stored).save(folder / "a.jpg", exif=exif, quality=95)
-    image = CocoDataset(file, folder)[0].image
-    assert image.shape[:2] == annotated
-    assert (image[:4].mean() > 240) == turned
-
-
-@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1"])
-def test_every_colour_mode_becomes_rgb(write_coco, mode):
-    name = "a.jpg" if mode == "CMYK" else "a.png"
-    file, folder = write_coco({name: (20, 30, [])})
-    Image.new("RGB", (30, 20), (255, 255, 255)).convert(mode).save(folder / name)
-    image = CocoDataset(file, folder)[0].image
-    assert image.dtype == np.uint8 and image.shape == (20, 30, 3) and image.min() > 250

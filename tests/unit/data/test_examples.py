@@ -62,8 +62,14 @@ def test_a_dataset_pickles_where_its_sequence_does(entries):
 def test_given_sizes_leave_the_images_alone():
     dataset = Examples([Lazy(_example())], NAMES, sizes=np.array([[20, 30]])).open()
     assert dataset.sizes.tolist() == [[20, 30]]
-    with pytest.raises(DataError, match=r"expected sizes \[1, 2\], one a picture of the sequence, got 2"):
+    with pytest.raises(DataError, match=r"expected sizes \[1, 2\], integers, one a picture .*, got int64 \[2, 2\]"):
         Examples([Lazy(_example())], NAMES, sizes=[[20, 30], [1, 1]]).open()
+    for sizes in ([["20", "30"]], [[20.5, 30]], [[None, 30]], [[20, float("nan")]], [20]):
+        with pytest.raises(DataError, match=r"expected sizes \[1, 2\], integers"):
+            Examples([Lazy(_example())], NAMES, sizes=sizes).open()
+    with pytest.raises(DataError, match=r"example 0 has size \[0, 30\]; expected"):
+        Examples([Lazy(_example())], NAMES, sizes=[[0, 30]]).open()
+    assert Examples([Lazy(_example())], NAMES, sizes=[[20.0, 30.0]]).open().records[0].size == (20, 30)
 
 
 def test_an_image_of_another_size_than_before_is_an_error():

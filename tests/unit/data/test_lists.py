@@ -95,10 +95,29 @@ def test_a_split_of_scut_head(scut_head):
     ]
     assert ("missing-annotation", "Part_B/ImageSets/Main/train.txt", 3) in places(found, scut_head)
     assert len(convert_scut_head(scut_head / "Part_A", "train").pictures) == 2  # a part by itself
-    with pytest.raises(DataError, match=r"there is no ImageSets/Main/gone.txt with a name in .*Part_A, .*Part_B"):
+    with pytest.raises(DataError, match=r"there is no ImageSets/Main/gone.txt in .*Part_A, .*Part_B"):
         convert_scut_head(scut_head, "gone")
     with pytest.raises(DataError, match="neither it nor a folder in it has 'Annotations'"):
         convert_scut_head(scut_head.parent / "gone")
+
+
+def test_scut_head_reads_xml_as_voc_does(scut_head):
+    """Any letter case and image, names with blanks in lists, a declared encoding, no AppleDouble files."""
+    part = scut_head / "Part_C"
+    (part / "annotations").mkdir(parents=True)
+    draw(part / "jpegimages" / "x 1.BMP")
+    box = "<bndbox><xmin>1</xmin><ymin>2</ymin><xmax>11</xmax><ymax>12</ymax></bndbox>"
+    text = f"<?xml version='1.0' encoding='gbk'?><a>\u4e2d<object><name>head</name>{box}</object></a>"
+    (part / "annotations" / "x 1.XML").write_bytes(text.encode("gbk"))
+    (part / "annotations" / "._x 1.xml").write_bytes(b"\0\5\x16\7")
+    (part / "ImageSets" / "Main").mkdir(parents=True)
+    (part / "ImageSets" / "Main" / "train.txt").write_text("x 1\n")
+    (part / "__MACOSX" / "Annotations").mkdir(parents=True)
+    (part / "__MACOSX" / "Annotations" / "y.xml").write_text("<a/>")
+    for split in (None, "train"):
+        found = convert_scut_head(part, split)
+        assert found.faults == [] and found.pictures[0].path == "jpegimages/x 1.BMP"
+        assert [box.box for box in found.pictures[0].boxes] == [(1, 2, 11, 12)]  # as they stand
 
 
 def person(hbox, *, tag="person", **fields):
@@ -153,6 +172,37 @@ def test_crowd_human(crowd_human, tmp_path):
         "left out    5 boxes, 4 other entries",
     ]
     assert len(HeadList(str(tmp_path / "new" / "heads.txt"), str(images)).open().records[0].truth.ignored) == 4
+
+
+@pytest.mark.parametrize(
+    ("fields", "flag"),
+    [
+        ({"extra": None, "head_attr": {"ignore": None}}, 0),
+        ({"extra": {"ignore": True}}, -1),
+        ({"extra": {"ignore": False}, "head_attr": {"ignore": 1.0}}, -1),
+        ({"extra": {"ignore": "1"}}, None),
+        ({"extra": {"ignore": 2}}, None),
+        ({"extra": "ignore"}, None),
+        ({"head_attr": [1]}, None),
+        ({"hbox": [1, 2, 10, float("nan")]}, None),
+        ({"hbox": [1, 2, 10, 10**400]}, None),
+    ],
+)
+def test_fields_of_crowd_human_are_checked(tmp_path, fields, flag):
+    """None: the box is left out, and told; it becomes no head by mistake."""
+    draw(tmp_path / "a.jpg")
+    file = tmp_path / "a.odgt"
+    file.write_text(json.dumps({"ID": "a", "gtboxes": [{**person([1, 2, 10, 12]), **fields}]}))
+    found = convert_crowd_human(file, tmp_path)
+    assert [box.flag for box in found.pictures[0].boxes] == ([] if flag is None else [flag])
+    assert [(str(fault.kind), fault.line) for fault in found.faults] == [("malformed-box", 1)] * (flag is None)
+
+
+@pytest.mark.parametrize("name", [None, True, 1.5, ["a"], ""])
+def test_a_crowd_human_picture_needs_a_name(tmp_path, name):
+    (tmp_path / "a.odgt").write_text(json.dumps({"ID": name, "gtboxes": []}))
+    (fault,) = convert_crowd_human(tmp_path / "a.odgt", tmp_path).faults
+    assert fault.kind == "malformed-entry" and "has 'ID' = " in fault.problem
 
 
 @pytest.fixture
@@ -220,6 +270,7 @@ def test_broken_sequences(crohd):
     info = crohd / "HT21-01" / "seqinfo.ini"
     for text, message in (
         ("[Sequence]\n", "seqLength is missing"),
+        ("[Sequence]\nseqLength=1000000000000\n", "not from 1 to 10000000"),
         ("name=1\n", "cannot be read"),
         (None, "cannot be"),
     ):

@@ -76,6 +76,14 @@ def test_jitter_that_enlarges_crops_boxes_with_the_picture():
     np.testing.assert_array_equal(placed.ignored, [[40, 40, 60, 60]])
 
 
+def test_jitter_into_a_size_that_is_no_square():
+    """The picture fits 40 x 100 at 40 / 80, its height, and the scale is 2: 80 x 120, cropped in the middle."""
+    example = _example(80, 120, [[0, 0, 120, 80], [30, 50, 40, 60]])
+    pixels, placed = ScaleJitter((0.5, 2.0), (40, 100)).apply(example, (64, 128), Draws(1.0, 0.5), **PLAIN)
+    np.testing.assert_allclose(pixels, example.image[20:60, 10:110] / np.float32(255), atol=1e-6)
+    np.testing.assert_array_equal(placed.boxes, [[0, 0, 100, 40], [20, 30, 30, 40]])
+
+
 def test_a_box_that_only_touches_the_crop_goes():
     example = _example(100, 200, [[0, 0, 50, 50], [0, 0, 50.5, 50], [150, 0, 200, 9], [149.5, 0, 200, 9]])
     _, placed = ScaleJitter((1.0, 2.0), (100, 100)).apply(example, (128, 128), Draws(1.0, 0.5), **PLAIN)

@@ -1,5 +1,7 @@
 """YOLO folders: the layouts that are met, and what is said about lines that are wrong."""
 
+import shutil
+
 import numpy as np
 import pytest
 import yaml
@@ -50,9 +52,20 @@ def test_names_by_number_keep_their_numbers(write_yolo):
     assert dataset[0].labels.tolist() == [2, 1]
 
 
+def test_classes_may_share_a_name_which_is_told(write_yolo):
+    root = write_yolo({"val": {"a": (10, 10, ["1 .5 .5 .5 .5"])}}, names=["fish", "fish"])
+    dataset = YoloFolder(str(root), "val").open()
+    assert dataset[0].labels.tolist() == [2]
+    (fault,) = dataset.faults
+    assert (fault.kind, fault.severity) == ("shared-name", "warning")
+    assert "class 1 is named 'fish', as class 0 is" in str(fault)
+
+
 def test_of_lines_with_keypoints_the_box_is_taken(write_yolo):
     line = "0 .5 .5 .4 .4 " + " ".join(["0.9"] * 4)
     root = write_yolo({"train": {"a": (10, 10, [line])}}, kpt_shape=[2, 2])
+    np.testing.assert_allclose(YoloFolder(str(root), "train").open()[0].boxes, [[3, 3, 7, 7]], rtol=1e-6)
+    root = write_yolo({"train": {"a": (10, 10, ["0 .5 .5 .4 .4"])}}, kpt_shape=None, nc=None)  # null is missing
     np.testing.assert_allclose(YoloFolder(str(root), "train").open()[0].boxes, [[3, 3, 7, 7]], rtol=1e-6)
 
 
@@ -78,6 +91,16 @@ def test_splits_are_folders_lists_or_several(write_yolo):
         (str(root / "south.txt"), 3),
     ]
     assert len(YoloFolder(str(root), "val").open()) == 1  # ../ as exports write it
+
+
+def test_of_two_folders_called_images_the_last_has_the_labels_beside_it(write_yolo, tmp_path):
+    root = write_yolo({"train": {"a": (8, 8, ["0 .5 .5 .5 .5"])}})
+    inner = tmp_path / "other" / "images" / "set"
+    for name in ("images", "labels", "data.yaml"):
+        copy = shutil.copytree if (root / name).is_dir() else shutil.copy
+        inner.mkdir(parents=True, exist_ok=True)
+        copy(root / name, inner / name)
+    assert YoloFolder(str(inner), "train").open()[0].boxes.tolist() == [[2, 2, 6, 6]]
 
 
 def test_faults_name_file_and_line(write_yolo):
@@ -133,6 +156,8 @@ def test_what_is_no_box_always_refuses(write_yolo):
         ({"names": ["cat", True]}, "class 1 has the name True"),
         ({"names": {"cat": 0}}, "class 'cat' has the name 0"),
         ({"nc": 3}, "has nc 3 and 2 names"),
+        ({"nc": "2"}, "has nc '2'; expected the number"),
+        ({"nc": True, "names": ["cat"]}, "has nc True; expected the number"),
         ({"train": None, "val": "images"}, "has no 'train'; it has val"),
         ({"train": "pictures"}, "'train' names pictures, but there is no .*pictures"),
         ({"train": "empty"}, "'train' is empty, where there are no pictures"),

@@ -28,6 +28,25 @@ def test_ties_go_to_the_lower_class():
     assert accuracy.result() == {"top1": 0.5}
 
 
+def test_ties_go_to_the_lower_class_among_many():
+    """Short rows are sorted stably by any algorithm; a row of 1000 is not."""
+    accuracy = Accuracy((5,))
+    accuracy.add(np.zeros((2, 1000)), np.array([4, 5]))
+    assert accuracy.result() == {"top5": 0.5}
+
+
+def test_counts_of_several_processes_add_up():
+    parts = []
+    for labels in ([0, 1, 1], [2]):
+        one = Accuracy((1, 2))
+        one.add(np.tile([[0.5, 0.4, 0.1]], (len(labels), 1)), np.array(labels))
+        parts.append(one.counts)
+    assert parts == [[1, 3, 3], [0, 0, 1]]
+    accuracy = Accuracy((1, 2))
+    accuracy.merge(parts)
+    assert accuracy.counts == [1, 3, 4] and accuracy.result() == {"top1": 1 / 4, "top2": 3 / 4}
+
+
 def test_fewer_classes_than_k_and_nothing_at_all():
     accuracy = Accuracy()
     assert accuracy.result() == {"top1": -1.0, "top5": -1.0}

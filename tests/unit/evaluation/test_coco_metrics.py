@@ -1,13 +1,14 @@
 """COCO's numbers: worked out by hand, and those of a public example."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from pycocotools.cocoeval import COCOeval
 
 from jaxdet.data.dataset import DataError
-from jaxdet.evaluation import METRICS, CocoEvaluator
+from jaxdet.evaluation import METRICS, CocoEvaluator, limit_notes, make_evaluator
 
 TRUTH = "golden/coco_eval/instances_val2014_100.json"
 RESULTS = "golden/coco_eval/instances_val2014_fakebbox100_results.json"
@@ -98,6 +99,8 @@ def test_mistakes_are_refused():
         evaluator.add(3, box, score, label)
     with pytest.raises(DataError, match=r"image 1: label 3 is not in 1\.\.2"):
         evaluator.add(1, box, score, label + 2)
+    with pytest.raises(DataError, match=r"image 1: label 0 is not in 1\.\.2"):  # the background
+        evaluator.add(1, box, score, label - 1)
     with pytest.raises(ValueError, match="not finite; mask padding"):
         evaluator.add(1, box * np.nan, score, label)
     with pytest.raises(ValueError, match=r"expected boxes \[D, 4\]"):
@@ -162,3 +165,74 @@ def test_the_public_example_through_boxes_and_labels(shared):
         evaluator.add(image["id"], boxes, scores, labels.astype(int))
     numbers = evaluator.evaluate()
     assert {name: round(numbers[name], 6) for name in METRICS} == EXPECTED
+
+
+def test_the_numbers_are_those_that_pycocotools_prints(shared, monkeypatch):
+    """Of the public example without an image's detections, and with its small objects alone."""
+    runs, accumulate = [], COCOeval.accumulate
+    monkeypatch.setattr(COCOeval, "accumulate", lambda self: (runs.append(self), accumulate(self))[1])
+    truth, records = (json.loads((shared / name).read_text()) for name in (TRUTH, RESULTS))
+    small = {**truth, "annotations": [entry for entry in truth["annotations"] if entry["area"] < 32**2]}
+    for content, found in ((truth, records[50:]), (small, records)):
+        evaluator = CocoEvaluator(content)
+        evaluator.add_results(found)
+        numbers = evaluator.evaluate()
+        runs[-1].summarize()
+        assert [numbers[name] for name in METRICS] == pytest.approx(runs[-1].stats.tolist(), abs=1e-12)
+    assert numbers["APl"] == -1
+
+
+def _crowded(count, *, classes=1):
+    """An image with so many objects, by turns of each class, and as many perfect detections."""
+    corners = np.stack(np.divmod(np.arange(count), 20), -1)[:, ::-1] * 50.0
+    boxes = np.concatenate([corners, corners + 40], axis=1)
+    labels = np.arange(count) % classes + 1
+    truth = {
+        "images": [{"id": 1, "file_name": "a"}],
+        "categories": [{"id": number, "name": str(number)} for number in range(1, classes + 1)],
+        "annotations": [
+            {"id": n, "image_id": 1, "category_id": int(label), "bbox": [*corner, 40, 40]}
+            for n, (corner, label) in enumerate(zip(corners.tolist(), labels, strict=True), start=1)
+        ],
+    }
+    return truth, boxes, labels
+
+
+@pytest.mark.parametrize(("max_dets", "counted"), [(100, 100), (300, 300), (250, 250), (10, 10), (5, 5), (1, 1)])
+def test_a_limit_for_detections_of_an_image(max_dets, counted):
+    truth, boxes, labels = _crowded(300)
+    evaluator = CocoEvaluator(truth, max_dets=max_dets)
+    evaluator.add(1, boxes, np.linspace(1, 0.5, 300), labels)
+    numbers = evaluator.evaluate()
+    # Precision 1 up to the recall of what counts, at that many of the 101 points.
+    assert numbers["AP"] == numbers["AP/1"] == pytest.approx((np.linspace(0, 1, 101) <= counted / 300).mean())
+    assert numbers[f"AR{max_dets}"] == pytest.approx(counted / 300)
+    limits = [name for name in numbers if name.startswith("AR") and name[2:].isdigit()]
+    assert limits == [f"AR{limit}" for limit in (1, 10) if limit < max_dets] + [f"AR{max_dets}"]
+    with pytest.raises(ValueError, match="max_dets is at least 1, not 0"):
+        CocoEvaluator(truth, max_dets=0)
+
+
+class Crowded:
+    """A data set of images with so many objects each, by class."""
+
+    def __init__(self, *counts):
+        self.records = [SimpleNamespace(truth=SimpleNamespace(labels=np.repeat([1, 2], count))) for count in counts]
+
+
+def test_images_with_more_objects_than_count_are_told():
+    assert limit_notes(Crowded((100, 3), (0, 0)), 200) == []
+    few = Crowded((101, 0), (3, 300), (60, 60))
+    counted, given = limit_notes(few, 100)
+    assert counted.startswith("2 images hold more than 100 objects of a class (up to 300)") and "--max-dets" in counted
+    assert given.startswith("3 images hold more than 100 objects (up to 303), and the model gives at most")
+    (only,) = limit_notes(few, 303, max_dets=299)
+    assert only.startswith("1 image holds more than 299 objects of a class (up to 300)")
+    assert limit_notes(few, 303, max_dets=300) == [] == limit_notes(few, 303, metrics="heads")
+
+
+def test_the_limit_belongs_to_cocos_metrics():
+    with pytest.raises(ValueError, match="max_dets is for COCO's metrics; those of heads count all"):
+        make_evaluator("heads", Crowded(), max_dets=300)
+    with pytest.raises(ValueError, match="max_dets is at least 1, not 0"):
+        make_evaluator("coco", Crowded(), max_dets=0)

@@ -169,6 +169,10 @@ class TestMissRate:
         expected = math.exp((2 * math.log(0.5) + 5 * math.log(0.4) + 2 * math.log(0.2)) / 9)
         assert log_average_miss_rate(curve) == pytest.approx(expected, rel=1e-14)
 
+    def test_a_point_includes_its_own_number_of_false_positives(self):
+        """0.01 per image exactly, which is the first point; there, and at all later ones, half is missed."""
+        assert log_average_miss_rate(self._curve([5], [1], 10, 100)) == pytest.approx(0.5)
+
     def test_beyond_the_end_the_last_miss_rate_stays(self):
         """The original's falls to 0 there, and with it the mean."""
         curve = self._curve([7], [0], 10, 100)
@@ -179,6 +183,7 @@ class TestMissRate:
         """The highest threshold has 0.2 false positives per image already: six points below it."""
         curve = self._curve([5], [20], 10, 100)
         assert log_average_miss_rate(curve) == pytest.approx(math.exp(3 * math.log(0.5) / 9))
+        assert log_average_miss_rate(curve, interpolation="linear") == log_average_miss_rate(curve)
 
     def test_lines_between_points(self):
         curve = self._curve([0, 10], [0, 100], 10, 100)  # from 1 at 0 to 0 at 1
@@ -214,6 +219,26 @@ class TestClear:
         assert evaluate_heads([found], score_threshold=0.2).moda == 0.0
         assert evaluate_heads([found], score_threshold=0.31).moda == 0.0  # missed
 
+    def test_neither_way_of_averaging_sees_what_lies_below_the_score(self):
+        """First picture: found at overlap 1/2, a false alarm too low to count. Second: found too low to count."""
+        first = _picture([_box(0, 0)], [_box(0, 0, 10, 5), _box(50, 0)], [0.9, 0.2])
+        second = _picture([_box(0, 0)], [_box(0, 0)], [0.2])
+        result = evaluate_heads([first, second])
+        assert (result.moda, result.moda_image) == (1 / 2, 1 / 2)
+        assert (result.modp, result.modp_image) == (1 / 2, 1 / 2)
+        assert result.detections == 3 and result.recall == 1.0  # of which all are told
+
+    def test_pooled_measures_take_the_best_mapping_and_those_by_picture_go_by_score(self):
+        """The first detection reaches both heads, the second one of them, which the first takes if it may choose."""
+        heads, found = [_box(0, 0), _box(8, 0)], [_box(5, 0), _box(9, 0)]
+        result = evaluate_heads([_picture(heads, found, [0.9, 0.8])])
+        assert (result.moda, result.moda_image) == (1.0, 0.0)
+        assert result.modp == pytest.approx((5 / 15 + 9 / 11) / 2) and result.modp_image == pytest.approx(7 / 13)
+
+    def test_both_ways_match_from_a_fifth_of_overlap_on(self):
+        result = evaluate_heads([_picture([_box(0, 0)], [_box(0, 0, 10, 3)], [0.9])])
+        assert result.moda == result.moda_image == 1.0 and result.recall == 0.0
+
     def test_the_mapping_is_the_best_one_whatever_the_scores(self):
         """By score, the first takes the head that the second needs."""
         heads, found = [_box(0, 0), _box(6, 0)], [_box(3.5, 0), _box(6, 0)]
@@ -231,6 +256,26 @@ def test_recall_at_300_leaves_out_what_comes_later():
     assert (result.recall, result.recall_300) == (1.0, 0.0)
     result = evaluate_heads([_picture([head], [*alarms[1:], head], [0.9] * 299 + [0.5])])
     assert (result.recall, result.recall_300) == (1.0, 1.0)
+
+
+def test_of_the_300_best_an_overlap_of_half_is_asked_as_well():
+    head = _box(0, 0)
+    alarms = [_box(20 + 11 * i, 0) for i in range(300)]
+    result = evaluate_heads([_picture([head], [_box(0, 0, 10, 4), *alarms], [0.9] * 301)])
+    assert (result.recall, result.recall_300) == (0.0, 0.0)
+
+
+def test_the_best_of_equal_scores_do_not_depend_on_their_order():
+    found = np.array([_box(40, 0), _box(20, 0), _box(0, 0)], float)
+    for way in ([0, 1, 2], [2, 1, 0], [1, 2, 0]):
+        best = _picture([], found[way], [0.5, 0.5, 0.5]).best(2)
+        np.testing.assert_array_equal(best.detections, found[[2, 1]])
+
+
+def test_absorption_follows_its_detection():
+    """By score the second detection comes first; the region covers the other."""
+    matches = match_by_score(_picture([], [_box(0, 0), _box(50, 0)], [0.5, 0.9], [_box(0, 0)]), 0.5)
+    assert matches.scores.tolist() == [0.9, 0.5] and matches.absorbed.tolist() == [False, True]
 
 
 def test_mistakes_are_refused():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxdet.evaluation import CocoEvaluator
+from jaxdet.evaluation import ClassResult, CocoEvaluator
 from jaxdet.plots import plot_losses, plot_precision_recall
 from jaxdet.visualize import class_colour, contact_sheet, draw_detections, save_image
 
@@ -101,3 +101,15 @@ def test_precision_over_recall(tmp_path):
     shown = [number for number in range(1, 15) if list(class_colour(number)) in pixels]
     assert shown == list(range(1, 11))  # ten of the thirteen with ground truth
     assert [file.name for file in tmp_path.iterdir()] == ["curves.png"]
+
+
+def test_one_class_has_one_curve(tmp_path, monkeypatch):
+    legends = []
+    monkeypatch.setattr("jaxdet.plots._write", lambda figure, path: legends.append(figure.axes[0].get_legend()))
+    one, other = (ClassResult(name, 5, 0.5, 0.5, 0.5, {0.5: np.full(101, 0.5)}) for name in ("ring", "square"))
+    for classes in ((one,), (one, other)):
+        plot_precision_recall(classes, tmp_path / "curves.png")
+    assert [[text.get_text() for text in legend.get_texts()] for legend in legends] == [
+        ["ring 0.500"],
+        ["ring 0.500", "square 0.500", "mean of 2 classes 0.500"],
+    ]

@@ -39,6 +39,12 @@ def test_the_distance_is_extent_over_grid():
     np.testing.assert_array_equal(second[0, 1, 0] + 10, 48)
 
 
+def test_steps_are_fractions_where_they_are_not_to_be_whole():
+    generator = AnchorGenerator((10,), (1.0,), whole_steps=False)
+    (boxes,), _ = generator([(13, 2)], jnp.array([[800, 96]]), [jnp.array([[13, 2]])])
+    np.testing.assert_allclose(boxes.reshape(13, 2, 4)[2, 1], [48 - 5, 1600 / 13 - 5, 48 + 5, 1600 / 13 + 5], rtol=1e-6)
+
+
 def test_a_count_that_does_not_match_says_both():
     generator = AnchorGenerator((32, 64), (1.0,))
     with pytest.raises(ValueError, match=r"2 levels.* 1 feature maps"):

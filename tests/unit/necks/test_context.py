@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from jaxdet.necks import ContextConfig, make_context
-from jaxdet.nn import DeformConv, Upscale
+from jaxdet.nn import DeformConv, DeformConvNorm, NormConfig, Upscale
 
 CHANNELS = 8
 
@@ -58,6 +58,12 @@ def test_ssh_splits_its_channels_and_has_large_or_stacked_filters(default_filter
     assert module.conv5_1.act.negative_slope == 0.1 and module.conv5_2.act is None
 
 
+@pytest.mark.parametrize("channels, slope", [(64, 0.1), (68, 0.0)])
+def test_the_slope_of_an_ssh_follows_its_width(channels, slope):
+    (module,) = nnx.eval_shape(lambda: make_context(ContextConfig("ssh"), channels, 1, rngs=nnx.Rngs(0)))
+    assert module.conv5_1.act.negative_slope == module.conv7_2.act.negative_slope == slope
+
+
 def test_every_ssh_branch_sees_as_far_as_its_filters_reach():
     """One pixel changes: 1, 4 and 8 pixels away for 3x3, two 5x5, and a 5x5 with two 7x7."""
     module = _context("ssh")
@@ -82,6 +88,26 @@ def test_unmoved_and_unweighted_a_deformable_convolution_is_a_plain_one():
         x, conv.kernel[...], (1, 1), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
     np.testing.assert_allclose(conv(x), plain, atol=1e-5)
+
+
+def test_offsets_are_rows_of_all_taps_then_columns():
+    conv = DeformConv(2, 3, rngs=nnx.Rngs(0))
+    conv.offset.bias[...] = jnp.array([1.0] * 9 + [0.0] * 9)  # every tap a row further down
+    conv.modulation.bias[...] = jnp.full(9, 40.0)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 6, 5, 2)), jnp.float32)
+    plain = jax.lax.conv_general_dilated(
+        x, conv.kernel[...], (1, 1), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    np.testing.assert_allclose(conv(x)[:, :4], plain[:, 1:5], atol=1e-5)
+
+
+def test_statistics_after_a_deformable_convolution_do_not_see_padding():
+    first, second = (DeformConvNorm(2, 3, norm=NormConfig(), rngs=nnx.Rngs(0)) for _ in range(2))
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 4, 5, 2)), jnp.float32)
+    first(x, train=True)
+    second(jnp.full((1, 8, 8, 2), jnp.nan).at[:, :4, :5].set(x), jnp.array([[4, 5]]), train=True)
+    np.testing.assert_allclose(second.norm.mean[...], first.norm.mean[...], atol=1e-6)
+    np.testing.assert_allclose(second.norm.var[...], first.norm.var[...], atol=1e-6)
 
 
 def test_an_upscaled_map_ends_at_twice_its_extent():

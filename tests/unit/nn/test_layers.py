@@ -9,7 +9,19 @@ import pytest
 from flax import nnx
 from jax import lax
 
-from jaxdet.nn import Activation, Conv, ConvNormAct, MaxPool, NormConfig, Numerics, image_extents, mask, strided
+from jaxdet.nn import (
+    Activation,
+    Conv,
+    ConvNormAct,
+    GlobalAvgPool,
+    MaxPool,
+    NormConfig,
+    Numerics,
+    SqueezeExcitation,
+    image_extents,
+    mask,
+    strided,
+)
 from jaxdet.ops.depthwise import depthwise_conv
 
 
@@ -37,6 +49,36 @@ def test_a_masked_convolution_equals_the_unpadded_one(kernel, stride):
     np.testing.assert_allclose(large[:, : small.shape[1], : small.shape[2]], small, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "kernel, stride, padding, size", [(3, 2, 1, (4, 6)), (2, 1, 0, (7, 11)), (2, 1, 1, (9, 13)), (2, 2, 0, (4, 6))]
+)
+def test_statistics_see_the_outputs_within_the_extent(kernel, stride, padding, size):
+    """Of an even kernel these are a pixel fewer, or with padding one more, than of an odd one."""
+    options = {"stride": stride, "padding": padding, "norm": NormConfig(), "numerics": Numerics()}
+    first, second = (ConvNormAct(2, 3, kernel, **options, rngs=nnx.Rngs(0)) for _ in range(2))
+    alone = jnp.asarray(np.random.default_rng(0).normal(size=(1, 8, 12, 2)), jnp.float32)
+    small = first(alone, train=True)
+    assert small.shape[1:3] == size and second.out_extents(jnp.array([[8, 12]])).tolist() == [list(size)]
+    large = second(jnp.full((1, 16, 16, 2), jnp.nan).at[:, :8, :12].set(alone), jnp.array([[8, 12]]), train=True)
+    np.testing.assert_allclose(large[:, : size[0], : size[1]], small, atol=1e-5)
+    np.testing.assert_allclose(second.norm.mean[...], first.norm.mean[...], atol=1e-6)
+
+
+def test_max_pool_does_not_see_beyond_the_extent():
+    x = jnp.full((1, 6, 6, 1), jnp.inf).at[0, :4, :3].set(jnp.arange(12.0).reshape(4, 3, 1))
+    pooled = MaxPool(3, stride=2, padding=1)(x, jnp.array([[4, 3]]))[0, :2, :2, 0]
+    np.testing.assert_array_equal(pooled, [[4, 5], [10, 11]])
+
+
+def test_a_mean_of_bfloat16_is_taken_in_float32():
+    """Of 4096 ones a sum in bfloat16 would stop at 256."""
+    x = jnp.ones((1, 64, 64, 1), jnp.bfloat16)
+    pooled = GlobalAvgPool()(x)
+    assert pooled.dtype == jnp.bfloat16 and pooled[0, 0, 0, 0] == 1
+    text = jax.jit(GlobalAvgPool()).lower(x).as_text()
+    assert "tensor<1x64x64x1xf32>" in text  # some platforms widen sums by themselves
+
+
 def test_max_pool_is_pytorchs_at_odd_sizes():
     x = jnp.arange(25.0).reshape(1, 5, 5, 1)
     pooled = MaxPool(3, stride=2, padding=1)(x)[0, :, :, 0]
@@ -45,11 +87,27 @@ def test_max_pool_is_pytorchs_at_odd_sizes():
 
 @pytest.mark.parametrize(
     "kind, slope, expected",
-    [("relu", 0.0, [0, 0, 7]), ("relu6", 0.0, [0, 0, 6]), ("leaky_relu", 0.1, [-0.2, 0, 7])],
+    [
+        ("relu", 0.0, [0, 0, 7]),
+        ("relu6", 0.0, [0, 0, 6]),
+        ("leaky_relu", 0.1, [-0.2, 0, 7]),
+        ("hard_sigmoid", 0.0, [1 / 6, 0.5, 1]),
+        ("hard_swish", 0.0, [-1 / 3, 0, 7]),
+        ("sigmoid", 0.0, [0.11920292, 0.5, 0.99908894]),
+    ],
 )
 def test_activations(kind, slope, expected):
     act = Activation(kind, negative_slope=slope)
     np.testing.assert_allclose(act(jnp.array([-2.0, 0.0, 7.0])), expected, rtol=1e-6)
+
+
+def test_squeeze_excitation_does_not_see_padding():
+    layer = SqueezeExcitation(3, 2, numerics=Numerics(), rngs=nnx.Rngs(0))
+    alone = jnp.asarray(np.random.default_rng(0).normal(1, 1, size=(1, 4, 5, 3)), jnp.float32)
+    padded = jnp.full((1, 6, 8, 3), jnp.nan).at[:, :4, :5].set(alone)
+    expected = alone * jax.nn.sigmoid(layer.fc2(jax.nn.relu(layer.fc1(alone.mean((1, 2), keepdims=True)))))
+    np.testing.assert_allclose(layer(alone), expected, rtol=1e-5)
+    np.testing.assert_allclose(layer(padded, jnp.array([[4, 5]]))[:, :4, :5], expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("kernel, stride, padding, size", [(3, 1, 1, (9, 12)), (3, 2, 1, (9, 12)), (2, 1, 1, (8, 8))])

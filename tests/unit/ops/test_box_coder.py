@@ -28,6 +28,13 @@ def test_decode():
     np.testing.assert_allclose(boxes, [[2, 0, 6, 2]], atol=1e-6)
 
 
+def test_each_weight_is_of_its_own_offset():
+    coder, start, goal = BoxCoder((1.0, 2.0, 3.0, 4.0)), jnp.array([[0.0, 0, 2, 4]]), jnp.array([[2.0, 0, 6, 2]])
+    codes = coder.encode(goal, start)
+    np.testing.assert_allclose(codes, [[1.5, -0.5, 3 * math.log(2), 4 * math.log(0.5)]], rtol=1e-6)
+    np.testing.assert_allclose(coder.decode(codes, start), goal, atol=1e-6)
+
+
 def test_decode_limits_growth():
     boxes = BoxCoder().decode(jnp.array([[0, 0, 100.0, 100]]), jnp.array([[0.0, 0, 16, 16]]))
     np.testing.assert_allclose(boxes, [[-492, -492, 508, 508]], rtol=1e-5)

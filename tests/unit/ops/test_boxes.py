@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdet.ops import box_area, box_iou, clip_boxes, flip_boxes, large_enough, scale_boxes
+from jaxdet.ops.boxes import box_coverage
 
 NAN = np.full(4, np.nan, np.float32)
 
@@ -30,6 +31,12 @@ def test_iou():
     first = jnp.array([[0, 0, 2, 2], [0, 0, 0, 0]], jnp.float32)
     second = jnp.array([[1, 1, 3, 3], [0, 0, 2, 2], [5, 5, 6, 6], [0, 0, 0, 0]], jnp.float32)
     np.testing.assert_array_equal(box_iou(first, second), np.float32([[1 / 7, 1, 0, 0], [0, 0, 0, 0]]))
+
+
+def test_coverage_is_the_part_of_the_box_not_of_the_region():
+    boxes = jnp.array([[0, 0, 2, 2], [0, 0, 0, 2], [0, 0, 8, 8]], jnp.float32)
+    regions = jnp.array([[1, 0, 9, 8], [0, 0, 4, 4]], jnp.float32)
+    np.testing.assert_array_equal(box_coverage(boxes, regions), np.float32([[0.5, 1], [0, 0], [7 / 8, 1 / 4]]))
 
 
 def test_iou_equals_torchvision():
@@ -64,6 +71,14 @@ def test_flip_twice_is_nothing():
     flipped = flip_boxes(boxes, 10)
     np.testing.assert_array_equal(flipped, [[6, 2, 9, 8]])
     np.testing.assert_array_equal(flip_boxes(flipped, 10), boxes)
+
+
+def test_every_image_has_a_width_of_its_own():
+    boxes = jnp.tile(jnp.array([[1, 2, 4, 8]], jnp.float32), (2, 2, 1))
+    flipped = flip_boxes(boxes, jnp.array([[10], [20]]))
+    np.testing.assert_array_equal(flipped[:, :, 0], [[6, 6], [16, 16]])
+    np.testing.assert_array_equal(flip_boxes(boxes[0], jnp.array([10, 20]))[:, 2], [9, 19])
+    np.testing.assert_array_equal(flip_boxes(boxes, jnp.array([10, 20]))[0, :, 2], [9, 19])  # a width a box
 
 
 def test_scale_is_vertical_then_horizontal():

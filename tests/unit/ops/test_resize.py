@@ -51,7 +51,7 @@ def test_bilinear_wants_three_axes():
 
 
 @pytest.mark.parametrize(
-    ("source", "target"), [*SIZES, ((13, 13), (25, 25)), ((25, 25), (13, 13)), ((10, 6), (20, 18))]
+    ("source", "target"), [*SIZES, ((13, 13), (25, 25)), ((25, 25), (13, 13)), ((10, 6), (20, 18)), ((2, 3), (82, 123))]
 )
 def test_nearest_equals_torch(source, target):
     image = np.random.default_rng(0).uniform(size=(*source, 2)).astype(np.float32)

@@ -56,7 +56,8 @@ def test_window_function_equals_the_gather():
     features = np.repeat(pyramid()[0], 50, axis=-1) * np.linspace(0.5, 1, 150, dtype=np.float32)  # two passes backward
     # Twenty are too long for a window and go through the gather, which takes two turns.
     long = np.array([[0, 0, 159, 20], [5, 0, 20, 143]] * 10) + np.arange(20)[:, None] / 7
-    boxes = np.concatenate([regions(60)[0], long]).astype(np.float32)
+    limit = [[0, 0, 136, 20]]  # of 34 cells, whose samples read 33: one too many
+    boxes = np.concatenate([regions(60)[0], long, limit]).astype(np.float32)
     count = len(boxes)
     y, x = box_samples(
         boxes=jnp.array(boxes),
@@ -74,6 +75,25 @@ def test_window_function_equals_the_gather():
     summed = jax.jit(window_gradient, static_argnums=(4, 5))(grad, y, x, origin, SHAPES[0], np.dtype(np.float32))
     by_row = scatter_in_chunks(grad, y, x, origin[:, 0], jnp.full(count, SHAPES[0][1]), SHAPES[0][0] * SHAPES[0][1])
     np.testing.assert_allclose(summed, by_row.reshape(summed.shape), atol=2e-5)
+
+
+def test_samples_up_to_a_cell_outside_read_the_edge(algorithm):
+    """The position is the middle of the box: -1 and 4 on four columns count, what lies further out is zero."""
+    features = jnp.arange(1.0, 5.0)[None, :, None] * jnp.ones((4, 1, 1))
+    boxes = jnp.array([[-2.0, 0, 0, 4], [3, 0, 5, 4], [-2.5, 0, 0, 4], [3, 0, 5.5, 4], [1, 0, 1.5, 4]])
+    pooled = jax.jit(lambda boxes: roi_align(features, boxes, 1, 1.0, 1))(boxes)[:, 0, 0, 0]
+    np.testing.assert_array_equal(pooled, [1, 4, 0, 0, 2.5])  # the last is made a cell wide
+
+
+def test_levels_that_do_not_halve(algorithm):
+    """Below the first level the others are wider than it."""
+    maps = [jnp.full((*size, 1), level + 1.0) for level, size in enumerate(((8, 8), (7, 6), (5, 6)))]
+    levels = jnp.array([2, 0, 1])
+    run = jax.jit(lambda boxes: multiscale_roi_align(maps, boxes, levels, 2, (1.0,) * 3, 2))
+    pooled = run(jnp.array([[0.0, 0, 5, 4], [2, 2, 7, 7], [1, 1, 6, 6]]))
+    np.testing.assert_allclose(
+        pooled[..., 0], np.broadcast_to(np.array([3, 1, 2])[:, None, None], (3, 2, 2)), rtol=1e-6
+    )
 
 
 def test_padding_changes_nothing(algorithm):

@@ -31,6 +31,12 @@ def test_counts(positives, negatives, expected):
     assert not is_positive[~valid].any() and not indices[~valid].any()
 
 
+@pytest.mark.parametrize(("num", "expected"), [(6, (1, 5)), (7, (1, 6)), (3, (0, 3))])
+def test_the_share_of_positives_is_rounded_down(num, expected):
+    samples = sample_balanced(jax.random.key(0), *masks(40, 10, 30), num, 0.25)
+    assert (samples.is_positive.sum(), (samples.valid & ~samples.is_positive).sum()) == expected
+
+
 def test_more_slots_than_rows():
     samples = sample_balanced(jax.random.key(0), jnp.array([True, False]), jnp.array([False, True]), 6, 0.5)
     np.testing.assert_array_equal(samples.valid, [True, True, False, False, False, False])

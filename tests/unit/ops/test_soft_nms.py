@@ -88,6 +88,14 @@ def test_three_boxes_by_hand():
     np.testing.assert_allclose(linear.scores, [0.95, 0.9, 0.5])  # an IoU of the threshold itself changes nothing
 
 
+def test_a_score_of_the_threshold_is_not_taken():
+    boxes = jnp.array([[0.0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10]])
+    kept = soft_nms(boxes, jnp.array([0.5, 0.25, 0.75]), None, SoftNMS(score_threshold=0.25))
+    assert kept.indices[kept.valid].tolist() == [2, 0]
+    none = soft_nms(boxes, jnp.array([0.0, 0.0, 0.75]), None, SoftNMS(score_threshold=0.0))
+    assert none.indices[none.valid].tolist() == [2]
+
+
 def test_without_sigma_it_is_greedy_nms_at_threshold_zero():
     boxes, scores, _, valid = _cases(1, 200)
     soft = jax.jit(jax.vmap(lambda b, s, v: soft_nms(b, s, None, SoftNMS(sigma=1e-12), valid=v)))

@@ -30,7 +30,7 @@ for arguments in ({"coordinator": "host:8476", "num_processes": 2}, {"num_proces
     with pytest.raises(ValueError, match=r"does not say all that is needed .*give --coordinator"):
         parallel.initialize(**arguments)
 os.environ["JOB_COMPLETION_INDEX"] = "0"
-with pytest.raises(ValueError, match=r"indexed Kubernetes job.*pip install jax\[k8s\]"):
+with pytest.raises(ValueError, match=r"indexed Kubernetes job.*pip install 'jax\[k8s\]'"):
     parallel.initialize()
 
 assert parallel.initialize(f"localhost:{port}", 2, own)
@@ -44,6 +44,8 @@ np.testing.assert_array_equal(parallel.gather_arrays(mine), np.arange(6, dtype=n
 assert parallel.on_first(lambda: {"told by": own}) == {"told by": 0}
 with pytest.raises(OSError, match=r"No such file or directory: .*none"):
     parallel.on_first((folder / "none").read_text)
+with pytest.raises(ValueError, match="invalid literal"):
+    parallel.on_first(lambda: int("x"))
 
 # A batch of eight over four devices, of which each process holds half.
 mesh = parallel.data_mesh()

@@ -20,6 +20,9 @@ def test_an_all_reduce_on_a_torus():
     # Sides of 4 are no rings on a v5e: one way each, and 3 hops; on a v5p they are.
     assert seconds_of(size, parse_topology("v5e:4x4")) == pytest.approx(2 * size * 15 / 16 / 90e9 + 12 * HOP)
     assert seconds_of(size, parse_topology("v5p:4x4x4")) == pytest.approx(2 * size * 63 / 64 / 540e9 + 12 * HOP)
+    # 4 divides the first two sides of a v5p, not the third: that one has one way, and 5 hops.
+    one_line = seconds_of(size, parse_topology("v5p:4x4x6"))
+    assert one_line == pytest.approx(2 * size * 95 / 96 / (5 * 90e9) + 2 * (2 + 2 + 5) * HOP)
     assert seconds_of(size, parse_topology("v5e:1x1")) == 0
 
 
@@ -35,7 +38,15 @@ def test_bounds_of_a_step():
     alone = replace(program, collectives=())
     thrice = bounds(compiled, alone, 985 * 10**9, parse_topology("v5e:16x16"), passes=passes_of("float32", "high"))
     assert thrice.compute == pytest.approx(3 * found.compute) and thrice.collectives == 0
+    counted = replace(compiled, flops=3.94e12)  # what the layers do not know of, such as an optimizer's products
+    assert bounds(counted, program, 985 * 10**9, parse_topology("v5e:16x16")).compute == pytest.approx(0.02)
     assert Bounds(0.01, 0.09, 0.01).efficiency == pytest.approx(0.9)
+
+
+def test_passes_of_a_product():
+    """Six of bfloat16 for all of float32's digits, three for most of them; a bfloat16 product needs one."""
+    assert [passes_of("float32", precision) for precision in ("highest", "high", "default")] == [6, 3, 1]
+    assert passes_of("bfloat16", "highest") == 1
 
 
 def test_memory_needed():

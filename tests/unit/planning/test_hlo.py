@@ -80,6 +80,16 @@ def test_products_and_loops():
     assert not any(loop.in_loop for loop in program.loops)
 
 
+def test_a_loop_that_counts_otherwise_has_no_known_trips():
+    assert read_program(TEXT.replace("direction=LT", "direction=GT")).loops[0].trips is None
+
+
+def test_an_all_reduce_that_is_only_started_gives_its_results_alone():
+    """Others that are started give their operands back first."""
+    started = read_program(TEXT.replace(" all-reduce(", " all-reduce-start("))
+    assert started.collectives == read_program(TEXT).collectives
+
+
 def test_copies_and_cycles():
     program = read_program(TEXT)
     assert [(copy.shape, copy.in_loop) for copy in program.copies] == [(Shape("f32", (64,)), True)]

@@ -125,6 +125,7 @@ F = "f32[64,256]{1,0}"
         (f"{F} scatter(%x, %r, %v), to_apply=%short", (2 + 1) * 2 * KB),  # two rows: read, written; and the updates
         ("f32[2,256]{1,0} gather(%x, %r), slice_sizes={1,256}", 2 * 2 * KB),
         (f"({F}, f32[64,256]{{1,0:T(8,128)S(1)}}, u32[]) copy-start(%y)", WHOLE),
+        (f"({F}, {F}, u32[]) copy-start(%x)", 2 * WHOLE),  # from the chip's memory to the chip's memory
         (f"(({F}), f32[8,256]{{1,0:S(1)}}, s32[]) slice-start(%x), slice={{[0:8], [0:256]}}", 8 * KB),
         ("f32[8,256]{1,0:S(1)} slice-done(%x)", 0),
         (f"(s32[], {F}) while(%p), condition=%condition, body=%body", 8 * 2 * WHOLE),

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxdet.data import ClassFolder, CocoFiles, Examples
+from jaxdet.data import ClassFolder, CocoFiles, DataError, Examples, PackedFolder
 from jaxdet.detectors import detector_config, model_config
 from jaxdet.heads import AnchorGenerator
-from jaxdet.runs import TrainConfig, inspection
+from jaxdet.runs import TrainConfig, inspection, open_task
 from jaxdet.runs.check import check
 from jaxdet.runs.check_text import to_text
+from jaxdet.runs.pack import pack
 
 MODEL = detector_config(
     "fasterrcnn_mobilenet_v1_fpn",
@@ -53,9 +54,12 @@ def write_set(tmp_path):
     return write
 
 
+def _config(train, val=None, **options):
+    return TrainConfig(model=MODEL, train=train, val=val, steps=1, **{"batch_size": 1, **options})
+
+
 def _check(train, val=None, **options):
-    config = TrainConfig(model=MODEL, train=train, val=val, steps=1, **{"batch_size": 1, **options})
-    return check(config, progress=False)
+    return check(_config(train, val, **options), progress=False)
 
 
 def test_statistics_by_hand(write_set):
@@ -127,8 +131,9 @@ def test_every_planted_fault_is_found_with_its_line(write_set, tmp_path):
     report = _check(source)
     file = tmp_path / "train.json"
     lines = file.read_text().splitlines()
-    assert all(fault.file == str(file) for fault in report.faults)
-    assert sorted((fault.kind, lines[fault.line - 1].split(", ")[0].strip('{"')) for fault in report.faults) == [
+    found = [fault for fault in report.faults if fault.kind != "no-boxes"]  # the only box is faulty
+    assert all(fault.file == str(file) for fault in found)
+    assert sorted((fault.kind, lines[fault.line - 1].split(", ")[0].strip('{"')) for fault in found) == [
         ("colour-mode", 'id": 3'),
         ("degenerate-box", 'id": 2'),
         ("duplicate-annotation", 'id": 30'),
@@ -145,10 +150,15 @@ def test_every_planted_fault_is_found_with_its_line(write_set, tmp_path):
         ("unknown-image", 'id": 30'),
         ("unreadable-picture", 'id": 2'),
     ]
-    assert {str(fault.kind) for fault in report.warnings} == {"colour-mode", "exif-rotation", "duplicate-annotation"}
+    assert {str(fault.kind) for fault in report.warnings} == {
+        "colour-mode",
+        "exif-rotation",
+        "duplicate-annotation",
+        "no-boxes",
+    }
     assert len(report.errors) == 12 and report.sets[0].pictures == 6 and report.sets[0].boxes.boxes == 0
     text = to_text(report)
-    assert text.endswith("12 errors, 3 warnings") and text.count("\nerror ") == 12
+    assert text.endswith("12 errors, 4 warnings") and text.count("\nerror ") == 12
     assert f"error unreadable-picture: {file}:3: {folder / 'truncated.png'}: cannot be decoded" in text
     assert "900 x 2 would be resized" in text
 
@@ -184,15 +194,66 @@ def test_what_training_would_refuse_of_the_sets_as_a_whole(write_set, tmp_path):
     assert "holds no picture that could be used" in str(_check(Examples([], ("cat",))).errors[0])
 
 
+def test_a_set_without_any_box_is_told(write_set):
+    def crowd(content):
+        content["annotations"][0]["iscrowd"] = 1
+
+    source = write_set("train", {"a.png": (32, 32, [[0, 0, 9, 9]])}, crowd)
+    report = _check(source, source)
+    assert report.errors == ()
+    assert [(fault.kind, fault.file) for fault in report.warnings if fault.kind == "no-boxes"] == [
+        ("no-boxes", "train"),
+        ("no-boxes", "val"),
+    ]
+    assert "warning no-boxes: train: no image of the set has a box (1 images): a detector learns" in to_text(report)
+    notes = [line for line in open_task(_config(source, source)).summary() if line.startswith("note")]
+    assert len(notes) == 2 and "train: no image of the set has a box" in notes[0] and "AP is -1" in notes[1]
+
+
+def test_what_evaluation_would_refuse_is_refused_before_training(write_set, tmp_path):
+    """Here the ground truth of a packed set, damaged after it was packed."""
+    source = write_set("train", {"a.png": (32, 32, [[0, 0, 9, 9]])})
+    pack(source.open(), tmp_path / "packed", progress=False)
+    packed = PackedFolder(str(tmp_path / "packed"))
+    assert _check(packed, packed).errors == ()
+    truth = tmp_path / "packed" / "ground_truth.json"
+    content = json.loads(truth.read_text())
+    for text, message in (
+        (json.dumps(content).replace('"bbox"', '"area": -1, "bbox"'), "'area' = -1"),
+        ("{", "not JSON"),
+    ):
+        truth.write_text(text)
+        with pytest.raises(DataError, match=message):
+            open_task(_config(packed, packed))
+        assert message in str(_check(packed, packed).errors[0])
+
+
+def test_classes_of_one_name_are_counted_apart(write_set):
+    def rename(content):
+        content["categories"][1]["name"] = "cat"
+        content["annotations"][0]["category_id"] = 2
+
+    images = {"a.png": (32, 32, [[0, 0, 9, 9]]), "b.png": (32, 32, [[0, 0, 9, 9]]), "c.png": (32, 32, [[0, 0, 9, 9]])}
+    source = write_set("train", images, rename)
+    report = _check(source, source)
+    assert report.errors == ()
+    assert [(entry.name, entry.pictures, entry.boxes) for entry in report.sets[0].classes] == [
+        ("cat", 2, 2),
+        ("cat", 1, 1),
+    ]
+    rows = [line.split()[:3] for line in to_text(report).splitlines() if line.startswith("    cat ")]
+    assert rows == [["cat", "2", "2"], ["cat", "1", "1"]] * 2
+
+
 def test_pictures_in_both_sets_are_told(write_set, tmp_path):
-    train = write_set("train", {"a.png": (32, 32, []), "b.png": (32, 32, [])})
+    train = write_set("train", {"a.png": (32, 32, [[0, 0, 9, 9]]), "b.png": (32, 32, [])})
     report = _check(train, CocoFiles(str(tmp_path / "train.json"), str(tmp_path / "train")))
     assert report.errors == ()
     assert [(fault.kind, fault.line) for fault in report.warnings] == [("shared-picture", 2), ("shared-picture", 3)]
 
 
 def test_many_warnings_of_a_kind_are_cut_short(write_set, tmp_path):
-    source = write_set("train", {f"{number:02d}.png": (32, 32, []) for number in range(23)})
+    source = write_set("train", {f"{number:02d}.png": (32, 32, [[0, 0, 9, 9]]) for number in range(23)})
     for path in (tmp_path / "train").iterdir():
         Image.new("L", (32, 32)).save(path)
     report = _check(source)

@@ -46,16 +46,15 @@ def test_errors_give_status_one_and_warnings_none(run, tmp_path, capsys):
     out = capsys.readouterr().out
     line = (tmp_path / "train.json").read_text().splitlines().index('"id": 5,')  # the brace is one line further up
     assert f"error degenerate-box: {tmp_path / 'train.json'}:{line}: image a.png (id 1), annotation 5: box" in out
-    assert out.endswith("1 error, 0 warnings\n")
+    assert "warning no-boxes: train: no image of the set has a box (1 images)" in out  # without the faulty one
+    assert out.endswith("1 error, 1 warning\n")
     written = json.loads(report.read_text())
     assert written["errors"] == 1 and written["sets"][0]["faults"][0]["line"] == line
     Image.new("L", (32, 32)).save(tmp_path / "train" / "a.png")
     assert run("--check", "--workers", "0", "--set", "skip_faulty=True") == 0
-    assert capsys.readouterr().out.endswith("0 errors, 1 warning, 1 box left out (skip_faulty)\n")
+    assert capsys.readouterr().out.endswith("0 errors, 2 warnings, 1 box left out (skip_faulty)\n")
     assert run("--check", "--no-decode", "--set", "skip_faulty=True") == 0
-    assert (
-        "0 errors, 0 warnings, 1 box left out (skip_faulty); the pictures were not decoded" in capsys.readouterr().out
-    )
+    assert "0 errors, 1 warning, 1 box left out (skip_faulty); the pictures were not decoded" in capsys.readouterr().out
 
 
 def test_show_draws_a_page(run, tmp_path, capsys):

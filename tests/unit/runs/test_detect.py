@@ -181,3 +181,23 @@ def test_mistakes_are_refused_before_anything_is_written(model, files, tmp_path)
     with pytest.raises(DataError, match="no frame number"):
         _detect(model, [cat], tmp_path / "new", mot_class=1)
     assert not (tmp_path / "new").exists()
+
+
+def test_rotated_photographs_are_read_upright(model, tmp_path):
+    """Of a phone: stored sideways, with the EXIF orientation that says so. Boxes and sizes are those that one sees."""
+    pixels = np.random.default_rng(1).integers(0, 256, (60, 64, 3), np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
+    Image.fromarray(np.rot90(pixels, -1)).save(tmp_path / "upright.png")
+    files = [tmp_path / "turned.png", tmp_path / "upright.png"]
+    _detect(model, files, tmp_path / "out", draw=True)
+    content = json.loads((tmp_path / "out" / "detections.json").read_text())
+    assert [(entry["width"], entry["height"]) for entry in content["images"]] == [(60, 64), (60, 64)]
+    turned, upright = (
+        [(entry["bbox"], entry["score"]) for entry in content["annotations"] if entry["image_id"] == image["id"]]
+        for image in content["images"]
+    )
+    assert turned == upright != []
+    with Image.open(tmp_path / "out" / "turned.png") as drawn:
+        assert drawn.size == (60, 64)

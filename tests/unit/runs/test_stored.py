@@ -12,6 +12,7 @@ from small_run import small_config, start, write_images
 
 import jaxdet
 from jaxdet.cli.__main__ import main
+from jaxdet.cli.weights import first_model
 from jaxdet.runs.checkpoint import arrays
 from jaxdet.runs.stored import open_stored
 from jaxdet.runs.stored_state import CheckpointError
@@ -112,13 +113,11 @@ def test_commands_take_a_run_and_say_what_they_took(interrupted, images, tmp_pat
     _same(jaxdet.load(tmp_path / "model"), models[3])
     assert (tmp_path / "m.pth").stat().st_size > 1000
     assert main(["convert", str(out)]) == 1
-    assert "is of a training run: --out DIR writes its model" in capsys.readouterr().err
+    assert "say where it goes with --out DIR" in capsys.readouterr().err
 
 
 def test_a_run_starts_another(interrupted, images, tmp_path, capsys):
     out, models = interrupted
-    from jaxdet.cli.train import _first_model
-
-    model = _first_model(small_config(images, weights=str(out)), ("a", "b"))
+    model = first_model(small_config(images, weights=str(out)), ("a", "b"), print)
     _same(model, models[3])
     assert "taking the checkpoint of step 3" in capsys.readouterr().err

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from jaxdet.detectors import FasterRCNN, abstract
 from jaxdet.heads import RoIOutputs, RPNOutputs
 from jaxdet.training import image_keys, losses, losses_and_detections
 from jaxdet.training.losses import box_losses, rpn_losses, smooth_l1
 from jaxdet.training.targets import AnchorTargets, ProposalTargets
 from jaxdet.types import Images, Targets
+from tiny_model import tiny_config
 
 
 def test_smooth_l1_is_quadratic_then_linear():
@@ -91,6 +95,33 @@ def test_losses_and_detections_come_from_one_call(tiny, batch):
     np.testing.assert_array_equal(detections.valid, alone.valid)
     np.testing.assert_allclose(detections.boxes, alone.boxes, atol=1e-4)
     assert detections.valid.any()
+
+
+def test_each_stage_goes_by_its_own_options(batch, monkeypatch):
+    """Losses see the proposals of training, detections those of inference; nothing is compiled."""
+    config = tiny_config(
+        rpn_post_nms_top_n_train=11, rpn_post_nms_top_n_test=7, rpn_smooth_l1_beta=0.5, box_smooth_l1_beta=0.25, ohem=3
+    )
+    seen = []
+    propose = FasterRCNN.propose
+
+    def spied(self, *args, **options):
+        found = propose(self, *args, **options)
+        seen.append(found.boxes.shape[1])
+        return found
+
+    def ruled(name):
+        seen.append(name)
+        return {name: jnp.zeros(())}
+
+    module = sys.modules["jaxdet.training.losses"]
+    monkeypatch.setattr(FasterRCNN, "propose", spied)
+    monkeypatch.setattr(module, "rpn_losses", lambda rpn, sampled, beta: ruled(f"rpn {beta}"))
+    monkeypatch.setattr(module, "box_losses", lambda outputs, sampled, beta, ohem=None: ruled(f"box {beta} {ohem}"))
+    graphdef, state = nnx.split(abstract(config))
+    keys = image_keys(jax.random.key(0), jnp.int32(0), 2)
+    jax.eval_shape(lambda state, *data: losses_and_detections(nnx.merge(graphdef, state), *data), state, *batch, keys)
+    assert seen == [11, "box 0.25 3", "rpn 0.5", 7]
 
 
 def test_a_row_without_an_image_changes_nothing(tiny, batch):

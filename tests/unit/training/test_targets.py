@@ -59,3 +59,28 @@ def test_without_regions_nothing_changes():
         sample_anchors(KEY, BOXES, KNOWN, none, config)[:2],
         sample_anchors(KEY, BOXES, KNOWN, empty, config)[:2],
     )
+
+
+def test_an_object_without_a_good_anchor_takes_its_best_one():
+    """Of overlap 1/2; the target moves it by half its height and doubles that."""
+    anchors = jnp.array([[60.0, 60, 80, 80], [0, 0, 20, 10], [0, 0, 20, 5]])
+    config = RPNConfig(batch_size_per_image=4)
+    sampled = jax.jit(lambda anchors: sample_anchors(KEY, anchors, KNOWN[:3], TARGETS, config))(anchors)
+    chosen = np.asarray(sampled.positive)
+    assert np.asarray(sampled.indices)[chosen].tolist() == [1]
+    np.testing.assert_allclose(np.asarray(sampled.deltas)[chosen], [[0, 0.5, 0, np.log(2)]], atol=1e-6)
+
+
+def test_proposals_aim_by_the_weights_of_the_second_stage():
+    proposals = jnp.array([[0.0, 0, 20, 16], [60, 60, 80, 80]])
+    config = BoxConfig(batch_size_per_image=8, positive_fraction=0.5)
+
+    def total(proposals):
+        sampled = sample_proposals(KEY, proposals, KNOWN[:2], TARGETS, config)
+        return sampled.boxes.sum(), sampled
+
+    (_, sampled), gradient = jax.jit(jax.value_and_grad(total, has_aux=True))(proposals)
+    row = np.flatnonzero(np.asarray(sampled.valid) & (np.asarray(sampled.boxes)[:, 3] == 16))
+    expected = [[0, 10 * 2 / 16, 0, 5 * np.log(20 / 16)]]
+    np.testing.assert_allclose(np.asarray(sampled.deltas)[row], expected, atol=1e-6)
+    assert not gradient.any()

@@ -10,7 +10,8 @@ from pathlib import Path
 from jaxdet.data.boxes import clip_box, clip_region
 from jaxdet.data.faults import DataError, Fault, FaultKind, Problem
 from jaxdet.data.head_list import ListBox, ListPicture, write_head_list
-from jaxdet.data.pictures import read_image_size
+from jaxdet.data.orientation import Size
+from jaxdet.data.pictures import image_orientation
 
 Place = tuple[str | Path, int | None]  # file and line
 
@@ -33,13 +34,23 @@ class Conversion:
         self.clipped = 0
         self._size = (0, 0)
 
-    def add_picture(self, path: str | Path, place: Place) -> bool:
-        """Begins a picture, to which the next boxes belong. False, and a fault, where it is missing or no image."""
+    def add_picture(self, path: str | Path, place: Place, annotated: Size | None = None) -> bool:
+        """Begins a picture, to which the next boxes belong. False, and a fault, where it is missing or no image.
+
+        Args:
+            annotated: the (height, width) that the source gives. Where it is that of stored pixels which EXIF turns
+                sideways, the boxes do not fit the upright image that readers of a list see, and it is left out.
+        """
         try:
-            self._size = read_image_size(path)
+            orientation = image_orientation(path)
         except DataError as error:
             self.tell(Problem(error.faults[0].kind, str(error)), place)
             return False
+        if orientation.fits_stored(annotated):
+            text = f"{path}: its boxes were made on the stored pixels, which EXIF turns; store the image upright"
+            self.tell(Problem(FaultKind.PICTURE_SIZE, text), place)
+            return False
+        self._size = orientation.upright
         self.pictures.append(ListPicture(Path(os.path.relpath(path, self.base)).as_posix(), 0))
         return True
 

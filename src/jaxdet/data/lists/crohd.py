@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import configparser
+import math
+import os
 import reprlib
 from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
 from jaxdet.data.faults import DataError, FaultKind, Problem
+from jaxdet.data.image_files import visible
 from jaxdet.data.lists.conversion import Conversion
+from jaxdet.paths import read_lines
 
 _COLUMNS = "frame,id,x,y,width,height,confidence,class,visibility"
 _NEEDED = 6  # the others have this value where they are left out
 _DEFAULT = 1.0
+_MOST_DIGITS = 12  # of a frame's number
+_LONGEST = 10**7  # frames of a sequence: four days of video
 
 
 class _Info(NamedTuple):
+    """frames: those of 1 to ``length`` that have a picture."""
+
     file: Path
     images: Path
     suffix: str
     length: int
+    frames: frozenset[int]
+
+    def picture(self, frame: int) -> Path:
+        return self.images / _picture_name(frame, self.suffix)
 
 
 class _Row(NamedTuple):
@@ -48,18 +60,29 @@ def convert_crohd(
         DataError: there is no sequence, or a ``seqinfo.ini`` or ``gt.txt`` cannot be read.
     """
     root = Path(root)
-    folders = [folder for folder in (root, *sorted(root.glob("*"))) if (folder / "gt" / "gt.txt").is_file()]
+    folders = [folder for folder in (root, *visible(root)) if (folder / "gt" / "gt.txt").is_file()]
     if not folders:
         raise DataError(f"{root}: neither it nor a folder in it has 'gt/gt.txt'; give a sequence, or a folder of them")
     conversion = Conversion(root if base is None else base)
     for folder in folders:
         info, truth = _read_info(folder), folder / "gt" / "gt.txt"
         rows = _read_truth(truth, info.length, visibility, origin, conversion)
-        for frame in range(1, info.length + 1):
-            if conversion.add_picture(info.images / f"{frame:06d}{info.suffix}", (info.file, None)):
+        _tell_missing(info, conversion)
+        for frame in sorted(info.frames | rows.keys()):
+            if conversion.add_picture(info.picture(frame), (info.file, None)):
                 for row in rows[frame]:
                     conversion.add_box(row.box, row.flag, (truth, row.line), row.annotation)
     return conversion
+
+
+def _tell_missing(info: _Info, conversion: Conversion) -> None:
+    """In one fault, since a damaged seqLength may be 10^12: the frames without a picture."""
+    missing = info.length - len(info.frames)
+    if missing:
+        first = next(frame for frame in range(1, info.length + 1) if frame not in info.frames)
+        text = f"seqLength is {info.length}, and {missing} of these frames have no picture; the first is "
+        problem = Problem(FaultKind.MISSING_PICTURE, f"{text}{info.picture(first)}")
+        conversion.tell(problem, (info.file, None))
 
 
 def _read_info(folder: Path) -> _Info:
@@ -70,11 +93,24 @@ def _read_info(folder: Path) -> _Info:
         section = parser["Sequence"]
         length = section.getint("seqLength", 0)
     except (OSError, ValueError, KeyError, configparser.Error) as error:
-        reason = str(error).splitlines()[0]
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"{file}: cannot be read ({reason}); expected [Sequence] with seqLength and imDir") from None
-    if length < 1:
-        raise DataError(f"{file}: seqLength is missing or below 1; expected the number of frames")
-    return _Info(file, folder / section.get("imDir", "img1"), section.get("imExt", ".jpg"), length)
+    if not 1 <= length <= _LONGEST:
+        raise DataError(f"{file}: seqLength is missing or not from 1 to {_LONGEST}; expected the number of frames")
+    images, suffix = folder / section.get("imDir", "img1"), section.get("imExt", ".jpg")
+    try:
+        names = os.listdir(images)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file}: its imDir, {images}, cannot be read ({error}); correct it") from None
+    stems = (name.removesuffix(suffix) for name in names)
+    numbers = {int(stem) for stem in stems if stem.isascii() and stem.isdigit() and len(stem) <= _MOST_DIGITS}
+    listed = set(names)
+    frames = frozenset(n for n in numbers if 1 <= n <= length and _picture_name(n, suffix) in listed)
+    return _Info(file, images, suffix, length, frames)
+
+
+def _picture_name(frame: int, suffix: str) -> str:
+    return f"{frame:06d}{suffix}"
 
 
 def _read_truth(
@@ -82,7 +118,7 @@ def _read_truth(
 ) -> defaultdict[int, list[_Row]]:
     """The rows of each frame; what is wrong with others is told."""
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_lines(file)
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file}: cannot be read as text ({error}); replace the file") from None
     rows: defaultdict[int, list[_Row]] = defaultdict(list)
@@ -113,6 +149,6 @@ def _numbers(line: str) -> list[float] | None:
     except ValueError:
         return None
     columns = _COLUMNS.count(",") + 1
-    if not _NEEDED <= len(values) <= columns or not values[0].is_integer():
+    if not _NEEDED <= len(values) <= columns or not all(map(math.isfinite, values)) or not values[0].is_integer():
         return None
     return values + [_DEFAULT] * (columns - len(values))

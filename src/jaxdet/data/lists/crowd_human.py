@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxdet.data.coco_fields import finite_box, is_flag
 from jaxdet.data.faults import DataError, FaultKind, Problem
 from jaxdet.data.lists.conversion import Conversion, Place
-
-_NUMBERS = frozenset({int, float})  # as json gives them; true and false are none
+from jaxdet.paths import parse_json, read_lines
 
 
 def convert_crowd_human(file: str | Path, images: str | Path, *, base: str | Path | None = None) -> Conversion:
@@ -50,7 +49,7 @@ def convert_crowd_human(file: str | Path, images: str | Path, *, base: str | Pat
 def _lines(file: str | Path) -> list[tuple[int, str]]:
     """(number from 1, text) of the lines that are not empty."""
     try:
-        lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
+        lines = read_lines(file)
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file}: cannot be read ({error}); give CrowdHuman's annotation_train.odgt") from None
     found = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
@@ -61,11 +60,15 @@ def _lines(file: str | Path) -> list[tuple[int, str]]:
 
 def _parse(line: str) -> dict[str, Any] | Problem:
     try:
-        entry = json.loads(line)
+        entry = parse_json(line)
     except ValueError as error:
         return Problem(FaultKind.UNREADABLE_ANNOTATION, f"is not JSON ({error}); its picture is left out")
-    if not isinstance(entry, dict) or "ID" not in entry or not isinstance(entry.get("gtboxes"), list):
-        return Problem(FaultKind.MALFORMED_ENTRY, "has no 'ID' or no list 'gtboxes'; its picture is left out")
+    if not isinstance(entry, dict) or not isinstance(entry.get("gtboxes"), list):
+        return Problem(FaultKind.MALFORMED_ENTRY, "has no list 'gtboxes'; its picture is left out")
+    name = entry.get("ID")
+    if isinstance(name, bool) or not isinstance(name, str | int) or name == "":
+        text = f"has 'ID' = {reprlib.repr(name)}; it must be a string or an integer; its picture is left out"
+        return Problem(FaultKind.MALFORMED_ENTRY, text)
     return entry
 
 
@@ -76,15 +79,30 @@ def _add(person: Any, annotation: str, place: Place, conversion: Conversion) -> 
     elif person.get("tag") == "mask":
         conversion.add_box(_corners(person, "fbox" if "fbox" in person else "hbox"), -1, place, annotation)
     else:
-        attributes, extra = (person.get(key) or {} for key in ("head_attr", "extra"))
-        ignored = not attributes or attributes.get("ignore") == 1 or extra.get("ignore") == 1
-        conversion.add_box(_corners(person, "hbox"), -1 if ignored else 0, place, annotation)
+        found = _ignored(person)
+        box = found if isinstance(found, Problem) else _corners(person, "hbox")
+        conversion.add_box(box, -1 if found else 0, place, annotation)
+
+
+def _ignored(person: Mapping[str, Any]) -> bool | Problem:
+    """Whether a head is to be ignored; null counts as missing."""
+    if not person.get("head_attr"):
+        return True
+    for key in ("head_attr", "extra"):
+        attributes = person.get(key) or {}
+        flag = attributes.get("ignore") if isinstance(attributes, Mapping) else None
+        if not isinstance(attributes, Mapping) or (flag is not None and not is_flag(flag)):
+            text = f"{key} {reprlib.repr(attributes)} does not say ignore 0 or 1"
+            return Problem(FaultKind.MALFORMED_BOX, text)
+        if flag:
+            return True
+    return False
 
 
 def _corners(person: Mapping[str, Any], key: str) -> tuple[float, ...] | Problem:
     """A file's (x, y, width, height) as xyxy."""
     box = person.get(key)
-    if not isinstance(box, list) or len(box) != 4 or not _NUMBERS.issuperset(map(type, box)):
-        return Problem(FaultKind.MALFORMED_BOX, f"{key} {reprlib.repr(box)} is not four numbers")
-    x, y, width, height = box
+    if not finite_box(box):
+        return Problem(FaultKind.MALFORMED_BOX, f"{key} {reprlib.repr(box)} is not four finite numbers")
+    x, y, width, height = map(float, box)  # type: ignore[arg-type]
     return x, y, x + width, y + height

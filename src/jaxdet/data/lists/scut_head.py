@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import difflib
-import os
 from pathlib import Path
-from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from jaxdet.data.faults import DataError, FaultKind, Problem
-from jaxdet.data.lists.conversion import Conversion, Place
-from jaxdet.data.voc import NOT_XML, box_corners
-from jaxdet.data.xml_lines import element_lines
+from jaxdet.data.image_files import visible
+from jaxdet.data.lists.conversion import Conversion
+from jaxdet.data.voc import box_corners, image_size
+from jaxdet.data.voc_layout import VocEntry, VocLayout, find_layout
+from jaxdet.data.xml_files import NOT_XML, element_lines, error_line, parse_xml
 
 NAMES = ("head", "person")  # what the data set calls a head
 _LIKENESS = 0.6  # difflib's, from which a name is one of these misspelt
-_SUFFIXES = (".jpg", ".JPG", ".jpeg", ".png")
 
 
 def convert_scut_head(root: str | Path, split: str | None = None, *, base: str | Path | None = None) -> Conversion:
@@ -23,7 +22,8 @@ def convert_scut_head(root: str | Path, split: str | None = None, *, base: str |
 
     Every head has flag 0 (the original's script writes 1, and its evaluation then ignores them all). A misspelt
     ``head`` or ``person`` is one, and told; an object of any other name has flag -1, and is told. An annotation without
-    an object is a picture without heads. Sizes are the pictures' own, not those of the xml files.
+    an object is a picture without heads. Sizes are the pictures' own, not those of the xml files. Corners are taken as
+    they stand, as the original's script takes them; `jaxdet.data.VocFolder` reads such files as one-based.
 
     Args:
         root: holds ``Annotations`` and ``JPEGImages``, or folders that do.
@@ -34,44 +34,37 @@ def convert_scut_head(root: str | Path, split: str | None = None, *, base: str |
         DataError: there are no such folders, or none of them has such a split.
     """
     root = Path(root)
-    parts = [part for part in (root, *sorted(root.glob("*"))) if (part / "Annotations").is_dir()]
+    found = [(part, find_layout(part)) for part in (root, *visible(root))]
+    parts = [layout for part, layout in found if layout is not None and layout.annotations != part]
     if not parts:
         raise DataError(f"{root}: neither it nor a folder in it has 'Annotations'; give the folder of SCUT-HEAD")
-    listed = [entry for part in parts for entry in _annotations(part, split)]
+    listed = [part for part in parts if (part.annotation_files() if split is None else part.has_list(split))]
     if not listed:
-        what = "Annotations/*.xml" if split is None else f"ImageSets/Main/{split}.txt with a name"
-        raise DataError(f"{root}: there is no {what} in {', '.join(map(str, parts))}; check folder and split")
+        what = "Annotations/*.xml" if split is None else f"ImageSets/Main/{split}.txt"
+        folders = ", ".join(str(part.root) for part in parts)
+        raise DataError(f"{root}: there is no {what} in {folders}; check folder and split")
     conversion = Conversion(root if base is None else base)
-    for file, place in listed:
-        _convert(file, place, conversion)
+    for part in listed:
+        for entry in part.entries(split):
+            _convert(entry, part, conversion)
     return conversion
 
 
-def _annotations(part: Path, split: str | None) -> list[tuple[Path, Place]]:
-    """The xml files of a part, with the place that names each."""
-    folder = part / "Annotations"
-    if split is None:
-        return [(file, (file, None)) for file in sorted(folder.glob("*.xml"))]
-    names = part / "ImageSets" / "Main" / f"{split}.txt"
-    if not names.is_file():
-        return []
-    lines = enumerate(names.read_text(encoding="utf-8-sig").splitlines(), start=1)
-    return [(folder / f"{line.split()[0]}.xml", (names, number)) for number, line in lines if line.strip()]
-
-
-def _convert(file: Path, place: Place, conversion: Conversion) -> None:
+def _convert(entry: VocEntry, layout: VocLayout, conversion: Conversion) -> None:
+    file = entry.annotation
     try:
-        tree = ElementTree.parse(file).getroot()
+        tree = parse_xml(file)
     except FileNotFoundError:
         text = f"there is no annotation file {file}; its picture is left out"
-        conversion.tell(Problem(FaultKind.MISSING_ANNOTATION, text), place)
+        conversion.tell(Problem(FaultKind.MISSING_ANNOTATION, text), (entry.file, entry.line))
         return
     except NOT_XML as error:
-        line = error.position[0] if isinstance(error, ElementTree.ParseError) else None
         text = f"is not XML ({error}); its picture is left out"
-        conversion.tell(Problem(FaultKind.UNREADABLE_ANNOTATION, text), (file, line))
+        conversion.tell(Problem(FaultKind.UNREADABLE_ANNOTATION, text), (file, error_line(error)))
         return
-    if not conversion.add_picture(_picture(file), (file, None)):
+    picture = layout.image_of(entry.stem, tree.findtext("filename", "").strip())
+    path = layout.images / f"{entry.stem}.jpg" if picture is None else picture
+    if not conversion.add_picture(path, (file, None), image_size(tree)):
         return
     items = tree.findall("object")
     if not items:
@@ -97,9 +90,3 @@ def _flag(item: Element) -> tuple[int, Problem | None]:
         return 0, Problem(FaultKind.MISSPELT_CLASS, f"is a {name!r}, which is read as {known[0]!r}")
     text = f"is a {name!r}, no {' or '.join(NAMES)}; it has flag -1, not trained on and ignored in evaluation"
     return -1, Problem(FaultKind.MISSPELT_CLASS, text)
-
-
-def _picture(file: Path) -> str:
-    """The picture of an annotation; the .jpg where there is none."""
-    paths = [file.parents[1] / "JPEGImages" / f"{file.stem}{suffix}" for suffix in _SUFFIXES]
-    return os.fspath(next((path for path in paths if path.is_file()), paths[0]))

@@ -1,0 +1,106 @@
+"""The weights that a training run starts from: what they change of its configuration, and the first model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxdet.detectors.presets import Model, ModelConfig
+    from jaxdet.runs import TrainConfig
+
+
+def effective_config(config: TrainConfig) -> tuple[TrainConfig, list[str]]:
+    """The configuration that the run is trained by, and lines that say how it differs from the one given and why.
+
+    Data, checks, records and model all take this one. Without ``weights`` and ``backbone_weights`` it is ``config``.
+
+    Raises:
+        ValueError, OSError: the weights are not there, do not read, or are of another kind of model.
+    """
+    from jaxdet.detectors import FasterRCNNConfig
+    from jaxdet.detectors.options import changes
+    from jaxdet.runs.follow import follow_classifier, follow_weights
+
+    if config.weights:
+        weights, _ = _configuration(config.weights, config)
+        model, lines = follow_weights(config.model, weights, where=config.weights)
+        if config.backbone_weights:
+            lines.append(f"backbone_weights: {config.backbone_weights} is not used, because weights fill the backbone")
+        return replace(config, model=model), lines
+    if not config.backbone_weights:
+        return config, []
+    if not isinstance(config.model, FasterRCNNConfig):
+        raise ValueError("backbone_weights fills a detector's body; start a classifier from weights")
+    classifier: Any
+    classifier, described = _configuration(config.backbone_weights, config)
+    if isinstance(classifier, FasterRCNNConfig):
+        classifier = classifier.backbone  # a HeadHunter's without its heads
+    model = follow_classifier(config.model, classifier, described=described)
+    return replace(config, model=model), [f"{line}, as the weights have" for line in changes(config.model, model)]
+
+
+def config_or_given(config: TrainConfig) -> tuple[TrainConfig, list[str]]:
+    """As `effective_config`, for a look ahead: where the weights cannot be had, a line says so."""
+    try:
+        return effective_config(config)
+    except (OSError, ValueError) as error:
+        return config, [f"{error}; what follows is of the configuration alone"]
+
+
+def first_model(config: TrainConfig, names: tuple[str, ...], tell: Callable[[str], object]) -> Model:
+    """The model that a run begins with.
+
+    Args:
+        config: as it was given; names: of the classes, a detector's with the background.
+        tell: is called with a line for all that follows the weights, and what was left out of them.
+    """
+    from flax import nnx
+
+    from jaxdet.cli.models import find_weights, open_weights
+    from jaxdet.detectors import FasterRCNN
+    from jaxdet.runs.start import fresh, model_for, numerics_of, own_backbone, start_from
+
+    if config.weights:
+        if config.backbone_weights:
+            tell(f"backbone_weights: {config.backbone_weights} is not used, because weights fill the backbone")
+        return start_from(
+            model_for(config, names),
+            open_weights(config.weights, backbone=nnx.eval_shape(lambda: own_backbone(config, nnx.Rngs(0)))),
+            freeze_norms=config.freeze_norms,
+            backbone=own_backbone(config, nnx.Rngs(0)),
+            numerics=numerics_of(config),
+            where=config.weights,
+            tell=tell,
+        )
+    model = fresh(config, names)
+    if not config.backbone_weights:
+        return model
+    if not isinstance(model, FasterRCNN):
+        raise ValueError("backbone_weights fills a detector's body; start a classifier from weights")
+    from jaxdet.detectors.options import changes
+    from jaxdet_convert import load_backbone
+
+    filled, dropped = load_backbone(model, find_weights(config.backbone_weights))
+    tell(f"backbone: filled from {config.backbone_weights}; left out: {', '.join(dropped) or 'nothing'}")
+    for line in changes(model.config, filled.config):
+        tell(f"{line}, as the weights have")
+    return filled
+
+
+def _configuration(weights: str, config: TrainConfig) -> tuple[ModelConfig, bool]:
+    """What weights say of their model, and whether it was stored with them; official ones need not be here for it."""
+    from jaxdet.cli.models import find_weights, is_sharded
+    from jaxdet.paths import to_path
+    from jaxdet.runs.stored import describe_stored
+
+    if to_path(weights).is_dir() and not is_sharded(weights):
+        return describe_stored(weights).config, True
+    from jaxdet_convert import convert_weights, official_config
+    from jaxdet_convert.official import OFFICIAL
+
+    if not to_path(weights).exists() and weights in OFFICIAL:
+        return official_config(weights), False
+    result = convert_weights(find_weights(weights))
+    return result.model.config, result.described is not None

@@ -1,0 +1,112 @@
+"""Which files of a folder are images: the one rule for data sets and for detection.
+
+Hidden and system entries are no data, though they may hold copies of it: ``.ipynb_checkpoints/``, ``.Trash-1000/``,
+AppleDouble files (``._a.jpg``), ``__MACOSX/``, the previews of Windows and of network disks. They are left out and
+counted.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jaxdet.data.faults import DataError, Fault, FaultKind
+from jaxdet.data.pictures import PICTURE_SUFFIXES
+from jaxdet.paths import PathLike, is_remote, to_path
+
+_SYSTEM = frozenset(
+    {
+        "__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information",
+        "lost+found", "@eadir", "#recycle",
+    }
+)  # fmt: skip
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class FoundFiles:
+    """The files of a folder. paths: to use, sorted by their parts; skipped: hidden and system files, likewise."""
+
+    folder: str
+    paths: tuple[str, ...]
+    skipped: tuple[str, ...]
+
+    def skipped_faults(self) -> list[Fault]:
+        """One warning that counts the files left out; none where there are none."""
+        if not self.skipped:
+            return []
+        shown = ", ".join(os.path.relpath(path, self.folder) for path in self.skipped[:_SHOWN])
+        more = ", ..." if len(self.skipped) > _SHOWN else ""
+        text = f"hidden and system files are left out: {len(self.skipped)} ({shown}{more})"
+        return [Fault(FaultKind.SKIPPED_FILES, self.folder, None, text)]
+
+
+def find_images(folder: PathLike) -> FoundFiles:
+    """All images in a folder and its subfolders, whatever the letter case of their suffix; links are followed.
+
+    Whether the folder itself is hidden does not matter.
+
+    Raises:
+        DataError: a folder cannot be listed.
+    """
+    return find_files(folder, PICTURE_SUFFIXES)
+
+
+def find_files(folder: PathLike, suffixes: Sequence[str]) -> FoundFiles:
+    """As `find_images` for files with other suffixes, given in lower case."""
+    root, wanted = os.fspath(folder), tuple(suffixes)
+    found: list[tuple[list[str], bool]] = []
+    for parts, hidden in _in_bucket(to_path(root), wanted) if is_remote(root) else _on_disk(root):
+        if parts[-1].lower().endswith(wanted):
+            found.append((parts, hidden))
+    found.sort()
+    paths: tuple[list[str], list[str]] = ([], [])
+    for parts, hidden in found:
+        paths[hidden].append(os.path.join(root, *parts))
+    return FoundFiles(root, tuple(paths[False]), tuple(paths[True]))
+
+
+def is_system_name(name: str) -> bool:
+    """Whether a file or folder of this name is hidden or the system's own."""
+    return name.startswith(".") or name.lower() in _SYSTEM
+
+
+def visible(folder: Path) -> list[Path]:
+    """The sorted entries of a folder that are neither hidden nor the system's; none where there is no folder."""
+    return sorted(path for path in folder.glob("*") if not is_system_name(path.name))
+
+
+def _on_disk(root: str) -> Iterator[tuple[list[str], bool]]:
+    """(parts of the path below the root, whether one of them is a system name) of all files."""
+
+    def fail(error: OSError) -> None:
+        raise DataError(f"{error.filename}: cannot be listed ({error.strerror}); check its permissions") from error
+
+    for parent, folders, files in os.walk(root, followlinks=True, onerror=fail):
+        folders[:] = [name for name in folders if not _leads_back(parent, name)]
+        above = [] if parent == root else os.path.relpath(parent, root).split(os.sep)
+        hidden = any(map(is_system_name, above))
+        for name in files:
+            yield [*above, name], hidden or is_system_name(name)
+
+
+def _leads_back(parent: str, name: str) -> bool:
+    """Whether a folder is a link to one that it lies in."""
+    path = os.path.join(parent, name)
+    if not os.path.islink(path):
+        return False
+    target, here = os.path.realpath(path), os.path.realpath(parent)
+    return os.path.commonpath([target, here]) == target
+
+
+def _in_bucket(folder: Path, wanted: tuple[str, ...], above: tuple[str, ...] = ()) -> Iterator[tuple[list[str], bool]]:
+    """As `_on_disk`; system folders are not listed, which takes long."""
+    for entry in folder.iterdir() if folder.is_dir() else ():
+        system = is_system_name(entry.name)
+        # What has the suffix is not asked whether it is a folder, which takes long, too.
+        if entry.name.lower().endswith(wanted) or (not system and not entry.is_dir()):
+            yield [*above, entry.name], system
+        elif not system:
+            yield from _in_bucket(entry, wanted, (*above, entry.name))

@@ -1,0 +1,54 @@
+"""XML annotation files: parsing one whatever its encoding and namespaces, and on which line an element stands."""
+
+from __future__ import annotations
+
+import re
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
+from xml.parsers import expat
+
+from jaxdet.paths import PathLike, to_path
+
+# What parsing raises; the last two where the declared encoding is unknown or does not fit.
+NOT_XML = (OSError, ElementTree.ParseError, ValueError, LookupError)
+
+_DECLARED = re.compile(rb"""(?:\xef\xbb\xbf)?<\?xml[^>]*?\sencoding\s*=\s*["']([\w.:-]+)["']""")
+_EXPATS_OWN = frozenset({"utf-8", "utf-16", "iso-8859-1", "us-ascii"})
+_WIDER = {"gb2312": "gb18030", "gbk": "gb18030"}  # files that declare the older ones hold characters of the newest
+
+
+def parse_xml(path: PathLike) -> Element:
+    """The root element of a file; tags are without their namespaces.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        NOT_XML: it cannot be read, or is not XML in the encoding that it declares.
+    """
+    tree = ElementTree.fromstring(_content(path))
+    for element in tree.iter():
+        element.tag = element.tag.rpartition("}")[2]
+    return tree
+
+
+def error_line(error: BaseException) -> int | None:
+    """The line that an error of `parse_xml` is about, where it says one."""
+    return error.position[0] if isinstance(error, ElementTree.ParseError) else None
+
+
+def element_lines(path: PathLike, tree: Element) -> dict[Element, int]:
+    """The line, from 1, on which each element of a file begins; ``tree`` is what it parses to."""
+    lines: list[int] = []
+    parser = expat.ParserCreate()
+    parser.StartElementHandler = lambda tag, attributes: lines.append(parser.CurrentLineNumber)
+    parser.Parse(_content(path), True)
+    return dict(zip(tree.iter(), lines, strict=True))  # both in the order of the file
+
+
+def _content(path: PathLike) -> bytes | str:
+    """A file for expat, which knows few encodings: text where it declares another one."""
+    raw = to_path(path).read_bytes()
+    declared = _DECLARED.match(raw)
+    encoding = declared[1].decode("latin-1").lower() if declared else "utf-8"
+    if encoding in _EXPATS_OWN:
+        return raw
+    return raw.decode(_WIDER.get(encoding, encoding))  # of text, expat leaves the declaration alone

@@ -1,0 +1,18 @@
+"""A model of random numbers, made without compiling its initialisation."""
+
+from __future__ import annotations
+
+import numpy as np
+from flax import nnx
+
+from jaxdet.detectors import abstract
+from jaxdet.nn.parameters import fill, flatten
+
+
+def filled(config):
+    model, rng = abstract(config), np.random.default_rng(0)
+    values = {}
+    for name, variable in flatten(nnx.state(model)).items():
+        around = 1.0 if name.endswith((".var", ".scale")) else 0.0
+        values[name] = (around + 0.1 * rng.normal(size=variable.shape)).astype(variable.dtype)
+    return fill(model, values)

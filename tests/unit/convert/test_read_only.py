@@ -1,0 +1,32 @@
+"""Pictures as ``np.asarray(Image.open(...))`` gives them cannot be written to; PyTorch warns of such arrays."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+from jaxdet_convert import compare_torch, compare_weights  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def every_warning_is_given():
+    """PyTorch warns once a process; the tests' warnings are errors."""
+    before = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)
+    yield
+    torch.set_warn_always(before)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_read_only_pictures_become_tensors(dtype):
+    picture = np.ones((4, 5, 3), dtype)
+    picture.flags.writeable = False
+    with compare_torch._evaluating(torch.nn.Conv2d(3, 1, 1)) as to_input:
+        assert to_input(picture).shape == (3, 4, 5)
+    if dtype == np.uint8:
+        assert compare_weights._tensor(picture).max() == 1 / 255
+    # A single channel: transposed, it is still the same memory.
+    grey = np.ones((4, 5, 1), np.float32)
+    grey.flags.writeable = False
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(20, 2))
+    maps, logits = compare_torch.trace_classifier(module, (), grey)
+    assert maps == {} and logits.shape == (2,)

@@ -1,0 +1,299 @@
+"""Weights inside of containers and under prefixes are found and told, or refused with the choices."""
+
+from __future__ import annotations
+
+import collections
+
+import numpy as np
+import pytest
+
+from jaxdet.runs.checkpoint import arrays
+from jaxdet_convert import WeightsError, convert_weights, from_torch, load_backbone, load_torch, read_weights, to_torch
+from jaxdet_convert.unwrap import model_prefixes
+from parity.twins.darknet53 import Darknet53
+from parity.twins.mobilenet_v1 import MobileNetV1
+
+torch = pytest.importorskip("torch")
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    torch.manual_seed(0)
+    return MobileNetV1(num_classes=6).eval()
+
+
+@pytest.fixture
+def state(classifier):
+    return classifier.state_dict()
+
+
+@pytest.fixture
+def told(caplog):
+    """What the log "jaxdet" said."""
+    caplog.set_level("WARNING", logger="jaxdet")
+    return lambda: [record.getMessage() for record in caplog.records if record.name == "jaxdet"]
+
+
+def under(prefix, state):
+    return {prefix + name: tensor for name, tensor in state.items()}
+
+
+def is_same(model, state):
+    tensors = to_torch(model)
+    return tensors.keys() == state.keys() and all(np.array_equal(tensors[name], state[name]) for name in state)
+
+
+@pytest.mark.parametrize("prefix", ["model.", "detector.", "net.", "a.b.c.", "ema_model.module.", "module.model."])
+def test_any_prefix_of_a_classifier(state, prefix, told):
+    result = convert_weights(under(prefix, state))
+    assert result.prefix == prefix and is_same(result.model, state)
+    assert told() == [f"the weights: the prefix {prefix!r} is taken off the names"]
+
+
+@pytest.mark.parametrize("prefix", ["model.", "lit.detector."])
+@pytest.mark.parametrize("spelling", ["new", "old"])
+def test_any_prefix_of_a_detector(detector, prefix, spelling, tmp_path, told):
+    state = to_torch(load_torch(detector.state_dict()), spelling)
+    path = tmp_path / "last.ckpt"
+    torch.save({"state_dict": {prefix + name: torch.from_numpy(a) for name, a in state.items()}, "epoch": 3}, path)
+    result = convert_weights(path)
+    assert (result.container, result.prefix, result.beside) == ("state_dict", prefix, ("epoch",))
+    assert is_same(result.model, state)
+    assert told() == [f"{path}: the prefix {prefix!r} is taken off the names"]
+
+
+def test_nothing_is_told_where_nothing_was_done(state, detector, told):
+    load_torch(state)
+    load_torch({"state_dict": state, "epoch": 3})
+    from_torch(detector)
+    assert told() == []
+
+
+def test_prefixes_end_where_the_model_begins():
+    with torch.device("meta"):
+        darknet = Darknet53(4).state_dict()
+    assert model_prefixes(darknet) == [""]
+    assert model_prefixes(under("net.", darknet)) == ["net."]  # its blocks hold names of a ResNet
+    body = ["layer1.0.conv1.weight", "layer4.0.bn1.bias"]
+    assert model_prefixes(body) == [""]
+    assert model_prefixes(under("x.backbone.body.", dict.fromkeys(body))) == ["x.backbone.body."]
+    whole = [*under("backbone.body.", dict.fromkeys(body)), "rpn.head.conv.weight"]
+    assert model_prefixes(whole) == [""]
+    assert model_prefixes(under("x.", dict.fromkeys(whole))) == ["x."]
+    bare = [*under("body.", dict.fromkeys(body)), "fpn.inner_blocks.0.0.weight"]
+    assert model_prefixes(under("backbone.", dict.fromkeys(bare))) == [""]
+    assert model_prefixes(under("model.", dict.fromkeys(bare))) == ["model."]
+    assert model_prefixes(under("encoder_q.", dict.fromkeys(body)) | under("encoder_k.", dict.fromkeys(body))) == [
+        "encoder_k.", "encoder_q.",
+    ]  # fmt: skip
+    assert model_prefixes(["features.0.weight", "mylayer1.0.conv1.weight", "layer1.weight"]) == []
+
+
+def test_two_models_under_prefixes_are_refused_with_both_names(state, tmp_path, told):
+    doubled = {name: tensor * 2 for name, tensor in state.items()}
+    path = tmp_path / "last.ckpt"
+    averaged = under("ema_model.module.", doubled) | {"ema_model.n_averaged": torch.tensor(4)}
+    torch.save({"state_dict": under("model.", state) | averaged, "epoch": 1}, path)
+    with pytest.raises(
+        WeightsError, match=r"several sets .*: state_dict\.ema_model\.module, state_dict\.model"
+    ) as caught:
+        load_torch(path)
+    assert "--container state_dict.ema_model.module" in str(caught.value)
+    assert is_same(load_torch(path, container="state_dict.model"), state)
+    result = convert_weights(path, container="state_dict.ema_model.module")
+    assert is_same(result.model, doubled)
+    assert result.beside == ("epoch", "state_dict.model", "state_dict.ema_model.n_averaged")
+    assert is_same(load_torch(path, container="state_dict.ema_model"), doubled)
+    assert f"{path}: the weights under 'state_dict.ema_model' are taken" in told()
+
+
+def test_what_lies_beside_a_prefix_is_refused_until_the_part_is_named(state):
+    whole = under("model.", state) | {"criterion.weight": torch.ones(6)}
+    with pytest.raises(
+        WeightsError, match=r"only the names under 'model\.'.*1 \(criterion\.weight\).*container='model'"
+    ):
+        load_torch(whole)
+    result = convert_weights(whole, container="model")
+    assert is_same(result.model, state) and result.beside == ("criterion",)
+
+
+def test_the_counter_of_an_averaged_model_goes_with_it(state):
+    averaged = under("ema.module.", state) | {"ema.n_averaged": torch.tensor(3)}
+    result = convert_weights(averaged)
+    assert is_same(result.model, state) and result.beside == ("ema.n_averaged",)
+    with pytest.raises(WeightsError, match=r"beside them are 1 \(other\.n_averaged\)"):
+        load_torch(under("ema.module.", state) | {"other.n_averaged": torch.tensor(3)})
+
+
+def test_compiled_parts_within_a_model(state, told):
+    within = {name.replace("stage2.", "stage2._orig_mod."): tensor for name, tensor in under("model.", state).items()}
+    result = convert_weights(within)
+    assert result.prefix == "model." and is_same(result.model, state)
+    assert told() == [
+        "the weights: the prefix 'model.' is taken off the names",
+        "the weights: '_orig_mod.' is taken out of the names",
+    ]
+    twice = state | {"stage2._orig_mod.0.0.weight": state["stage2.0.0.weight"]}
+    with pytest.raises(WeightsError, match=r"stage2\.0\.0\.weight both in a wrapper .* and without"):
+        load_torch(twice)
+
+
+NESTED = {"model": {"state_dict": {"a.w": np.ones(2)}, "epoch": 1}, "epoch": 3}
+
+
+@pytest.mark.parametrize("container", [None, "model.state_dict"])
+def test_nested_containers(container):
+    weights = read_weights(NESTED, container=container)
+    assert list(weights.tensors) == ["a.w"] and weights.container == "model.state_dict"
+    assert weights.beside == ("epoch", "model.epoch")
+
+
+def test_nested_containers_by_name_in_files(tmp_path):
+    checkpoint = {
+        "model": {"state_dict": {"a.w": torch.ones(2)}}, "runs": {"x.y": {"ema": {"a.w": torch.zeros(2)}}},
+        "optimizer": {"state": {"a.w": {"exp_avg": torch.ones(2)}}},
+    }  # fmt: skip
+    path = tmp_path / "w.pth"
+    torch.save(checkpoint, path)
+    with pytest.raises(WeightsError, match=r"several sets of weights: model\.state_dict, runs\.x\.y\.ema; .*container"):
+        read_weights(path)
+    with pytest.raises(
+        WeightsError, match=r"no container 'state_dict'; choose one of: model.state_dict, runs.x.y.ema$"
+    ):
+        read_weights(path, container="state_dict")
+    assert read_weights(path, container="runs.x.y.ema").tensors["a.w"][0] == 0
+    named = read_weights(path, container="optimizer.state.a.w")
+    assert named.beside == ("model", "runs")
+
+
+def holds(**containers):
+    return {key: {"a.w": np.full(2, value)} for key, value in containers.items()}
+
+
+def test_two_sets_of_weights_are_refused_unless_named():
+    both = holds(model=1.0, ema=2.0) | {"optimizer": {"state": {0: {"m": np.ones(2)}}, "named": {"a.w": np.ones(2)}}}
+    with pytest.raises(WeightsError, match=r"the mapping: it holds several sets of weights: model, ema; .*'model'"):
+        read_weights(both)
+    assert read_weights(both, container="ema").tensors["a.w"][0] == 2
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"hyper_parameters": {"class_weights": np.ones(6)}},  # a network's names have dots
+        {"losses": {"rpn.loss": np.float32(0.5)}},  # a single number
+        {"rng": {"cpu.state": np.ones(9, np.uint8)}},
+        {"class_weights": np.ones(6)},
+        {"again": NESTED["model"]["state_dict"]},
+        {"optimizer": {"a.w": np.ones(2)}, "optim": {"a.w": np.ones(2)}},
+    ],
+)
+def test_what_is_no_second_set_of_weights(beside):
+    weights = read_weights({"model": NESTED["model"]["state_dict"]} | beside)
+    assert weights.container == "model" and weights.tensors["a.w"][0] == 1
+
+
+def test_a_mapping_within_a_state_dict_is_named():
+    with pytest.raises(WeightsError, match=r"the entry more is a dict and not a tensor.*name the container: more$"):
+        read_weights({"a.w": np.ones(2), "more": {"b.w": np.ones(2)}})
+    looped = {"model": {"a.w": np.ones(2)}}
+    looped["self"] = looped
+    assert read_weights(looped).container == "model"
+
+
+def test_integers_alone_are_found_for_the_strict_application_to_refuse():
+    assert read_weights({"model": {"a.w": np.ones(2, np.int8)}, "epoch": 1}).container == "model"
+
+
+def test_safetensors_and_darknet_take_no_container_without_a_word(tmp_path):
+    safetensors_numpy = pytest.importorskip("safetensors.numpy")
+    path = tmp_path / "w.safetensors"
+    safetensors_numpy.save_file({"q.a.w": np.zeros(2), "k.a.w": np.ones(2)}, path)
+    assert read_weights(path, container="k").tensors["a.w"][0] == 1
+    with pytest.raises(WeightsError, match=r"no container 'model'; choose one of: k, q$"):
+        read_weights(path, container="model")
+    (tmp_path / "n.weights").write_bytes(bytes(40))
+    with pytest.raises(WeightsError, match="has no container 'model'"):
+        read_weights(tmp_path / "n.weights", container="model")
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16"])
+def test_other_floats_are_cast_and_told_in_one_line(classifier, dtype, told):
+    state = {
+        name: t.to(getattr(torch, dtype)) if t.is_floating_point() else t for name, t in classifier.state_dict().items()
+    }
+    model = load_torch(state)
+    assert told() == [f"the weights: 137 parameters are cast from {dtype} to float32"]
+    tensors = to_torch(model)
+    for name, tensor in state.items():
+        assert np.array_equal(tensors[name], tensor.float().numpy() if tensor.is_floating_point() else tensor)
+
+
+def test_a_whole_state_dict_in_float64_counters_included(state, told):
+    assert is_same(load_torch({name: tensor.double() for name, tensor in state.items()}), state)
+    assert told() == [
+        "the weights: 137 parameters are cast from float64 to float32",
+        "the weights: 27 parameters are cast from float64 to int64",
+    ]
+
+
+def test_a_model_in_bfloat16_takes_float32(state):
+    model = load_torch(state, param_dtype="bfloat16")
+    assert {str(array.dtype) for path, array in arrays(model).items() if path.endswith("kernel")} == {"bfloat16"}
+
+
+def test_every_way_in_tells(state, classifier, empty_detector, tmp_path, told, capsys):
+    from jaxdet.cli.__main__ import main
+
+    path = tmp_path / "lit.pth"
+    torch.save(under("model.", state), path)
+    line = f"{path}: the prefix 'model.' is taken off the names"
+    load_backbone(empty_detector, path)
+    assert told() == [line]
+    assert main(["convert", str(path), "--out", str(tmp_path / "out")]) == 0
+    assert told() == [line, line] and "without 'model.'" in capsys.readouterr().out
+    from_torch(torch.nn.ModuleDict({"net": classifier.double()}))
+    classifier.float()
+    assert told()[2:] == [
+        "the weights: the prefix 'net.' is taken off the names",
+        "the weights: 137 parameters are cast from float64 to float32",
+    ]
+
+
+def test_a_live_module_within_others(detector):
+    within = torch.nn.ModuleDict({"model": torch.nn.DataParallel(detector)})
+    assert from_torch(within).config == from_torch(detector).config
+    with pytest.raises(WeightsError, match="several sets of weights: a, b; give that part alone"):
+        from_torch(torch.nn.ModuleDict({"a": detector, "b": detector}))
+
+
+def test_a_live_module_with_a_compiled_part(classifier):
+    for layer in classifier.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.eps = 1e-3
+
+    class Compiled(torch.nn.Module):
+        """As torch.compile wraps a module, without the compiler."""
+
+        def __init__(self, module):
+            super().__init__()
+            self._orig_mod = module
+
+    whole = MobileNetV1(num_classes=6)
+    for name, child in classifier.named_children():
+        setattr(whole, name, Compiled(child) if name.startswith("stage") else child)
+    assert from_torch(whole).config.norm.eps == 1e-3
+
+
+def test_tensors_that_numpy_cannot_hold():
+    sparse = torch.eye(3).to_sparse()
+    with pytest.raises(WeightsError, match=r"the mapping: the tensor a is none that numpy can hold"):
+        read_weights({"a": sparse})
+    with pytest.raises(WeightsError, match="none that numpy can hold"):
+        read_weights({"a": torch.zeros(2, device="meta")})
+
+
+def test_numpy_arrays_in_a_pickle_are_named_for_what_they_are_not(tmp_path):
+    torch.save(collections.OrderedDict({"a": torch.zeros(2), "b": np.zeros(2)}), tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match="the entry b is not a tensor"):
+        read_weights(tmp_path / "w.pth")
