@@ -14,6 +14,7 @@ from jax import Array
 from jax.sharding import Mesh
 
 from jaxdet.backbones.base import Classifier, ClassifierTransform
+from jaxdet.compiling import Compilations, Say
 from jaxdet.data.arrays import checked_images, checked_pixels
 from jaxdet.data.canvas import canvases, choose_canvas
 from jaxdet.data.transforms import centre_crop, preprocess_to, resize_boxes
@@ -126,6 +127,7 @@ def predict_each(
     score_threshold: float | None = None,
     batch_size: int = 1,
     mesh: Mesh | None = None,
+    say: Say | None = None,
 ) -> Iterator[tuple[Key, Prediction]]:
     """`predict` over a stream of pictures, of which only a few are in memory at a time.
 
@@ -135,6 +137,7 @@ def predict_each(
     Args:
         images: (what the picture is known by, the picture); drawn from only as fast as they are worked off.
         mesh: of `jaxdet.parallel.data_mesh`, over this process's devices: each batch is split over them.
+        say: is told of each canvas before its program is compiled.
 
     Raises:
         ValueError: the model is no detector, an image is not one, no batch can be made so, or the predictor has another
@@ -152,12 +155,14 @@ def predict_each(
     transform = model.config.transform
     choices = canvases(transform.min_size, transform.max_size)
     graphdef, state = nnx.split(model)
+    compilations = Compilations()
     if mesh is not None:
         state = jax.device_put(state, replicated(mesh))
 
     def run(canvas: tuple[int, int], waiting: list[tuple[Key, np.ndarray]]) -> Iterator[tuple[Key, Prediction]]:
         resized = [_preprocess(picture, transform) for _, picture in waiting]
         batch = collate(resized, canvas, batch_size)
+        compilations.announce(None, canvas, say)
         if mesh is not None:
             batch = jax.device_put(batch, batch_sharding(mesh))
         detections = jax.device_get(infer_step(graphdef, state, batch, mesh=mesh))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxdet.necks import FPN, RetinaFaceFPN
+from jaxdet.necks import FPN, LastLevelP6P7, RetinaFaceFPN, map_extents
 from jaxdet.nn import BatchNorm, NormConfig
 from jaxdet.runs.checkpoint import arrays, fill
 from jaxdet_convert.apply import to_jax
@@ -110,3 +110,41 @@ def test_torchvisions_pyramid(with_norm):
     ours = jax.jit(model)(maps)
     theirs = twin(dict(inputs))
     _compare(theirs.values(), [ours[name] for name in ("a", "b", "c", "pool")])
+
+
+@pytest.mark.parametrize("from_c5", [False, True])
+def test_torchvisions_p6_and_p7(from_c5):
+    """Of P5 or of C5, and the same on a larger canvas with NaN beyond the extents."""
+    torchvision = torchvision_or_skip()
+    torch.manual_seed(0)
+    ops = torchvision.ops.feature_pyramid_network
+    inputs = CHANNELS[-1] if from_c5 else WIDTH
+    twin = ops.FeaturePyramidNetwork(list(CHANNELS), WIDTH, extra_blocks=ops.LastLevelP6P7(inputs, WIDTH))
+    rules = []
+    for kind in ("inner_blocks", "layer_blocks"):
+        rules += conv(f"{kind}.{{i}}.0", f"{kind}.{{i}}.conv", bias=True)
+    for name in ("p6", "p7"):
+        rules += conv(f"extra_blocks.{name}", f"extra_blocks.{name}.conv", bias=True)
+    extra = LastLevelP6P7(inputs, WIDTH, rngs=nnx.Rngs(0))
+    model = _filled(FPN(CHANNELS, WIDTH, extra_blocks=extra, rngs=nnx.Rngs(0)), twin, rules)
+    strides = model.strides({"a": 8, "b": 16, "c": 32})
+    assert strides == {"a": 8, "b": 16, "c": 32, "p6": 64, "p7": 128}
+    maps = {name: jnp.asarray(x.transpose(0, 2, 3, 1)) for name, x in zip(("a", "b", "c"), _maps(), strict=True)}
+    theirs = twin({name: torch.from_numpy(np.array(x.transpose(0, 3, 1, 2))) for name, x in maps.items()})
+    ours = jax.jit(model)(maps)
+    _compare(theirs.values(), [ours[name] for name in strides])
+    assert ours["p7"].shape[1:3] == (2, 2)
+
+    # An image of 96x160 alone and on a canvas of 192x256, whose maps hold NaN beyond it.
+    extents = map_extents(jnp.array([[96, 160]]), strides)
+    alone, canvas = {}, {}
+    for name, stride, channels in zip(("a", "b", "c"), (8, 16, 32), CHANNELS, strict=True):
+        height, width = 96 // stride, 160 // stride
+        x = np.random.default_rng(stride).normal(size=(1, height, width, channels)).astype(np.float32)
+        alone[name] = jnp.asarray(x)
+        canvas[name] = jnp.full((1, 192 // stride, 256 // stride, channels), jnp.nan).at[:, :height, :width].set(x)
+    ours, padded = jax.jit(model)(alone), jax.jit(model)(canvas, extents)
+    for name in strides:
+        height, width = ours[name].shape[1:3]
+        np.testing.assert_array_equal(extents[name], [[height, width]])
+        np.testing.assert_allclose(padded[name][:, :height, :width], ours[name], atol=1e-5)

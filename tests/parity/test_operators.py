@@ -14,9 +14,10 @@ from torchvision_cpu import torchvision_or_skip
 torchvision = torchvision_or_skip()
 
 from box_cases import cases as box_cases  # noqa: E402
+from layer_cases import cases as layer_cases  # noqa: E402
 from operator_check import check  # noqa: E402
 
-CASES = {case.name: case for case in box_cases(torchvision)}
+CASES = {case.name: case for case in (*box_cases(torchvision), *layer_cases(torchvision))}
 
 
 @pytest.mark.parametrize("name", CASES)

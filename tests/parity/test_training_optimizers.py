@@ -49,6 +49,13 @@ def detection_reference(optimizer):
     return [(warmup, lambda step: step <= EPOCH), (main, lambda step: step % EPOCH == 0)]
 
 
+def every_update(optimizer):
+    """The same shape by updates of two steps each, as a script that accumulates moves its schedulers."""
+    warmup = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1e-3, total_iters=EPOCH // 2)
+    main = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones=[EPOCH, 3 * EPOCH // 2], gamma=0.1)
+    return [(warmup, lambda step: step % 2 == 0), (main, lambda step: step % 2 == 0)]
+
+
 WAYS = {
     "sgd": (constant(momentum=0.0, weight_decay=0.0), Recipe(sgd(momentum=0.0))),
     "momentum, weight decay": (constant(weight_decay=0.1), Recipe(sgd(weight_decay=0.1))),
@@ -64,6 +71,12 @@ WAYS = {
             learning_rate=0.05, weight_decay=0.1, warmup_steps=EPOCH - 1, milestones=(2 * EPOCH, 3 * EPOCH)
         ),
         Recipe(sgd(weight_decay=0.1), detection_reference),
+    ),
+    "accumulation, warm-up, milestones": (
+        OptimizerConfig(
+            learning_rate=0.05, weight_decay=0.1, warmup_steps=EPOCH, milestones=(2 * EPOCH, 3 * EPOCH), accumulate=2
+        ),
+        Recipe(sgd(weight_decay=0.1), every_update),
     ),
     "accumulation": (constant(weight_decay=0.1, accumulate=2), Recipe(sgd(weight_decay=0.1))),
 }

@@ -50,14 +50,15 @@ def _options(folder, out):
     ]  # fmt: skip
 
 
-def _start(folder, out, index, *, devices=1):
+def _start(folder, out, index, *, devices=1, hold_after=None):
     environment = os.environ | {
         "JAX_COMPILATION_CACHE_DIR": str(HERE.parents[1] / ".jax_cache"),
         "PYTHONPATH": os.pathsep.join(sys.path),
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
     }
+    environment |= {} if hold_after is None else {"HOLD_AFTER": str(hold_after)}
     return subprocess.Popen(
-        [sys.executable, str(HERE / "slow_detect.py"), *_options(folder, out), "--share", f"{index}/2"],
+        [sys.executable, str(HERE / "held_detect.py"), *_options(folder, out), "--share", f"{index}/2"],
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
 
@@ -70,7 +71,7 @@ def _end(process):
 def test_of_two_processes_one_is_killed_and_started_again(folder, tmp_path):
     """The undisturbed one, on two devices, ends alone; the other goes on where it was, and joins what both found."""
     out = tmp_path / "shared"
-    first, second = _start(folder, out, 0, devices=2), _start(folder, out, 1)
+    first, second = _start(folder, out, 0, devices=2), _start(folder, out, 1, hold_after=4)
     part = out / "parts" / "part-00001.jsonl"
     try:
         deadline = time.monotonic() + PATIENCE

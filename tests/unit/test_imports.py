@@ -14,8 +14,8 @@ ROOT = Path(__file__).resolve().parents[2]
 # Each room may import from those to the left of it, and from itself.
 ORDER = (
     "compilation_cache", "types", "typed", "extras", "config", "paths", "ops", "nn", "backbones", "necks", "heads",
-    "parallel", "detectors", "training", "data", "evaluation", "inference", "label_layout", "visualize", "plots",
-    "summary", "models", "runs", "planning", "export", "cli",
+    "parallel", "detectors", "training", "data", "evaluation", "compiling", "inference", "label_layout", "visualize",
+    "plots", "summary", "models", "runs", "planning", "export", "cli",
 )  # fmt: skip
 TORCH_NAMES = {"torch", "torchvision"}
 # Inside of functions: what opens PyTorch's files on a user's behalf.

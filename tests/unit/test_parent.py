@@ -64,12 +64,21 @@ def test_another_abort_keeps_its_words(capfd):
     assert ended.lost is None and "my own fault" in capfd.readouterr().err
 
 
-def test_status_output_and_signals_are_handed_through(capfd):
+def test_status_output_and_signals_are_handed_through(capfd, tmp_path):
+    ready = tmp_path / "ready"
     code = (
         "signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\n"
-        "print('up', flush=True); sys.stderr.write('half a line'); sys.stderr.flush(); time.sleep(60)"
+        "print('up', flush=True); sys.stderr.write('half a line'); sys.stderr.flush()\n"
+        f"open({str(ready)!r}, 'w').close(); time.sleep(600)"
     )
-    threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    before = signal.getsignal(signal.SIGTERM)
+
+    def signal_when_ready():  # both handlers are in place: the child's, and the one that hands signals on
+        while not ready.exists() or signal.getsignal(signal.SIGTERM) == before:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=signal_when_ready, daemon=True).start()
     ended = run_child(_python(code))
     assert ended.status == 7 and ended.lost is None
     out, err = capfd.readouterr()

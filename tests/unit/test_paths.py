@@ -122,7 +122,7 @@ def test_a_journal_in_a_bucket_appears_and_goes_on(bucket):
     journal.evaluation(2, {"AP": 0.5}, ("AP",))
     journal.close()
     assert read_rows(out / METRICS_FILE)[-1] == {"step": 2, "val/AP": 0.5}
-    record = {"format": 1, "config": {"seed": 0}, "data": {"pictures": 1, "digest": "x"}}
+    record = {"format": 2, "config": {"seed": 0}, "data": {"pictures": 1, "digest": "x"}}
     keep_record(out, record)
     with pytest.raises(ValueError, match=r"gs://pictures/root holds a run with another configuration.*seed"):
         check_record(out, {**record, "config": {"seed": 1}})

@@ -247,7 +247,9 @@ def _report(result: Conversion, source: str) -> None:
 
 
 def _norm_kind(config: Any) -> str:
-    return {"batch": "batch norm", "frozen": "frozen batch norm"}[getattr(config, "backbone", config).norm.kind]
+    return {"batch": "batch norm", "frozen": "frozen batch norm", "group": "group norm"}[
+        getattr(config, "backbone", config).norm.kind
+    ]
 
 
 def _short(value: Any) -> str:

@@ -25,6 +25,7 @@ Element = TypeVar("Element")
 
 _SHARED_BYTES = 1 << 16  # arrays from this size on come from a worker in shared memory, smaller ones through a pipe
 _SHARED_MEMORY = Path("/dev/shm")  # of Linux
+_UNGUARDED = 83  # exit status of a worker whose script has no guard
 _SPARE = 3  # elements a worker holds there beside the ready ones: the one it writes, one read ahead, one copied out
 
 
@@ -42,11 +43,13 @@ def read_ahead(
 
     Raises:
         ValueError: shared memory cannot hold what the workers may put there.
-        RuntimeError: a worker process ended without an error of its own.
+        RuntimeError: a worker process ended without an error of its own, or the script that starts them has no
+            ``if __name__ == "__main__":``.
     """
     source = grain.MapDataset.range(steps.start, steps.stop).map(load)
     workers = min(workers, len(steps))
     if workers:
+        leave_unguarded_script()
         ready = max(1, prefetch // (2 * workers))  # Grain keeps as many again of every worker on this side
         _check_shared_memory((2 * ready + _SPARE) * workers * size)
         elements = _from_processes(source, workers, ready)
@@ -55,10 +58,26 @@ def read_ahead(
     return _until_closed(elements)
 
 
+def leave_unguarded_script() -> None:
+    """Ends this process if it is a worker that is still importing the script which started it.
+
+    The script starts its work as it is imported: it has no ``if __name__ == "__main__":``. Its own process is told so.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # as multiprocessing itself asks
+        os._exit(_UNGUARDED)
+
+
 def _until_closed(elements: Any) -> Iterator[Any]:
     iterator = iter(elements)
     try:
         yield from iterator
+    except RuntimeError as error:
+        if f"exit code {_UNGUARDED}." not in str(error):
+            raise
+        raise RuntimeError(
+            "worker processes import the script that starts them, and this one would start its work again in each: put "
+            'what it does below `if __name__ == "__main__":`, or take workers=0'
+        ) from None
     finally:
         iterator.close()
 

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from flax import nnx
 from jax import Array
 
+from jaxdet.necks.extra_blocks import ExtraBlocks, LastLevelMaxPool
 from jaxdet.nn import KAIMING_UNIFORM, ConvNormAct, NormConfig, Numerics, strided
 from jaxdet.ops.resize import resize_nearest
-
-POOL = "pool"  # the name of the map that the last-level max pool adds, as torchvision's
 
 
 def _by_resolution(maps: Mapping[str, Array]) -> list[str]:
@@ -30,6 +29,7 @@ class FPN(nnx.Module):
         out_channels: channels of every output.
         norm: after each convolution (torchvision's v2 detector); None: a bias (its first one).
         pool: add the map ``"pool"``, every second pixel of the last one (its ``LastLevelMaxPool``).
+        extra_blocks: what to add instead of that map, such as a ``LastLevelP6P7``.
     """
 
     def __init__(
@@ -39,6 +39,7 @@ class FPN(nnx.Module):
         *,
         norm: NormConfig | None = None,
         pool: bool = True,
+        extra_blocks: ExtraBlocks | None = None,
         numerics: Numerics = Numerics(),
         rngs: nnx.Rngs,
     ):
@@ -57,7 +58,9 @@ class FPN(nnx.Module):
         self.inner_blocks = nnx.List(conv(channels, 1) for channels in in_channels_list)
         self.layer_blocks = nnx.List(conv(out_channels, 3) for _ in in_channels_list)
         self.out_channels = out_channels
-        self.pool = pool
+        if extra_blocks is None and pool:
+            extra_blocks = LastLevelMaxPool()
+        self.extra_blocks = nnx.data(extra_blocks)
 
     def __call__(
         self, maps: Mapping[str, Array], extents: Mapping[str, Array | None] | None = None, *, train: bool = False
@@ -77,14 +80,14 @@ class FPN(nnx.Module):
             top_down = lateral if top_down is None else lateral + _upsample_to(top_down, lateral)
             outputs[name] = layer(top_down, own[name], train=train)
         outputs = {name: outputs[name] for name in names}
-        if self.pool:
-            outputs[POOL] = outputs[names[-1]][:, ::2, ::2]  # a 1x1 window of stride 2
+        if self.extra_blocks is not None:
+            outputs |= self.extra_blocks(outputs, maps, own[names[-1]])
         return outputs
 
     def strides(self, strides: Mapping[str, int]) -> dict[str, int]:
         """The strides of the outputs, given those of the inputs."""
         strides = dict(strides)
-        return strides | {POOL: 2 * list(strides.values())[-1]} if self.pool else strides
+        return strides | self.extra_blocks.strides(list(strides.values())[-1]) if self.extra_blocks else strides
 
 
 class RetinaFaceFPN(nnx.Module):
@@ -92,8 +95,6 @@ class RetinaFaceFPN(nnx.Module):
 
     The slope is 0.1 for at most 64 channels and 0 above, as the original's.
     """
-
-    pool = False
 
     def __init__(
         self,

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array, lax
 
+from jaxdet.nn.activations import Activation
 from jaxdet.nn.initializers import KAIMING_NORMAL_FAN_OUT, TORCH_DEFAULT, ZEROS, Initializer, torch_default_bias
-from jaxdet.nn.masking import mask, strided
+from jaxdet.nn.masking import mask, own_pixels, strided
 from jaxdet.nn.norm import NormConfig, make_norm
 from jaxdet.nn.numerics import Numerics
 from jaxdet.ops.conv import conv2d
@@ -101,23 +101,6 @@ class Linear(nnx.Linear):
         )
 
 
-class Activation(nnx.Module):
-    """``"relu"``, ``"relu6"`` or ``"leaky_relu"`` with its negative slope."""
-
-    def __init__(self, kind: str = "relu", *, negative_slope: float = 0.0):
-        if kind not in ("relu", "relu6", "leaky_relu"):
-            raise ValueError(f"unknown activation {kind!r}: relu, relu6 and leaky_relu are known")
-        self.kind = kind
-        self.negative_slope = negative_slope
-
-    def __call__(self, x: Array) -> Array:
-        if self.kind == "relu":
-            return jax.nn.relu(x)
-        if self.kind == "relu6":
-            return jax.nn.relu6(x)
-        return jax.nn.leaky_relu(x, self.negative_slope)
-
-
 class MaxPool(nnx.Module):
     """PyTorch's ``MaxPool2d``: padding never wins."""
 
@@ -134,9 +117,13 @@ class MaxPool(nnx.Module):
 class GlobalAvgPool(nnx.Module):
     """The mean over height and width: ``[B, H, W, C]`` to ``[B, 1, 1, C]``."""
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array, extents: Array | None = None) -> Array:
+        """With extents ``[B, 2]``, of each image's own part of the map; what lies beyond may hold anything."""
         dtype = jnp.promote_types(x.dtype, jnp.float32)
-        return x.mean((1, 2), keepdims=True, dtype=dtype).astype(x.dtype)
+        if extents is None:
+            return x.mean((1, 2), keepdims=True, dtype=dtype).astype(x.dtype)
+        number = own_pixels(extents, x.shape[1], x.shape[2]).astype(dtype)[:, None, None, None]
+        return (mask(x, extents).sum((1, 2), keepdims=True, dtype=dtype) / number).astype(x.dtype)
 
 
 class ConvNormAct(nnx.Module):

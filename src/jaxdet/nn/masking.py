@@ -30,6 +30,12 @@ def inside(extents: Array, height: int, width: int) -> Array:
     return rows & columns
 
 
+def own_pixels(extents: Array, height: int, width: int) -> Array:
+    """How many pixels of a map of this size lie in its extents ``[B, 2]``: ``[B]`` int, at least 1 to divide by."""
+    limits = jnp.array([height, width], extents.dtype)[None]
+    return jnp.maximum(jnp.prod(jnp.clip(extents, 0, limits), axis=1), 1)
+
+
 def mask(x: Array, extents: Array | None) -> Array:
     """``x [B, H, W, C]`` with zeros beyond its extents; unchanged where ``extents`` is None (no padding)."""
     if extents is None:

@@ -1,4 +1,4 @@
-"""Batch normalisation, trainable and frozen, with PyTorch's numbers."""
+"""Batch normalisation, trainable and frozen, and group normalisation, with PyTorch's numbers."""
 
 from __future__ import annotations
 
@@ -10,27 +10,33 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jaxdet.nn.initializers import ONES, ZEROS
-from jaxdet.nn.masking import inside
+from jaxdet.nn.masking import inside, own_pixels
 from jaxdet.nn.numerics import Numerics
+
+NORM_KINDS = ("batch", "frozen", "group")
 
 
 @dataclass(frozen=True)
 class NormConfig:
     """Which normalisation follows a convolution.
 
-    kind: ``"batch"`` (statistics and affine parameters train) or ``"frozen"`` (torchvision's FrozenBatchNorm2d:
-        four constants, no parameter trains).
+    kind: ``"batch"`` (statistics and affine parameters train), ``"frozen"`` (torchvision's FrozenBatchNorm2d: four
+        constants, no parameter trains) or ``"group"`` (affine parameters train; there are no running statistics).
     eps: added to the variance. In no PyTorch state dict; torchvision's official COCO_V1 detector uses 0.0.
-    momentum: share of the running statistics that a training step keeps (1 - PyTorch's momentum).
+    momentum: of batch norms, the share of the running statistics that a training step keeps (1 - PyTorch's momentum).
+    groups: of group norms, into how many groups of neighbours the channels are split.
     """
 
     kind: str = "batch"
     eps: float = 1e-5
     momentum: float = 0.9
+    groups: int = 32
 
     def __post_init__(self) -> None:
-        if self.kind not in ("batch", "frozen"):
-            raise ValueError(f'the norm\'s kind is "batch" or "frozen", not {self.kind!r}')
+        if self.kind not in NORM_KINDS:
+            raise ValueError(f"the norm's kind is one of {', '.join(NORM_KINDS)}, not {self.kind!r}")
+        if self.groups < 1:
+            raise ValueError(f"a group norm has at least one group, not {self.groups}")
 
 
 def _normalize(x: Array, mean: Array, var: Array, scale: Array, bias: Array, eps: float) -> Array:
@@ -114,7 +120,50 @@ class BatchNorm(nnx.Module):
         return mean, var
 
 
-def make_norm(features: int, *, config: NormConfig, numerics: Numerics) -> BatchNorm | FrozenBatchNorm:
+class GroupNorm(nnx.Module):
+    """Group normalisation (Wu and He 2018; PyTorch's ``GroupNorm``) by statistics of each image's own pixels."""
+
+    def __init__(self, features: int, *, config: NormConfig, numerics: Numerics):
+        if features % config.groups:
+            raise ValueError(
+                f"a group norm of {config.groups} groups cannot split {features} channels evenly: choose a number of "
+                "groups that divides the channels"
+            )
+        dtype = jnp.dtype(numerics.param_dtype)
+        self.scale = nnx.Param(ONES(None, (features,), dtype))
+        self.bias = nnx.Param(ZEROS(None, (features,), dtype))
+        self.eps = config.eps
+        self.groups = config.groups
+
+    def __call__(self, x: Array, extents: Array | None = None, *, train: bool = False) -> Array:
+        """Args:
+        x: ``[B, H, W, C]``.
+        extents: ``[B, 2]`` (height, width) of each image's own part of the map; None: all of it.
+        train: changes nothing; it is there so that norms are called alike.
+        """
+        _, height, width, features = x.shape
+        if extents is None:
+            extents = jnp.array([[height, width]], jnp.int32)
+        own = inside(extents, height, width)
+        wide = jnp.where(own, x, 0).astype(jnp.promote_types(x.dtype, jnp.float32))
+        number = own_pixels(extents, height, width).astype(wide.dtype) * (features // self.groups)
+
+        def group_mean(values: Array) -> Array:
+            """Of ``[B, H, W, C]``, one a channel: ``[B, 1, 1, C]``."""
+            sums = jnp.where(own, values, 0).sum((1, 2)).reshape(-1, self.groups, features // self.groups).sum(-1)
+            return jnp.repeat(sums / number[:, None], features // self.groups, axis=1)[:, None, None]
+
+        centred = wide - group_mean(wide)
+        factor = self.scale[...].astype(wide.dtype)[None, None, None] / jnp.sqrt(
+            group_mean(jnp.square(centred)) + self.eps
+        )
+        return (centred * factor + self.bias[...].astype(wide.dtype)[None, None, None]).astype(x.dtype)
+
+
+Norm = BatchNorm | FrozenBatchNorm | GroupNorm
+
+
+def make_norm(features: int, *, config: NormConfig, numerics: Numerics) -> Norm:
     """The norm that ``config.kind`` names."""
-    kind = FrozenBatchNorm if config.kind == "frozen" else BatchNorm
-    return kind(features, config=config, numerics=numerics)
+    kinds: dict[str, type[Norm]] = {"batch": BatchNorm, "frozen": FrozenBatchNorm, "group": GroupNorm}
+    return kinds[config.kind](features, config=config, numerics=numerics)

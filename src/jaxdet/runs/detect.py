@@ -16,6 +16,7 @@ import numpy as np
 from jax.sharding import Mesh
 from tqdm.auto import tqdm
 
+from jaxdet.compiling import say_beside_bars
 from jaxdet.data import DataError, read_image
 from jaxdet.data.workers import read_ahead
 from jaxdet.detectors import FasterRCNN
@@ -133,7 +134,10 @@ def detect(
                 else:
                     yield (number, picture), picture
 
-        stream = predict_each(model, readable(), score_threshold=score_threshold, batch_size=batch_size, mesh=mesh)
+        stream = predict_each(
+            model, readable(), score_threshold=score_threshold, batch_size=batch_size, mesh=mesh,
+            say=say_beside_bars if progress else None,
+        )  # fmt: skip
         with bar:
             for (number, picture), found in stream:
                 boxes, labels, scores = (found[name] for name in ("boxes", "labels", "scores"))

@@ -19,6 +19,7 @@ from jax.sharding import Mesh
 from tqdm.auto import tqdm
 
 from jaxdet.backbones.base import Classifier
+from jaxdet.compiling import Compilations, say_beside_bars
 from jaxdet.data import (
     Augmentation,
     ClassificationDataset,
@@ -81,10 +82,12 @@ def evaluate(
     ids = category_ids_of(model, dataset) if category_ids is None else category_ids
     evaluator = make_evaluator(metrics, dataset, ids, max_dets=max_dets)
     graphdef, state = _on_mesh(model, mesh)
+    program = hash(graphdef)
     sums: dict[str, float] = defaultdict(float)
     rows = local_rows(batch_size, mesh)
     parts = [np.zeros(0, _FOUND)]
     for batch in _batches(dataset, plan, transform, rows, workers=workers, progress=progress):
+        _announce(("losses" if with_losses else "detections", batch_size, program), batch, progress)
         images, targets = split((batch.images, batch.targets), batch_size, mesh)
         if with_losses:
             values, found = _losses_step(graphdef, state, images, targets, np.int32(batch.step), mesh=mesh)
@@ -101,6 +104,13 @@ def evaluate(
         means = {name: value / len(dataset) for name, value in sums.items()}
         numbers |= {"loss": sum(means.values()), **means}
     return numbers, evaluator
+
+
+_compilations = Compilations("evaluation")  # of this process: a run evaluates many times
+
+
+def _announce(program: tuple[object, ...], batch: LoadedBatch, progress: bool) -> None:
+    _compilations.announce(program, batch.images.pixels.shape[1:3], say_beside_bars if progress else None)
 
 
 # A detection; place: of its picture in the evaluation plan, step x batch size + row.
@@ -176,9 +186,11 @@ def evaluate_classifier(
     transform = model.config.transform  # type: ignore[attr-defined]
     plan = eval_plan(len(dataset), batch_size, SquareCrop(transform.resize, transform.crop))
     graphdef, state = _on_mesh(model, mesh)
+    program = hash(graphdef)
     accuracy, total = Accuracy(), 0.0
     rows = local_rows(batch_size, mesh)
     for batch in _batches(dataset, plan, transform, rows, workers=workers, progress=progress):
+        _announce((batch_size, program), batch, progress)
         found = np.asarray(batch.targets)
         targets = np.where(found >= 0, labels_by_class[found], found)  # -1: a row without an image
         images, labels = split((batch.images, targets), batch_size, mesh)

@@ -6,13 +6,14 @@ import multiprocessing
 import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 
 from PIL import Image
 from tqdm.auto import tqdm
 
 from jaxdet.data import ClassificationDataset, DetectionDataset, Fault
 from jaxdet.data.faults import Problem
-from jaxdet.data.workers import begin_worker, follow_parent
+from jaxdet.data.workers import begin_worker, follow_parent, leave_unguarded_script
 
 PICTURES_A_PROCESS = 1024  # fewer are decoded before a process has started
 _CHUNK = 16  # pictures that travel to a process at once
@@ -45,12 +46,18 @@ def picture_faults(
 
 
 def _in_processes(dataset: Dataset, processes: int) -> Iterator[list[Problem]]:
+    leave_unguarded_script()
     # Spawned, as JAX's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
     start = (dataset, Image.MAX_IMAGE_PIXELS)
     pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_start, initargs=start)
     try:
         yield from pool.map(_inspect, range(len(dataset)), chunksize=_CHUNK)
+    except BrokenProcessPool:
+        raise RuntimeError(
+            "a worker process ended, as it does without memory, or where a script that starts workers does so outside "
+            'of `if __name__ == "__main__":`; workers=0 takes none'
+        ) from None
     finally:
         pool.shutdown(cancel_futures=True)
 

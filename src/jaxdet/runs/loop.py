@@ -21,7 +21,9 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
+from jaxdet.compiling import Compilations, say_beside_bars
 from jaxdet.data import LoadedBatch
+from jaxdet.data.workers import leave_unguarded_script
 from jaxdet.detectors.options import changes
 from jaxdet.parallel import check_division, copy_to, data_mesh, gather, is_first, many, on_first, replicated, split
 from jaxdet.paths import to_path
@@ -77,6 +79,8 @@ class Run:
         self.task, self.out, self.progress = task, to_path(out), progress
         self.mesh = data_mesh() if mesh is None else mesh
         config, length = task.config, task.length
+        if config.workers:
+            leave_unguarded_script()
         check_division("batch_size", config.batch_size, self.mesh)
         if task.val is not None:
             check_division("eval_batch_size", config.eval_batch_size, self.mesh)
@@ -104,6 +108,7 @@ class Run:
             }
         on_first(lambda: keep_record(self.out, record if origin is None else record | {"from": origin}))
         self._checkpoints = Checkpoints(self.out / CHECKPOINTS, keep=config.keep, keep_every=config.keep_every)
+        self._compilations = Compilations()
         self.best: dict[str, Any] = {}  # the step and value of the best evaluation
         if self._checkpoints.latest() is not None:
             self.state, record = self._checkpoints.restore(self.state)
@@ -165,6 +170,8 @@ class Run:
         self, state: TrainState, batch: LoadedBatch, key: jax.Array
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         size = self.task.config.batch_size
+        say = say_beside_bars if self.progress and is_first() else None
+        self._compilations.announce(None, batch.images.pixels.shape[1:3], say)
         return self._step(state, split(batch.images, size, self.mesh), split(batch.targets, size, self.mesh), key)
 
     def _go(self, batches: Any, journal: Journal, stop: StopRequest) -> None:

@@ -13,7 +13,7 @@ from jaxdet.backbones import Backbone
 from jaxdet.config import shortened
 from jaxdet.detectors import FasterRCNNConfig, build
 from jaxdet.detectors.presets import Model, ModelConfig
-from jaxdet.nn import Numerics
+from jaxdet.nn import NormConfig, Numerics
 from jaxdet.runs.checkpoint import arrays, fill
 from jaxdet.runs.config import TrainConfig
 from jaxdet.runs.follow import follow_weights
@@ -83,10 +83,16 @@ def model_for(config: TrainConfig, names: tuple[str, ...]) -> ModelConfig:
 def with_frozen_norms(model: ModelConfig) -> ModelConfig:
     """The same model with the batch norms of its body frozen: statistics, scales and biases are constants."""
     if not isinstance(model, FasterRCNNConfig):
-        return replace(model, norm=replace(model.norm, kind="frozen"))
+        return replace(model, norm=_frozen(model.norm))
     if model.backbone is None:
         raise ValueError("freeze_norms freezes those of jaxdet's own bodies; freeze your own in its constructor")
-    return replace(model, backbone=replace(model.backbone, norm=replace(model.backbone.norm, kind="frozen")))
+    return replace(model, backbone=replace(model.backbone, norm=_frozen(model.backbone.norm)))
+
+
+def _frozen(norm: NormConfig) -> NormConfig:
+    if norm.kind == "group":
+        raise ValueError("freeze_norms freezes batch norms; group norms have no statistics to freeze: leave it out")
+    return replace(norm, kind="frozen")
 
 
 def start_from(

@@ -25,6 +25,7 @@ from jaxdet.nn import (
     DeformConv,
     FrozenBatchNorm,
     GlobalAvgPool,
+    GroupNorm,
     MaxPool,
     Upscale,
 )
@@ -34,9 +35,12 @@ Shape = tuple[int, ...]
 TRANSPARENT = (ConvNormAct, DarkStage)  # grouping alone, PyTorch's nn.Sequential: what they hold has rows, they do not
 KINDS = (
     (nnx.Conv, "Conv2d"), (nnx.Linear, "Linear"), (BatchNorm, "BatchNorm2d"), (FrozenBatchNorm, "FrozenBatchNorm2d"),
-    (MaxPool, "MaxPool2d"), (GlobalAvgPool, "AdaptiveAvgPool2d"),
+    (GroupNorm, "GroupNorm"), (MaxPool, "MaxPool2d"), (GlobalAvgPool, "AdaptiveAvgPool2d"),
 )  # fmt: skip
-ACTIVATIONS = {"relu": "ReLU", "relu6": "ReLU6", "leaky_relu": "LeakyReLU"}
+ACTIVATIONS = {
+    "relu": "ReLU", "relu6": "ReLU6", "leaky_relu": "LeakyReLU", "sigmoid": "Sigmoid", "hard_sigmoid": "Hardsigmoid",
+    "hard_swish": "Hardswish",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

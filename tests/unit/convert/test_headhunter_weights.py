@@ -100,12 +100,8 @@ def test_full_sizes(name):
     found = recognise(shapes(name=name, context="cpm"))
     assert (found.name, found.num_anchors, found.origin) == (f"headhunter_{name}", 3, ("torchvision", "new"))
     assert model_config(found.name, **found.options) == model_config(found.name, context="cpm")
-    assert recognise(shapes(name="resnet50", blocks=(3, 4, 23, 3), context="ssh")).options["backbone_blocks"] == (
-        3,
-        4,
-        23,
-        3,
-    )
+    other = recognise(shapes(name="resnet50", blocks=(3, 4, 23, 3), context="ssh"))
+    assert (other.name, other.options["backbone_blocks"]) == ("headhunter_resnet50", (3, 4, 23, 3))
 
 
 def test_without_context_its_names_are_torchvisions():

@@ -111,6 +111,12 @@ def test_levels_and_pooling(torchvision):
         (lambda m: setattr(m.backbone.body.layer4[0].conv2, "dilation", (2, 2)), "dilated"),
         (lambda m: delattr(m.rpn.anchor_generator, "sizes"), "AnchorGenerator has no sizes"),
         (lambda m: setattr(norms(m)[0], "momentum", None), "momentum=None"),
+        (lambda m: setattr(m.transform, "_skip_resize", True), "_skip_resize is True"),
+        (lambda m: setattr(m.rpn, "min_size", 2.0), "min_size is 2.0, and here it is always 0.001"),
+        (lambda m: setattr(m.rpn.box_coder, "weights", (10.0, 10.0, 5.0, 5.0)), r"weights is \(10.0"),
+        (lambda m: setattr(m.roi_heads.box_roi_pool, "canonical_level", 5), "canonical_level is 5"),
+        (lambda m: setattr(m.backbone.body.layer2[0].conv1, "stride", (2, 2)), r"layer2\.0\.conv1 has the stride"),
+        (lambda m: setattr(m.backbone.fpn, "extra_blocks", torch.nn.Linear(1, 1)), r"extra levels \(Linear\)"),
     ],
 )
 def test_what_would_compute_something_else_is_refused(make_detector, change, message):
@@ -156,6 +162,20 @@ def test_detectors_on_other_bodies_there_and_back(torchvision, darknet, kind):
     state, tensors = module.state_dict(), to_torch(model)
     module.load_state_dict({name: torch.from_numpy(array) for name, array in tensors.items()}, strict=True)
     assert all(tensors[name].tobytes() == tensor.numpy().tobytes() for name, tensor in state.items())
+
+
+def test_slopes_that_differ_are_refused():
+    module = MobileNetV1(num_classes=4)
+    next(layer for layer in module.modules() if isinstance(layer, torch.nn.LeakyReLU)).negative_slope = 0.3
+    with pytest.raises(UnsupportedModuleError, match=r"the slopes \[0\.1, 0\.3\]"):
+        from_torch(module)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_the_module_stays_in_its_mode(make_detector, training):
+    module = make_detector().train(training)
+    from_torch(module)
+    assert module.training is module.transform.training is training
 
 
 def test_wrapped_modules_and_later_training():

@@ -142,6 +142,26 @@ def test_eps(detector, tmp_path, monkeypatch):
     assert opened.backbone.conv1.norm.eps == 1e-3
 
 
+def test_an_official_classifier_brings_its_resizing_and_no_eps(tmp_path, monkeypatch):
+    path = tmp_path / "renamed.pth"
+    torch.save(MobileNetV1(num_classes=6).state_dict(), path)
+    prefix = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+    # An eps is of a detector's frozen norms.
+    monkeypatch.setitem(OFFICIAL, "resnet50", OfficialWeights(f"x-{prefix}.pth", norm_eps=0.0, resize=232))
+    result = convert_weights(path)
+    assert (result.model.config.transform.resize, result.norm_eps) == (232, 1e-5)
+    assert result.official == OFFICIAL["resnet50"]
+    assert "transform" not in convert_weights(torch.load(path)).told
+
+
+def test_an_official_detector_has_no_classifiers_transform(detector, tmp_path, monkeypatch):
+    path = tmp_path / "renamed.pth"
+    torch.save(detector.state_dict(), path)
+    prefix = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+    monkeypatch.setitem(OFFICIAL, "fasterrcnn_resnet50_fpn", OfficialWeights(f"x-{prefix}.pth"))
+    assert "transform" not in convert_weights(path).told
+
+
 def test_the_official_hash_is_torchvisions():
     assert {weights.prefix: weights.norm_eps for weights in OFFICIAL.values()}["258fb6c6"] == 0.0
 
@@ -225,9 +245,14 @@ def test_anchors_are_checked_by_their_number(make_detector, torchvision):
 def test_options_go_before_what_the_weights_tell(detector):
     state = detector.state_dict()
     norm = NormConfig("batch", eps=0.5)
-    model = load_torch(state, min_size=320, box_score_thresh=0.3, backbone_norm=norm, dtype="bfloat16")
+    model = load_torch(
+        state, min_size=320, box_score_thresh=0.3, backbone_norm=norm, dtype="bfloat16", precision="default"
+    )
     assert (model.config.transform.min_size, model.config.box.score_thresh) == (320, 0.3)
-    assert model.config.backbone.norm == norm and model.numerics.dtype == "bfloat16"
+    assert model.config.backbone.norm == norm and (model.numerics.dtype, model.numerics.precision) == (
+        "bfloat16",
+        "default",
+    )
     with pytest.raises(ValueError, match="did you mean 'min_size'"):
         load_torch(state, min_sise=320)
 
@@ -283,7 +308,9 @@ def test_darknets_names_give_the_same_model(darknet, tmp_path):
     backbone, fc = as_darknet(darknet)
     file = tmp_path / "darknet53.weights"
     file.write_bytes(struct.pack("<3iQ", 0, 2, 0, 32) + backbone.tobytes() + fc.tobytes())
-    model = load_torch(file)
+    result = convert_weights(file)
+    model = result.model
+    assert (result.fresh, result.dropped) == ((), ())  # the counters that Darknet has not are no news
     assert model.config.num_classes == 18 and model.config.negative_slope == 0.1
     assert model.config.norm == NormConfig("batch", momentum=0.99)
     ours, theirs = arrays(model), arrays(listing)

@@ -3,6 +3,7 @@
 import argparse
 import collections
 import pathlib
+import pickle
 import zipfile
 
 import ml_dtypes
@@ -212,6 +213,31 @@ def test_big_endian_is_refused(tmp_path):
     legacy.write_bytes(data[:true] + b"\x89" + data[true + 1 :])
     with pytest.raises(WeightsError, match="big-endian"):
         read_weights(legacy)
+
+
+@pytest.mark.parametrize("machine", [{}, {"little_endian": 1}, {"little_endian": None}, [True]])
+def test_a_legacy_machine_that_is_not_said_to_be_little_endian(tmp_path, machine):
+    path = tmp_path / "w.pth"
+    items = (0x1950A86A20F9469CFC6C, 1001, machine, {}, [])
+    path.write_bytes(b"".join(pickle.dumps(item, 2) for item in items))
+    with pytest.raises(WeightsError, match="big-endian"):
+        read_weights(path)
+
+
+def test_an_unknown_legacy_protocol(tmp_path):
+    items = (0x1950A86A20F9469CFC6C, 1002, {"little_endian": True}, {}, [])
+    (tmp_path / "w.pth").write_bytes(b"".join(pickle.dumps(item, 2) for item in items))
+    with pytest.raises(WeightsError, match="unknown protocol"):
+        read_weights(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("names", [["a/data.pkl", "b/data.pkl"], ["a/b/data.pkl"], ["data.pkl"], ["a/xdata.pkl"]])
+def test_zip_archives_of_another_layout(tmp_path, names):
+    with zipfile.ZipFile(tmp_path / "w.pth", "w") as archive:
+        for name in names:
+            archive.writestr(name, pickle.dumps({"a": 1}, 2))
+    with pytest.raises(WeightsError, match=r"without a torch checkpoint's data\.pkl"):
+        read_weights(tmp_path / "w.pth")
 
 
 def test_torchscript_is_named(tmp_path):

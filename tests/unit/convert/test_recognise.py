@@ -76,6 +76,23 @@ def test_two_rpn_convolutions_make_it_v2_whatever_the_norms(torchvision):
     assert (config.rpn.conv_depth, config.fpn.norm, config.box.conv_layers) == (2, None, ())
 
 
+def test_a_box_head_of_convolutions_makes_it_v2(make_detector, torchvision):
+    heads = torchvision.models.detection.faster_rcnn
+    with torch.device("meta"):
+        head = heads.FastRCNNConvFCHead((32, 7, 7), [24, 40], [64], norm_layer=torch.nn.BatchNorm2d)
+        found = recognise(shapes(make_detector, box_head=head))
+    assert (found.name, found.also) == ("fasterrcnn_resnet50_fpn_v2", None)
+    assert (found.options["box_conv_layers"], found.options["box_output_size"]) == ((24, 40), 7)
+
+
+@pytest.mark.parametrize(("levels", "also"), [(4, "headhunter_resnet50"), (3, None)])
+def test_four_plain_levels_may_be_a_headhunters(torchvision, levels, also):
+    names = shapes(torchvision.models.detection.fasterrcnn_resnet50_fpn, weights=None, weights_backbone=None)
+    gone = tuple(f"backbone.fpn.{kind}_blocks.{index}." for kind in ("inner", "layer") for index in range(levels, 4))
+    names = {name: shape for name, shape in names.items() if not name.startswith(gone)}
+    assert recognise(names).also == also
+
+
 def test_old_spellings(torchvision):
     make = torchvision.models.detection.fasterrcnn_resnet50_fpn
     names = shapes(make, weights=None, weights_backbone=None)

@@ -102,3 +102,28 @@ def test_too_little_shared_memory_is_said_before_a_worker_is_killed_for_it(datas
     with pytest.raises(ValueError, match=r"/ has 64 MiB free, but the workers may put \d+ MiB .*--shm-size"):
         load_batches(dataset, plan, 0, 1, workers=2)
     assert next(load_batches(dataset, plan, 0, 1)).step == 0
+
+
+UNGUARDED = """
+from jaxdet.data import BatchPlan, CocoDataset, load_batches
+from jaxdet.data.sizing import ShortestSide
+from jaxdet.runs import inspection
+
+dataset = CocoDataset(*{files!r})
+if {inspect}:
+    inspection.PICTURES_A_PROCESS = 1
+    inspection.picture_faults(dataset, workers=2, progress=False)
+plan = BatchPlan(dataset.sizes, 4, ShortestSide((100,), 160), seed=3)
+print(len(list(load_batches(dataset, plan, 0, 3, workers=2))), "batches")
+"""
+
+
+@pytest.mark.parametrize("inspect", [False, True])
+def test_a_script_without_a_guard_is_told_so_in_a_line(many_images, tmp_path, inspect):
+    script = tmp_path / "script.py"
+    script.write_text(UNGUARDED.format(files=tuple(map(str, many_images)), inspect=inspect))
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True)
+    assert ended.returncode == 1 and ended.stderr.count("Traceback") == 1
+    assert len(ended.stderr.splitlines()) < 15
+    assert '`if __name__ == "__main__":`' in ended.stderr.splitlines()[-1] and "workers=0" in ended.stderr

@@ -17,6 +17,7 @@ from jaxdet.nn import (
     MaxPool,
     NormConfig,
     Numerics,
+    SqueezeExcitation,
     image_extents,
     mask,
     strided,
@@ -86,11 +87,27 @@ def test_max_pool_is_pytorchs_at_odd_sizes():
 
 @pytest.mark.parametrize(
     "kind, slope, expected",
-    [("relu", 0.0, [0, 0, 7]), ("relu6", 0.0, [0, 0, 6]), ("leaky_relu", 0.1, [-0.2, 0, 7])],
+    [
+        ("relu", 0.0, [0, 0, 7]),
+        ("relu6", 0.0, [0, 0, 6]),
+        ("leaky_relu", 0.1, [-0.2, 0, 7]),
+        ("hard_sigmoid", 0.0, [1 / 6, 0.5, 1]),
+        ("hard_swish", 0.0, [-1 / 3, 0, 7]),
+        ("sigmoid", 0.0, [0.11920292, 0.5, 0.99908894]),
+    ],
 )
 def test_activations(kind, slope, expected):
     act = Activation(kind, negative_slope=slope)
     np.testing.assert_allclose(act(jnp.array([-2.0, 0.0, 7.0])), expected, rtol=1e-6)
+
+
+def test_squeeze_excitation_does_not_see_padding():
+    layer = SqueezeExcitation(3, 2, numerics=Numerics(), rngs=nnx.Rngs(0))
+    alone = jnp.asarray(np.random.default_rng(0).normal(1, 1, size=(1, 4, 5, 3)), jnp.float32)
+    padded = jnp.full((1, 6, 8, 3), jnp.nan).at[:, :4, :5].set(alone)
+    expected = alone * jax.nn.sigmoid(layer.fc2(jax.nn.relu(layer.fc1(alone.mean((1, 2), keepdims=True)))))
+    np.testing.assert_allclose(layer(alone), expected, rtol=1e-5)
+    np.testing.assert_allclose(layer(padded, jnp.array([[4, 5]]))[:, :4, :5], expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("kernel, stride, padding, size", [(3, 1, 1, (9, 12)), (3, 2, 1, (9, 12)), (2, 1, 1, (8, 8))])

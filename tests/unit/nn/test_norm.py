@@ -1,12 +1,14 @@
-"""Batch norms against hand-computed values, and what padding may not do to them."""
+"""Batch and group norms against hand-computed values, and what padding may not do to them."""
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
-from jaxdet.nn import BatchNorm, FrozenBatchNorm, NormConfig, Numerics
+from jaxdet.nn import BatchNorm, ConvNormAct, FrozenBatchNorm, GroupNorm, NormConfig, Numerics
 
 
 def test_running_statistics_normalise_as_one_multiplication_and_addition():
@@ -48,6 +50,48 @@ def test_statistics_do_not_see_padding():
     np.testing.assert_allclose(z[:, :3, :4], y, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(first.var[...], second.var[...], rtol=1e-6)
     np.testing.assert_allclose(first.mean[...], second.mean[...], rtol=1e-6, atol=1e-8)
+
+
+GROUPED = NormConfig("group", groups=2, eps=0.0)
+
+
+def test_group_norm_by_hand():
+    norm = GroupNorm(4, config=GROUPED, numerics=Numerics())
+    norm.scale[...], norm.bias[...] = jnp.array([1.0, 2, 3, 4]), jnp.array([0.0, 0, 0, 5])
+    x = jnp.array([[1.0, 3, 10, 10], [5, 7, 20, 20]]).reshape(1, 1, 2, 4)  # means 4 and 15, variances 5 and 25
+    expected = [[-3 / 5**0.5, -2 / 5**0.5, -3, 1], [1 / 5**0.5, 6 / 5**0.5, 3, 9]]
+    np.testing.assert_allclose(norm(x)[0, 0], expected, rtol=1e-6)
+
+
+def test_group_norm_does_not_see_padding_or_batch_mates():
+    rng = np.random.default_rng(0)
+    norm = GroupNorm(4, config=GROUPED, numerics=Numerics())
+    sizes = [(3, 4), (6, 2)]
+    alone = [jnp.asarray(rng.normal(2, 1, size=(1, *size, 4)), jnp.float32) for size in sizes]
+    padded = jnp.full((2, 6, 6, 4), jnp.nan)
+    for row, ((height, width), x) in enumerate(zip(sizes, alone, strict=True)):
+        padded = padded.at[row, :height, :width].set(x[0])
+
+    @jax.jit
+    def with_gradient(x, extents):
+        y, pull = jax.vjp(lambda x: norm(x, extents), x)
+        own = jnp.where(jnp.isnan(x), 0, jnp.sin(jnp.arange(x.shape[-1]))[None, None, None])
+        return y, pull(own)[0]
+
+    y, gradient = with_gradient(padded, jnp.array(sizes))
+    for row, ((height, width), x) in enumerate(zip(sizes, alone, strict=True)):
+        expected, expected_gradient = with_gradient(x, None)
+        np.testing.assert_allclose(y[row, :height, :width], expected[0], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(gradient[row, :height, :width], expected_gradient[0], rtol=1e-4, atol=1e-5)
+        assert not np.asarray(gradient)[row, height:].any() and not np.asarray(gradient)[row, :, width:].any()
+
+
+def test_a_convolution_takes_a_group_norm():
+    layer = ConvNormAct(3, 64, norm=NormConfig("group"), numerics=Numerics(), rngs=nnx.Rngs(0))
+    assert isinstance(layer.norm, GroupNorm) and layer.norm.groups == 32 and layer.conv.bias is None
+    assert not nnx.state(layer, nnx.BatchStat)
+    with pytest.raises(ValueError, match="32 groups cannot split 48 channels"):
+        ConvNormAct(3, 48, norm=NormConfig("group"), numerics=Numerics(), rngs=nnx.Rngs(0))
 
 
 def test_unknown_kind_is_refused():

@@ -59,4 +59,4 @@ def start(config, out, **options):
     task = open_task(config)
     graphdef, state = _model(config.model, config.freeze_norms, task.names)
     model = nnx.merge(graphdef, jax.tree.map(jnp.copy, state))  # a run uses its arrays up
-    return Run(task, model, out, progress=False, **options)
+    return Run(task, model, out, **{"progress": False, **options})

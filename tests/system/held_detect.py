@@ -1,0 +1,23 @@
+"""`jaxdet detect` that stops after HOLD_AFTER pictures until it is killed, so that it is killed in the middle."""
+
+import os
+import sys
+import threading
+
+from jaxdet.cli.__main__ import main
+from jaxdet.runs import detect_parts
+
+_add = detect_parts.Part.add
+_left = int(os.environ.get("HOLD_AFTER", "1000000"))
+
+
+def _add_some(part, found):
+    global _left
+    if not _left:
+        threading.Event().wait()
+    _left -= 1
+    _add(part, found)
+
+
+detect_parts.Part.add = _add_some
+sys.exit(main(["detect", *sys.argv[1:]]))
