@@ -38,7 +38,6 @@ class Format:
     make: writes a valid file, with all that belongs to it, into an empty folder.
     open: the reader; use: what is done with what it gives, which has to work.
     unwrap, wrap: take out and put back the part that is damaged, such as a header within its checksum.
-    writes: what opens may write.
     """
 
     name: str
@@ -49,7 +48,6 @@ class Format:
     use: Callable[[Any], None] = _nothing
     unwrap: Callable[[bytes], bytes] = _same
     wrap: Callable[[bytes], bytes] = _same
-    writes: bool = False
 
 
 class Escaped(AssertionError):
@@ -90,10 +88,7 @@ class Trial:
             self._check_refusal(error)
             self._check_unwritten(before)
             return False
-        if self.form.writes:
-            self.file.write_bytes(content)
-        else:
-            self._check_unwritten(before)
+        self._check_unwritten(before)
         try:
             with _guarded():
                 self.form.use(opened)

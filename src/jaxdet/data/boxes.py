@@ -10,6 +10,7 @@ import numpy as np
 from jaxdet.data.faults import FaultKind, Problem
 
 EDGE_TOLERANCE = 1.0  # pixels by which a box may stick out of its image before it counts as a fault
+_SMALLEST = float(np.finfo(np.float32).tiny)  # what is less becomes 0 on most devices
 _NARROW = 2.0**-22  # twice float32's relative spacing: a length beyond that vanishes nowhere
 
 
@@ -76,6 +77,8 @@ def _clipped(box: Sequence[float], size: tuple[int, int]) -> tuple[float, float,
 
 def _vanishes(low: float, high: float) -> bool:
     """Whether a length is none in float32, as which boxes are trained on."""
+    if high - low < _SMALLEST:
+        return True
     return high - low <= high * _NARROW and bool(np.float32(high) <= np.float32(low))
 
 
