@@ -27,11 +27,14 @@ from jaxdet.ops.nms import batched_nms as batched_nms
 from jaxdet.ops.nms import greedy_nms as greedy_nms
 from jaxdet.ops.nms import nms as nms
 from jaxdet.ops.nms import nms_keep as nms_keep
+from jaxdet.ops.position_sensitive import ps_roi_align as ps_roi_align
+from jaxdet.ops.position_sensitive import ps_roi_pool as ps_roi_pool
 from jaxdet.ops.resize import resize_bilinear as resize_bilinear
 from jaxdet.ops.resize import resize_nearest as resize_nearest
 from jaxdet.ops.resize import resized_size as resized_size
 from jaxdet.ops.roi_align import multiscale_roi_align as multiscale_roi_align
 from jaxdet.ops.roi_align import roi_align as roi_align
+from jaxdet.ops.roi_pool import roi_pool as roi_pool
 from jaxdet.ops.sampling import Samples as Samples
 from jaxdet.ops.sampling import sample_balanced as sample_balanced
 from jaxdet.ops.soft_nms import SoftKept as SoftKept
