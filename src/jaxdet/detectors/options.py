@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from jaxdet.config import nearest, option_names, override
+from jaxdet.config import option_names, override, unknown_option
 from jaxdet.detectors.config import FasterRCNNConfig
 from jaxdet.heads import AnchorGenerator
 
@@ -33,8 +33,7 @@ def override_model(config: AnyConfig, options: Mapping[str, Any], *, also: Colle
     known = model_options(config)
     for name in options:
         if name not in known:
-            names = sorted({*known, *also})
-            raise ValueError(f"unknown option {name!r}{nearest(name, names)}. Known: {', '.join(names)}")
+            raise unknown_option(name, {*known, *also}, "jaxdet.detectors.options.model_options(config)")
     inner = {name: value for name, value in options.items() if len(known[name]) > 1 and known[name][0] == "backbone"}
     if inner:
         assert isinstance(config, FasterRCNNConfig)
