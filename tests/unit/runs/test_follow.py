@@ -39,7 +39,7 @@ def value(config, name):
         ({"backbone_width": 0.5}, "backbone.width", "backbone_width: 0.25 -> 0.5"),
         ({"backbone_stem": "2x2s1"}, "backbone.stem", "backbone_stem: 3x3s2 -> 2x2s1"),
         ({"backbone_negative_slope": 0.25}, "backbone.negative_slope", "backbone_negative_slope: 0.1 -> 0.25"),
-        ({"backbone_norm": NormConfig("frozen", eps=0.0)}, "backbone.norm", 
+        ({"backbone_norm": NormConfig("frozen", eps=0.0)}, "backbone.norm",
          "backbone_norm: kind batch, eps 1e-05 -> kind frozen, eps 0"),
         ({"fpn_out_channels": 8}, "fpn.out_channels", "fpn_out_channels: 16 -> 8"),
         ({"fpn_norm": NormConfig()}, "fpn.norm", "fpn_norm: none -> Norm(kind batch"),
