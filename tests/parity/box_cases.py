@@ -34,6 +34,12 @@ def pairs(dtype: np.dtype) -> Arrays:
     return first.astype(dtype), second.astype(dtype)
 
 
+def sizes(dtype: np.dtype) -> Arrays:
+    """Boxes whose last two numbers may be sizes: not inverted, as those have an area of 0 here and a negative there."""
+    first, _ = pairs(dtype)
+    return (first[(first[:, 2:] > 0).all(axis=1)],)
+
+
 def each_alone(dtype: np.dtype) -> Arrays:
     """The same as matrices of one pair, so that a gradient that is NaN there hides no other."""
     first, second = pairs(dtype)
@@ -73,6 +79,11 @@ def both(loss: Callable, stack: Callable) -> Callable:
 def cases(torchvision: ModuleType) -> list[Case]:
     theirs = torchvision.ops
     found = []
+    for fmt in ("xywh", "cxcywh"):
+        ours, their = partial(ops.box_iou, fmt=fmt), partial(theirs.box_iou, fmt=fmt)
+        found.append(Case(f"box_iou, {fmt}", each_alone, ours, their, 2))
+        ours, their = partial(ops.box_area, fmt=fmt), partial(theirs.box_area, fmt=fmt)
+        found.append(Case(f"box_area, {fmt}", sizes, ours, their))
     for name in ("box_iou", "generalized_box_iou", "distance_box_iou", "complete_box_iou"):
         # Angles of float32 boxes of a million pixels, and the steep ones of thin boxes, are known to some digits.
         bounds = (2e-6, 2e-5) if name != "complete_box_iou" else (4e-6, 1e-4)

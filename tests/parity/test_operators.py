@@ -16,8 +16,9 @@ torchvision = torchvision_or_skip()
 from box_cases import cases as box_cases  # noqa: E402
 from layer_cases import cases as layer_cases  # noqa: E402
 from operator_check import check  # noqa: E402
+from pooling_cases import cases as pooling_cases  # noqa: E402
 
-CASES = {case.name: case for case in (*box_cases(torchvision), *layer_cases(torchvision))}
+CASES = {case.name: case for cases in (box_cases, layer_cases, pooling_cases) for case in cases(torchvision)}
 
 
 @pytest.mark.parametrize("name", CASES)

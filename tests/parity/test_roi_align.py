@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxdet.heads import MultiScaleRoIAlign
 from jaxdet.ops import multiscale_roi_align, roi_align
 from torchvision_cpu import torchvision_or_skip
 
@@ -131,3 +132,25 @@ def test_coordinates_are_rounded_as_there():
     expected, _ = with_torchvision(features, boxes, 7, SCALE, 2, False, np.zeros((200, 7, 7, 2), np.float32))
     pooled = jax.jit(lambda f, b: roi_align(f, b, 7, SCALE))(features, boxes)
     np.testing.assert_allclose(pooled, expected, atol=2e-4)  # one ulp of position would be 0.01
+
+
+@pytest.mark.parametrize("canonical", [{}, {"canonical_scale": 64, "canonical_level": 3}])
+def test_multi_scale_roi_align(canonical):
+    """Named maps, of which one is not pooled from, two pictures, padding between the boxes."""
+    names, strides = ("0", "1", "2"), {"0": 4, "1": 8, "2": 16, "pool": 32}
+    rng = np.random.default_rng(4)
+    maps = {n: rng.normal(size=(2, 256 // s, 320 // s, 3)).astype(np.float32) for n, s in strides.items()}
+    corner = rng.uniform(0, 100, (2, 12, 2))
+    boxes = np.concatenate([corner, corner + np.geomspace(5, 150, 12)[None, :, None]], axis=-1).astype(np.float32)
+    valid = np.ones((2, 12), bool)
+    valid[1, 3:5], boxes[1, 3:5] = False, np.nan
+    tensors = {name: torch.from_numpy(map_.transpose(0, 3, 1, 2).copy()) for name, map_ in maps.items()}
+    theirs = torchvision.ops.MultiScaleRoIAlign(names, (3, 2), 2, **canonical)
+    given = [torch.from_numpy(b[v]) for b, v in zip(boxes, valid, strict=True)]
+    expected = theirs(tensors, given, [(256, 320)] * 2).numpy().transpose(0, 2, 3, 1)
+    module = MultiScaleRoIAlign(names, (3, 2), 2, **canonical)
+    pooled = np.asarray(jax.jit(lambda m, b, v: module(m, b, v, strides))(maps, boxes, valid))
+    np.testing.assert_allclose(pooled[valid], expected, atol=2e-6)
+    assert not pooled[~valid].any()
+    with pytest.raises(ValueError, match="lack 2"):
+        module({"0": maps["0"], "1": maps["1"]}, boxes, valid, strides)

@@ -28,6 +28,20 @@ def run(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def files(run):
+    """What mistakes are made with."""
+    folder = run / "files"
+    (folder / "train_only").mkdir(parents=True)
+    (folder / "train_only" / "train.json").write_bytes((run / "data" / "train.json").read_bytes())
+    (folder / "train_only" / "train").symlink_to(run / "data" / "train")
+    (folder / "syntax.py").write_text("import math\nx = (\n")
+    (folder / "raises.py").write_text("def config():\n    raise KeyError('key')\n")
+    (folder / "missing.py").write_text("import nowhere_at_all\n")
+    (folder / "latin.txt").write_bytes(b"caf\xe9\n")
+    return folder
+
+
 def test_training_leaves_a_model_metrics_and_a_curve(run):
     *rows, last = [json.loads(line) for line in (run / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2] and last["step"] == 2 and 0 <= last["val/AP50"] <= 1
@@ -39,6 +53,7 @@ def test_training_leaves_a_model_metrics_and_a_curve(run):
     weights = read_weights(run / "run" / "model.pth").tensors
     kernel = np.asarray(model.box_predictor.cls_score.kernel[...])
     np.testing.assert_array_equal(weights["roi_heads.box_predictor.cls_score.weight"], kernel.T)
+    assert (run / "run" / "model.json").read_text().strip() == (run / "run" / "model" / "model.json").read_text()
     assert model.config.names == ("__background__", "ring", "square", "triangle")
     assert int(model.backbone.stem.norm.count[...]) == 2
 
@@ -158,15 +173,68 @@ def test_classify_prints_the_most_likely(run, tmp_path, capsys):
         (["detect", "{data}/val", "--weights", "{run}/model", "--out", "gs://bucket/x"], "a folder on a disk"),
         (["detect", "{data}/val", "--weights", "{run}/model", "--share", "2/2"], "give I/N"),
         (["summary", "resnet51", "--size", "64", "64"], "did you mean"),
+        (["train", "{files}/syntax.py", "--out", "x"], "syntax.py:2: SyntaxError"),
+        (["train", "{files}/raises.py", "--out", "x"], "raises.py:2: KeyError: 'key'"),
+        (
+            ["train", "{files}/missing.py", "--out", "x"],
+            "missing.py:1: ModuleNotFoundError",
+        ),
+        (["train", "{data}/config.py", "--out", "{files}/raises.py"], "raises.py is a file: give a folder"),
+        (["train", "{data}/config.py", "--out", "x", "--set", "steps=abc"], "option 'steps' is a whole number"),
+        (
+            ["train", "{data}/config.py", "--out", "x", "--set", "model_rpn_anchor_generator=16"],
+            "option 'model_rpn_anchor_generator' is an AnchorGenerator",
+        ),
+        (["train", "{data}/config.py", "--out", "x", "--from", "nowhere"], "it is no training run's folder"),
+        (["train", "{data}/config.py", "--out", "x", "--from", "{data}"], "it is no training run's folder"),
+        (
+            ["train", "{data}/config.py", "--out", "x", "--set", "batch_size=2", "--set", "frozen=['backbon']"],
+            "did you mean 'backbone'?",
+        ),
+        (
+            ["train", "{data}/config.py", "--out", "x", "--set", "batch_size=2", "--set", "weights={data}"],
+            "not a jaxdet",
+        ),
+        (["plan", "finetune", "--topology", "v5e:16x16", "--set", "steps=abc"], "option 'steps' is a whole number"),
+        (["evaluate", "{run}/model", "--data", "{files}/train_only"], "a training set and no validation set"),
+        (["evaluate", "{data}", "{data}/val.json", "{data}/val"], "not a jaxdet model"),
+        (["detect", "{data}/val", "--weights", "fasterrcnn_resnet50_fp"], "did you mean 'fasterrcnn_resnet50_fpn'?"),
+        (["classify", "{data}/val", "--weights", "{run}"], "holds a detector; use jaxdet detect"),
+        (["classify", "{data}/val", "--weights", "nowhere"], "there is no such file or folder"),
+        (["convert", "{files}", "--to-torch", "x.pth"], "it is a directory"),
+        (["convert", "{data}/val.json", "--names", "{files}/latin.txt"], "latin.txt: it is not text in UTF-8"),
+        (["export", "nowhere", "--out", "x"], "there is no such file or folder"),
+        (["export", "{run}", "--out", "{data}"], "is there and is no export"),
+        (["export", "{run}", "--out", "x", "--canvas", "7x7"], "multiples of 32"),
+        (["summary", "{data}", "--size", "64", "64"], "not a jaxdet model"),
+        (["shapes", "x", "--train", "0"], "at least 1 image each"),
+        (["data", "{data}/config.py"], "say what to do"),
     ],
 )
-def test_a_mistake_costs_one_clear_line(run, tmp_path, monkeypatch, capsys, command, says):
+def test_a_mistake_costs_one_clear_line(run, files, tmp_path, monkeypatch, capsys, command, says):
     monkeypatch.chdir(tmp_path)
-    places = {"data": run / "data", "run": run / "run"}
+    places = {"data": run / "data", "run": run / "run", "files": files}
     assert main([part.format(**places) for part in command]) == 1
     error = capsys.readouterr().err.strip()
     assert says in error and "Traceback" not in error
+    (last,) = [line for line in error.splitlines() if line.startswith("jaxdet ")]
+    assert error.endswith(last), "more than one line"
     assert not list(tmp_path.iterdir()), "something was left behind"
+
+
+def test_a_run_is_a_model_for_every_command_and_it_is_told_which(run, tmp_path, capsys):
+    files = [str(run / "data" / "val.json"), str(run / "data" / "val")]
+    out = str(tmp_path / "found")
+    for command in (
+        ["evaluate", str(run / "run"), *files, "--batch-size", "2"],
+        ["detect", files[1], "--weights", str(run / "run"), "--out", out, "--limit", "1", "--no-pictures"],
+        ["summary", str(run / "run"), "--size", "64", "64"],
+        ["convert", str(run / "run"), "--to-torch", str(tmp_path / "model.pth")],
+    ):
+        assert main(command) == 0, command
+        assert f"{run / 'run'} is a run: taking best/, the model of the best evaluation, after step 2" in (
+            capsys.readouterr().err
+        ), command
 
 
 def test_help_comes_at_once_and_lists_every_command():

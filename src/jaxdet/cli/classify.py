@@ -21,9 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from pathlib import Path
-
-    from jaxdet.cli.models import open_model, picture_files
+    from jaxdet.cli.models import open_model, picture_files, read_names
     from jaxdet.data import read_image
     from jaxdet.detectors import FasterRCNN
     from jaxdet.inference import classify
@@ -37,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"{args.weights} has no classifier")
     names = list(model.config.names) or [f"class {index}" for index in range(classes)]
     if args.names:
-        names = [line for line in Path(args.names).read_text().splitlines() if line.strip()]
+        names = read_names(args.names)
         if len(names) != classes:
             raise ValueError(f"{args.names} has {len(names)} names for {classes} classes")
     for file in files:

@@ -118,7 +118,9 @@ def _with_classes(model: Model, args: argparse.Namespace) -> Model:
     if text.isdecimal():
         classes = int(text)
     elif Path(text).is_file():
-        classes = _lines(text)
+        from jaxdet.cli.models import read_names
+
+        classes = read_names(text)
     elif "," not in text and (Path(text).suffix or "/" in text):
         raise FileNotFoundError(f"--classes {text}: there is no such file; names are separated by commas")
     else:
@@ -269,16 +271,12 @@ def _count(model: Model) -> int:
 
 
 def _class_names(args: argparse.Namespace) -> list[str] | None:
+    if args.names is None:
+        return None
+    from jaxdet.cli.models import read_names
     from jaxdet.detectors.classes import with_background
 
-    return None if args.names is None else list(with_background(_lines(args.names)))
-
-
-def _lines(file: str) -> list[str]:
-    names = [line.strip() for line in Path(file).read_text().splitlines() if line.strip()]
-    if not names:
-        raise ValueError(f"{file} holds no class names: write one a line")
-    return names
+    return list(with_background(read_names(args.names)))
 
 
 def _options(given: list[str]) -> dict[str, Any]:

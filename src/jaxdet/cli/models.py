@@ -110,3 +110,18 @@ def picture_files(paths: Sequence[str]) -> list[Path]:
         else:
             raise ValueError(f"{path}: there is no such file or folder")
     return list(found)
+
+
+def read_names(file: str) -> list[str]:
+    """The class names in a file, one a line; lines without text are left out.
+
+    Raises:
+        ValueError: it does not read as text, or has none.
+    """
+    try:
+        names = [line.strip() for line in Path(file).read_text(encoding="utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}: it is not text in UTF-8 ({error.reason} at byte {error.start})") from None
+    if not names:
+        raise ValueError(f"{file} holds no class names: write one a line")
+    return names

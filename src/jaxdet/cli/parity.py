@@ -47,6 +47,8 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--limit is at least 1, not {args.limit}")
     options = {}
     if args.min_size is not None:
+        if args.min_size < 32:
+            raise ValueError(f"--min-size is at least 32 pixels, not {args.min_size}")
         if args.model not in DETECTORS:
             raise ValueError("--min-size is an option of detectors")
         options = {"min_size": args.min_size, "max_size": round(args.min_size * 1333 / 800)}

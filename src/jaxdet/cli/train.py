@@ -93,13 +93,20 @@ def run(args: argparse.Namespace) -> int:
     from jaxdet.paths import to_path
     from jaxdet.runs import Run, Stopped, open_task
     from jaxdet.runs.journal import CURVE_FILE
+    from jaxdet.runs.stored import CHECKPOINTS
+    from jaxdet.runs.stored_state import saved_steps
+    from jaxdet.runs.take_over import find_checkpoint
 
     given = config_of(args)
+    out = to_path(args.out)
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out {args.out} is a file: give a folder, which is made where there is none")
+    if args.source is not None and not saved_steps(out / CHECKPOINTS):
+        find_checkpoint(args.source)  # before any work
     config, _ = effective_config(given)
     task = open_task(config)
     for line in task.summary():
         say(line)
-    out = to_path(args.out)
     model = first_model(given, task.names, lambda line: say(f"weights     {line}"))
     session = Run(task, model, out, source=args.source)
     if session.taken is not None:

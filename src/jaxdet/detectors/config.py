@@ -47,6 +47,8 @@ class FPNConfig:
     def __post_init__(self) -> None:
         if self.kind not in ("torchvision", "retinaface"):
             raise ValueError(f'the pyramid is "torchvision" or "retinaface", not {self.kind!r}')
+        if self.out_channels < 1:
+            raise ValueError(f"fpn_out_channels is at least 1, not {self.out_channels}")
         if self.kind == "retinaface" and (len(self.levels) != 3 or self.pool):
             raise ValueError(f"RetinaFace's pyramid has three levels and no pool, not {self.levels}, pool={self.pool}")
 

@@ -8,6 +8,7 @@ from jaxdet.heads.box_head import RoIOutputs as RoIOutputs
 from jaxdet.heads.box_head import TwoMLPHead as TwoMLPHead
 from jaxdet.heads.postprocess import postprocess as postprocess
 from jaxdet.heads.proposals import select_proposals as select_proposals
+from jaxdet.heads.roi_pool import MultiScaleRoIAlign as MultiScaleRoIAlign
 from jaxdet.heads.roi_pool import assign_levels as assign_levels
 from jaxdet.heads.roi_pool import pool_proposals as pool_proposals
 from jaxdet.heads.rpn import RPNConfig as RPNConfig

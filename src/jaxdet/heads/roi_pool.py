@@ -6,10 +6,11 @@ Axes: B images, L levels, R proposals, P x P output cells, C channels.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 from jax import Array
 
 from jaxdet.ops.boxes import box_area, float_dtype
@@ -19,14 +20,21 @@ CANONICAL_SIZE, CANONICAL_LEVEL = 224, 4  # Lin et al. 2016, equation 1
 LEVEL_EPS = 1e-6
 
 
-def assign_levels(boxes: Array, strides: Sequence[int]) -> Array:
+def assign_levels(
+    boxes: Array,
+    strides: Sequence[int],
+    *,
+    canonical_scale: int = CANONICAL_SIZE,
+    canonical_level: int = CANONICAL_LEVEL,
+) -> Array:
     """Which of the levels a box ``[..., 4]`` is pooled from, ``[...]`` int32: torchvision's ``LevelMapper``.
 
-    ``floor(4 + log2(sqrt(area) / 224) + 1e-6)``, clamped to the levels there are; level 2 is the one of stride 4.
+    ``floor(4 + log2(sqrt(area) / 224) + 1e-6)``, clamped to the levels there are; level 2 is the one of stride 4. The
+    two numbers are ``canonical_level`` and ``canonical_scale``.
     """
     lowest, highest = (round(math.log2(stride)) for stride in (strides[0], strides[-1]))
     side = jnp.sqrt(box_area(boxes))
-    level = jnp.floor(CANONICAL_LEVEL + jnp.log2(side / CANONICAL_SIZE) + LEVEL_EPS)
+    level = jnp.floor(canonical_level + jnp.log2(side / canonical_scale) + LEVEL_EPS)
     level = jnp.where(jnp.isnan(level), lowest, level)  # padded slots may hold NaN
     return (jnp.clip(level, lowest, highest) - lowest).astype(jnp.int32)
 
@@ -37,9 +45,11 @@ def pool_proposals(
     valid: Array,
     strides: Sequence[int],
     *,
-    output_size: int = 7,
+    output_size: int | tuple[int, int] = 7,
     sampling_ratio: int = 2,
     extents: Sequence[Array] | None = None,
+    canonical_scale: int = CANONICAL_SIZE,
+    canonical_level: int = CANONICAL_LEVEL,
 ) -> Array:
     """torchvision's ``MultiScaleRoIAlign`` with the levels' true strides.
 
@@ -52,12 +62,13 @@ def pool_proposals(
         valid: ``[B, R]``; other slots give zeros.
         strides: of the levels, in input pixels.
         extents: per level ``[B, 2]``: sampling ends there; None: at the map's end.
+        canonical_scale, canonical_level: see `assign_levels`.
 
     Returns:
         ``[B, R, P, P, C]``.
     """
     boxes = boxes.astype(float_dtype(boxes))
-    levels = assign_levels(boxes, strides)
+    levels = assign_levels(boxes, strides, canonical_scale=canonical_scale, canonical_level=canonical_level)
     valid = valid & (levels < len(strides))
     scales = tuple(1 / stride for stride in strides)
 
@@ -69,3 +80,66 @@ def pool_proposals(
     if extents is None:
         return jax.vmap(one_image)(list(maps), boxes, levels, valid)
     return jax.vmap(one_image)(list(maps), boxes, levels, valid, jnp.stack(list(extents), axis=1))
+
+
+class MultiScaleRoIAlign(nnx.Module):
+    """torchvision's ``MultiScaleRoIAlign``: `pool_proposals` of named maps.
+
+    Args:
+        featmap_names: which maps are pooled from, highest resolution first; the others are left out.
+        output_size: P, or two numbers, height first.
+        sampling_ratio: of RoIAlign; 0 or below: adaptive.
+        canonical_scale, canonical_level: the level of the pyramid that a box of so many pixels a side is pooled from.
+    """
+
+    def __init__(
+        self,
+        featmap_names: Sequence[str],
+        output_size: int | tuple[int, int],
+        sampling_ratio: int,
+        *,
+        canonical_scale: int = CANONICAL_SIZE,
+        canonical_level: int = CANONICAL_LEVEL,
+    ):
+        self.featmap_names = tuple(featmap_names)
+        self.output_size = (output_size, output_size) if isinstance(output_size, int) else tuple(output_size)
+        self.sampling_ratio = sampling_ratio
+        self.canonical_scale, self.canonical_level = canonical_scale, canonical_level
+
+    def __call__(
+        self,
+        maps: Mapping[str, Array],
+        boxes: Array,
+        valid: Array,
+        strides: Mapping[str, int],
+        extents: Mapping[str, Array] | None = None,
+    ) -> Array:
+        """Pool every box from the map that fits its size.
+
+        Args:
+            maps: ``[B, H_l, W_l, C]`` by name.
+            boxes: ``[B, R, 4]`` xyxy in input pixels.
+            valid: ``[B, R]``; other slots give zeros.
+            strides: of the maps, in input pixels. torchvision infers them from the sizes of its pictures.
+            extents: ``[B, 2]`` by name: sampling ends there; None: at the map's end.
+
+        Returns:
+            ``[B, R, P, P, C]``.
+        """
+        missing = [name for name in self.featmap_names if name not in maps or name not in strides]
+        if missing:
+            raise ValueError(
+                f"MultiScaleRoIAlign pools from {', '.join(self.featmap_names)}; maps or strides lack "
+                f"{', '.join(missing)} (given: {', '.join(maps)})."
+            )
+        return pool_proposals(
+            [maps[name] for name in self.featmap_names],
+            boxes,
+            valid,
+            [strides[name] for name in self.featmap_names],
+            output_size=self.output_size,
+            sampling_ratio=self.sampling_ratio,
+            extents=None if extents is None else [extents[name] for name in self.featmap_names],
+            canonical_scale=self.canonical_scale,
+            canonical_level=self.canonical_level,
+        )

@@ -20,6 +20,7 @@ from jaxdet.ops.conv_transpose import conv_transpose_2x as conv_transpose_2x
 from jaxdet.ops.deform_conv import deform_conv2d as deform_conv2d
 from jaxdet.ops.deform_conv import headhunter_deform_conv2d as headhunter_deform_conv2d
 from jaxdet.ops.focal import sigmoid_focal_loss as sigmoid_focal_loss
+from jaxdet.ops.masks import masks_to_boxes as masks_to_boxes
 from jaxdet.ops.matcher import Matcher as Matcher
 from jaxdet.ops.matcher import Matches as Matches
 from jaxdet.ops.nms import Kept as Kept
@@ -27,11 +28,18 @@ from jaxdet.ops.nms import batched_nms as batched_nms
 from jaxdet.ops.nms import greedy_nms as greedy_nms
 from jaxdet.ops.nms import nms as nms
 from jaxdet.ops.nms import nms_keep as nms_keep
+from jaxdet.ops.nms import remove_small_boxes as remove_small_boxes
+from jaxdet.ops.position_sensitive import ps_roi_align as ps_roi_align
+from jaxdet.ops.position_sensitive import ps_roi_pool as ps_roi_pool
+from jaxdet.ops.regularization import drop_block2d as drop_block2d
+from jaxdet.ops.regularization import drop_block3d as drop_block3d
+from jaxdet.ops.regularization import stochastic_depth as stochastic_depth
 from jaxdet.ops.resize import resize_bilinear as resize_bilinear
 from jaxdet.ops.resize import resize_nearest as resize_nearest
 from jaxdet.ops.resize import resized_size as resized_size
 from jaxdet.ops.roi_align import multiscale_roi_align as multiscale_roi_align
 from jaxdet.ops.roi_align import roi_align as roi_align
+from jaxdet.ops.roi_pool import roi_pool as roi_pool
 from jaxdet.ops.sampling import Samples as Samples
 from jaxdet.ops.sampling import sample_balanced as sample_balanced
 from jaxdet.ops.soft_nms import SoftKept as SoftKept

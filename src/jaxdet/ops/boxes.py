@@ -12,6 +12,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
+from jaxdet.ops.box_convert import box_convert
+
 
 def float_dtype(*arrays: Array) -> jnp.dtype:
     """The dtype boxes are computed in: that of ``arrays``, and at least float32."""
@@ -26,13 +28,21 @@ def at_least_zero(x: Array) -> Array:
     return jnp.where(x < 0, 0, x)
 
 
-def box_area(boxes: Array) -> Array:
+def box_area(boxes: Array, fmt: str = "xyxy") -> Array:
     """Areas of ``boxes [..., 4]`` in square pixels, ``[...]``; an inverted box has area 0.
+
+    ``fmt`` is ``"xyxy"``, ``"xywh"`` or ``"cxcywh"`` (see `box_convert`).
 
     The product passes through `at_least_zero`, which also keeps the compiler from contracting it into a fused
     multiply-add further down: the IoU built on it is then bit-equal to PyTorch's.
     """
-    return at_least_zero(_signed_area(boxes.astype(float_dtype(boxes))))
+    return at_least_zero(_signed_area(_to_xyxy(boxes.astype(float_dtype(boxes)), fmt)))
+
+
+def _to_xyxy(boxes: Array, fmt: str) -> Array:
+    if fmt not in ("xyxy", "xywh", "cxcywh"):
+        raise ValueError(f"areas and overlaps are of xyxy, xywh or cxcywh boxes, not {fmt!r}: none of rotated ones.")
+    return box_convert(boxes, fmt, "xyxy")
 
 
 def _signed_area(boxes: Array) -> Array:
@@ -59,17 +69,20 @@ def intersection_and_union(boxes1: Array, boxes2: Array, *, signed: bool = False
     return intersection, union
 
 
-def box_iou(boxes1: Array, boxes2: Array) -> Array:
+def box_iou(boxes1: Array, boxes2: Array, fmt: str = "xyxy") -> Array:
     """Intersection over union of every pair.
 
     Args:
-      boxes1: ``[..., N, 4]`` xyxy.
-      boxes2: ``[..., M, 4]`` xyxy.
+      boxes1: ``[..., N, 4]``.
+      boxes2: ``[..., M, 4]``.
+      fmt: of both: ``"xyxy"``, ``"xywh"`` or ``"cxcywh"`` (see `box_convert`).
 
     Returns:
       ``[..., N, M]`` in [0, 1], equal bit for bit to ``torchvision.ops.box_iou`` on the CPU, except that a pair
       without any area is 0 here and NaN there: it would otherwise poison a maximum over the boxes.
     """
+    dtype = float_dtype(boxes1, boxes2)
+    boxes1, boxes2 = (_to_xyxy(boxes.astype(dtype), fmt) for boxes in (boxes1, boxes2))
     intersection, union = intersection_and_union(boxes1, boxes2)
     has_area = union > 0
     return jnp.where(has_area, intersection / jnp.where(has_area, union, 1), 0)

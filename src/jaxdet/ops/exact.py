@@ -1,8 +1,8 @@
 """Products and quotients rounded once each, as written: what compilers may otherwise change by an ulp.
 
-PyTorch's kernels round every operation. XLA rewrites a division by a constant into a product with its reciprocal
-(55% of the quotients by 7 change), and LLVM contracts a product and a following sum into a fused multiply-add. For a
-coordinate on a large feature map that is some 1e-5 of a cell.
+PyTorch's kernels round every operation. XLA rewrites a division by a constant, or by a broadcast array, into a product
+with its reciprocal (55% of the quotients by 7 change), and LLVM contracts a product and a following sum into a fused
+multiply-add. For a coordinate on a large feature map that is some 1e-5 of a cell.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ def rounded(product: Array) -> Array:
     return jnp.where(product < 0, jnp.minimum(product, 0), jnp.maximum(product, 0))
 
 
-def quotient(dividend: Array, divisor: float) -> Array:
+def quotient(dividend: Array, divisor: float | Array) -> Array:
     """``dividend / divisor`` by a true division (NaN stays NaN)."""
-    # A divisor that depends on the data, if only for NaN, is no constant to the compiler.
+    # A divisor that depends on the dividend, if only for NaN, is neither constant nor broadcast to the compiler.
     return dividend / jnp.where(jnp.isnan(dividend), 1, jnp.asarray(divisor, dividend.dtype))

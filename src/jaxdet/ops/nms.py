@@ -21,16 +21,34 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jaxdet.ops.batching import any_in_batch
-from jaxdet.ops.boxes import box_area, float_dtype, intersection_and_union
+from jaxdet.ops.boxes import box_area, float_dtype, intersection_and_union, large_enough
 
 _TURNS_PER_CHECK = 2  # between two looks at the predicate, which on a GPU each wait for the host
 
 
 class Kept(NamedTuple):
-    """Boxes that survive, by decreasing score; a slot that is not valid holds index 0."""
+    """Boxes that survive, by decreasing score where they have one; a slot that is not valid holds index 0."""
 
     indices: Array  # [M] int32
     valid: Array  # [M] bool
+
+
+def remove_small_boxes(boxes: Array, min_size: float, *, valid: Array | None = None) -> Kept:
+    """Which boxes have both sides at least ``min_size`` pixels long, in their order: ``torchvision``'s.
+
+    Args:
+      boxes: ``[N, 4]`` xyxy.
+      min_size: in pixels.
+      valid: ``[N]`` bool; the other slots are not kept, whatever they hold. Neither is a box with NaN.
+
+    Returns:
+      ``Kept`` of N slots. `large_enough` gives the same as a mask of any shape.
+    """
+    keep = large_enough(boxes, min_size)
+    if valid is not None:
+        keep &= valid
+    indices = jnp.nonzero(keep, size=keep.shape[0], fill_value=0)[0].astype(jnp.int32)
+    return Kept(indices, jnp.arange(keep.shape[0]) < keep.sum())
 
 
 def nms(

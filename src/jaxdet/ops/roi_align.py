@@ -5,7 +5,7 @@ the model's input. These functions see one image; ``vmap`` them over a batch, so
 
 One name, one algorithm a platform: a TPU slices a window a region and multiplies (``roi_window``), image after image,
 as the levels of one image fit in the core's own memory; everything else gathers rows (``roi_gather``). Both treat all
-levels in one pass.
+levels in one pass. Adaptive sampling multiplies with whole maps everywhere (``roi_dense``).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from jax import Array
 from jax.custom_batching import sequential_vmap
 
 from jaxdet.ops.boxes import float_dtype
+from jaxdet.ops.roi_dense import pool_adaptive
 from jaxdet.ops.roi_gather import pool_by_gather, pool_in_chunks, scatter_at_once, scatter_in_chunks
 from jaxdet.ops.roi_samples import AxisSamples, box_samples
 from jaxdet.ops.roi_window import pool_by_window, window_gradient
@@ -75,7 +76,8 @@ def multiscale_roi_align(
       levels: ``[R]`` int, indices into ``features``.
       output_size: (PH, PW), or one number for both.
       spatial_scales: L factors from pixels to map cells, such as 1/4.
-      sampling_ratio: sampling points a bin and side, at least 1.
+      sampling_ratio: sampling points a bin and side. 0 or below: as many as a bin is long, rounded up, which costs a
+        product of every region with every map; for maps of few channels, such as masks.
       aligned: shift boxes by half a cell, and do not enlarge those below one cell. The detectors use False.
       valid: ``[R]`` bool. The other regions give zeros and receive no gradient, whatever their boxes hold.
       extents: ``[L, 2]`` int, the (height, width) of each map that counts: samples are clamped and dropped as if the
@@ -88,7 +90,7 @@ def multiscale_roi_align(
     in torchvision.
     """
     pooled_size = (output_size, output_size) if isinstance(output_size, int) else output_size
-    _check(features, boxes, levels, pooled_size, spatial_scales, sampling_ratio)
+    _check(features, boxes, levels, pooled_size, spatial_scales)
     if boxes.shape[0] == 0:
         return jnp.zeros((0, *pooled_size, features[0].shape[-1]), features[0].dtype)
     boxes = jax.lax.stop_gradient(boxes)
@@ -97,6 +99,10 @@ def multiscale_roi_align(
     if extents is None:
         extents = jnp.array(shapes, jnp.int32)
     levels = jnp.clip(levels, 0, len(features) - 1)  # a padded slot may hold any level
+    if sampling_ratio <= 0:
+        return pool_adaptive(
+            features, boxes, levels, spatial_scales, extents, valid, output_size=pooled_size, aligned=aligned
+        )
     dtype = float_dtype(features[0])
     y, x = box_samples(
         boxes,
@@ -250,14 +256,8 @@ def _check(
     levels: Array,
     output_size: tuple[int, ...],
     spatial_scales: Sequence[float],
-    sampling_ratio: int,
 ) -> None:
     """Raise unless the arguments fit together."""
-    if sampling_ratio < 1:
-        raise ValueError(
-            f"RoIAlign: sampling_ratio must be at least 1, got {sampling_ratio}. torchvision's adaptive sampling "
-            "(a ratio of 0 or below) takes a number of points that depends on the box, and shapes here are fixed."
-        )
     if len(output_size) != 2 or min(output_size) < 1:
         raise ValueError(f"RoIAlign: output_size must be one or two numbers of at least 1, got {output_size}.")
     if not features or len(features) != len(spatial_scales):

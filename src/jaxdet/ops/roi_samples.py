@@ -51,13 +51,46 @@ def box_samples(
     Returns:
       ``AxisSamples`` of y, ``[R, PH, S]``, and of x, ``[R, PW, S]``, in the dtype of ``scales`` (at least float32).
     """
-    dtype = float_dtype(boxes, scales)
-    boxes = jnp.where(valid[:, None], boxes.astype(dtype), 0)
-    edges = rounded(boxes * scales.astype(dtype)[:, None]) - (0.5 if aligned else 0.0)
+    edges = box_edges(boxes, scales, valid, aligned)
     return (
         _axis_samples(edges[:, 1], edges[:, 3], extents[:, 0], valid, output_size[0], sampling_ratio, aligned),
         _axis_samples(edges[:, 0], edges[:, 2], extents[:, 1], valid, output_size[1], sampling_ratio, aligned),
     )
+
+
+def box_edges(boxes: Array, scales: Array, valid: Array, aligned: bool) -> Array:
+    """``boxes [R, 4]`` in cells of their maps; 0 where they are not valid."""
+    dtype = float_dtype(boxes, scales)
+    boxes = jnp.where(valid[:, None], boxes.astype(dtype), 0)
+    return rounded(boxes * scales.astype(dtype)[:, None]) - (0.5 if aligned else 0.0)
+
+
+def bin_size_of(start: Array, end: Array, bins: int, aligned: bool) -> Array:
+    """How long a bin is, ``[R]``, between the ends of a side in cells."""
+    span = end - start
+    return quotient(span if aligned else jnp.maximum(span, 1), bins)
+
+
+def interpolate(position: Array, length: Array) -> tuple[Array, Array, Array, Array]:
+    """Where samples read a side that is ``length`` cells long (of a shape that broadcasts).
+
+    Returns:
+      Whether a sample counts (one more than a cell outside does not, nor does NaN); the cells before and behind it,
+      int32; and how far it is on the way from one to the other.
+    """
+    last = jnp.maximum(length, 1).astype(jnp.int32) - 1
+    counts = (position >= -1) & (position <= length.astype(position.dtype))  # false for NaN
+    position = jnp.clip(jnp.where(counts, position, 0), 0, last.astype(position.dtype))
+    low = position.astype(jnp.int32)
+    return counts, low, jnp.minimum(low + 1, last), position - low.astype(position.dtype)
+
+
+def weights_of_cells(samples: AxisSamples, cells: Array) -> Array:
+    """What the map's ``cells [R, N]`` (or ``[1, N]``) weigh in each bin, ``[R, P, N]``."""
+    cell = cells[:, None, None, :]  # [R, 1, 1, N]
+    weights = jnp.where(samples.low[..., None] == cell, samples.weight_low[..., None], 0)
+    weights += jnp.where(samples.high[..., None] == cell, samples.weight_high[..., None], 0)
+    return jnp.sum(weights, axis=2)
 
 
 def _axis_samples(
@@ -65,25 +98,12 @@ def _axis_samples(
 ) -> AxisSamples:
     """Samples between ``start`` and ``end`` (``[R]``, in cells) of a side that is ``length [R]`` cells long."""
     dtype = start.dtype
-    span = end - start
-    if not aligned:
-        span = jnp.maximum(span, 1)
-    bin_size = quotient(span, bins)[:, None, None]  # [R, 1, 1]
+    bin_size = bin_size_of(start, end, bins, aligned)[:, None, None]  # [R, 1, 1]
     bin_index = jnp.arange(bins, dtype=dtype)[None, :, None]
     sample_index = jnp.arange(ratio, dtype=dtype)[None, None, :] + 0.5
     # The order of torchvision's C++: bin corner first, then the sample's product before its quotient.
     position = start[:, None, None] + rounded(bin_index * bin_size)  # [R, P, 1]
     position = position + quotient(sample_index * bin_size, ratio)  # [R, P, S]
-
-    last = jnp.maximum(length, 1).astype(jnp.int32)[:, None, None] - 1
-    inside = (position >= -1) & (position <= length.astype(dtype)[:, None, None])  # false for NaN
-    position = jnp.clip(jnp.where(inside, position, 0), 0, last.astype(dtype))
-    low = position.astype(jnp.int32)
-    fraction = position - low.astype(dtype)
-    counts = inside & valid[:, None, None]
-    return AxisSamples(
-        low,
-        jnp.minimum(low + 1, last),
-        jnp.where(counts, (1 - fraction) / ratio, 0),
-        jnp.where(counts, fraction / ratio, 0),
-    )
+    counts, low, high, fraction = interpolate(position, length[:, None, None])
+    counts &= valid[:, None, None]
+    return AxisSamples(low, high, jnp.where(counts, (1 - fraction) / ratio, 0), jnp.where(counts, fraction / ratio, 0))

@@ -20,7 +20,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from jaxdet.ops.roi_gather import pool_few, scatter_few, split_regions
-from jaxdet.ops.roi_samples import AxisSamples
+from jaxdet.ops.roi_samples import AxisSamples, weights_of_cells
 
 _WINDOW = 32
 # What a core holds at once is chosen to fit in the 128 MB of its own memory that a v5e or v6e has, for P2 to P5 of
@@ -90,10 +90,7 @@ class _Side(NamedTuple):
         size = min(_WINDOW, length)
         lowest, _ = _reach(samples)
         start = jnp.clip(lowest, 0, length - size)
-        cell = start[:, None, None, None] + jnp.arange(size)[None, None, None, :]  # [R, 1, 1, window]
-        weights = jnp.where(samples.low[..., None] == cell, samples.weight_low[..., None], 0)
-        weights += jnp.where(samples.high[..., None] == cell, samples.weight_high[..., None], 0)
-        weights = jnp.sum(weights, axis=2)
+        weights = weights_of_cells(samples, start[:, None] + jnp.arange(size)[None])
         return cls(start, weights, jnp.any(weights != 0, axis=1))
 
 

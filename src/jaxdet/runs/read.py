@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -85,10 +86,21 @@ def hold_out(config: TrainConfig, fraction: float, seed: int = 0) -> TrainConfig
 
 
 def _from_file(path: Path) -> TrainConfig:
-    function = runpy.run_path(str(path)).get("config")
+    try:
+        function = runpy.run_path(str(path)).get("config")
+        config = function() if callable(function) else None
+    except Exception as error:  # of the user's code
+        raise ValueError(f"{path}{_line(path, error)}: {type(error).__name__}: {error}") from error
     if not callable(function):
         raise ValueError(f"{path}: has no function config(); define one that returns a jaxdet.runs.TrainConfig")
-    config = function()
     if not isinstance(config, TrainConfig):
         raise ValueError(f"{path}: config() returned a {type(config).__name__}, not a jaxdet.runs.TrainConfig")
     return config
+
+
+def _line(path: Path, error: Exception) -> str:
+    """``":12"``, the line of the file that an error came from, as far as that is known."""
+    if isinstance(error, SyntaxError):
+        return f":{error.lineno}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return f":{lines[-1]}" if lines else ""

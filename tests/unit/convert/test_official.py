@@ -78,6 +78,17 @@ def test_a_download_is_checked_and_kept(caches, monkeypatch):
     path = find_official("tiny")
     assert path == caches[0] / FILE and path.read_bytes() == DATA
     assert list(caches[0].iterdir()) == [path]
+    assert path.stat().st_mode & 0o777 == 0o644  # others read it, too
+
+
+@pytest.mark.parametrize("variable", ["JAXDET_CACHE", "TORCH_HOME"])
+def test_a_cache_below_the_home_folder(tmp_path, monkeypatch, variable):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv(variable, "~/cache")
+    folder = tmp_path / "cache" if variable == "JAXDET_CACHE" else tmp_path / "cache" / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    (folder / FILE).write_bytes(DATA)
+    assert find_official("tiny") == folder / FILE
 
 
 @pytest.mark.parametrize(("data", "url"), [(DATA[:-1], Response.url), (DATA, "http://elsewhere/")])

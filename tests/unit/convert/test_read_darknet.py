@@ -29,6 +29,22 @@ def test_both_headers(tmp_path):
     np.testing.assert_array_equal(flat, np.arange(7))
 
 
+@pytest.mark.parametrize(("version", "wide"), [((0, 1), False), ((0, 2), True), ((0, 10), True), ((1, 0), True)])
+def test_the_count_of_images_is_wide_from_0_2(tmp_path, version, wide):
+    path = tmp_path / "net.weights"
+    path.write_bytes(struct.pack("<3iQ" if wide else "<3ii", *version, 5, 9) + struct.pack("<3f", 1, 2, 3))
+    header, flat = read_darknet(path)
+    assert header == DarknetHeader(*version, 5, 9) and flat.tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("version", [(1000, 0, 0), (0, 1000, 0), (0, 2, 1000), (-1, 2, 0), (0, -1, 0), (0, 2, -1)])
+def test_versions_that_do_not_exist(tmp_path, version):
+    path = tmp_path / "net.weights"
+    path.write_bytes(struct.pack("<3iQ", *version, 0) + bytes(12))
+    with pytest.raises(WeightsError, match="no Darknet header"):
+        read_darknet(path)
+
+
 def test_layers_by_hand(tmp_path):
     weights = read_weights(write(tmp_path / "net.weights", WHOLE), layers=LAYERS)
     tensors = weights.tensors

@@ -13,7 +13,7 @@ import pytest
 
 from jaxdet_convert.read import read_weights
 from jaxdet_convert.read_errors import WeightsError
-from jaxdet_convert.read_pickle import scan
+from jaxdet_convert.read_pickle import Storage, TensorRef, materialize, scan
 
 SAVE = re.escape('torch.save(model.state_dict(), "weights.pth")')
 
@@ -61,28 +61,58 @@ def test_calls_are_refused_and_not_made(tmp_path, write, protocol, call):
     assert not victim.exists()
 
 
+STORAGE = b"((X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK%ctQ"
+
+
 @pytest.mark.parametrize(
-    "data",
+    ("data", "message"),
     [
-        b"\x80\x02cnumpy\nload\n)R.",
-        b"\x80\x02cbuiltins\neval\n.",
-        b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n}U\x01aK\x01sb.",  # a state for an allowed function
-        b"\x80\x02cargparse\nNamespace\n}U\x01aK\x01sb.",  # and for an allowed class
-        b"\x80\x02ccollections\nOrderedDict\nN}U\x01aK\x01s\x86b.",
-        b"\x80\x02}r\xff\xff\xff\x7f.",  # a memo slot that takes 32 GB
-        b"\x80\x02\x82\x01.",  # the running program's extension registry
-        b"\x80\x02U\x01aQ.",  # an external reference of an unknown kind
-        b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(K\x01K\x02)) tR.",
-        b"\x80\x02ctorch._utils\n_rebuild_parameter\n(K\x01K\x02)tR.",
-        b"\x80\x02K\x01Q.",
+        (b"\x80\x02cnumpy\nload\n)R.", "refers to numpy.load"),
+        (b"\x80\x02cbuiltins\neval\n.", "refers to builtins.eval"),
+        (b"\x80\x02c__builtin__\neval\n.", "refers to __builtin__.eval"),
+        # A state for an allowed function, and for allowed classes.
+        (b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n}U\x01aK\x01sb.", "a function is given a state"),
+        (b"\x80\x02cargparse\nNamespace\n}U\x01aK\x01sb.", "is damaged (TypeError"),
+        (b"\x80\x02ccollections\nOrderedDict\nN}U\x01aK\x01s\x86b.", "is damaged"),
+        (b"\x80\x02}r\xff\xff\xff\x7f.", "names memo slot 2147483647 in 9 bytes"),  # it takes 32 GB
+        (b"\x80\x02\x82\x01.", "extension registry"),
+        (b"\x80\x02U\x01aQ.", "an external reference is not to a storage"),
+        (b"\x80\x02K\x01Q.", "an external reference is not to a storage"),
+        (b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(K\x01K\x02)) tR.", "cut short or damaged"),
+        (b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(K\x01K\x02))tR.", "something other than storage, offset"),
+        (b"\x80\x02ctorch._utils\n_rebuild_parameter\n(K\x01K\x02)tR.", "wraps something other than a tensor"),
     ],
 )
-def test_crafted_pickles(tmp_path, data):
-    with pytest.raises(WeightsError):
+def test_crafted_pickles(tmp_path, data, message):
+    with pytest.raises(WeightsError, match=re.escape(message)):
         read_weights(as_zip(tmp_path / "w.pth", data))
 
 
-STORAGE = b"((X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK%ctQ"
+@pytest.mark.parametrize(
+    ("offset", "sizes", "message"),
+    [
+        (b"J\xff\xff\xff\xff", 1, "something other than storage, offset"),
+        (b"\x88", 1, "something other than storage, offset"),  # True
+        (b"N", 1, "something other than storage, offset"),
+        (b"K\x00", 33, "a tensor has 33 sizes and 33 strides"),
+    ],
+)
+def test_tensors_described_wrongly(tmp_path, offset, sizes, message):
+    ones = b"(" + b"K\x01" * sizes + b"t"
+    tensor = b"ctorch._utils\n_rebuild_tensor_v2\n" + STORAGE % 4 + offset + ones + ones + b"\x89}tR"
+    with pytest.raises(WeightsError, match=message):
+        read_weights(as_zip(tmp_path / "w.pth", b"\x80\x02}X\x01\x00\x00\x00a" + tensor + b"s."))
+
+
+def test_a_modules_field_alone_makes_no_pickled_model(tmp_path):
+    with pytest.raises(WeightsError, match=r"refers to \w+\.system, which is no part of weights"):
+        read_weights(as_zip(tmp_path / "w.pth", pickle.dumps({"_buffers": 1, "x": Runs(os.system, "true")}, 2)))
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0,)])
+def test_an_empty_tensor_reads_nothing_wherever_it_points(shape):
+    ref = TensorRef(Storage("0", np.dtype("f4"), 4), 200, shape, (1,) * len(shape), np.dtype("f4"))
+    assert materialize(ref, np.zeros(16, np.uint8)).shape == shape
 
 
 @pytest.mark.parametrize(
@@ -240,6 +270,14 @@ def test_safetensors(tmp_path):
         path.write_bytes(whole[:length])
         with pytest.raises(WeightsError):
             read_weights(path)
+
+
+def test_a_safetensors_file_that_starts_like_json(tmp_path):
+    """The length of its header is the code of a brace."""
+    head = b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'.ljust(ord("{"))
+    (tmp_path / "w").write_bytes(struct.pack("<Q", len(head)) + head + struct.pack("<2f", 1, 2))
+    weights = read_weights(tmp_path / "w")
+    assert weights.source == "safetensors" and weights.tensors["a"].tolist() == [1, 2]
 
 
 def test_safetensors_bfloat16(tmp_path):

@@ -79,10 +79,10 @@ def test_two_rpn_convolutions_make_it_v2_whatever_the_norms(torchvision):
 def test_a_box_head_of_convolutions_makes_it_v2(make_detector, torchvision):
     heads = torchvision.models.detection.faster_rcnn
     with torch.device("meta"):
-        head = heads.FastRCNNConvFCHead((32, 7, 7), [24, 40], [64], norm_layer=torch.nn.BatchNorm2d)
+        head = heads.FastRCNNConvFCHead((32, 7, 7), [24, 16], [64], norm_layer=torch.nn.BatchNorm2d)
         found = recognise(shapes(make_detector, box_head=head))
     assert (found.name, found.also) == ("fasterrcnn_resnet50_fpn_v2", None)
-    assert (found.options["box_conv_layers"], found.options["box_output_size"]) == ((24, 40), 7)
+    assert (found.options["box_conv_layers"], found.options["box_output_size"]) == ((24, 16), 7)
 
 
 @pytest.mark.parametrize(("levels", "also"), [(4, "headhunter_resnet50"), (3, None)])
@@ -145,8 +145,9 @@ def test_darknets_own_files_tell_their_classes_by_their_length(classes):
     assert classes is None or layers[-1].out_channels == classes
     with pytest.raises(RecognitionError, match=r"40,620,640 and 1,025 more a class"):
         darknet53_layers(numbers + 1)
-    with pytest.raises(RecognitionError):
-        darknet53_layers(1025)
+    for too_few in (1025, 40_620_640 - 1025):
+        with pytest.raises(RecognitionError):
+            darknet53_layers(too_few)
 
 
 @pytest.mark.parametrize(("body", "name"), [(MobileNetV1, "mobilenet_v1"), (Darknet53, "darknet53")])
@@ -175,6 +176,14 @@ def test_what_is_of_no_known_model_is_said(torchvision):
         recognise(shapes(torchvision.models.resnet18))
     with pytest.raises(RecognitionError, match="ResNeXt or wide"):
         recognise(shapes(torchvision.models.resnext50_32x4d))
+    resnet = shapes(torchvision.models.resnet50)
+    with pytest.raises(RecognitionError, match=r"with 3, 4, 0, 3 blocks a stage: a whole stage is missing"):
+        recognise({name: shape for name, shape in resnet.items() if not name.startswith("layer3.")})
+    mobilenet = shapes(MobileNetV1)
+    with pytest.raises(RecognitionError, match=r"a stem of the shape \(8, 3, 5, 5\)"):
+        recognise(mobilenet | {"stage1.0.0.weight": (8, 3, 5, 5)})
+    with pytest.raises(RecognitionError, match=r"last convolution \(stage3.1.3.weight\) is missing"):
+        recognise({name: shape for name, shape in mobilenet.items() if name != "stage3.1.3.weight"})
     detection = torchvision.models.detection
     retinanet = shapes(detection.retinanet_resnet50_fpn, weights=None, weights_backbone=None)
     with pytest.raises(

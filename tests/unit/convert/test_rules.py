@@ -41,6 +41,7 @@ def test_names_both_ways(name, path):
         "body.layer01.0.conv1.weight",
         "body.layer-1.0.conv1.weight",
         "body.layer1.0.conv\u0661.weight",  # a digit, and not an ASCII one
+        "body.layer1.0.conv1\u0661.weight",
         "body.layer1.0.conv1.weight.x",
         "body.layer1.0.bn3.weight",
         "bodyXlayer1.0.conv1.weight",

@@ -204,8 +204,6 @@ def test_no_regions():
 
 def test_errors():
     maps, (boxes, levels) = pyramid(), regions()
-    with pytest.raises(ValueError, match="shapes here are fixed"):
-        roi_align(maps[0], boxes, 7, 0.25, sampling_ratio=0)
     with pytest.raises(ValueError, match="each map needs one"):
         multiscale_roi_align(maps, boxes, levels, 7, (0.25,), 2)
     with pytest.raises(ValueError, match="use vmap"):

@@ -1,0 +1,137 @@
+"""RoIAlign as products with dense weights: for any number of samples a bin, as adaptive sampling asks for.
+
+With ``sampling_ratio <= 0`` torchvision takes ``ceil(bin size)`` samples a bin and side, a number that depends on the
+box. RoIAlign is separable, so along each side a bin is a weighted sum of the map's cells, however many samples there
+were; and as samples then lie more than half a cell apart, a cell is read by five of a bin at most. Nothing here is
+bounded by the size of a box.
+
+Axes: R regions, P output bins along a side, N cells of the map along it, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxdet.ops.boxes import float_dtype
+from jaxdet.ops.exact import quotient, rounded
+from jaxdet.ops.roi_samples import bin_size_of, box_edges, interpolate
+
+_CANDIDATES = 7  # five samples, and one on either side for what rounding moves
+_NUMBERS_A_TURN = 2**24  # of a product's intermediate result
+
+
+def adaptive_weights(
+    boxes: Array,
+    scale: Array,
+    extent: Array,
+    valid: Array,
+    *,
+    shape: tuple[int, int],
+    output_size: tuple[int, int],
+    aligned: bool,
+) -> tuple[Array, Array]:
+    """What each cell of a map weighs in each bin of each region.
+
+    Args:
+      boxes: ``[R, 4]`` xyxy in input pixels.
+      scale: scalar, map cells a pixel.
+      extent: ``[2]`` int, (height, width) of the part of the map that counts.
+      valid: ``[R]`` bool; the other regions have no weights.
+      shape: (height, width) of the map.
+      output_size: (PH, PW).
+      aligned: see `roi_align`.
+
+    Returns:
+      ``[R, PH, height]`` and ``[R, PW, width]``, in the dtype of ``scale`` and ``boxes`` (at least float32).
+    """
+    scales = jnp.broadcast_to(scale, boxes.shape[:1])
+    edges = box_edges(boxes, scales, valid, aligned)
+    return (
+        _side(edges[:, 1], edges[:, 3], extent[0], valid, shape[0], output_size[0], aligned),
+        _side(edges[:, 0], edges[:, 2], extent[1], valid, shape[1], output_size[1], aligned),
+    )
+
+
+def _side(start: Array, end: Array, length: Array, valid: Array, cells: int, bins: int, aligned: bool) -> Array:
+    """``[R, P, N]`` from the ends ``[R]`` of a side, in cells, on a map that is ``length`` cells long."""
+    dtype = start.dtype
+    size = bin_size_of(start, end, bins, aligned)[:, None]  # [R, 1]
+    count = jnp.ceil(size)  # of samples a bin; a box without extent has none
+    some = count > 0
+    divisor = jnp.where(some, count, 1)[..., None]
+    bin_start = start[:, None] + rounded(jnp.arange(bins, dtype=dtype)[None] * size)  # [R, P]
+    bin_start, size, count = bin_start[..., None], size[..., None], count[..., None]
+    cell = jnp.arange(cells, dtype=jnp.int32)[None, None]
+    # A cell is read from one cell before it to one behind it, at the map's borders too.
+    spacing = jnp.where(some[..., None], size / divisor, 1)
+    first = jnp.maximum(jnp.floor((cell.astype(dtype) - 1 - bin_start) / spacing - 0.5) - 1, 0)  # [R, P, N]
+    weights = jnp.zeros(first.shape, dtype)
+    for offset in range(_CANDIDATES):
+        index = first + offset
+        position = bin_start + quotient((index + 0.5) * size, divisor)
+        counts, low, high, fraction = interpolate(position, length)
+        counts &= index < count
+        weight = jnp.where(low == cell, 1 - fraction, 0) + jnp.where(high == cell, fraction, 0)
+        weights += jnp.where(counts, weight, 0)
+    return jnp.where(valid[:, None, None], weights / divisor, 0)
+
+
+def pool_adaptive(
+    features: Sequence[Array],
+    boxes: Array,
+    levels: Array,
+    scales: Sequence[float],
+    extents: Array,
+    valid: Array,
+    *,
+    output_size: tuple[int, int],
+    aligned: bool,
+) -> Array:
+    """`multiscale_roi_align` with adaptive sampling: ``[R, PH, PW, C]`` in the dtype of ``features``.
+
+    Every region is multiplied with a whole map, level after level: cheap for a few channels, as of masks. For a
+    detector's features a fixed number of samples reads far less.
+    """
+    dtype = float_dtype(features[0], boxes)
+    pooled = jnp.zeros((boxes.shape[0], *output_size, features[0].shape[-1]), float_dtype(features[0]))
+    for level, (map_, scale) in enumerate(zip(features, scales, strict=True)):
+        y, x = adaptive_weights(
+            boxes,
+            jnp.asarray(scale, dtype),
+            extents[level],
+            valid & (levels == level),
+            shape=(map_.shape[0], map_.shape[1]),
+            output_size=output_size,
+            aligned=aligned,
+        )
+        pooled += pool_dense(within(map_, extents[level]), y, x)
+    return pooled.astype(features[0].dtype)
+
+
+def within(map_: Array, extent: Array) -> Array:
+    """``map_ [H, W, C]`` in at least float32, zero beyond its extent, where it may hold NaN."""
+    height, width, _ = map_.shape
+    own = (jnp.arange(height)[:, None, None] < extent[0]) & (jnp.arange(width)[None, :, None] < extent[1])
+    return jnp.where(own, map_, 0).astype(float_dtype(map_))
+
+
+def pool_dense(map_: Array, y: Array, x: Array) -> Array:
+    """``[R, PH, PW, C]`` from ``map_ [H, W, C]`` and weights ``[R, PH, H]`` and ``[R, PW, W]``."""
+
+    def one(y: Array, x: Array) -> Array:
+        rows = jnp.einsum("ph,hwc->pwc", y, map_, precision=lax.Precision.HIGHEST)
+        return jnp.einsum("qw,pwc->pqc", x, rows, precision=lax.Precision.HIGHEST)
+
+    return in_turns(one, y.astype(map_.dtype), x.astype(map_.dtype), y.shape[1] * map_.shape[1] * map_.shape[2])
+
+
+def in_turns(one: Callable[[Array, Array], Array], y: Array, x: Array, numbers: int) -> Array:
+    """``one(y[r], x[r])`` for every region, as many at a time as intermediate results of ``numbers`` each permit."""
+    together = max(_NUMBERS_A_TURN // max(numbers, 1), 1)
+    if together >= y.shape[0]:
+        return jax.vmap(one)(y, x)
+    return lax.map(lambda pair: one(*pair), (y, x), batch_size=together)
