@@ -41,14 +41,14 @@ def parse_json(text: str | bytes) -> Any:
 
     Raises:
         ValueError: and nothing else: it is not JSON, is nested too deeply, or holds half of a surrogate pair, which no
-            message could show.
+            message could show, other than in names of files that are not UTF-8 (U+DC80 to U+DCFF).
     """
     if isinstance(text, bytes):
         text = text.decode(json.detect_encoding(text))
     try:
         value = json.loads(text)
         if _SURROGATE.search(text):
-            json.dumps(value, ensure_ascii=False).encode()
+            json.dumps(value, ensure_ascii=False).encode(errors="surrogateescape")
     except RecursionError:
         raise ValueError("its values are nested too deeply") from None
     except UnicodeEncodeError as error:

@@ -105,7 +105,7 @@ class Trial:
         if len(text) > _LONGEST:
             raise Escaped(f"long: {_place(error)}", f"a message of {len(text)} characters: {text[:500]}") from error
         try:
-            text.encode()
+            text.encode(errors="surrogateescape")
         except UnicodeEncodeError:
             raise Escaped(f"unprintable: {_place(error)}", f"not to be printed: {ascii(text)[:500]}") from error
         cause: BaseException | None = error

@@ -222,7 +222,8 @@ def _open_crowd_human(file: Path) -> Conversion:
     return convert_crowd_human(file, file.parent / "images")
 
 
-def _first_line(content: bytes) -> bytes:
+def first_line(content: bytes) -> bytes:
+    """That of a file with an object a line."""
     return content.splitlines()[0]
 
 
@@ -287,7 +288,7 @@ BOXES: tuple[Format, ...] = (
     Format("head list", "text", DataError, _make_head_list, _open_head_list, use_heads),
     Format("CrowdHuman", "text", DataError, _make_crowd_human, _open_crowd_human, use_conversion),
     Format(
-        "CrowdHuman entry", "json", DataError, _make_crowd_human, _open_crowd_human, use_conversion, _first_line,
+        "CrowdHuman entry", "json", DataError, _make_crowd_human, _open_crowd_human, use_conversion, first_line,
         _with_second_line,
     ),
     Format("SCUT-HEAD xml", "xml", DataError, _make_voc, _open_scut_head, use_conversion),

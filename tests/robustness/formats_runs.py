@@ -17,11 +17,14 @@ from jaxdet.detectors import detector_config
 from jaxdet.evaluation import CocoEvaluator
 from jaxdet.nn import Numerics
 from jaxdet.runs.checkpoint import read_description
+from jaxdet.runs.detect_join import write_coco
+from jaxdet.runs.detect_parts import Found, Part, read_parts
 from jaxdet.runs.headhunter import HeadHunterRun, read_headhunter
+from jaxdet.runs.journal import read_rows
 from jaxdet.runs.pack import pack
 from jaxdet.runs.record import RECORD, check_record
 from robustness.attempt import Format
-from robustness.formats_boxes import HEIGHT, WIDTH, _make_coco, draw, use_dataset, write
+from robustness.formats_boxes import HEIGHT, WIDTH, _make_coco, draw, first_line, use_dataset, write
 
 # ---- HeadHunter's YAML
 
@@ -136,6 +139,46 @@ def _open_record(file: Path) -> None:
     check_record(file.parent, _RECORD)
 
 
+def _make_metrics(folder: Path) -> Path:
+    rows = [
+        {"step": 1, "loss": 1.5, "learning_rate": 0.01, "gradient_norm": 2.0},
+        {"step": 2, "val/AP": 0.5, "val/APs": -1.0},
+        {"step": 3, "loss": 1.25, "learning_rate": 0.01, "gradient_norm": 1.0},
+    ]
+    return write(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _use_metrics(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        assert row["step"] == int(row["step"]) and all(f"{value:.3f}" for value in row.values())
+
+
+def _make_part(folder: Path) -> Path:
+    with Part(folder, 0) as part:
+        boxes, labels = np.array([[1, 2, 8.5, 9]], np.float32), np.array([1], np.int32)
+        part.add(Found("1.png", (HEIGHT, WIDTH), boxes, labels, np.array([0.75], np.float32)))
+        part.add(Found("2.png", error="is no image"))
+    return folder / "part-00000.jsonl"
+
+
+def _open_part(file: Path) -> tuple[Path, dict[str, Found]]:
+    return file.parent, read_parts(file.parent)
+
+
+def _use_found(opened: tuple[Path, dict[str, Found]]) -> None:
+    folder, found = opened
+    write_coco(folder.parent / "found.json", list(found.values()), (), 3)
+
+
+def _use_part(opened: tuple[Path, dict[str, Found]]) -> None:
+    """Goes on with it: what was read before is kept."""
+    _use_found(opened)
+    folder, found = opened
+    with Part(folder, 0) as part:
+        part.add(Found("another.png", error="is no image"))
+    assert read_parts(folder).keys() == found.keys() | {"another.png"}
+
+
 # With its arrays, which takes half a second a time.
 SAVED = Format("saved model", "json", ValueError, _make_saved, _load)
 RUNS: tuple[Format, ...] = (
@@ -144,5 +187,15 @@ RUNS: tuple[Format, ...] = (
     Format("packed ground truth", "json", DataError, _make_packed_truth, _open_packed, _use_packed),
     Format("COCO results", "json", DataError, _make_results, _open_results, _use_results),
     Format("model.json", "json", ValueError, _make_model, _open_model),
+    Format("metrics", "text", ValueError, _make_metrics, read_rows, _use_metrics),
+    Format(
+        "metrics entry", "json", ValueError, _make_metrics, read_rows, _use_metrics, first_line,
+        lambda line: line + b'\n{"step": 2, "loss": 1.0}\n',
+    ),
+    Format("detections", "text", ValueError, _make_part, _open_part, _use_part),
+    Format(
+        "detections entry", "json", ValueError, _make_part, _open_part, _use_found, first_line,
+        lambda line: line + b'\n{"file": "2.png", "error": "is no image"}\n',
+    ),
     Format("run.json", "json", ValueError, _make_record, _open_record),
-)
+)  # fmt: skip

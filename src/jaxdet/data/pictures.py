@@ -25,6 +25,9 @@ PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".t
 # What Pillow raises for damaged files.
 _UNDECODABLE = (OSError, SyntaxError, ValueError, TypeError, EOFError, struct.error, Image.DecompressionBombError)
 _LARGE_READ = 1 << 20  # bytes
+_FEW_PIXELS = 1 << 24  # that are set aside without a look at the file's size
+# Deflate gives 1032 bytes for one at most, of eight pixels each; a block of 64 pixels takes a bit of a JPEG.
+_MOST_PIXELS_A_BYTE = {"PNG": 8 * 1032, "JPEG": 8 * 64}
 _NEARLY_BLACK = 16  # of 255
 
 
@@ -47,6 +50,7 @@ def read_image(path: PathLike, size: Size | None = None, *, content: bytes | Non
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # remarks about unusual EXIF blocks or palettes: the pixels are fine
             with _opened(path, content) as stream, Image.open(stream) as file:
+                _check_expansion(file, stream)
                 orientation = read_orientation(file)
                 picture = to_rgb(file)
                 pixels = np.array(orientation.turn(picture, size, is_upright=turned_by_pillow(file)))
@@ -141,6 +145,7 @@ def _read_header(path: PathLike, content: bytes | None = None) -> tuple[Orientat
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with _opened(path, content) as stream, Image.open(stream) as file:
+                _check_expansion(file, stream)
                 return read_orientation(file), file.mode, is_deep(file)
     except _UNDECODABLE as error:
         raise _unreadable(path, error) from error
@@ -151,6 +156,19 @@ def _opened(path: PathLike, content: bytes | None) -> IO[bytes]:
         content = to_path(path).read_bytes()
     # Not the path for Pillow to open: it would map uncompressed TIFF files, and mixes up the rows of turned ones.
     return _File(io.FileIO(path, "rb")) if content is None else io.BytesIO(content)
+
+
+def _check_expansion(file: Image.Image, stream: IO[bytes]) -> None:
+    """Raises OSError where a damaged header promises more pixels than the file's bytes can hold: Pillow would set aside
+    the memory for them and, where it does not miss the bytes, give an empty image."""
+    most, pixels = _MOST_PIXELS_A_BYTE.get(file.format or ""), file.width * file.height
+    if most is None or pixels <= _FEW_PIXELS:
+        return
+    position = stream.tell()
+    size = stream.seek(0, io.SEEK_END)
+    stream.seek(position)
+    if pixels > most * size:
+        raise OSError(f"its header promises {file.width} x {file.height} pixels, more than {size} bytes can hold")
 
 
 class _File(io.BufferedReader):

@@ -17,7 +17,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from jaxdet.paths import write_text
+from jaxdet.paths import parse_json, write_text
 
 PARTS, _RECORD = "parts", "record.json"
 
@@ -51,7 +51,7 @@ class Part:
         if not _locked(self._file):
             self._file.close()
             raise ValueError(f"{path}: another process writes there; give each its own --share, or wait for it")
-        whole = sum(len(line.encode()) for line, _ in _lines(path))
+        whole = sum(len(line) for line, _ in _lines(path))
         self._file.truncate(whole)
 
     def add(self, found: Found) -> None:
@@ -83,9 +83,9 @@ def read_parts(folder: Path) -> dict[str, Found]:
     """What all processes have done so far, by picture file."""
     done: dict[str, Found] = {}
     for path in sorted(folder.glob("part-*.jsonl")):
-        for _, values in _lines(path):
-            if values["file"] not in done or done[values["file"]].error:
-                done[values["file"]] = _found(values)
+        for _, found in _lines(path):
+            if found.file not in done or done[found.file].error:
+                done[found.file] = found
     return done
 
 
@@ -100,7 +100,7 @@ def check_detect_record(folder: Path, record: Mapping[str, Any]) -> None:
         write_text(path, json.dumps(record, indent=1))
         return
     try:
-        old = dict(json.loads(path.read_text(encoding="utf-8")))
+        old = dict(parse_json(path.read_bytes()))
     except (ValueError, TypeError):
         raise ValueError(f"{path} does not read; --overwrite begins anew") from None
     differing = [
@@ -120,29 +120,36 @@ def digest_of(texts: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()[:16]
 
 
-def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _lines(path: Path) -> Iterator[tuple[bytes, Found]]:
     """The whole lines of a part, as they stand there and as they read, up to one that does not."""
-    with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
+    with path.open("rb") as file:
         for line in file:
             try:
-                values = json.loads(line)
-            except json.JSONDecodeError:
+                found = _found(parse_json(line))
+            except (ValueError, KeyError, TypeError, OverflowError):
                 return
-            if not line.endswith("\n"):  # all there but for its end: its number may have lost digits
+            if not line.endswith(b"\n"):  # all there but for its end: its number may have lost digits
                 return
-            yield line, values
+            yield line, found
 
 
 def _found(values: dict[str, Any]) -> Found:
+    """What a line of `Part.add` says. Raises ValueError, KeyError, TypeError or OverflowError for another one."""
+    file, error = values["file"], values.get("error", "")
+    if not isinstance(file, str) or not isinstance(error, str):
+        raise ValueError("no names")
     if "error" in values:
-        return Found(values["file"], error=values["error"])
-    return Found(
-        values["file"],
-        tuple(values["size"]),
-        np.array(values["boxes"], np.float32).reshape(-1, 4),
-        np.array(values["labels"], np.int32),
-        np.array(values["scores"], np.float32),
-    )
+        return Found(file, error=error)
+    height, width = values["size"]
+    with np.errstate(over="ignore"):  # becomes infinite, and is refused
+        boxes = np.array(values["boxes"], np.float32).reshape(-1, 4)
+        scores = np.array(values["scores"], np.float32)
+    labels = np.array(values["labels"], np.int32)
+    if not labels.shape == scores.shape == boxes.shape[:1] or {type(height), type(width)} != {int}:
+        raise ValueError("no detections of one picture")
+    if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
+        raise ValueError("not finite")
+    return Found(file, (height, width), boxes, labels, scores)
 
 
 def _shortest(values: np.ndarray) -> list[float]:

@@ -10,6 +10,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from jaxdet.parallel import is_first
+from jaxdet.paths import parse_json
 from jaxdet.runs.growing import Board, Lines
 
 METRICS_FILE, CURVE_FILE, TENSORBOARD = "metrics.jsonl", "losses.png", "tensorboard"
@@ -117,13 +118,20 @@ def open_journal(out: Path, start: int, steps: int, batch_size: int, *, progress
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a metrics file, without a last line that was cut short; none where there is no file."""
+    """The rows of a metrics file, up to one that was cut short or is damaged; none where there is no file."""
     if not path.is_file():
         return []
     rows = []
-    for line in path.read_text().splitlines():
+    for line in path.read_bytes().splitlines():
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
+            row = parse_json(line)
+        except ValueError:
             break
+        if not isinstance(row, dict) or type(row.get("step")) is not int or not all(map(_is_number, row.values())):
+            break
+        rows.append(row)
     return rows
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) is float or (type(value) is int and abs(value) < 2**63)
