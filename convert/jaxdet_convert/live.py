@@ -210,8 +210,6 @@ def _roi_heads(module: Any, levels: tuple[str, ...]) -> dict[str, Any]:
     sides = set(_tuple(pool.output_size))
     if len(sides) != 1:
         raise UnsupportedModuleError(f"RoIAlign's output is {tuple(pool.output_size)}, and here it is square")
-    if pool.sampling_ratio < 1:
-        raise UnsupportedModuleError(f"RoIAlign's sampling_ratio is {pool.sampling_ratio}, and here it is at least 1")
     _expect(pool, "canonical_scale", 224)
     _expect(pool, "canonical_level", 4)
     return {

@@ -11,7 +11,7 @@ from jaxdet.detectors import FasterRCNNConfig
 from jaxdet.detectors.fit import check_fit
 from jaxdet.detectors.presets import Model, ModelConfig
 from jaxdet.nn import NormConfig
-from jaxdet.paths import write_text
+from jaxdet.paths import write_text, write_whole
 from jaxdet.runs.description import Description, parse
 from jaxdet_convert.export import to_torch
 from jaxdet_convert.write import save_torch
@@ -59,8 +59,14 @@ def save_model(
             raise ValueError(f"{beside} is there already: overwrite=True (--overwrite) replaces it")
     tensors = to_torch(model, spelling)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside.unlink(missing_ok=True)  # an interruption leaves no options rather than those of other weights
-    save_torch(path, tensors)
+    before = beside.read_bytes() if beside.exists() else None
+    beside.unlink(missing_ok=True)  # a kill leaves no options rather than those of other weights
+    try:
+        save_torch(path, tensors)
+    except BaseException:
+        if before is not None:
+            write_whole(beside, before)
+        raise
     write_text(beside, Description.of(model).json() + "\n")
     return beside, len(tensors)
 

@@ -72,18 +72,20 @@ def through_all(convert: Callable, concatenate: Callable, formats: Sequence[str]
     return run
 
 
+def of_each(function: Callable, options: Sequence[dict], stack: Callable) -> Callable:
+    return lambda *inputs: stack([function(*inputs, **each) for each in options], -1)
+
+
 def both(loss: Callable, stack: Callable) -> Callable:
-    return lambda *inputs: stack([loss(*inputs, reduction=reduction) for reduction in ("sum", "mean")])
+    return of_each(loss, [{"reduction": "sum"}, {"reduction": "mean"}], stack)
 
 
 def cases(torchvision: ModuleType) -> list[Case]:
     theirs = torchvision.ops
     found = []
-    for fmt in ("xywh", "cxcywh"):
-        ours, their = partial(ops.box_iou, fmt=fmt), partial(theirs.box_iou, fmt=fmt)
-        found.append(Case(f"box_iou, {fmt}", each_alone, ours, their, 2))
-        ours, their = partial(ops.box_area, fmt=fmt), partial(theirs.box_area, fmt=fmt)
-        found.append(Case(f"box_area, {fmt}", sizes, ours, their))
+    for fmt, name, inputs, count in (("cxcywh", "box_iou", each_alone, 2), ("xywh", "box_area", sizes, 1)):
+        ours, their = (partial(getattr(module, name), fmt=fmt) for module in (ops, theirs))
+        found.append(Case(f"{name}, {fmt}", inputs, ours, their, count))
     for name in ("box_iou", "generalized_box_iou", "distance_box_iou", "complete_box_iou"):
         # Angles of float32 boxes of a million pixels, and the steep ones of thin boxes, are known to some digits.
         bounds = (2e-6, 2e-5) if name != "complete_box_iou" else (4e-6, 1e-4)
@@ -93,9 +95,14 @@ def cases(torchvision: ModuleType) -> list[Case]:
         found.append(Case(name, pairs, ours, their, 2, (4e-6, 1e-4)))
         ours, their = partial(ours, eps=0.5), partial(their, eps=0.5)
         found.append(Case(f"{name}, reduced", plain_pairs, both(ours, jnp.stack), both(their, torch.stack), 2))
-    for alpha, gamma in [(0.25, 2), (-1, 2), (0.9, 0), (0, 0.5), (0.25, 2.5)]:
-        ours, their = (partial(module.sigmoid_focal_loss, alpha=alpha, gamma=gamma) for module in (ops, theirs))
-        found.append(Case(f"sigmoid_focal_loss, alpha {alpha}, gamma {gamma}", logits_and_targets, ours, their))
+    options = [
+        {"alpha": alpha, "gamma": gamma} for alpha, gamma in [(0.25, 2), (-1, 2), (0.9, 0), (0, 0.5), (0.25, 2.5)]
+    ]
+    ours, their = (
+        of_each(module.sigmoid_focal_loss, options, stack)
+        for module, stack in ((ops, jnp.stack), (theirs, torch.stack))
+    )
+    found.append(Case("sigmoid_focal_loss", logits_and_targets, ours, their))
     ours, their = both(ops.sigmoid_focal_loss, jnp.stack), both(theirs.sigmoid_focal_loss, torch.stack)
     found.append(Case("sigmoid_focal_loss, reduced", logits_and_targets, ours, their))
     for formats, inputs, bounds in (

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 from torchvision_cpu import torchvision_or_skip
@@ -31,6 +32,7 @@ def test_in_float64():
     environment = os.environ | {
         "JAX_ENABLE_X64": "1",
         "JAX_NUMPY_RANK_PROMOTION": "raise",
+        "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
     }
     command = [sys.executable, "-W", "error", __file__]
@@ -39,5 +41,10 @@ def test_in_float64():
 
 
 if __name__ == "__main__":
+    failures = []
     for case in CASES.values():
-        check(case, "float64")
+        try:
+            check(case, "float64")
+        except AssertionError as failure:
+            failures.append(str(failure))
+    raise SystemExit("\n".join(failures) or None)

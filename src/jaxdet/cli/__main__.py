@@ -83,7 +83,9 @@ def _run(function: Callable[[argparse.Namespace], int], args: argparse.Namespace
 
 def _texts(values: dict[str, object]) -> list[str]:
     """All that is text among a command's arguments."""
-    found = [item for value in values.values() for item in (value if isinstance(value, list) else [value])]
+    local = values.get("local_only", ())  # which the command itself refuses as URLs
+    given = [value for name, value in values.items() if name not in local]  # type: ignore[operator]
+    found = [item for value in given for item in (value if isinstance(value, list) else [value])]
     return [item for item in found if isinstance(item, str)]
 
 

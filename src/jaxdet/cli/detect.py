@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--share", metavar="I/N", help="do share I of N, from 0, of the pictures; processes started so need no other"
     )
     add_image_arguments(parser)
+    parser.set_defaults(local_only=("out",))
     add_distributed_arguments(parser)
 
 

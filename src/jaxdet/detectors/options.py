@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from jaxdet.config import nearest, option_names, override
+from jaxdet.config import option_names, override, unknown_option
 from jaxdet.detectors.config import FasterRCNNConfig
 from jaxdet.heads import AnchorGenerator
 
@@ -33,8 +33,7 @@ def override_model(config: AnyConfig, options: Mapping[str, Any], *, also: Colle
     known = model_options(config)
     for name in options:
         if name not in known:
-            names = sorted({*known, *also})
-            raise ValueError(f"unknown option {name!r}{nearest(name, names)}. Known: {', '.join(names)}")
+            raise unknown_option(name, {*known, *also}, "jaxdet.detectors.options.model_options(config)")
     inner = {name: value for name, value in options.items() if len(known[name]) > 1 and known[name][0] == "backbone"}
     if inner:
         assert isinstance(config, FasterRCNNConfig)
@@ -63,7 +62,7 @@ def differences(before: Any, after: Any) -> list[tuple[str, Any, Any]]:
 
 def changes(before: Any, after: Any) -> list[str]:
     """``anchors: 4, 8 -> 24, 48`` for every option in which two configurations of one kind differ."""
-    return [f"{label(name)}: {show(old)} -> {show(new)}" for name, old, new in differences(before, after)]
+    return [f"{label(name)}: {' -> '.join(show_both(*values))}" for name, *values in differences(before, after)]
 
 
 def label(option: str) -> str:
@@ -83,6 +82,17 @@ def show(value: Any) -> str:
     if isinstance(value, (tuple, list)):
         return ", ".join(show(item) for item in value)
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def show_both(one: Any, other: Any) -> tuple[str, str]:
+    """Two values of an option; of norms and their like only the fields in which they differ."""
+    if type(one) is not type(other) or not dataclasses.is_dataclass(one) or isinstance(one, AnchorGenerator):
+        return show(one), show(other)
+    differing = [
+        field.name for field in dataclasses.fields(one) if getattr(one, field.name) != getattr(other, field.name)
+    ]
+    first, second = (", ".join(f"{name} {show(getattr(each, name))}" for name in differing) for each in (one, other))
+    return first, second
 
 
 def _anchors(generator: AnchorGenerator) -> str:

@@ -102,7 +102,7 @@ class MultiScaleRoIAlign(nnx.Module):
         canonical_level: int = CANONICAL_LEVEL,
     ):
         self.featmap_names = tuple(featmap_names)
-        self.output_size = (output_size, output_size) if isinstance(output_size, int) else tuple(output_size)
+        self.output_size = output_size
         self.sampling_ratio = sampling_ratio
         self.canonical_scale, self.canonical_level = canonical_scale, canonical_level
 

@@ -53,9 +53,8 @@ def ps_roi_align(
     boxes = lax.stop_gradient(boxes)
     scale = jnp.asarray(spatial_scale, float_dtype(input, boxes))
     if sampling_ratio <= 0:
-        weights = adaptive_weights(
-            boxes, scale, extent, valid, shape=input.shape[:2], output_size=size, aligned=True
-        )  # fmt: skip
+        shape = (input.shape[0], input.shape[1])
+        weights = adaptive_weights(boxes, scale, extent, valid, shape=shape, output_size=size, aligned=True)
     else:
         count = boxes.shape[0]
         samples = box_samples(

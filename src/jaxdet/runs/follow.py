@@ -12,7 +12,7 @@ from typing import Any
 from jaxdet.backbones import Darknet53Config
 from jaxdet.detectors import FasterRCNNConfig
 from jaxdet.detectors.config import BackboneConfig
-from jaxdet.detectors.options import changes, differences, label, show
+from jaxdet.detectors.options import changes, differences, label, show_both
 from jaxdet.detectors.presets import ModelConfig
 from jaxdet.heads import BoxConfig
 from jaxdet.nn import NormConfig
@@ -41,11 +41,10 @@ def follow_weights(
     else:
         followed = _backbone(config, weights)
     lines = [f"{line}, as the weights have" for line in changes(config, followed)]
-    lines += [
-        f"{label(name)}: {show(ours)} (the weights were trained with {show(theirs)})"
-        for name, ours, theirs in differences(followed, weights)
-        if name in _TRAINED_WITH
-    ]
+    for name, *values in differences(followed, weights):
+        if name in _TRAINED_WITH:
+            ours, theirs = show_both(*values)
+            lines.append(f"{label(name)}: {ours} (the weights were trained with {theirs})")
     return followed, lines
 
 

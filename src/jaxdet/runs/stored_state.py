@@ -52,10 +52,11 @@ class StoredState:
     """
 
     def __init__(self, place: Path, *, together: bool = False) -> None:
-        self.place, self.step, self._together = place, int(place.name), together
+        self.place = place if is_remote(place) else place.absolute()  # which Orbax asks for
+        self.step, self._together = int(place.name), together
         try:
-            self.record: dict[str, Any] = json.loads((place / RECORD_ITEM / _JSON).read_text())
-            known = ocp.PyTreeCheckpointHandler().metadata(epath.Path(place / STATE))
+            self.record: dict[str, Any] = json.loads((self.place / RECORD_ITEM / _JSON).read_text())
+            known = ocp.PyTreeCheckpointHandler().metadata(epath.Path(self.place / STATE))
             self.shapes = {name: (tuple(leaf.shape), str(leaf.dtype)) for name, leaf in known.items()}
         except Exception as error:  # Orbax raises a dozen kinds
             raise self._unread(error) from error

@@ -93,6 +93,8 @@ def test_levels_and_pooling(torchvision):
     module = torchvision.models.detection.FasterRCNN(backbone, 3, rpn_anchor_generator=anchors, box_roi_pool=pool)
     config = from_torch(module).config
     assert config.fpn.levels == ("layer2", "layer3", "layer4") and config.fpn.pool
+    module.roi_heads.box_roi_pool.sampling_ratio = -1  # adaptive
+    assert from_torch(module).config.box.sampling_ratio == -1
     module.roi_heads.box_roi_pool.featmap_names = ["0", "1"]
     assert from_torch(module).config.box.pool_levels == ("layer2", "layer3")
     module.roi_heads.box_roi_pool.featmap_names = ["a"]
@@ -105,7 +107,6 @@ def test_levels_and_pooling(torchvision):
     [
         (lambda m: setattr(m.transform, "size_divisible", 64), "size_divisible is 64, and here it is always 32"),
         (lambda m: setattr(m.transform, "fixed_size", (320, 320)), "fixed_size"),
-        (lambda m: setattr(m.roi_heads.box_roi_pool, "sampling_ratio", -1), "sampling_ratio is -1"),
         (lambda m: setattr(m.roi_heads.box_roi_pool, "output_size", (7, 5)), "square"),
         (lambda m: setattr(m.roi_heads.box_roi_pool, "canonical_scale", 112), "canonical_scale is 112"),
         (lambda m: setattr(m.backbone.body.layer4[0].conv2, "dilation", (2, 2)), "dilated"),

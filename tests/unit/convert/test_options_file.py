@@ -15,6 +15,7 @@ from jaxdet.backbones.base import ClassifierTransform
 from jaxdet.cli.__main__ import main
 from jaxdet.detectors import model_config
 from jaxdet.heads import AnchorGenerator
+from jaxdet.inference import with_options
 from jaxdet.nn import NormConfig, Numerics
 from jaxdet.nn.parameters import arrays
 from jaxdet.runs.checkpoint import is_model
@@ -23,6 +24,7 @@ from jaxdet_convert import (
     load_backbone,
     load_torch,
     official_config,
+    options_file,
     save_model,
     save_torch,
     to_torch,
@@ -181,6 +183,20 @@ def test_nothing_is_replaced_unless_told_and_nothing_else_ever(model, tmp_path):
     assert not (tmp_path / "x.pth").exists() and (tmp_path / "x.json").read_text() == '{"years": "of work"}'
     with pytest.raises(ValueError, match=r"name the state dict .pth"):
         save_model(model, tmp_path / "y.json")
+
+
+def test_options_never_lie_beside_other_weights_and_survive_a_full_disk(model, tmp_path, monkeypatch):
+    beside, _ = save_model(model, tmp_path / "m.pth")
+    before = beside.read_bytes()
+
+    def full(path, tensors):
+        assert not beside.exists()
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(options_file, "save_torch", full)
+    with pytest.raises(OSError, match="no space"):
+        save_model(with_options(model, min_size=96), tmp_path / "m.pth", overwrite=True)
+    assert beside.read_bytes() == before and load_torch(tmp_path / "m.pth").config == model.config
 
 
 def test_a_model_that_does_not_fit_is_not_written(model, tmp_path):

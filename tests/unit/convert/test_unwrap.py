@@ -9,7 +9,8 @@ import pytest
 
 from jaxdet.runs.checkpoint import arrays
 from jaxdet_convert import WeightsError, convert_weights, from_torch, load_backbone, load_torch, read_weights, to_torch
-from jaxdet_convert.unwrap import model_prefixes
+from jaxdet_convert.read import Weights
+from jaxdet_convert.unwrap import model_prefixes, read_model
 from parity.twins.darknet53 import Darknet53
 from parity.twins.mobilenet_v1 import MobileNetV1
 
@@ -38,28 +39,35 @@ def under(prefix, state):
     return {prefix + name: tensor for name, tensor in state.items()}
 
 
-def is_same(model, state):
-    tensors = to_torch(model)
+def is_same(found, state):
+    """Of weights that were read, or of a model."""
+    tensors = found.tensors if isinstance(found, Weights) else to_torch(found)
     return tensors.keys() == state.keys() and all(np.array_equal(tensors[name], state[name]) for name in state)
 
 
 @pytest.mark.parametrize("prefix", ["model.", "detector.", "net.", "a.b.c.", "ema_model.module.", "module.model."])
-def test_any_prefix_of_a_classifier(state, prefix, told):
-    result = convert_weights(under(prefix, state))
-    assert result.prefix == prefix and is_same(result.model, state)
-    assert told() == [f"the weights: the prefix {prefix!r} is taken off the names"]
+def test_any_prefix_of_a_classifier(state, prefix):
+    read = read_model(under(prefix, state))
+    assert read.prefix == prefix and is_same(read, state)
 
 
 @pytest.mark.parametrize("prefix", ["model.", "lit.detector."])
 @pytest.mark.parametrize("spelling", ["new", "old"])
-def test_any_prefix_of_a_detector(detector, prefix, spelling, tmp_path, told):
-    state = to_torch(load_torch(detector.state_dict()), spelling)
+def test_any_prefix_of_a_detector(detector, prefix, spelling):
+    state = detector.state_dict()
+    if spelling == "old":
+        state = {name.replace("rpn.head.conv.0.0.", "rpn.head.conv."): tensor for name, tensor in state.items()}
+    read = read_model(under(prefix, state))
+    assert read.prefix == prefix and is_same(read, state)
+
+
+def test_a_training_checkpoint_of_a_detector(detector, tmp_path, told):
     path = tmp_path / "last.ckpt"
-    torch.save({"state_dict": {prefix + name: torch.from_numpy(a) for name, a in state.items()}, "epoch": 3}, path)
+    torch.save({"state_dict": under("model.", detector.state_dict()), "epoch": 3}, path)
     result = convert_weights(path)
-    assert (result.container, result.prefix, result.beside) == ("state_dict", prefix, ("epoch",))
-    assert is_same(result.model, state)
-    assert told() == [f"{path}: the prefix {prefix!r} is taken off the names"]
+    assert (result.container, result.prefix, result.beside) == ("state_dict", "model.", ("epoch",))
+    assert is_same(result.model, detector.state_dict())
+    assert told() == [f"{path}: the prefix 'model.' is taken off the names"]
 
 
 def test_nothing_is_told_where_nothing_was_done(state, detector, told):
@@ -97,14 +105,17 @@ def test_two_models_under_prefixes_are_refused_with_both_names(state, tmp_path, 
     with pytest.raises(
         WeightsError, match=r"several sets .*: state_dict\.ema_model\.module, state_dict\.model"
     ) as caught:
-        load_torch(path)
+        read_model(path)
     assert "--container state_dict.ema_model.module" in str(caught.value)
-    assert is_same(load_torch(path, container="state_dict.model"), state)
-    result = convert_weights(path, container="state_dict.ema_model.module")
-    assert is_same(result.model, doubled)
-    assert result.beside == ("epoch", "state_dict.model", "state_dict.ema_model.n_averaged")
+    assert is_same(read_model(path, container="state_dict.model"), state)
+    read = read_model(path, container="state_dict.ema_model.module")
+    assert is_same(read, doubled)
+    assert read.beside == ("epoch", "state_dict.model", "state_dict.ema_model.n_averaged")
     assert is_same(load_torch(path, container="state_dict.ema_model"), doubled)
-    assert f"{path}: the weights under 'state_dict.ema_model' are taken" in told()
+    assert told() == [
+        f"{path}: the weights under 'state_dict.ema_model' are taken",
+        f"{path}: the prefix 'module.' is taken off the names",
+    ]
 
 
 def test_what_lies_beside_a_prefix_is_refused_until_the_part_is_named(state):
@@ -112,17 +123,17 @@ def test_what_lies_beside_a_prefix_is_refused_until_the_part_is_named(state):
     with pytest.raises(
         WeightsError, match=r"only the names under 'model\.'.*1 \(criterion\.weight\).*container='model'"
     ):
-        load_torch(whole)
-    result = convert_weights(whole, container="model")
-    assert is_same(result.model, state) and result.beside == ("criterion",)
+        read_model(whole)
+    read = read_model(whole, container="model")
+    assert is_same(read, state) and read.beside == ("criterion",)
 
 
 def test_the_counter_of_an_averaged_model_goes_with_it(state):
     averaged = under("ema.module.", state) | {"ema.n_averaged": torch.tensor(3)}
-    result = convert_weights(averaged)
-    assert is_same(result.model, state) and result.beside == ("ema.n_averaged",)
+    read = read_model(averaged)
+    assert is_same(read, state) and read.beside == ("ema.n_averaged",)
     with pytest.raises(WeightsError, match=r"beside them are 1 \(other\.n_averaged\)"):
-        load_torch(under("ema.module.", state) | {"other.n_averaged": torch.tensor(3)})
+        read_model(under("ema.module.", state) | {"other.n_averaged": torch.tensor(3)})
 
 
 def test_compiled_parts_within_a_model(state, told):
@@ -135,7 +146,7 @@ def test_compiled_parts_within_a_model(state, told):
     ]
     twice = state | {"stage2._orig_mod.0.0.weight": state["stage2.0.0.weight"]}
     with pytest.raises(WeightsError, match=r"stage2\.0\.0\.weight both in a wrapper .* and without"):
-        load_torch(twice)
+        read_model(twice)
 
 
 NESTED = {"model": {"state_dict": {"a.w": np.ones(2)}, "epoch": 1}, "epoch": 3}

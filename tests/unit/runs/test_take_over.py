@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -73,8 +74,9 @@ def test_the_same_command_goes_on_and_needs_the_source_no_more(images, four, tmp
         start(small_config(images, steps=6, seed=1), tmp_path / "own", source=four)
 
 
-def test_any_checkpoint_can_be_taken(images, four, tmp_path):
-    run = start(small_config(images, steps=6), tmp_path, source=four / "checkpoints" / "2")
+def test_any_checkpoint_can_be_taken(images, four, tmp_path, monkeypatch):
+    monkeypatch.chdir(four.parent)  # a relative path, as users give it
+    run = start(small_config(images, steps=6), tmp_path, source=Path(four.name) / "checkpoints" / "2")
     assert run.position == 2 == run.taken.step
 
 
