@@ -22,7 +22,7 @@ from jaxdet.runs.detect_parts import Found, Part, read_parts
 from jaxdet.runs.headhunter import HeadHunterRun, read_headhunter
 from jaxdet.runs.journal import read_rows
 from jaxdet.runs.pack import pack
-from jaxdet.runs.record import RECORD, check_record
+from jaxdet.runs.record import RECORD, check_record, differences, read_record
 from robustness.attempt import Format
 from robustness.formats_boxes import HEIGHT, WIDTH, _make_coco, draw, first_line, use_dataset, write
 
@@ -127,6 +127,7 @@ def _load(file: Path) -> Any:
 _RECORD = {
     "format": 2,
     "config": {"type": "TrainConfig", "model": {"type": "FasterRCNNConfig", "num_classes": 3}, "steps": 10, "seed": 0},
+    "length": {"steps": 10, "steps_per_epoch": 2, "milestones": [4, 8]},
     "data": {"pictures": 2, "digest": "0123456789abcdef"},
 }
 
@@ -135,7 +136,15 @@ def _make_record(folder: Path) -> Path:
     return write(folder / RECORD, json.dumps(_RECORD, indent=1))
 
 
-def _open_record(file: Path) -> None:
+def _open_record(file: Path) -> dict[str, Any]:
+    return read_record(file)
+
+
+def _use_record(record: dict[str, Any]) -> None:
+    "\n".join(differences(record, _RECORD)).encode()
+
+
+def _compare_record(file: Path) -> None:
     check_record(file.parent, _RECORD)
 
 
@@ -197,5 +206,6 @@ RUNS: tuple[Format, ...] = (
         "detections entry", "json", ValueError, _make_part, _open_part, _use_found, first_line,
         lambda line: line + b'\n{"file": "2.png", "error": "is no image"}\n',
     ),
-    Format("run.json", "json", ValueError, _make_record, _open_record),
+    Format("run.json", "json", ValueError, _make_record, _open_record, _use_record),
+    Format("run.json of the same run", "json", ValueError, _make_record, _compare_record),
 )  # fmt: skip

@@ -43,15 +43,10 @@ def check_record(out: Path, record: dict[str, Any]) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        old = upgraded(parse_json(path.read_bytes()))
-        config, data = old["config"], old["data"]
-        pictures, taken = data["pictures"], old.get("from")
-        if type(pictures) is not int or not isinstance(config, dict):
-            raise ValueError("its 'config' is no object, or its count of pictures no integer")
-        differing = _differences(config, record["config"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        reason = f"it has no {error}" if isinstance(error, KeyError) else error
-        raise ValueError(f"{path} does not read ({reason}); take another folder for this run") from None
+        old = read_record(path)
+    except ValueError as error:
+        raise ValueError(f"{error}; take another folder for this run") from None
+    differing, data = _differences(old["config"], record["config"]), old["data"]
     if differing:
         raise ValueError(
             f"{out} holds a run with another configuration; by its {RECORD} these differ: {', '.join(differing)}. "
@@ -59,11 +54,33 @@ def check_record(out: Path, record: dict[str, Any]) -> dict[str, Any] | None:
         )
     if data != record["data"]:
         raise ValueError(
-            f"{out} holds a run on other data by its {RECORD} ({pictures} pictures, now "
+            f"{out} holds a run on other data by its {RECORD} ({data['pictures']} pictures, now "
             f"{record['data']['pictures']}, or other boxes); go on with the same, or take another folder; "
             f"--from {out} --out NEW goes on from there with other data"
         )
-    return taken
+    return old.get("from")
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """The record of a run, as this version writes it.
+
+    Raises:
+        ValueError: the file does not read, or is no record.
+    """
+    try:
+        record = upgraded(parse_json(path.read_bytes()))
+        config, pictures, length = record["config"], record["data"]["pictures"], record.get("length")
+        if not isinstance(config, dict) or type(pictures) is not int:
+            raise ValueError("its 'config' is no object, or its count of pictures no integer")
+        if length is not None:
+            numbers = [length["steps"], length["steps_per_epoch"], *length["milestones"]]
+            if not all(type(number) is int and number > 0 for number in numbers):
+                raise ValueError(f"its 'length' is {_short(length)}")
+        json.dumps(record)  # what is nested too deeply for a message shows here
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = f"it has no {error}" if isinstance(error, KeyError) else error
+        raise ValueError(f"{path} does not read ({reason})") from None
+    return record
 
 
 def keep_record(out: Path, record: dict[str, Any]) -> None:
