@@ -16,6 +16,7 @@ from jaxdet.data.dataset import BACKGROUND, DetectionDataset, Record
 from jaxdet.data.faults import DataError, Fault, FaultKind, Problem
 from jaxdet.data.pictures import read_image_size
 from jaxdet.data.yolo_yaml import Place, YoloDescription, read_description
+from jaxdet.paths import read_lines
 
 
 class YoloDataset(DetectionDataset):
@@ -95,7 +96,7 @@ def _read_lines(picture: str, faults: list[Fault]) -> list[tuple[int, str]]:
     """(number from 1, text) of the lines of a picture's text file that are not empty; of none where there is none."""
     file = label_file(picture)
     try:
-        lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
+        lines = read_lines(file)
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError) as error:
