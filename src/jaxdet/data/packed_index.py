@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from jaxdet.data.class_folder import LabelledPath
+from jaxdet.data.coco_fields import SIDE_LIMIT
 from jaxdet.data.dataset import Record, Truth
 
-_LARGEST = 2**31 - 1  # of a side or a label, which are int32
 _PARTS = ("boxes", "labels", "ignored")
 
 
@@ -93,7 +93,7 @@ def _boxes(rows: list[Any], number: int, size: Sequence[int]) -> np.ndarray:
 
 
 def _is_side(value: Any) -> bool:
-    return type(value) is int and 0 < value <= _LARGEST
+    return type(value) is int and 0 < value <= SIDE_LIMIT
 
 
 def _text(path: Any, number: int) -> str:
