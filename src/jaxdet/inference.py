@@ -115,7 +115,9 @@ def predict(
         ValueError: the model is no detector, or something is no image; the message says what to do.
     """
     _check_detector(model)
-    pictures = [checked_image(model, image, f"image {index}") for index, image in enumerate(checked_images(images))]
+    pictures = checked_images(images)
+    for index, picture in enumerate(pictures):
+        _check_resized(model, picture, f"image {index}")
     found = predict_each(model, enumerate(pictures), score_threshold=score_threshold, batch_size=batch_size)
     return [prediction for _, prediction in sorted(found, key=lambda item: item[0])]
 
@@ -189,10 +191,14 @@ def checked_image(model: FasterRCNN, image: np.ndarray, name: str = "the image")
         ValueError: it is no picture, or the model would resize it to one without pixels.
     """
     image = checked_pixels(image, name)
+    _check_resized(model, image, name)
+    return image
+
+
+def _check_resized(model: FasterRCNN, image: np.ndarray, name: str) -> None:
     size = _size(image, model.config.transform)
     if min(size) < 1:
         raise ValueError(f"{name} of {image.shape[:2]} would be resized to {size}, which has no pixels")
-    return image
 
 
 def collate(pictures: Sequence[np.ndarray], canvas: tuple[int, int], batch_size: int) -> Images:
