@@ -52,7 +52,7 @@ def with_options(model: AnyModel, **options: Any) -> AnyModel:
     old = model.config
     if options.get("num_classes", old.num_classes) != old.num_classes:
         raise ValueError(
-            f"num_classes is {old.num_classes} of a model that is there: jaxdet.with_classes exchanges the classes"
+            f"num_classes is {old.num_classes} and cannot change on an existing model: use jaxdet.with_classes"
         )
     new = override_model(old, options)
     wanted = wanted_shapes(new, model) if _unshaping(old) != _unshaping(new) else None
@@ -60,7 +60,7 @@ def with_options(model: AnyModel, **options: Any) -> AnyModel:
         told = unlike(wanted_shapes(old, model), wanted, of="this model", by="these options")
         if told is not None:
             raise ValueError(
-                f"{', '.join(options)}: a model that is there cannot take options that shape its parameters: {told}. "
+                f"{', '.join(options)}: an existing model cannot take options that shape its parameters: {told}. "
                 "Give them to jaxdet.create_model"
             )
     if _built_in(old) != _built_in(new):

@@ -1,4 +1,4 @@
-"""Checking annotated boxes, and packing them into arrays. Boxes are xyxy in pixels of the stored image."""
+"""Checking annotated boxes, and packing them into arrays. Boxes are xyxy in pixels of the image as it is read."""
 
 from __future__ import annotations
 

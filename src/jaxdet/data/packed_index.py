@@ -19,7 +19,7 @@ _PARTS = ("boxes", "labels", "ignored")
 
 
 def check_shards(shards: Any, pictures: Any) -> None:
-    """That the shards hold as many pictures as there are."""
+    """Checks that the shards hold as many pictures as are listed."""
     if not isinstance(shards, list) or not all(type(count) is int and count >= 0 for count in shards):
         raise ValueError(f"'shards' is {reprlib.repr(shards)}; expected a list of counts")
     if not isinstance(pictures, list) or not all(isinstance(entry, dict) for entry in pictures):

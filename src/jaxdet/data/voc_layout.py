@@ -93,7 +93,11 @@ class VocLayout:
         return next(iter(exact or sorted(candidates, key=_rank)), None)
 
     def unlisted_faults(self, used: Sequence[str]) -> list[Fault]:
-        """Warnings about the files that are in no use where all annotations are read, which are ``used``'s images."""
+        """Warnings about files that are left out where all annotations are read.
+
+        Args:
+            used: the images that are not.
+        """
         faults = [*self._annotation_files.found.skipped_faults(), *self._image_files.found.skipped_faults()]
         taken = set(used)
         left = [path for path in self._image_files.found.paths if path not in taken]
