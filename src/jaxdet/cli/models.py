@@ -14,7 +14,7 @@ from jaxdet.data.pictures import PICTURE_SUFFIXES
 from jaxdet.detectors import FasterRCNN
 from jaxdet.detectors.presets import Model
 from jaxdet.parallel import is_first
-from jaxdet.paths import to_path
+from jaxdet.paths import read_lines, to_path
 from jaxdet.runs.stored import open_stored
 
 OFFICIAL = "fasterrcnn_resnet50_fpn"
@@ -119,7 +119,7 @@ def read_names(file: str) -> list[str]:
         ValueError: it does not read as text, or has none.
     """
     try:
-        names = [line.strip() for line in Path(file).read_text(encoding="utf-8").splitlines() if line.strip()]
+        names = [line.strip() for line in read_lines(file) if line.strip()]
     except UnicodeDecodeError as error:
         raise ValueError(f"{file}: it is not text in UTF-8 ({error.reason} at byte {error.start})") from None
     if not names:

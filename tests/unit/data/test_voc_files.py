@@ -172,6 +172,18 @@ def test_a_set_without_lists(write_voc, annotations, images):
         VocDataset(root, "train")
 
 
+def test_lists_in_any_letter_case_are_lists(write_voc):
+    """Not a set without lists, of which the training set would be all images."""
+    root = write_voc({stem: (20, 30, [("dog", (1, 2, 3, 4))]) for stem in "abc"})
+    lists = root / "ImageSets" / "Main"
+    (lists / "train.txt").unlink()
+    (lists / "Train.TXT").write_text("a\nb")
+    (lists / "VAL.txt").write_text("c")
+    train, val = find_sources(root)
+    assert (train, val) == (VocFolder(str(root), "train"), VocFolder(str(root), "val"))
+    assert [Path(record.path).stem for record in (*train.open().records, *val.open().records)] == ["a", "b", "c"]
+
+
 def test_xml_files_beside_images_in_train_and_valid(write_voc):
     root = write_voc({stem: (20, 30, [("dog", (1, 2, 3, 4))]) for stem in ("a", "b")})
     for split, stem in (("train", "a"), ("valid", "b")):
