@@ -43,27 +43,45 @@ def check_record(out: Path, record: dict[str, Any]) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        old = upgraded(parse_json(path.read_bytes()))
-        config, data = old["config"], old["data"]
-        pictures, taken = data["pictures"], old.get("from")
-        if type(pictures) is not int or not isinstance(config, dict):
-            raise ValueError("its 'config' is no object, or its count of pictures no integer")
-        differing = _differences(config, record["config"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        reason = f"it has no {error}" if isinstance(error, KeyError) else error
-        raise ValueError(f"{path} does not read ({reason}); take another folder for this run") from None
+        old = read_record(path)
+    except ValueError as error:
+        raise ValueError(f"{error}; take another folder for this run") from None
+    differing = _differences(old["config"], record["config"])
     if differing:
         raise ValueError(
             f"{out} holds a run with another configuration; by its {RECORD} these differ: {', '.join(differing)}. "
             f"Go on with the same, or take another folder; --from {out} --out NEW goes on from there with these changes"
         )
-    if data != record["data"]:
+    if old["data"] != record["data"]:
         raise ValueError(
-            f"{out} holds a run on other data by its {RECORD} ({pictures} pictures, now "
+            f"{out} holds a run on other data by its {RECORD} ({old['data']['pictures']} pictures, now "
             f"{record['data']['pictures']}, or other boxes); go on with the same, or take another folder; "
             f"--from {out} --out NEW goes on from there with other data"
         )
-    return taken
+    return old.get("from")
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """A run's record, of this version or an earlier one, as this version writes it.
+
+    Raises:
+        ValueError: the file does not read, or is no run's record; it is named.
+    """
+    try:
+        record = _upgraded(parse_json(path.read_bytes()))
+        if not isinstance(record["config"], dict) or type(record["data"]["pictures"]) is not int:
+            raise ValueError("its 'config' is no object, or its count of pictures no integer")
+        if not isinstance(record.get("from", {"run": ""})["run"], str):
+            raise ValueError("its 'from' names no run")
+        length = record.get("length")
+        if length is not None:
+            counts = (length["steps"], length["steps_per_epoch"], *length["milestones"])
+            if not all(type(count) is int for count in counts) or length["steps_per_epoch"] < 1:
+                raise ValueError("its 'length' does not count steps")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = f"it has no {error}" if isinstance(error, KeyError) else error
+        raise ValueError(f"{path} does not read ({reason})") from None
+    return record
 
 
 def keep_record(out: Path, record: dict[str, Any]) -> None:
@@ -82,7 +100,7 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     return found
 
 
-def upgraded(record: dict[str, Any]) -> dict[str, Any]:
+def _upgraded(record: dict[str, Any]) -> dict[str, Any]:
     """A record as this version writes it: before format 2, milestones and ``eval_every`` had no unit of their own."""
     if record.get("format") != 1:
         return record

@@ -6,7 +6,6 @@ runs is listed; what cannot be taken over is refused. The other run's folder is 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -17,9 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdet.paths import to_path
+from jaxdet.paths import absolute
 from jaxdet.runs.config import Length
-from jaxdet.runs.record import RECORD, differences, upgraded
+from jaxdet.runs.record import RECORD, differences, read_record
 from jaxdet.runs.states import flat, names_of
 from jaxdet.runs.stored import CHECKPOINTS
 from jaxdet.runs.stored_state import StoredState, is_checkpoint, saved_steps
@@ -48,7 +47,7 @@ def find_checkpoint(source: str | Path) -> Path:
     Raises:
         ValueError: there is none.
     """
-    folder = to_path(source)
+    folder = absolute(source)
     if is_checkpoint(folder):
         return folder
     steps = saved_steps(folder / CHECKPOINTS)
@@ -72,12 +71,11 @@ def take_over(source: str | Path, like: TrainState, record: dict[str, Any], leng
         CheckpointError: the checkpoint does not read.
     """
     stored = StoredState(find_checkpoint(source), together=True)
-    path = stored.place.parent.parent / RECORD
     try:
-        old = upgraded(json.loads(path.read_text()))
-        found = differences(old, record)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"--from {source}: {path} does not read ({error})") from None
+        old = read_record(stored.place.parent.parent / RECORD)
+    except ValueError as error:
+        raise ValueError(f"--from {source}: {error}") from None
+    found = differences(old, record)
     own = {name: (tuple(leaf.shape), str(leaf.dtype)) for name, leaf in flat(like).items()}
     _check_model(source, stored.shapes, own)
     _check_frozen(source, stored.shapes, own)
@@ -185,11 +183,11 @@ def _of_rates(step: int, old: dict[str, Any], length: Length) -> list[str]:
     """Whether the steps that are done had this run's learning rates; a schedule may depend on the length."""
     if "length" not in old or step == 0:
         return []
-    fields = {name: value for name, value in old["config"]["optimizer"].items() if name != "type"}
-    fields |= {"milestones": tuple(old["length"]["milestones"]), "lr_scales": (), "betas": tuple(fields["betas"])}
     try:
+        fields = {name: value for name, value in old["config"]["optimizer"].items() if name != "type"}
+        fields |= {"milestones": tuple(old["length"]["milestones"]), "lr_scales": (), "betas": tuple(fields["betas"])}
         before = make_schedule(OptimizerConfig(**fields), old["length"]["steps"])
-    except (TypeError, ValueError):  # of a version with other fields
+    except (AttributeError, KeyError, TypeError, ValueError):  # of a version with other fields
         return []
     schedule = make_schedule(length.optimizer, length.steps)
     done = np.arange(step)
