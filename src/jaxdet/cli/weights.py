@@ -91,9 +91,10 @@ def first_model(config: TrainConfig, names: tuple[str, ...], tell: Callable[[str
 
 def _configuration(weights: str, config: TrainConfig) -> tuple[ModelConfig, bool]:
     """What weights say of their model, and whether it was stored with them; official ones need not be here for it."""
-    from jaxdet.cli.models import find_weights, is_sharded
+    from jaxdet.cli.models import find_weights
     from jaxdet.paths import to_path
     from jaxdet.runs.stored import describe_stored
+    from jaxdet_convert.read_safetensors import is_sharded
 
     if to_path(weights).is_dir() and not is_sharded(weights):
         return describe_stored(weights).config, True

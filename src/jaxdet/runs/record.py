@@ -46,15 +46,15 @@ def check_record(out: Path, record: dict[str, Any]) -> dict[str, Any] | None:
         old = read_record(path)
     except ValueError as error:
         raise ValueError(f"{error}; take another folder for this run") from None
-    differing, data = _differences(old["config"], record["config"]), old["data"]
+    differing = _differences(old["config"], record["config"])
     if differing:
         raise ValueError(
             f"{out} holds a run with another configuration; by its {RECORD} these differ: {', '.join(differing)}. "
             f"Go on with the same, or take another folder; --from {out} --out NEW goes on from there with these changes"
         )
-    if data != record["data"]:
+    if old["data"] != record["data"]:
         raise ValueError(
-            f"{out} holds a run on other data by its {RECORD} ({data['pictures']} pictures, now "
+            f"{out} holds a run on other data by its {RECORD} ({old['data']['pictures']} pictures, now "
             f"{record['data']['pictures']}, or other boxes); go on with the same, or take another folder; "
             f"--from {out} --out NEW goes on from there with other data"
         )
@@ -62,19 +62,21 @@ def check_record(out: Path, record: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """The record of a run, as this version writes it.
+    """A run's record, of this version or an earlier one, as this version writes it.
 
     Raises:
-        ValueError: the file does not read, or is no record.
+        ValueError: the file does not read, or is no run's record; it is named.
     """
     try:
-        record = upgraded(parse_json(path.read_bytes()))
-        config, pictures, length = record["config"], record["data"]["pictures"], record.get("length")
-        if not isinstance(config, dict) or type(pictures) is not int:
+        record = _upgraded(parse_json(path.read_bytes()))
+        if not isinstance(record["config"], dict) or type(record["data"]["pictures"]) is not int:
             raise ValueError("its 'config' is no object, or its count of pictures no integer")
+        if not isinstance(record.get("from", {"run": ""})["run"], str):
+            raise ValueError("its 'from' names no run")
+        length = record.get("length")
         if length is not None:
-            numbers = [length["steps"], length["steps_per_epoch"], *length["milestones"]]
-            if not all(type(number) is int and number > 0 for number in numbers):
+            counts = (length["steps"], length["steps_per_epoch"], *length["milestones"])
+            if not all(type(count) is int and count > 0 for count in counts):
                 raise ValueError(f"its 'length' is {_short(length)}")
         json.dumps(record)  # what is nested too deeply for a message shows here
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -99,7 +101,7 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     return found
 
 
-def upgraded(record: dict[str, Any]) -> dict[str, Any]:
+def _upgraded(record: dict[str, Any]) -> dict[str, Any]:
     """A record as this version writes it: before format 2, milestones and ``eval_every`` had no unit of their own."""
     if record.get("format") != 1:
         return record
