@@ -41,7 +41,9 @@ def box_area(boxes: Array, fmt: str = "xyxy") -> Array:
 
 def _to_xyxy(boxes: Array, fmt: str) -> Array:
     if fmt not in ("xyxy", "xywh", "cxcywh"):
-        raise ValueError(f"areas and overlaps are of xyxy, xywh or cxcywh boxes, not {fmt!r}: none of rotated ones.")
+        raise ValueError(
+            f"box_area and box_iou take xyxy, xywh or cxcywh boxes, not {fmt!r}; rotated boxes are not supported."
+        )
     return box_convert(boxes, fmt, "xyxy")
 
 
