@@ -20,7 +20,6 @@ from jaxdet.cli.hosts import add_distributed_arguments, say
 from jaxdet.cli.images import add_image_arguments
 from jaxdet.cli.train import add_split_arguments, split_of
 
-
 _OF_DETECTORS = ("metrics", "max_dets", "losses", "results", "curves")  # arguments
 
 
