@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from jaxdet.runs.checkpoint import save
+    from jaxdet.runs.checkpoint import check_free, save
     from jaxdet.runs.stored import holds_model
 
     if args.spelling and not args.to_torch:
@@ -67,10 +67,12 @@ def run(args: argparse.Namespace) -> int:
         model, needs_training = _new_detector(args) if args.backbone_weights else _converted(args)
     if args.classes:
         model, needs_training = _with_classes(model, args), True
+    out = args.out or (None if args.to_torch else _own_name(args.source))
+    if out is not None:
+        check_free(out, overwrite=args.overwrite)  # before anything is written
     if args.to_torch:
-        _write_torch(model, args)  # first: it may refuse the spelling, and nothing is to be left behind then
-    if args.out or not args.to_torch:
-        out = args.out or _own_name(args.source)
+        _write_torch(model, args)  # before the model, because it may refuse the spelling
+    if out is not None:
         save(model, out, overwrite=args.overwrite)
         print(f"written   {out}")
         command = "detect" if hasattr(model, "box_predictor") else "classify"

@@ -18,6 +18,7 @@ from flax import nnx
 
 from jaxdet.backbones import Backbone
 from jaxdet.config import to_dict
+from jaxdet.data.image_files import is_system_name
 from jaxdet.detectors.fit import abstract_on, check_fit, unlike
 from jaxdet.detectors.presets import Model
 from jaxdet.nn.parameters import arrays as arrays
@@ -62,7 +63,7 @@ def save(model: Model, path: str | os.PathLike[str], *, overwrite: bool = False)
     """
     check_fit(model)
     target = absolute(path)
-    _check_free(target, path, overwrite)
+    check_free(path, overwrite=overwrite)
     target.parent.mkdir(parents=True, exist_ok=True)
     staging = target.with_name(f".{target.name}-{os.getpid()}")
     try:
@@ -81,11 +82,20 @@ def save(model: Model, path: str | os.PathLike[str], *, overwrite: bool = False)
         raise
 
 
-def _check_free(target: Path, path: str | os.PathLike[str], overwrite: bool) -> None:
-    """Raises ValueError where something would be lost."""
+def check_free(path: str | os.PathLike[str], *, overwrite: bool) -> None:
+    """What `save` refuses because of what is at ``path``.
+
+    Raises:
+        ValueError: something there would be lost, or ``overwrite`` is not given and there is a model.
+    """
+    target = absolute(path)
     if not target.exists():
         return
-    entries = {entry.name for entry in target.iterdir()} if target.is_dir() else None
+    entries = None
+    if target.is_dir():
+        # A .DS_Store or .nfs file that a desktop or a disk left there must not end a training run.
+        found = (entry for entry in target.iterdir() if not (is_system_name(entry.name) and entry.is_file()))
+        entries = {entry.name for entry in found}
     if entries == set():
         return
     if entries is not None and _DESCRIPTION in entries:
