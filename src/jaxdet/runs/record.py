@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from jaxdet.detectors.presets import CONFIG_TYPES
 from jaxdet.paths import parse_json, write_text
 from jaxdet.runs.task import Task
 from jaxdet.training import Epochs, Steps
@@ -122,12 +123,21 @@ def _differences(
     for name in sorted(old.keys() | new.keys()):
         if not prefix and name in free:
             continue
-        before, after = old.get(name), new.get(name)
+        before = old[name] if name in old else _default(new.get("type"), name)
+        after = new.get(name)
         if isinstance(before, dict) and isinstance(after, dict):
             found += _differences(before, after, f"{prefix}{name}.")
         elif before != after:
             found.append(f"{prefix}{name} (was {_short(before)}, now {_short(after)})")
     return found
+
+
+def _default(kind: Any, name: str) -> Any:
+    """What a field of a model's configuration was in an earlier version, which had no such field."""
+    if kind not in CONFIG_TYPES:
+        return None
+    field = next((one for one in dataclasses.fields(CONFIG_TYPES[kind]) if one.name == name), None)
+    return None if field is None or field.default is dataclasses.MISSING else _plain(field.default)
 
 
 def _short(value: Any) -> str:
