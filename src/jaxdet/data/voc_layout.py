@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxdet.data.faults import DataError, Fault, FaultKind
-from jaxdet.data.image_files import FoundFiles, find_files, visible
+from jaxdet.data.image_files import FoundFiles, counted, find_files, visible
 from jaxdet.data.pictures import PICTURE_SUFFIXES
 from jaxdet.paths import PathLike, read_lines, to_path
 
 _ANNOTATIONS, _IMAGES, _LISTS = ("Annotations",), ("JPEGImages", "images"), ("ImageSets",)
 _FLAG = re.compile(r"(.*\S)\s+(-1|0|1)")  # lists of one class have a flag after each name
-_SHOWN = 3
 
 
 class VocEntry(NamedTuple):
@@ -102,9 +101,13 @@ class VocLayout:
         taken = set(used)
         left = [path for path in self._image_files.found.paths if path not in taken]
         if left:
-            shown = ", ".join(map(os.path.basename, left[:_SHOWN])) + (", ..." if len(left) > _SHOWN else "")
-            text = f"images without an annotation are left out: {len(left)} ({shown})"
+            text = f"images without an annotation are left out: {counted(list(map(os.path.basename, left)))}"
             faults.append(Fault(FaultKind.UNANNOTATED, str(self.images), None, text))
+        if self._list_files:
+            text = f"lists of images are left out, as all annotations are read: {counted(sorted(self._list_files))}"
+            faults.append(
+                Fault(FaultKind.SKIPPED_FILES, str(self.lists[0]), None, f"{text}; give split=NAME to read one")
+            )
         return faults
 
     def _list_file(self, split: str) -> Path | None:
