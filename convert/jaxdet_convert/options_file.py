@@ -62,7 +62,7 @@ def save_model(
     tensors = to_torch(model, spelling)
     path.parent.mkdir(parents=True, exist_ok=True)
     before = beside.read_bytes() if beside.exists() else None
-    beside.unlink(missing_ok=True)  # a kill leaves no options rather than those of other weights
+    beside.unlink(missing_ok=True)  # so that a kill cannot leave those of other weights
     try:
         save_torch(path, tensors)
     except BaseException:

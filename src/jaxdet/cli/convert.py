@@ -34,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="DIR", help="where the jaxdet model goes (default: FILE's name + .jaxdet)")
     parser.add_argument("--num-classes", type=int, metavar="N", help="a detector's with background")
     parser.add_argument(
-        "--classes", metavar="C", help="a new predictor for these classes: names (cat,dog), a file of them, or a count"
+        "--classes",
+        metavar="C",
+        help="a new predictor for these classes: names (cat,dog), a file of names, or a count (with background)",
     )
     parser.add_argument("--fresh-predictor", action="store_true", help="start the predictor anew, for other classes")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of what starts anew (default: %(default)s)")

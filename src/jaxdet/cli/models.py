@@ -23,7 +23,7 @@ OFFICIAL = "fasterrcnn_resnet50_fpn"
 def open_model(weights: str | None, *, config: str | None = None) -> Model:
     """The model of a jaxdet model's or a training run's folder, of a weights file, or of official weights by name.
 
-    Without any, the official COCO model. What is taken where that is open, such as a run's best model, is told on
+    Without any, the official COCO model. Where there is a choice, as in a run's folder, what is taken is printed on
     standard error.
 
     Args:

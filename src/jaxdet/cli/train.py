@@ -6,8 +6,8 @@ one to start from), or one of HeadHunter's YAML files. Any of its fields can be 
     jaxdet train finetune --data my_pictures --out run --set epochs=10 --set optimizer_learning_rate=0.01
 
 SIGTERM and Ctrl-C save and stop; the same command goes on from there. To lengthen or change a run, take its state over
-into a new one: --out NEW --from RUN. On many hosts the same command runs on each of
-them, and DIR is a folder, or a gs:// URL, that all of them see (docs/pods.md).
+into a new one: --out NEW --from RUN. On many hosts the same command runs on each of them, and DIR is a folder, or a
+gs:// URL, that all of them see (docs/pods.md).
 """
 
 from __future__ import annotations

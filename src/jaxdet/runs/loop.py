@@ -251,7 +251,7 @@ def _check_source(source: str, out: Path, origin: dict[str, Any] | None, begun: 
 
 
 def _check_model(task: Task, model: Any) -> None:
-    """Raises ValueError where the model is not the one that the run's record is going to tell of."""
+    """Raises ValueError where the model is not of the configuration, which the run's record will hold."""
     wanted = model_for(task.config, task.names)
     if task.config.freeze_norms:
         wanted = with_frozen_norms(wanted)

@@ -35,7 +35,7 @@ def make_record(task: Task) -> dict[str, Any]:
 
 
 def check_record(out: Path, record: dict[str, Any]) -> dict[str, Any] | None:
-    """Compares a run's record with that of the folder, where one is there already; gives what that was taken over from.
+    """Compares a run's record with the one in its folder, if there is one, and returns that one's ``from``.
 
     Raises:
         ValueError: the folder holds a run of another configuration or of other data; what differs is named.

@@ -60,7 +60,7 @@ def open_stored(path: str | os.PathLike[str], *, backbone: Backbone | None = Non
 
 
 def describe_stored(path: str | os.PathLike[str]) -> Description:
-    """What is stored of the model that a path stands for besides its arrays, as `open_stored` chooses and raises."""
+    """The description of the model that `open_stored` would open; raises the same errors. No arrays are read."""
     place = _find(path)
     if place.run is None:
         return read_description(place.folder)

@@ -42,7 +42,7 @@ class Taken:
 
 
 def find_checkpoint(source: str | Path) -> Path:
-    """The folder of the checkpoint that a run's folder, or a checkpoint's, stands for: a run's last one.
+    """The folder of a checkpoint: of the one given, or of the last one of the run given.
 
     Raises:
         ValueError: there is none.
