@@ -30,7 +30,7 @@ def assumed(name: str, config: ModelConfig, said: Collection[str], *, norm_eps: 
     Args:
         name: of the model.
         said: the options that were told.
-        norm_eps: where it is assumed, too.
+        norm_eps: its value, where that is assumed too; otherwise None.
     """
     known = {option for keyword, options in _SAY.items() if keyword in said for option in options} | set(said)
     wanted = list(_OF_DETECTORS if isinstance(config, FasterRCNNConfig) else _OF_CLASSIFIERS)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,12 +15,13 @@ from jaxdet.detectors import FasterRCNN, FasterRCNNConfig, abstract
 from jaxdet.detectors.config import BackboneConfig
 from jaxdet.detectors.options import override_model
 from jaxdet.detectors.presets import Model
+from jaxdet.paths import to_path
 from jaxdet.runs.checkpoint import arrays, fill
 from jaxdet.runs.follow import follow_classifier
 from jaxdet.runs.stored import open_stored
 from jaxdet_convert.apply import ConversionError
 from jaxdet_convert.load import convert_weights
-from jaxdet_convert.read_safetensors import find_index
+from jaxdet_convert.read_safetensors import is_sharded
 from jaxdet_convert.tables import model_table
 
 _BODY, _CLASSIFIER, _COUNTER = "backbone.", "fc.", ".count"
@@ -66,7 +66,7 @@ def load_backbone(
     if not isinstance(config, FasterRCNNConfig) or config.backbone is None:
         raise ValueError("a classifier's weights go into a detector on a named backbone, as create_model makes it")
     bare: tuple[str, ...] | None = None
-    if not isinstance(weights, Mapping) and Path(weights).is_dir() and find_index(Path(weights)) is None:
+    if not isinstance(weights, Mapping) and to_path(weights).is_dir() and not is_sharded(weights):
         stored = open_stored(weights)
         if stored.taken is not None:
             logging.getLogger("jaxdet").warning(stored.taken)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -77,13 +76,15 @@ def torchvision_model_of_file(torchvision: Any, name: str, path: str, **options:
     import torch
 
     from jaxdet.detectors import FasterRCNNConfig
+    from jaxdet.paths import to_path
     from jaxdet.runs.stored import open_stored
     from jaxdet_convert.export import to_torch
     from jaxdet_convert.load import load_torch
+    from jaxdet_convert.read_safetensors import is_sharded
     from jaxdet_convert.unwrap import read_model
 
     _check_name(name)
-    stored = open_stored(path).model if Path(path).is_dir() else None
+    stored = open_stored(path).model if to_path(path).is_dir() and not is_sharded(path) else None
     config = load_torch(path, name).config if stored is None else stored.config
     model = _built(torchvision, name, {"num_classes": config.num_classes} | options)
     body, norm = model, getattr(config, "norm", None)

@@ -15,7 +15,8 @@ from jaxdet.detectors import model_config
 from jaxdet.detectors.presets import Model
 from jaxdet.heads import AnchorGenerator
 from jaxdet.nn import NormConfig, Numerics
-from jaxdet_convert.load import NORM_EPS, coco_names, fill_strictly, recognise_weights
+from jaxdet_convert.fill import fill_strictly
+from jaxdet_convert.load import NORM_EPS, coco_names, recognise_weights
 from jaxdet_convert.read import without_wrappers
 from jaxdet_convert.recognise import Recognised
 from jaxdet_convert.unwrap import read_model

@@ -9,35 +9,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from jaxdet.backbones import ClassifierTransform
 from jaxdet.data.coco_names import COCO_NAMES
-from jaxdet.detectors import FasterRCNNConfig, abstract, build, model_config
+from jaxdet.detectors import FasterRCNNConfig, model_config
 from jaxdet.detectors.options import changes, override_model
 from jaxdet.detectors.presets import Model, ModelConfig
-from jaxdet.heads import FastRCNNPredictor
-from jaxdet.nn import Linear, NormConfig, Numerics
-from jaxdet.runs.checkpoint import arrays, fill, flatten
+from jaxdet.nn import NormConfig, Numerics
 from jaxdet.runs.description import Description
-from jaxdet_convert.apply import Converted, matching, to_jax
 from jaxdet_convert.assumed import assumed
+from jaxdet_convert.fill import fill_strictly
 from jaxdet_convert.official import OFFICIAL, OfficialWeights, recognise_official
 from jaxdet_convert.options_file import check_kind, options_file, read_options, with_eps
 from jaxdet_convert.read import Weights
 from jaxdet_convert.recognise import Recognised, darknet53_layers, recognise
 from jaxdet_convert.recognise_body import RecognitionError
-from jaxdet_convert.recognise_headhunter import RETINAFACE_HEADS
-from jaxdet_convert.tables import model_table
-from jaxdet_convert.unwrap import read_model, tell
+from jaxdet_convert.unwrap import read_model
 
 NORM_EPS = 1e-5
 _LOG = logging.getLogger("jaxdet")
-_COUNTERS = "{x:path}.count"
-_CLASSIFIERS = ("fc.{p:name}", "head.fc.{p:name}")
-_HEADS = ("rpn_upscale.", "box_upscale.", "rpn_head.", "box_head.", "box_predictor.")
 _COCO_MODELS = ("fasterrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2")
 
 
@@ -230,47 +221,6 @@ def coco_names(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     return {"names": COCO_NAMES} if is_coco else {}
 
 
-def fill_strictly(
-    read: Weights, found: Recognised, config: ModelConfig, numerics: Numerics, fresh: nnx.Rngs | None = None
-) -> tuple[Model, Converted]:
-    """The model of a configuration with the weights that were read; with ``fresh``, its predictor is drawn from that.
-
-    Raises:
-        ConversionError: with everything that is left over on either side, or has another shape.
-        ValueError: the anchors are not as many as the weights predict.
-    """
-    _check_anchors(config, found)
-    model = abstract(config, numerics=numerics)
-    target = flatten(nnx.state(model))
-    drop, begins = _left_out(found, fresh is not None)
-    new = [path for path in target if path.startswith(begins)]
-    table = model_table(config, found.origin)
-    drop = matching(drop, [name for original in read.tensors for name in (original, table.modern(original))])
-    # Darknet counts images, not batches.
-    counters = matching((_COUNTERS,), target) if found.origin[-1:] == ("darknet",) else ()
-    converted = to_jax(read.tensors, table, target, drop=drop, fresh=(*new, *counters))
-    tell(read, converted.cast)
-    # A copy, because an array of the caller's would be shared and could change under the model.
-    values = {path: jnp.array(array) for path, array in converted.arrays.items()}
-    values |= {path: jnp.zeros((), jnp.int32) for path in converted.fresh if path.endswith(".count")}
-    if fresh is not None:
-        values |= _new_parts(config, {path: target[path] for path in new}, numerics, fresh)
-    model = fill(model, values)
-    model.origin = found.origin
-    return model, converted
-
-
-def _left_out(found: Recognised, fresh: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Templates of names that are dropped, and how the paths begin that start anew."""
-    if found.bare:
-        return RETINAFACE_HEADS, _HEADS
-    if not fresh:
-        return (), ()
-    return (
-        (("roi_heads.box_predictor.{x:path}",), ("box_predictor.",)) if found.is_detector else (_CLASSIFIERS, ("fc.",))
-    )
-
-
 def _agreed(num_classes: int, told: int | None, fresh: bool) -> int:
     if num_classes != told and not fresh:
         has = "have no classifier" if told is None else f"are for {told} classes"
@@ -279,37 +229,3 @@ def _agreed(num_classes: int, told: int | None, fresh: bool) -> int:
             "predictor (fresh_predictor=True, --fresh-predictor)"
         )
     return num_classes
-
-
-def _check_anchors(config: ModelConfig, found: Recognised) -> None:
-    if not isinstance(config, FasterRCNNConfig) or not found.num_anchors:
-        return
-    counts = config.rpn.anchor_generator.num_anchors_per_location()
-    if set(counts) != {found.num_anchors}:
-        raise ValueError(
-            f"the weights predict {found.num_anchors} anchors a location and the anchor generator gives {counts} a "
-            "level: say with which they were trained (rpn_anchor_generator=AnchorGenerator(sizes, aspect_ratios))"
-        )
-
-
-def _new_parts(
-    config: ModelConfig, structs: Mapping[str, Any], numerics: Numerics, rngs: nnx.Rngs
-) -> dict[str, jax.Array]:
-    """The parameters at these paths as a new model would have them."""
-    if isinstance(config, FasterRCNNConfig):
-        if all(path.startswith("box_predictor.") for path in structs):
-            size = config.box.representation_size
-            predictor = FastRCNNPredictor(size, config.num_classes, numerics=numerics, rngs=rngs)
-            return {f"box_predictor.{path}": array for path, array in arrays(predictor).items()}
-
-        def new(key: jax.Array) -> dict[str, jax.Array]:
-            whole = arrays(build(config, numerics=numerics, rngs=nnx.Rngs(key)))
-            return {path: whole[path] for path in structs}
-
-        return jax.jit(new)(rngs.params())  # what is not asked for is not drawn
-    if not structs:
-        raise ValueError("the weights have no classifier: say how many classes the new one has (num_classes=)")
-    features, classes = structs["fc.kernel"].shape
-    return {
-        f"fc.{path}": array for path, array in arrays(Linear(features, classes, numerics=numerics, rngs=rngs)).items()
-    }

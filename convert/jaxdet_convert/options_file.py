@@ -11,7 +11,7 @@ from jaxdet.detectors import FasterRCNNConfig
 from jaxdet.detectors.fit import check_fit
 from jaxdet.detectors.presets import Model, ModelConfig
 from jaxdet.nn import NormConfig
-from jaxdet.paths import write_text, write_whole
+from jaxdet.paths import is_remote, write_text, write_whole
 from jaxdet.runs.description import Description, parse
 from jaxdet_convert.export import to_torch
 from jaxdet_convert.write import save_torch
@@ -38,10 +38,12 @@ def save_model(
         The path of the options, and how many tensors were written.
 
     Raises:
-        ValueError: something is there already, or the model does not fit its configuration.
+        ValueError: something is there already, the path is a URL, or the model does not fit its configuration.
         OSError: the folder cannot be written to.
     """
     check_fit(model)
+    if is_remote(path):
+        raise ValueError(f"{os.fspath(path)}: a state dict is written to a disk; give a path there, and copy it")
     path, beside = Path(path), options_file(path)
     if path == beside:
         raise ValueError(f"{path}: the model's options go to a {_SUFFIX} file; name the state dict .pth")
@@ -60,7 +62,7 @@ def save_model(
     tensors = to_torch(model, spelling)
     path.parent.mkdir(parents=True, exist_ok=True)
     before = beside.read_bytes() if beside.exists() else None
-    beside.unlink(missing_ok=True)  # a kill leaves no options rather than those of other weights
+    beside.unlink(missing_ok=True)  # so that a kill cannot leave those of other weights
     try:
         save_torch(path, tensors)
     except BaseException:

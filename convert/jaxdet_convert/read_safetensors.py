@@ -15,6 +15,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from jaxdet.paths import is_remote
 from jaxdet_convert.read_errors import WeightsError, refuse
 
 _AGAIN = "download or copy it again"
@@ -54,6 +55,11 @@ def read_safetensors(file: str) -> dict[str, np.ndarray]:
     if not tensors:
         raise refuse(file, "it holds no tensors", "give a file with weights")
     return tensors
+
+
+def is_sharded(weights: str | os.PathLike[str]) -> bool:
+    """Whether a path is a folder of sharded weights. Raises as `find_index` does."""
+    return not is_remote(weights) and Path(weights).is_dir() and find_index(Path(weights)) is not None
 
 
 def find_index(folder: Path) -> Path | None:

@@ -1,4 +1,4 @@
-"""A line before each program that JAX is about to compile, which takes seconds to minutes without another word."""
+"""Announces each compilation, which takes seconds to minutes."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Compilations:
         """Says ``compiling 288x320 ...`` where a program is new: of this model and batch, on this canvas.
 
         Args:
-            program: what else than the canvas tells it from others; canvas: (height, width).
-            say: is told; None: nobody is.
+            program: identifies it among those of the same canvas; canvas: (height, width).
+            say: is called with the line; None: nothing is said.
         """
         key = (program, canvas)
         if key in self._known:

@@ -1,4 +1,4 @@
-"""Packages that only some work needs: asked for before that work begins, with the extra that installs them."""
+"""Optional packages: one that is missing is reported before work begins, with what installs it."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def with_options(model: AnyModel, **options: Any) -> AnyModel:
     old = model.config
     if options.get("num_classes", old.num_classes) != old.num_classes:
         raise ValueError(
-            f"num_classes is {old.num_classes} of a model that is there: jaxdet.with_classes exchanges the classes"
+            f"num_classes is {old.num_classes} and cannot change on an existing model: use jaxdet.with_classes"
         )
     new = override_model(old, options)
     wanted = wanted_shapes(new, model) if _unshaping(old) != _unshaping(new) else None
@@ -60,7 +60,7 @@ def with_options(model: AnyModel, **options: Any) -> AnyModel:
         told = unlike(wanted_shapes(old, model), wanted, of="this model", by="these options")
         if told is not None:
             raise ValueError(
-                f"{', '.join(options)}: a model that is there cannot take options that shape its parameters: {told}. "
+                f"{', '.join(options)}: an existing model cannot take options that shape its parameters: {told}. "
                 "Give them to jaxdet.create_model"
             )
     if _built_in(old) != _built_in(new):
@@ -115,7 +115,9 @@ def predict(
         ValueError: the model is no detector, or something is no image; the message says what to do.
     """
     _check_detector(model)
-    pictures = [checked_image(model, image, f"image {index}") for index, image in enumerate(checked_images(images))]
+    pictures = checked_images(images)
+    for index, picture in enumerate(pictures):
+        _check_resized(model, picture, f"image {index}")
     found = predict_each(model, enumerate(pictures), score_threshold=score_threshold, batch_size=batch_size)
     return [prediction for _, prediction in sorted(found, key=lambda item: item[0])]
 
@@ -189,10 +191,14 @@ def checked_image(model: FasterRCNN, image: np.ndarray, name: str = "the image")
         ValueError: it is no picture, or the model would resize it to one without pixels.
     """
     image = checked_pixels(image, name)
+    _check_resized(model, image, name)
+    return image
+
+
+def _check_resized(model: FasterRCNN, image: np.ndarray, name: str) -> None:
     size = _size(image, model.config.transform)
     if min(size) < 1:
         raise ValueError(f"{name} of {image.shape[:2]} would be resized to {size}, which has no pixels")
-    return image
 
 
 def collate(pictures: Sequence[np.ndarray], canvas: tuple[int, int], batch_size: int) -> Images:

@@ -26,6 +26,11 @@ def to_path(path: PathLike) -> pathlib.Path:
     return cast(pathlib.Path, epath.Path(path)) if is_remote(path) else pathlib.Path(path)
 
 
+def absolute(path: PathLike) -> pathlib.Path:
+    """As `to_path`, but independent of the current folder, as Orbax asks for."""
+    return to_path(path) if is_remote(path) else pathlib.Path(path).absolute()
+
+
 def read_lines(path: PathLike) -> list[str]:
     """The lines of a UTF-8 text file, as editors number them: `str.splitlines` ends lines in other places, too.
 

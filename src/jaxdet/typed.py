@@ -1,4 +1,4 @@
-"""Whether a value is what the annotation of a dataclass's field says: mistakes show where they are made."""
+"""Checks values against the annotated types of dataclass fields, so that a mistake is reported where it is made."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ _NAMES = {int: "a whole number", float: "a number", str: "text", bool: "True or 
 def check_field(config: Any, field: str, option: str, value: Any) -> Any:
     """The value for a field of a dataclass; a float that is whole becomes an int where an int is wanted.
 
-    A field whose class replaces values of another type as well says so: ``metadata={"also": bool}``.
+    A field that takes values of another type too, because its class converts them, says so:
+    ``metadata={"also": bool}``.
 
     Raises:
         ValueError: it is not of the field's type; the message names the option.

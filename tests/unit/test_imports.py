@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,11 @@ def _imports(path: Path) -> list[tuple[str, bool]]:
 
 def _room(module: str) -> str:
     return module.split(".")[1]
+
+
+def test_the_design_lists_the_rooms_in_this_order():
+    rows = re.findall(r"^\| (`jaxdet\..*?) \|", (ROOT / "docs" / "design.md").read_text(), re.MULTILINE)
+    assert re.findall(r"`jaxdet\.(\w+)`", " ".join(rows)) == list(ORDER)
 
 
 @pytest.mark.parametrize("path", _sources("src/jaxdet"), ids=lambda p: str(p.relative_to(ROOT)))

@@ -82,15 +82,15 @@ def _run(function: Callable[[argparse.Namespace], int], args: argparse.Namespace
 
 
 def _texts(values: dict[str, object]) -> list[str]:
-    """All that is text among a command's arguments."""
-    local = values.get("local_only", ())  # which the command itself refuses as URLs
+    """The strings among a command's arguments, but for those that the command itself refuses as URLs."""
+    local = values.get("local_only", ())
     given = [value for name, value in values.items() if name not in local]  # type: ignore[operator]
     found = [item for value in given for item in (value if isinstance(value, list) else [value])]
     return [item for item in found if isinstance(item, str)]
 
 
 def _mistake(error: Exception) -> str | None:
-    """What a user can do something about, in a line; None: an error of jaxdet's own, whose traceback is wanted."""
+    """One line for an error that a user can do something about; None for others, which need their traceback."""
     if isinstance(error, OSError | ValueError | FloatingPointError):
         return str(error)
     if isinstance(error, ModuleNotFoundError):

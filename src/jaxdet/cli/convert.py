@@ -34,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="DIR", help="where the jaxdet model goes (default: FILE's name + .jaxdet)")
     parser.add_argument("--num-classes", type=int, metavar="N", help="a detector's with background")
     parser.add_argument(
-        "--classes", metavar="C", help="a new predictor for these classes: names (cat,dog), a file of them, or a count"
+        "--classes",
+        metavar="C",
+        help="a new predictor for these classes: names (cat,dog), a file of names, or a count (with background)",
     )
     parser.add_argument("--fresh-predictor", action="store_true", help="start the predictor anew, for other classes")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of what starts anew (default: %(default)s)")
@@ -54,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from jaxdet.runs.checkpoint import save
+    from jaxdet.runs.checkpoint import check_free, save
     from jaxdet.runs.stored import holds_model
 
     if args.spelling and not args.to_torch:
@@ -67,15 +69,23 @@ def run(args: argparse.Namespace) -> int:
         model, needs_training = _new_detector(args) if args.backbone_weights else _converted(args)
     if args.classes:
         model, needs_training = _with_classes(model, args), True
+    out = args.out or (None if args.to_torch else _own_name(args.source))
+    if out is not None:
+        check_free(out, overwrite=args.overwrite)  # before anything is written
     if args.to_torch:
-        _write_torch(model, args)  # first: it may refuse the spelling, and nothing is to be left behind then
-    if args.out or not args.to_torch:
-        out = args.out or f"{Path(args.source).stem if Path(args.source).is_file() else args.source}.jaxdet"
+        _write_torch(model, args)  # before the model, because it may refuse the spelling
+    if out is not None:
         save(model, out, overwrite=args.overwrite)
         print(f"written   {out}")
         command = "detect" if hasattr(model, "box_predictor") else "classify"
         print("next      train it: jaxdet train --help" if needs_training else f"next      {_next(command, out)}")
     return 0
+
+
+def _own_name(source: str) -> str:
+    """Of the model, which goes to the current folder: by that of the file, folder or official weights."""
+    path = Path(source)
+    return f"{path.stem if path.is_file() else path.resolve().name}.jaxdet"
 
 
 def _next(command: str, out: str) -> str:
@@ -134,9 +144,12 @@ def _converted(args: argparse.Namespace) -> tuple[Model, bool]:
     """The model, and whether parts of it are new."""
     from flax import nnx
 
+    from jaxdet.cli.models import find_weights
     from jaxdet_convert import convert_weights
 
-    source = _weights_file(args.source)
+    source = find_weights(args.source)
+    if source != args.source:
+        print(f"official  {source}")
     result = convert_weights(
         source,
         args.model,
@@ -152,30 +165,11 @@ def _converted(args: argparse.Namespace) -> tuple[Model, bool]:
     return result.model, args.fresh_predictor or result.bare
 
 
-def _weights_file(source: str) -> str:
-    """The path given, or that of the official weights of the model named."""
-    if Path(source).exists():
-        return source
-    from jaxdet.config import nearest
-    from jaxdet.detectors import list_models
-    from jaxdet_convert import find_official
-    from jaxdet_convert.official import OFFICIAL
-
-    if source in OFFICIAL:
-        path = find_official(source)
-        print(f"official  {path}")
-        return str(path)
-    if source in list_models():
-        with_detector = ", or build it on a classifier's with --backbone-weights" if "_fpn" in source else ""
-        raise ValueError(f"there are no official weights of {source}: give a weights file{with_detector}")
-    known = f"no official weights of that name ({', '.join(OFFICIAL)})"
-    raise FileNotFoundError(f"{source}: there is no such file, and there are {known}{nearest(source, OFFICIAL)}")
-
-
 def _new_detector(args: argparse.Namespace) -> tuple[Model, bool]:
     """A detector by its name, whose body is a classifier's; its heads are new."""
     from flax import nnx
 
+    from jaxdet.cli.models import find_weights
     from jaxdet.detectors import FasterRCNN
     from jaxdet.detectors.options import changes, model_options
     from jaxdet.models import create_model
@@ -183,8 +177,7 @@ def _new_detector(args: argparse.Namespace) -> tuple[Model, bool]:
 
     if args.norm_eps is not None or args.fresh_predictor or args.model:
         raise ValueError("--norm-eps, --fresh-predictor and --model are of weights that are converted whole")
-    if not Path(args.backbone_weights).exists():
-        raise FileNotFoundError(f"{args.backbone_weights}: there is no such file")
+    weights = find_weights(args.backbone_weights)
     options = _options(args.options)
     names = _class_names(args)
     if names is not None:
@@ -196,7 +189,7 @@ def _new_detector(args: argparse.Namespace) -> tuple[Model, bool]:
     if not isinstance(model, FasterRCNN):
         raise ValueError(f"--backbone-weights is for a detector, and {args.source} is a classifier: give it as FILE")
     keep = {name: value for name, value in options.items() if name in model_options(model.config)}
-    filled, dropped = load_backbone(model, args.backbone_weights, container=args.container, keep=keep)
+    filled, dropped = load_backbone(model, weights, container=args.container, keep=keep)
     print(f"model     {args.source}, {filled.config.num_classes} classes, {_count(filled):,} parameters")
     print(f"body      from {args.backbone_weights}; dropped: {', '.join(dropped) or 'nothing'}")
     for line in changes(model.config, filled.config):

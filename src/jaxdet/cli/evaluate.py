@@ -18,7 +18,9 @@ from typing import Any
 
 from jaxdet.cli.hosts import add_distributed_arguments, say
 from jaxdet.cli.images import add_image_arguments
-from jaxdet.cli.train import add_split_arguments
+from jaxdet.cli.train import add_split_arguments, split_of
+
+_OF_DETECTORS = ("metrics", "max_dets", "losses", "results", "curves")  # arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,10 +81,9 @@ def run(args: argparse.Namespace) -> int:
         on_first(partial(path.parent.mkdir, parents=True, exist_ok=True))
     evaluator = None
     if not isinstance(model, FasterRCNN):
-        if args.metrics or args.max_dets:
-            raise ValueError(
-                f"--metrics and --max-dets are for detectors, and {args.weights} holds a {type(model).__name__}"
-            )
+        given = [f"--{name.replace('_', '-')}" for name in _OF_DETECTORS if getattr(args, name)]
+        if given:
+            raise ValueError(f"{', '.join(given)}: for detectors, and {args.weights} holds a {type(model).__name__}")
         metrics = evaluate_classifier(model, dataset, **options)
         _print(metrics)
     else:
@@ -140,8 +141,13 @@ def _source(args: argparse.Namespace) -> tuple[Any, bool]:
     from jaxdet.data import CocoFiles, HeadList, VocFolder, find_sources
     from jaxdet.runs import read_config
 
+    fraction, seed = split_of(args)
     if args.zero_based and not args.voc:
         raise ValueError("--zero-based belongs to --voc")
+    if args.voc and not (args.annotations and args.images):
+        raise ValueError("--voc reads a split of a folder: give both (jaxdet evaluate MODEL test DIR --voc)")
+    if args.annotations and args.data:
+        raise ValueError("give annotations and the folder of their images, or --data DIR, not both")
     if args.annotations and args.images:
         source: Any
         if args.voc:
@@ -153,16 +159,16 @@ def _source(args: argparse.Namespace) -> tuple[Any, bool]:
         raise ValueError("give both the annotations and the folder of their pictures, or --data DIR")
     if args.data:
         train, val = find_sources(args.data)
-        if val is not None and args.val_fraction is not None:
+        if val is not None and fraction is not None:
             raise ValueError(f"{args.data} has a validation set: leave out --val-fraction")
-        if val is None and args.val_fraction is None:
+        if val is None and fraction is None:
             raise ValueError(
                 f"{args.data} has a training set and no validation set: --val-fraction 0.2 takes the images that "
                 "training with it holds out, or give annotations and images (jaxdet evaluate MODEL train.json DIR)"
             )
         return val if val is not None else _held_out(train, args), args.skip_faulty
     if args.config:
-        config = read_config(args.config, val_fraction=args.val_fraction, val_seed=args.val_seed)
+        config = read_config(args.config, val_fraction=fraction, val_seed=seed)
         if config.val is None:
             raise ValueError(f"{args.config} has no validation set; give the data")
         return config.val, args.skip_faulty or config.skip_faulty
@@ -173,4 +179,5 @@ def _held_out(source: Any, args: argparse.Namespace) -> Any:
     """What --val-fraction holds out of a source; without the option all of it."""
     from jaxdet.data import split_source
 
-    return source if args.val_fraction is None else split_source(source, args.val_fraction, seed=args.val_seed)[1]
+    fraction, seed = split_of(args)
+    return source if fraction is None else split_source(source, fraction, seed=seed)[1]

@@ -11,10 +11,10 @@ from jaxdet.backbones import Backbone
 from jaxdet.config import nearest
 from jaxdet.data.image_files import find_images
 from jaxdet.data.pictures import PICTURE_SUFFIXES
-from jaxdet.detectors import FasterRCNN
+from jaxdet.detectors import FasterRCNN, list_models
 from jaxdet.detectors.presets import Model
 from jaxdet.parallel import is_first
-from jaxdet.paths import to_path
+from jaxdet.paths import is_remote, read_lines, to_path
 from jaxdet.runs.stored import open_stored
 
 OFFICIAL = "fasterrcnn_resnet50_fpn"
@@ -23,7 +23,7 @@ OFFICIAL = "fasterrcnn_resnet50_fpn"
 def open_model(weights: str | None, *, config: str | None = None) -> Model:
     """The model of a jaxdet model's or a training run's folder, of a weights file, or of official weights by name.
 
-    Without any, the official COCO model. What is taken where that is open, such as a run's best model, is told on
+    Without any, the official COCO model. Where there is a choice, as in a run's folder, what is taken is printed on
     standard error.
 
     Args:
@@ -34,6 +34,8 @@ def open_model(weights: str | None, *, config: str | None = None) -> Model:
 
 def open_weights(weights: str, *, backbone: Backbone | None = None) -> Model:
     """As `open_model`; ``backbone`` is the abstract one of a detector that was built on a module of the user's own."""
+    from jaxdet_convert.read_safetensors import is_sharded
+
     place = find_weights(weights)
     if to_path(place).is_dir() and not is_sharded(place):
         stored = open_stored(place, backbone=backbone)
@@ -45,23 +47,26 @@ def open_weights(weights: str, *, backbone: Backbone | None = None) -> Model:
     return load_torch(place)
 
 
-def is_sharded(place: str) -> bool:
-    """Whether a folder holds weights in safetensors shards."""
-    return any(Path(place).glob("*.safetensors.index.json"))
-
-
 def find_weights(weights: str) -> str:
-    """The file or folder given, or the file of official weights of that name.
+    """The file or folder given, or the file of official weights of that name, which may be downloaded.
 
     Raises:
-        ValueError: there is neither.
+        ValueError: there is neither, or it is a weights file in a bucket.
+        OSError: the official weights cannot be had.
     """
     if to_path(weights).exists():
+        if is_remote(weights) and not to_path(weights).is_dir():
+            raise ValueError(f"{weights}: weights files are read from a disk; copy it to one")
         return weights
     from jaxdet_convert.official import OFFICIAL, find_official
 
     if weights in OFFICIAL:
         return os.fspath(find_official(weights))
+    if weights in list_models():
+        other = f", or build it on a classifier's: jaxdet convert {weights} --backbone-weights FILE"
+        raise ValueError(
+            f"there are no official weights of {weights}: give a weights file{other if '_fpn' in weights else ''}"
+        )
     looks_like_path = "/" in weights or "." in weights
     hint = "" if looks_like_path else f" ({', '.join(OFFICIAL)}){nearest(weights, OFFICIAL)}"
     raise ValueError(f"{weights}: there is no such file or folder, nor official weights of that name{hint}")
@@ -119,7 +124,7 @@ def read_names(file: str) -> list[str]:
         ValueError: it does not read as text, or has none.
     """
     try:
-        names = [line.strip() for line in Path(file).read_text(encoding="utf-8").splitlines() if line.strip()]
+        names = [line.strip() for line in read_lines(file) if line.strip()]
     except UnicodeDecodeError as error:
         raise ValueError(f"{file}: it is not text in UTF-8 ({error.reason} at byte {error.start})") from None
     if not names:

@@ -31,12 +31,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _model(name: str, num_classes: int | None):
-    from pathlib import Path
-
     from jaxdet.cli.models import open_model
     from jaxdet.detectors import abstract, list_models, model_config
+    from jaxdet.paths import to_path
 
-    if name not in list_models() and Path(name).exists():
+    if name not in list_models() and to_path(name).exists():
         if num_classes is not None:
             raise ValueError(f"--num-classes is for a named model; {name} knows its own")
         return open_model(name)

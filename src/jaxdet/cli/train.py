@@ -6,8 +6,8 @@ one to start from), or one of HeadHunter's YAML files. Any of its fields can be 
     jaxdet train finetune --data my_pictures --out run --set epochs=10 --set optimizer_learning_rate=0.01
 
 SIGTERM and Ctrl-C save and stop; the same command goes on from there. To lengthen or change a run, take its state over
-into a new one: --out NEW --from RUN. On many hosts the same command runs on each of
-them, and DIR is a folder, or a gs:// URL, that all of them see (docs/pods.md).
+into a new one: --out NEW --from RUN. On many hosts the same command runs on each of them, and DIR is a folder, or a
+gs:// URL, that all of them see (docs/pods.md).
 """
 
 from __future__ import annotations
@@ -67,7 +67,14 @@ def add_split_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="F",
         help="hold out this fraction of the images for validation",
     )
-    parser.add_argument("--val-seed", type=int, default=0, metavar="N", help="which images (default: %(default)s)")
+    parser.add_argument("--val-seed", type=int, metavar="N", help="which images (default: 0)")
+
+
+def split_of(args: argparse.Namespace) -> tuple[float | None, int]:
+    """The fraction and the seed that `add_split_arguments` asked for. Raises ValueError for a seed alone."""
+    if args.val_seed is not None and args.val_fraction is None:
+        raise ValueError("--val-seed chooses which images --val-fraction holds out: give both, or neither")
+    return args.val_fraction, args.val_seed or 0
 
 
 def config_of(args: argparse.Namespace, *, tell: Callable[[str], None] = print) -> TrainConfig:
@@ -76,13 +83,14 @@ def config_of(args: argparse.Namespace, *, tell: Callable[[str], None] = print) 
 
     if (args.config is None) == (args.headhunter is None):
         raise ValueError("give a CONFIG, or a YAML file of HeadHunter's with --headhunter: one of them")
+    val_fraction, val_seed = split_of(args)
     return read_config(
         args.config or args.headhunter,
         parse_options(args.set),
         data=args.data,
         headhunter=args.headhunter is not None,
-        val_fraction=args.val_fraction,
-        val_seed=args.val_seed,
+        val_fraction=val_fraction,
+        val_seed=val_seed,
         tell=tell,
     )
 

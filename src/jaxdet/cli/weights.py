@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from jaxdet.detectors.presets import Model, ModelConfig
     from jaxdet.runs import TrainConfig
 
+_OF_DETECTORS = "backbone_weights fills a detector's backbone; start a classifier from weights"
+
 
 def effective_config(config: TrainConfig) -> tuple[TrainConfig, list[str]]:
     """The configuration that the run is trained by, and lines that say how it differs from the one given and why.
@@ -27,12 +29,12 @@ def effective_config(config: TrainConfig) -> tuple[TrainConfig, list[str]]:
         weights, _ = _configuration(config.weights, config)
         model, lines = follow_weights(config.model, weights, where=config.weights)
         if config.backbone_weights:
-            lines.append(f"backbone_weights: {config.backbone_weights} is not used, because weights fill the backbone")
+            lines.append(_idle(config))
         return replace(config, model=model), lines
     if not config.backbone_weights:
         return config, []
     if not isinstance(config.model, FasterRCNNConfig):
-        raise ValueError("backbone_weights fills a detector's body; start a classifier from weights")
+        raise ValueError(_OF_DETECTORS)
     classifier: Any
     classifier, described = _configuration(config.backbone_weights, config)
     if isinstance(classifier, FasterRCNNConfig):
@@ -42,11 +44,11 @@ def effective_config(config: TrainConfig) -> tuple[TrainConfig, list[str]]:
 
 
 def config_or_given(config: TrainConfig) -> tuple[TrainConfig, list[str]]:
-    """As `effective_config`, for a look ahead: where the weights cannot be had, a line says so."""
+    """As `effective_config`; where the weights cannot be read, the configuration as given and a line that says so."""
     try:
         return effective_config(config)
     except (OSError, ValueError) as error:
-        return config, [f"{error}; what follows is of the configuration alone"]
+        return config, [f"{error}; what follows is for the configuration as given"]
 
 
 def first_model(config: TrainConfig, names: tuple[str, ...], tell: Callable[[str], object]) -> Model:
@@ -64,7 +66,7 @@ def first_model(config: TrainConfig, names: tuple[str, ...], tell: Callable[[str
 
     if config.weights:
         if config.backbone_weights:
-            tell(f"backbone_weights: {config.backbone_weights} is not used, because weights fill the backbone")
+            tell(_idle(config))
         return start_from(
             model_for(config, names),
             open_weights(config.weights, backbone=nnx.eval_shape(lambda: own_backbone(config, nnx.Rngs(0)))),
@@ -78,7 +80,7 @@ def first_model(config: TrainConfig, names: tuple[str, ...], tell: Callable[[str
     if not config.backbone_weights:
         return model
     if not isinstance(model, FasterRCNN):
-        raise ValueError("backbone_weights fills a detector's body; start a classifier from weights")
+        raise ValueError(_OF_DETECTORS)
     from jaxdet.detectors.options import changes
     from jaxdet_convert import load_backbone
 
@@ -89,11 +91,16 @@ def first_model(config: TrainConfig, names: tuple[str, ...], tell: Callable[[str
     return filled
 
 
+def _idle(config: TrainConfig) -> str:
+    return f"backbone_weights: {config.backbone_weights} is not used, because weights fill the backbone"
+
+
 def _configuration(weights: str, config: TrainConfig) -> tuple[ModelConfig, bool]:
     """What weights say of their model, and whether it was stored with them; official ones need not be here for it."""
-    from jaxdet.cli.models import find_weights, is_sharded
+    from jaxdet.cli.models import find_weights
     from jaxdet.paths import to_path
     from jaxdet.runs.stored import describe_stored
+    from jaxdet_convert.read_safetensors import is_sharded
 
     if to_path(weights).is_dir() and not is_sharded(weights):
         return describe_stored(weights).config, True

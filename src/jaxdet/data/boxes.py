@@ -1,9 +1,11 @@
-"""Checking annotated boxes, and packing them into arrays. Boxes are xyxy in pixels of the stored image."""
+"""Checking annotated boxes, and packing them into arrays. Boxes are xyxy in pixels of the image as it is read."""
 
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +13,23 @@ from jaxdet.data.faults import FaultKind, Problem
 
 EDGE_TOLERANCE = 1.0  # pixels by which a box may stick out of its image before it counts as a fault
 _SMALLEST = float(np.finfo(np.float32).tiny)  # what is less becomes 0 on most devices
+_NUMBERS = frozenset({int, float})  # as json gives them; true and false are none
 _NARROW = 2.0**-22  # twice float32's relative spacing: a length beyond that vanishes nowhere
+
+
+def from_xywh(box: Any, key: str) -> tuple[float, float, float, float] | Problem:
+    """A json file's [x, y, width, height] as xyxy, or what is wrong with it; `clean_box` says whether it is finite.
+
+    Args:
+        key: of the box in its file, for the message.
+    """
+    if isinstance(box, list) and len(box) == 4 and _NUMBERS.issuperset(map(type, box)):
+        try:
+            x, y, width, height = map(float, box)
+            return x, y, x + width, y + height
+        except OverflowError:  # json has integers of any length
+            pass
+    return Problem(FaultKind.MALFORMED_BOX, f"{key} {reprlib.repr(box)} is not four numbers")
 
 
 def clean_box(box: Sequence[float], size: tuple[int, int]) -> list[float] | Problem:

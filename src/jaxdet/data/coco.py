@@ -6,12 +6,11 @@ The file's boxes are (x, y, width, height) in pixels; they become xyxy at once a
 from __future__ import annotations
 
 import os
-import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxdet.data.boxes import clean_box, clip_region, pack_boxes
+from jaxdet.data.boxes import clean_box, clip_region, from_xywh, pack_boxes
 from jaxdet.data.coco_fields import is_crowd, stated_size
 from jaxdet.data.coco_format import EntryProblem, entry_problems, load_coco_json, locate
 from jaxdet.data.coco_format import check_coco as check_coco
@@ -21,8 +20,6 @@ from jaxdet.data.faults import DataError, FaultKind, Problem
 from jaxdet.data.json_lines import entry_lines
 from jaxdet.data.pictures import read_image_size
 from jaxdet.paths import Listing, to_path
-
-_NUMBERS = frozenset({int, float})  # as json gives them; true and false are none
 
 
 class CocoDataset(DetectionDataset):
@@ -183,7 +180,7 @@ def _read_annotations(
         if image is None or label is None:  # its picture is missing, or its category is faulty, which has been told
             continue
         crowd = is_crowd(entry)
-        corners = _corners(entry["bbox"])
+        corners: Sequence[float] | Problem = from_xywh(entry["bbox"], "bbox")
         if not isinstance(corners, Problem):
             corners = clip_region(corners, image.size) if crowd else clean_box(corners, image.size)
         if isinstance(corners, Problem):
@@ -194,14 +191,3 @@ def _read_annotations(
             image.boxes.append(corners)
             image.labels.append(label)
     return problems
-
-
-def _corners(bbox: list[Any]) -> Sequence[float] | Problem:
-    """A file's (x, y, width, height) as xyxy."""
-    if len(bbox) == 4 and _NUMBERS.issuperset(map(type, bbox)):
-        try:
-            x, y, width, height = map(float, bbox)
-            return x, y, x + width, y + height
-        except OverflowError:  # json has integers of any length
-            pass
-    return Problem(FaultKind.MALFORMED_BOX, f"bbox {reprlib.repr(bbox)} is not four numbers")

@@ -9,6 +9,7 @@ from numbers import Real
 from typing import Any, NamedTuple
 
 SIDE_LIMIT = 2**24  # pixels; float32 boxes are exact up to there
+COORDINATE_LIMIT = 1e100  # of a detection: the product of two, an area, is finite, too
 AREA_LIMIT = 10**10  # of COCO's largest size range: pycocotools ignores objects above it
 _NUMBERS = frozenset({int, float})  # as json gives them; true and false are none
 

@@ -7,7 +7,7 @@ import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jaxdet.data.coco_fields import optional_misfits
+from jaxdet.data.coco_fields import finite_box, is_crowd, optional_misfits
 from jaxdet.data.faults import DataError, Fault, FaultKind, Problem, refuse_faults
 from jaxdet.data.json_lines import entry_lines
 from jaxdet.paths import PathLike, parse_json, to_path
@@ -79,6 +79,21 @@ def check_coco(content: Any, source: str) -> None:
     """Checks that ``content``, which came from ``source``, is COCO ground truth. Raises as `read_coco_json` says."""
     check_sections(content, source)
     refuse_faults(_faults(source, content, entry_problems(content), {}), skip_faulty=False)
+
+
+def check_boxes(content: Mapping[str, Any], source: str) -> None:
+    """Checks the boxes of ``content``, which came from ``source``, for evaluation.
+
+    Raises:
+        DataError: a box is not four finite numbers, or is of negative size and no crowd's; the first of them is named.
+    """
+    for entry in content["annotations"]:
+        box = entry["bbox"]
+        if not finite_box(box) or (min(box[2:]) < 0 and not is_crowd(entry)):
+            raise DataError(
+                f"{source}: annotation {entry.get('id', '')} of image {entry['image_id']} has bbox "
+                f"{reprlib.repr(box)}; it must be four finite numbers, the width and height not negative"
+            )
 
 
 def entry_problems(content: Mapping[str, Any]) -> list[EntryProblem]:

@@ -37,10 +37,14 @@ class FoundFiles:
         """One warning that counts the files left out; none where there are none."""
         if not self.skipped:
             return []
-        shown = ", ".join(os.path.relpath(path, self.folder) for path in self.skipped[:_SHOWN])
-        more = ", ..." if len(self.skipped) > _SHOWN else ""
-        text = f"hidden and system files are left out: {len(self.skipped)} ({shown}{more})"
+        skipped = [os.path.relpath(path, self.folder) for path in self.skipped]
+        text = f"hidden and system files are left out: {counted(skipped)}"
         return [Fault(FaultKind.SKIPPED_FILES, self.folder, None, text)]
+
+
+def counted(names: Sequence[str]) -> str:
+    """How many there are, with the first few: ``4 (a, b, c, ...)``."""
+    return f"{len(names)} ({', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''})"
 
 
 def find_images(folder: PathLike) -> FoundFiles:

@@ -9,7 +9,6 @@ Any process opens the whole index, and reads the pictures that it needs.
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -17,8 +16,7 @@ from typing import Any
 import numpy as np
 
 from jaxdet.data.class_folder import ClassificationDataset, LabelledImage
-from jaxdet.data.coco_fields import finite_box
-from jaxdet.data.coco_format import read_coco_json
+from jaxdet.data.coco_format import check_boxes, read_coco_json
 from jaxdet.data.dataset import DetectionDataset, Example, Record, Truth
 from jaxdet.data.faults import DataError, Problem
 from jaxdet.data.packed_index import check_shards, read_labelled, read_names, read_records
@@ -85,10 +83,7 @@ class PackedDataset(DetectionDataset):
         content = read_coco_json(file)
         if {image["id"] for image in content["images"]} != set(self.image_ids):
             raise DataError(f"{file}: its images are not those of {INDEX_FILE}; pack the data set again")
-        for entry in content["annotations"]:
-            if not finite_box(entry["bbox"]):
-                text = f"bbox {reprlib.repr(entry['bbox'])} is not four finite numbers; pack the data set again"
-                raise DataError(f"{file}: image {entry['image_id']}: {text}")
+        check_boxes(content, str(file))
         return content
 
     def inspect(self, index: int) -> list[Problem]:

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from jaxdet.data.class_folder import LabelledPath
+from jaxdet.data.coco_fields import SIDE_LIMIT
 from jaxdet.data.dataset import Record, Truth
 
-_LARGEST = 2**31 - 1  # of a side or a label, which are int32
 _PARTS = ("boxes", "labels", "ignored")
 
 
 def check_shards(shards: Any, pictures: Any) -> None:
-    """That the shards hold as many pictures as there are."""
+    """Checks that the shards hold as many pictures as are listed."""
     if not isinstance(shards, list) or not all(type(count) is int and count >= 0 for count in shards):
         raise ValueError(f"'shards' is {reprlib.repr(shards)}; expected a list of counts")
     if not isinstance(pictures, list) or not all(isinstance(entry, dict) for entry in pictures):
@@ -93,7 +93,7 @@ def _boxes(rows: list[Any], number: int, size: Sequence[int]) -> np.ndarray:
 
 
 def _is_side(value: Any) -> bool:
-    return type(value) is int and 0 < value <= _LARGEST
+    return type(value) is int and 0 < value <= SIDE_LIMIT
 
 
 def _text(path: Any, number: int) -> str:

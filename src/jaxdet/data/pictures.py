@@ -106,7 +106,7 @@ def image_orientation(path: PathLike) -> Orientation:
 def picture_problems(
     decode: Callable[[], Any], path: str, size: Size | None = None, *, content: Callable[[], bytes] | None = None
 ) -> list[Problem]:
-    """What is wrong with an image, or worth to be told: it is decoded, and its file's header looked at.
+    """What is wrong with an image, or unusual enough to be told. The image is decoded, and its header read.
 
     Args:
         decode: reads it as training does, into what has an ``image``, and raises DataError where it cannot.

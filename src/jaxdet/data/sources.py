@@ -137,8 +137,9 @@ class ClassFolder:
 
 @dataclass(frozen=True)
 class SplitPart:
-    """A part of a source that has no validation set: of ``"val"`` the images held out, of ``"train"`` the others.
+    """One part of a source that has no validation set.
 
+    part: ``"val"``: the images that are held out; ``"train"``: the others.
     fraction: of the images that are held out; seed: which ones (see `jaxdet.data.held_out`).
     """
 

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxdet.data.faults import DataError, Fault, FaultKind
-from jaxdet.data.image_files import FoundFiles, find_files, visible
+from jaxdet.data.image_files import FoundFiles, counted, find_files, visible
 from jaxdet.data.pictures import PICTURE_SUFFIXES
 from jaxdet.paths import PathLike, read_lines, to_path
 
 _ANNOTATIONS, _IMAGES, _LISTS = ("Annotations",), ("JPEGImages", "images"), ("ImageSets",)
 _FLAG = re.compile(r"(.*\S)\s+(-1|0|1)")  # lists of one class have a flag after each name
-_SHOWN = 3
 
 
 class VocEntry(NamedTuple):
@@ -47,9 +46,15 @@ class VocLayout:
     def _image_files(self) -> _ByStem:
         return _ByStem(_find(self.images, PICTURE_SUFFIXES))
 
+    @cached_property
+    def _list_files(self) -> dict[str, Path]:
+        """The lists by their names without ``.txt``."""
+        files = [file for folder in reversed(self.lists) for file in visible(folder)]
+        return {file.stem: file for file in files if file.suffix.lower() == ".txt"}
+
     def has_list(self, split: str) -> bool:
-        """Whether there is a list of this name."""
-        return any((folder / f"{split}.txt").is_file() for folder in self.lists)
+        """Whether there is a list of this name, in any letter case."""
+        return self._list_file(split) is not None
 
     def annotation_files(self) -> tuple[str, ...]:
         """All xml files."""
@@ -87,25 +92,36 @@ class VocLayout:
         return next(iter(exact or sorted(candidates, key=_rank)), None)
 
     def unlisted_faults(self, used: Sequence[str]) -> list[Fault]:
-        """Warnings about the files that are in no use where all annotations are read, which are ``used``'s images."""
+        """Warnings about files that are left out where all annotations are read.
+
+        Args:
+            used: the images that are not.
+        """
         faults = [*self._annotation_files.found.skipped_faults(), *self._image_files.found.skipped_faults()]
         taken = set(used)
         left = [path for path in self._image_files.found.paths if path not in taken]
         if left:
-            shown = ", ".join(map(os.path.basename, left[:_SHOWN])) + (", ..." if len(left) > _SHOWN else "")
-            text = f"images without an annotation are left out: {len(left)} ({shown})"
+            text = f"images without an annotation are left out: {counted(list(map(os.path.basename, left)))}"
             faults.append(Fault(FaultKind.UNANNOTATED, str(self.images), None, text))
+        if self._list_files:
+            text = f"lists of images are left out, as all annotations are read: {counted(sorted(self._list_files))}"
+            faults.append(
+                Fault(FaultKind.SKIPPED_FILES, str(self.lists[0]), None, f"{text}; give split=NAME to read one")
+            )
         return faults
+
+    def _list_file(self, split: str) -> Path | None:
+        known = self._list_files
+        return known.get(split) or next((file for name, file in known.items() if name.lower() == split.lower()), None)
 
     def _read_list(self, split: str) -> tuple[Path, list[tuple[int, str]]]:
         """A list's file, and (line number, text) of its lines that are not empty."""
-        files = [file for folder in reversed(self.lists) for file in visible(folder)]
-        known = {file.stem: file for file in files if file.suffix.lower() == ".txt"}
-        path = known.get(split) or next((file for name, file in known.items() if name.lower() == split.lower()), None)
+        path = self._list_file(split)
         if path is None:
             place = (self.lists[0] if self.lists else self.root / "ImageSets" / "Main") / f"{split}.txt"
             hint = "" if self.lists else "; split=None reads all annotations"
-            raise DataError(f"{place}: there is no such split; known are: {', '.join(sorted(known)) or 'none'}{hint}")
+            known = ", ".join(sorted(self._list_files)) or "none"
+            raise DataError(f"{place}: there is no such split; known are: {known}{hint}")
         try:
             lines = read_lines(path)
         except (OSError, UnicodeDecodeError) as error:

@@ -61,7 +61,8 @@ def read_ahead(
 def leave_unguarded_script() -> None:
     """Ends this process if it is a worker that is still importing the script which started it.
 
-    The script starts its work as it is imported: it has no ``if __name__ == "__main__":``. Its own process is told so.
+    Such a script has no ``if __name__ == "__main__":`` and starts its work again when a worker imports it. The process
+    that started the worker raises an error that says so (see `read_ahead`).
     """
     if getattr(multiprocessing.current_process(), "_inheriting", False):  # as multiprocessing itself asks
         os._exit(_UNGUARDED)

@@ -36,8 +36,9 @@ class YoloDescription:
     content: Mapping[str, Any]
 
     def pictures(self, split: str) -> tuple[list[tuple[str, Place]], list[Fault]]:
-        """The pictures of a split in order, each with the file and line that names it, or else itself; and a warning a
-        folder with files that were left out (`jaxdet.data.image_files`).
+        """The pictures of a split in order, each with the file and line that names it, or else itself.
+
+        Folders with files that were left out (`jaxdet.data.image_files`) have a warning each.
 
         Raises:
             DataError: there is no such split, or something that it names is not there.

@@ -27,7 +27,7 @@ def with_background(names: Sequence[str]) -> tuple[str, ...]:
 def with_classes(model: AnyModel, classes: Sequence[str] | int, *, rngs: nnx.Rngs | None = None) -> AnyModel:
     """The model with a new predictor for other classes; all its other parameters and options are kept.
 
-    What torchvision's users do by ``model.roi_heads.box_predictor = FastRCNNPredictor(...)``. The new predictor (a
+    The counterpart of torchvision's ``model.roi_heads.box_predictor = FastRCNNPredictor(...)``. The new predictor (a
     classifier's ``fc``) is initialised as in a new model, so it has to be trained.
 
     Args:

@@ -58,8 +58,8 @@ def check_fit(model: Any) -> None:
     told = unlike(shapes(model), wanted_shapes(model.config, model))
     if told is not None:
         raise ValueError(
-            f"the model does not fit its configuration: {told}. jaxdet.with_classes exchanges the classes, and options "
-            "of jaxdet.create_model change other parts, so that the configuration knows"
+            f"the model does not fit its configuration: {told}. Change classes by jaxdet.with_classes, and other parts "
+            "by options of jaxdet.create_model: both change the configuration too"
         )
 
 

@@ -25,7 +25,10 @@ def model_options(config: Any) -> dict[str, tuple[str, ...]]:
 
 
 def override_model(config: AnyConfig, options: Mapping[str, Any], *, also: Collection[str] = ()) -> AnyConfig:
-    """The configuration with some options changed; ``also`` are names that the error for an unknown one knows.
+    """The configuration with some options changed.
+
+    Args:
+        also: further names that the error for an unknown option may suggest.
 
     Raises:
         ValueError: an option is unknown, or its value is of another kind; the nearest name is given.

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import reprlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +17,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from jaxdet.data.coco import check_coco, read_coco_json
-from jaxdet.data.coco_fields import finite_box, is_crowd
-from jaxdet.data.dataset import DataError
+from jaxdet.data.coco_fields import is_crowd
+from jaxdet.data.coco_format import check_boxes
 from jaxdet.evaluation.results import DetectionResults
 from jaxdet.paths import PathLike
 
@@ -71,10 +70,13 @@ class CocoEvaluator(DetectionResults):
         if max_dets < 1:
             raise ValueError(f"max_dets is at least 1, not {max_dets}")
         self._limits = [limit for limit in (1, 10) if limit < max_dets] + [max_dets]
-        if not isinstance(ground_truth, Mapping):
-            ground_truth = read_coco_json(ground_truth)
+        if isinstance(ground_truth, Mapping):
+            source = "the ground truth"
+            check_coco(ground_truth, source)
         else:
-            check_coco(ground_truth, "the ground truth")
+            source = str(ground_truth)
+            ground_truth = read_coco_json(ground_truth)
+        check_boxes(ground_truth, source)
         self._content = _completed(ground_truth)
         known = sorted(category["id"] for category in self._content["categories"])
         super().__init__([image["id"] for image in self._content["images"]], known, category_ids)
@@ -155,12 +157,6 @@ def _mean(values: np.ndarray) -> float:
 
 def _completed(content: Mapping[str, Any]) -> dict[str, Any]:
     """A copy whose annotations have all that pycocotools reads, with ids from 1 (it takes a match with 0 for none)."""
-    for entry in content["annotations"]:
-        if not finite_box(entry["bbox"]):
-            raise DataError(
-                f"the ground truth's annotation {entry.get('id', '')} of image {entry['image_id']} has bbox "
-                f"{reprlib.repr(entry['bbox'])}, which is not four finite numbers; correct or remove it"
-            )
     annotations = [
         {**entry, "id": number, "area": _area(entry), "iscrowd": int(is_crowd(entry))}
         for number, entry in enumerate(content["annotations"], start=1)

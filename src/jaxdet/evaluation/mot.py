@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxdet.data.coco_fields import COORDINATE_LIMIT
 from jaxdet.data.dataset import DataError
 from jaxdet.paths import read_lines, write_text
 
 PICTURE_FOLDERS = ("img1", "img")  # within a sequence's folder, in MOTChallenge's sets and HeadHunter's
 _NUMBER = re.compile(r"(\d+)$")
-_LARGEST = 1e100  # of a coordinate: areas are finite, too
 _COLUMNS = 7  # those that a detection needs: frame, id, x, y, width, height, score
 
 
@@ -122,7 +122,7 @@ def _read_line(line: str, where: str) -> tuple[int, list[float]]:
     parts = line.split(",")
     try:
         frame, _, *row = (float(part) for part in parts[:_COLUMNS])
-        if not (frame.is_integer() and len(row) == _COLUMNS - 2 and all(abs(value) < _LARGEST for value in row)):
+        if not frame.is_integer() or len(row) != _COLUMNS - 2 or not all(abs(x) < COORDINATE_LIMIT for x in row):
             raise ValueError
     except ValueError:
         raise DataError(f"{where}: {line[:80]!r} is not frame,id,x,y,width,height,score,...") from None

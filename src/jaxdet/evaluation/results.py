@@ -15,11 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxdet.data.coco_fields import finite_box, finite_number
+from jaxdet.data.coco_fields import COORDINATE_LIMIT, finite_box, finite_number
 from jaxdet.data.dataset import DataError
 from jaxdet.paths import PathLike, parse_json, to_path, write_text
-
-_LARGEST = 1e100  # of a number: an area, the product of two, is finite, too
 
 
 class DetectionResults(ABC):
@@ -152,7 +150,7 @@ def _is_integer(value: Any) -> bool:
 
 
 def _is_box(value: Any) -> bool:
-    return finite_box(value) and max(map(abs, value)) < _LARGEST and min(value[2:]) >= 0
+    return finite_box(value) and max(map(abs, value)) < COORDINATE_LIMIT and min(value[2:]) >= 0
 
 
 _KEYS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (

@@ -24,6 +24,7 @@ from jaxdet.detectors.classes import check_classes
 from jaxdet.export import reader
 from jaxdet.extras import require
 from jaxdet.inference import infer_step
+from jaxdet.paths import is_remote
 from jaxdet.runs.checkpoint import arrays, fill
 from jaxdet.runs.storage import put_in_place, reason
 from jaxdet.types import Images
@@ -132,6 +133,8 @@ def _description(
 def check_export(path: str | os.PathLike[str], canvas: Size | None, batch: int, platforms: Sequence[str]) -> None:
     """What `export_detector` can refuse before there is a model; without a canvas, one that will do is assumed."""
     require("flatbuffers", "export", "exporting")
+    if is_remote(path):
+        raise ValueError(f"{os.fspath(path)}: a program is exported to a disk; give a folder there, and copy it")
     target = Path(path).absolute()
     own = (target / reader.DESCRIPTION).is_file()
     if target.exists() and not own and (not target.is_dir() or any(target.iterdir())):

@@ -21,7 +21,7 @@ from jax.typing import DTypeLike
 
 Initializer = Callable[..., Array]
 
-_SMALLEST = 4**7  # numbers that a program draws at least; the next larger program draws four times as many
+_SMALLEST = 4**7  # numbers in the smallest draw; each larger program draws four times as many
 
 
 @dataclass(frozen=True)

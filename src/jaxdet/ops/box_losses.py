@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxdet.ops.box_iou import aspect_penalty
-from jaxdet.ops.boxes import float_dtype
+from jaxdet.ops.boxes import float_dtype, signed_area
 from jaxdet.ops.reduction import expand_valid, reduce_loss
 
 _EPS = 1e-7
@@ -86,11 +86,7 @@ def _intersection_and_union(boxes1: Array, boxes2: Array) -> tuple[Array, Array]
         for low in (0, 1)
     )
     intersection = jnp.where((width > 0) & (height > 0), width * height, 0)
-    return intersection, _area(boxes1) + _area(boxes2) - intersection
-
-
-def _area(boxes: Array) -> Array:
-    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+    return intersection, signed_area(boxes1) + signed_area(boxes2) - intersection
 
 
 def _enclosing_sides(boxes1: Array, boxes2: Array) -> tuple[Array, Array]:

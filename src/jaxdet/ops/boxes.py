@@ -36,16 +36,19 @@ def box_area(boxes: Array, fmt: str = "xyxy") -> Array:
     The product passes through `at_least_zero`, which also keeps the compiler from contracting it into a fused
     multiply-add further down: the IoU built on it is then bit-equal to PyTorch's.
     """
-    return at_least_zero(_signed_area(_to_xyxy(boxes.astype(float_dtype(boxes)), fmt)))
+    return at_least_zero(signed_area(_to_xyxy(boxes.astype(float_dtype(boxes)), fmt)))
 
 
 def _to_xyxy(boxes: Array, fmt: str) -> Array:
     if fmt not in ("xyxy", "xywh", "cxcywh"):
-        raise ValueError(f"areas and overlaps are of xyxy, xywh or cxcywh boxes, not {fmt!r}: none of rotated ones.")
+        raise ValueError(
+            f"box_area and box_iou take xyxy, xywh or cxcywh boxes, not {fmt!r}; rotated boxes are not supported."
+        )
     return box_convert(boxes, fmt, "xyxy")
 
 
-def _signed_area(boxes: Array) -> Array:
+def signed_area(boxes: Array) -> Array:
+    """Areas of xyxy ``boxes [..., 4]``, ``[...]``; an inverted box has a negative one, as in torchvision."""
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
@@ -54,7 +57,7 @@ def intersection_and_union(boxes1: Array, boxes2: Array, *, signed: bool = False
 
     ``signed``: an inverted box takes its negative area into the union, as in torchvision, instead of 0.
     """
-    area = _signed_area if signed else box_area
+    area = signed_area if signed else box_area
     dtype = float_dtype(boxes1, boxes2)
     first, second = boxes1.astype(dtype)[..., :, None, :], boxes2.astype(dtype)[..., None, :, :]
 

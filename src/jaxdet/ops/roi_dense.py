@@ -10,18 +10,17 @@ Axes: R regions, P output bins along a side, N cells of the map along it, C chan
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxdet.ops.boxes import float_dtype
 from jaxdet.ops.exact import quotient, rounded
 from jaxdet.ops.roi_samples import bin_size_of, box_edges, interpolate
+from jaxdet.ops.turns import in_turns
 
 _CANDIDATES = 7  # five samples, and one on either side for what rounding moves
-_NUMBERS_A_TURN = 2**24  # of a product's intermediate result
 
 
 def adaptive_weights(
@@ -127,11 +126,3 @@ def pool_dense(map_: Array, y: Array, x: Array) -> Array:
         return jnp.einsum("qw,pwc->pqc", x, rows, precision=lax.Precision.HIGHEST)
 
     return in_turns(one, y.astype(map_.dtype), x.astype(map_.dtype), y.shape[1] * map_.shape[1] * map_.shape[2])
-
-
-def in_turns(one: Callable[[Array, Array], Array], y: Array, x: Array, numbers: int) -> Array:
-    """``one(y[r], x[r])`` for every region, as many at a time as intermediate results of ``numbers`` each permit."""
-    together = max(_NUMBERS_A_TURN // max(numbers, 1), 1)
-    if together >= y.shape[0]:
-        return jax.vmap(one)(y, x)
-    return lax.map(lambda pair: one(*pair), (y, x), batch_size=together)

@@ -10,6 +10,8 @@ from jax import Array, lax
 
 from jaxdet.ops.boxes import float_dtype
 from jaxdet.ops.exact import quotient, rounded
+from jaxdet.ops.range_max import Largest, largest_in, range_table
+from jaxdet.ops.turns import in_turns
 
 _FAR = 2.0**24  # cells; whole numbers up to there are exact in float32
 
@@ -42,26 +44,28 @@ def roi_pool(
       gradient goes to the first largest cell, row by row, and none to the boxes.
     """
     size, valid, extent = prepare("roi_pool", input, boxes, output_size, valid, extent)
-    y, x = whole_bins(boxes, spatial_scale, size, 1)
-    rows, columns = (
-        cells_of(side, length, limit) for side, length, limit in zip((y, x), input.shape, extent, strict=False)
-    )
+    height, width, channels = input.shape
+    sides = whole_bins(boxes, spatial_scale, size, 1)
+    rows, columns = ([jnp.clip(end, 0, limit) for end in side] for side, limit in zip(sides, extent, strict=True))
     # Where the largest values are has no gradient; reading them has.
-    map_ = lax.stop_gradient(jnp.where(jnp.isnan(input), -jnp.inf, input))
-    row, column, found = lax.map(lambda region: _largest(map_, *region), (rows, columns))
-    found &= valid[:, None, None, None]
-    channel = jnp.arange(input.shape[2])[None, None, None]
-    wide = input.astype(float_dtype(input))  # the dtype that gradients are summed in
-    return jnp.where(found, wide[row, column, channel], 0).astype(input.dtype)
+    map_ = lax.stop_gradient(jnp.where(jnp.isnan(input), -jnp.inf, input)).astype(float_dtype(input))
+    cells = jnp.arange(height * width, dtype=jnp.int32).reshape(height, width, 1)
+    by_column = Largest(map_.swapaxes(0, 1), jnp.broadcast_to(cells, input.shape).swapaxes(0, 1))
+    table = range_table(by_column)  # [K, W, H, C]
 
+    def one(rows: Array, columns: Array) -> Largest:
+        across = largest_in(table, *columns)  # [PW, H, C]
+        down = range_table(Largest(across.value.swapaxes(0, 1), across.place.swapaxes(0, 1)))
+        return largest_in(down, *rows)  # [PH, PW, C]
 
-def _largest(map_: Array, rows: Array, columns: Array) -> tuple[Array, Array, Array]:
-    """Row, column and whether there is one, ``[PH, PW, C]``, of the largest cells in ``[PH, H]`` x ``[PW, W]``."""
-    across = jnp.where(columns[:, None, :, None], map_[None], -jnp.inf)  # [PW, H, W, C]
-    column, largest = jnp.argmax(across, axis=2), jnp.max(across, axis=2)  # [PW, H, C]
-    down = jnp.where(rows[:, None, :, None], largest[None], -jnp.inf)  # [PH, PW, H, C]
-    row = jnp.argmax(down, axis=2)
-    return row, jnp.take_along_axis(column[None], row[:, :, None], axis=2)[:, :, 0], jnp.max(down, axis=2) > -jnp.inf
+    numbers = 2 * size[1] * height * channels * height.bit_length()
+    largest = in_turns(one, jnp.stack(rows, axis=1), jnp.stack(columns, axis=1), numbers)
+    some_rows, some_columns = (end > start for start, end in (rows, columns))
+    found = (some_rows[:, :, None] & some_columns[:, None, :] & valid[:, None, None])[..., None]
+    found &= largest.value > -jnp.inf
+    wide = input.astype(float_dtype(input)).reshape(height * width, channels)  # in what gradients are summed
+    read = wide[largest.place, jnp.arange(channels)[None, None, None]]
+    return jnp.where(found, read, 0).astype(input.dtype)
 
 
 def prepare(

@@ -18,6 +18,7 @@ from flax import nnx
 
 from jaxdet.backbones import Backbone
 from jaxdet.config import to_dict
+from jaxdet.data.image_files import is_system_name
 from jaxdet.detectors.fit import abstract_on, check_fit, unlike
 from jaxdet.detectors.presets import Model
 from jaxdet.nn.parameters import arrays as arrays
@@ -25,7 +26,7 @@ from jaxdet.nn.parameters import fill as fill
 from jaxdet.nn.parameters import flatten as flatten
 from jaxdet.nn.parameters import shapes
 from jaxdet.parallel import many, process_index
-from jaxdet.paths import is_remote, to_path
+from jaxdet.paths import absolute, to_path
 from jaxdet.runs.description import Description, parse
 from jaxdet.runs.storage import put_in_place, reason, remove
 
@@ -61,8 +62,8 @@ def save(model: Model, path: str | os.PathLike[str], *, overwrite: bool = False)
         OSError: it cannot be written; what was there stays.
     """
     check_fit(model)
-    target = _place(path)
-    _check_free(target, path, overwrite)
+    target = absolute(path)
+    check_free(path, overwrite=overwrite)
     target.parent.mkdir(parents=True, exist_ok=True)
     staging = target.with_name(f".{target.name}-{os.getpid()}")
     try:
@@ -81,11 +82,20 @@ def save(model: Model, path: str | os.PathLike[str], *, overwrite: bool = False)
         raise
 
 
-def _check_free(target: Path, path: str | os.PathLike[str], overwrite: bool) -> None:
-    """Raises ValueError where something would be lost."""
+def check_free(path: str | os.PathLike[str], *, overwrite: bool) -> None:
+    """What `save` refuses because of what is at ``path``.
+
+    Raises:
+        ValueError: something there would be lost, or ``overwrite`` is not given and there is a model.
+    """
+    target = absolute(path)
     if not target.exists():
         return
-    entries = {entry.name for entry in target.iterdir()} if target.is_dir() else None
+    entries = None
+    if target.is_dir():
+        # A .DS_Store or .nfs file that a desktop or a disk left there must not end a training run.
+        found = (entry for entry in target.iterdir() if not (is_system_name(entry.name) and entry.is_file()))
+        entries = {entry.name for entry in found}
     if entries == set():
         return
     if entries is not None and _DESCRIPTION in entries:
@@ -109,7 +119,7 @@ def read_description(path: str | os.PathLike[str]) -> Description:
         ValueError: ``path`` holds no model, or one that this version cannot read.
     """
     try:
-        return parse((_place(path) / _DESCRIPTION).read_bytes())
+        return parse((absolute(path) / _DESCRIPTION).read_bytes())
     except OSError:
         why = "it has no model.json"
     except ValueError as error:
@@ -127,11 +137,8 @@ def load(path: str | os.PathLike[str], *, backbone: Backbone | None = None) -> M
         ValueError: ``path`` holds no model, one that this version cannot read, or one whose arrays are not those that
             its description asks for.
     """
-    described, folder = read_description(path), _place(path)
-    try:
-        model = abstract_on(described.config, backbone, described.numerics)
-    except Exception as error:  # of numbers that no model can be built from
-        raise ValueError(f"{path}: its model.json describes no model that can be built: {reason(error)}") from error
+    described, folder = read_description(path), absolute(path)
+    model = abstract_of(described, backbone, f"{path}: its model.json")
     wanted = {
         name: jax.ShapeDtypeStruct(variable.shape, variable.dtype, sharding=_first_device())
         for name, variable in flatten(nnx.state(model)).items()
@@ -150,6 +157,21 @@ def load(path: str | os.PathLike[str], *, backbone: Backbone | None = None) -> M
     return model
 
 
+def abstract_of(described: Description, backbone: Backbone | None, where: str) -> Model:
+    """The model of a description, without arrays.
+
+    Args:
+        backbone: see `load`; where: what holds the description, for the error.
+
+    Raises:
+        ValueError: no such model can be built.
+    """
+    try:
+        return abstract_on(described.config, backbone, described.numerics)
+    except Exception as error:  # of numbers that no model can be built from
+        raise ValueError(f"{where} describes no model that can be built: {reason(error)}") from error
+
+
 def _stored_shapes(checkpointer: ocp.StandardCheckpointer, folder: Path) -> dict[str, tuple[int, ...]]:
     """The shapes of a checkpoint's arrays by their names. None of them is read."""
     if not folder.is_dir():
@@ -158,10 +180,6 @@ def _stored_shapes(checkpointer: ocp.StandardCheckpointer, folder: Path) -> dict
     if stored.item_metadata is None:
         raise ValueError("their list is missing")
     return {name: tuple(entry.shape) for name, entry in stored.item_metadata.items()}
-
-
-def _place(path: str | os.PathLike[str]) -> Path:
-    return to_path(path) if is_remote(path) else Path(path).absolute()
 
 
 def _checkpointer() -> ocp.StandardCheckpointer:

@@ -66,18 +66,21 @@ def from_values(given: Any) -> Description:
         raise ValueError("it does not describe a jaxdet model")
     if given["format"] != FORMAT or isinstance(given["format"], bool):
         raise ValueError(f"its format is {shortened(given['format'])}, and this version of jaxdet reads {FORMAT}")
-    wrong = sorted(given.keys() ^ set(_KEYS))
-    if wrong:
-        raise ValueError(f"it lacks or does not know {', '.join(map(shortened, wrong))}")
+    for fault, keys in (
+        ("lacks the keys", set(_KEYS) - given.keys()),
+        ("has unknown keys:", given.keys() - set(_KEYS)),
+    ):
+        if keys:
+            raise ValueError(f"it {fault} {', '.join(map(shortened, sorted(keys)))}")
     try:
         config, numerics = (from_dict(given[key], CONFIG_TYPES) for key in ("config", "numerics"))
     except RecursionError:
         raise ValueError("its values are nested too deeply") from None
     origin = given["origin"]
     if not isinstance(config, ModelConfig):
-        raise ValueError(f"its config is no model's: {shortened(given['config'])}")
+        raise ValueError(f"its config is not a model's: {shortened(given['config'])}")
     if not isinstance(numerics, Numerics):
-        raise ValueError(f"its numerics are none: {shortened(given['numerics'])}")
+        raise ValueError(f"its numerics are not a model's: {shortened(given['numerics'])}")
     if not isinstance(origin, list) or not all(isinstance(tag, str) for tag in origin):
         raise ValueError(f"its origin is {shortened(origin)}, and not a list of names")
     return Description(config, numerics, tuple(origin))

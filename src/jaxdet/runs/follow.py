@@ -17,7 +17,7 @@ from jaxdet.detectors.presets import ModelConfig
 from jaxdet.heads import BoxConfig
 from jaxdet.nn import NormConfig
 
-# What the configuration decides and the weights were trained with; of other options they do not depend.
+# Options that the configuration decides, but that the weights were trained with: a difference is told.
 _TRAINED_WITH = (
     "rpn_anchor_generator", "fpn_pool", "bbox_reg_weights", "box_sampling_ratio", "box_pool_levels", "image_mean",
     "image_std", "transform",
@@ -121,7 +121,7 @@ def follow_classifier(config: FasterRCNNConfig, classifier: BackboneConfig, *, d
     """The configuration of a detector whose backbone is filled from a classifier's weights.
 
     Constants of the trained function follow the weights. So does the normalisation of images, unless the configuration
-    has another one than its own backbone asks for, which somebody chose.
+    differs from its backbone's default, which means that somebody chose it.
 
     Args:
         described: the classifier's configuration was stored with its weights; otherwise a Darknet-53's slope and

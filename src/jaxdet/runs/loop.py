@@ -89,8 +89,9 @@ class Run:
         _check_agreement(record, model)
         origin = on_first(lambda: check_record(self.out, record))
         begun = on_first(lambda: bool(saved_steps(self.out / CHECKPOINTS)))
+        origin = origin if begun else None  # of a run that was killed before its state was taken over
         if source is not None:
-            _check_source(str(source), self.out, origin if begun else None, begun)
+            _check_source(str(source), self.out, origin, begun)
         self._description = Description.of(model).values()
         self._schedule = make_schedule(length.optimizer, length.steps)
         (self.graphdef, self._step), state = first_state(
@@ -250,7 +251,7 @@ def _check_source(source: str, out: Path, origin: dict[str, Any] | None, begun: 
 
 
 def _check_model(task: Task, model: Any) -> None:
-    """Raises ValueError where the model is not the one that the run's record is going to tell of."""
+    """Raises ValueError where the model is not of the configuration, which the run's record will hold."""
     wanted = model_for(task.config, task.names)
     if task.config.freeze_norms:
         wanted = with_frozen_norms(wanted)

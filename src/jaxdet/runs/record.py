@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from jaxdet.detectors.presets import CONFIG_TYPES
 from jaxdet.paths import parse_json, write_text
 from jaxdet.runs.task import Task
 from jaxdet.training import Epochs, Steps
@@ -34,7 +35,7 @@ def make_record(task: Task) -> dict[str, Any]:
 
 
 def check_record(out: Path, record: dict[str, Any]) -> dict[str, Any] | None:
-    """Compares a run's record with that of the folder, where one is there already; gives what that was taken over from.
+    """Compares a run's record with the one in its folder, if there is one, and returns that one's ``from``.
 
     Raises:
         ValueError: the folder holds a run of another configuration or of other data; what differs is named.
@@ -46,15 +47,15 @@ def check_record(out: Path, record: dict[str, Any]) -> dict[str, Any] | None:
         old = read_record(path)
     except ValueError as error:
         raise ValueError(f"{error}; take another folder for this run") from None
-    differing, data = _differences(old["config"], record["config"]), old["data"]
+    differing = _differences(old["config"], record["config"])
     if differing:
         raise ValueError(
             f"{out} holds a run with another configuration; by its {RECORD} these differ: {', '.join(differing)}. "
             f"Go on with the same, or take another folder; --from {out} --out NEW goes on from there with these changes"
         )
-    if data != record["data"]:
+    if old["data"] != record["data"]:
         raise ValueError(
-            f"{out} holds a run on other data by its {RECORD} ({data['pictures']} pictures, now "
+            f"{out} holds a run on other data by its {RECORD} ({old['data']['pictures']} pictures, now "
             f"{record['data']['pictures']}, or other boxes); go on with the same, or take another folder; "
             f"--from {out} --out NEW goes on from there with other data"
         )
@@ -62,19 +63,21 @@ def check_record(out: Path, record: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """The record of a run, as this version writes it.
+    """A run's record, of this version or an earlier one, as this version writes it.
 
     Raises:
-        ValueError: the file does not read, or is no record.
+        ValueError: the file does not read, or is no run's record; it is named.
     """
     try:
-        record = upgraded(parse_json(path.read_bytes()))
-        config, pictures, length = record["config"], record["data"]["pictures"], record.get("length")
-        if not isinstance(config, dict) or type(pictures) is not int:
+        record = _upgraded(parse_json(path.read_bytes()))
+        if not isinstance(record["config"], dict) or type(record["data"]["pictures"]) is not int:
             raise ValueError("its 'config' is no object, or its count of pictures no integer")
+        if not isinstance(record.get("from", {"run": ""})["run"], str):
+            raise ValueError("its 'from' names no run")
+        length = record.get("length")
         if length is not None:
-            numbers = [length["steps"], length["steps_per_epoch"], *length["milestones"]]
-            if not all(type(number) is int and number > 0 for number in numbers):
+            counts = (length["steps"], length["steps_per_epoch"], *length["milestones"])
+            if not all(type(count) is int and count > 0 for count in counts):
                 raise ValueError(f"its 'length' is {_short(length)}")
         json.dumps(record)  # what is nested too deeply for a message shows here
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -99,7 +102,7 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     return found
 
 
-def upgraded(record: dict[str, Any]) -> dict[str, Any]:
+def _upgraded(record: dict[str, Any]) -> dict[str, Any]:
     """A record as this version writes it: before format 2, milestones and ``eval_every`` had no unit of their own."""
     if record.get("format") != 1:
         return record
@@ -120,12 +123,21 @@ def _differences(
     for name in sorted(old.keys() | new.keys()):
         if not prefix and name in free:
             continue
-        before, after = old.get(name), new.get(name)
+        before = old[name] if name in old else _default(new.get("type"), name)
+        after = new.get(name)
         if isinstance(before, dict) and isinstance(after, dict):
             found += _differences(before, after, f"{prefix}{name}.")
         elif before != after:
             found.append(f"{prefix}{name} (was {_short(before)}, now {_short(after)})")
     return found
+
+
+def _default(kind: Any, name: str) -> Any:
+    """What a field of a model's configuration was in an earlier version, which had no such field."""
+    if kind not in CONFIG_TYPES:
+        return None
+    field = next((one for one in dataclasses.fields(CONFIG_TYPES[kind]) if one.name == name), None)
+    return None if field is None or field.default is dataclasses.MISSING else _plain(field.default)
 
 
 def _short(value: Any) -> str:

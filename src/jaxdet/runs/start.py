@@ -10,7 +10,6 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from jaxdet.backbones import Backbone
-from jaxdet.config import shortened
 from jaxdet.detectors import FasterRCNNConfig, build
 from jaxdet.detectors.presets import Model, ModelConfig
 from jaxdet.nn import NormConfig, Numerics
@@ -19,6 +18,7 @@ from jaxdet.runs.config import TrainConfig
 from jaxdet.runs.follow import follow_weights
 from jaxdet.training import Objective, OptimizerConfig, TrainState, init_state, make_optimizer, make_train_step
 from jaxdet.training.step import TrainStep
+from jaxdet.typed import shortened
 
 _LOG = logging.getLogger("jaxdet")
 

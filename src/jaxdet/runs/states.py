@@ -17,7 +17,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from jaxdet.parallel import on_first
-from jaxdet.paths import is_remote, to_path
+from jaxdet.paths import absolute, is_remote
 from jaxdet.runs.storage import reason
 from jaxdet.runs.stored_state import RECORD_ITEM, STATE, CheckpointError
 from jaxdet.training import TrainState
@@ -36,7 +36,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: str | Path, *, keep: int = 2, keep_every: int | None = None) -> None:
-        self.folder = to_path(folder) if is_remote(folder) else Path(folder).absolute()
+        self.folder = absolute(folder)
         self._writing: int | None = None  # the step that was last begun
         try:
             on_first(self._try)

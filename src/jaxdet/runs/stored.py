@@ -10,10 +10,9 @@ import jax
 from flax import nnx
 
 from jaxdet.backbones import Backbone
-from jaxdet.detectors.fit import abstract_on
 from jaxdet.detectors.presets import Model
-from jaxdet.paths import to_path
-from jaxdet.runs.checkpoint import fill, is_model, load, read_description
+from jaxdet.paths import absolute, to_path
+from jaxdet.runs.checkpoint import abstract_of, fill, is_model, load, read_description
 from jaxdet.runs.description import Description, from_values
 from jaxdet.runs.journal import METRICS_FILE, read_rows
 from jaxdet.runs.record import RECORD
@@ -61,7 +60,7 @@ def open_stored(path: str | os.PathLike[str], *, backbone: Backbone | None = Non
 
 
 def describe_stored(path: str | os.PathLike[str]) -> Description:
-    """What is stored of the model that a path stands for besides its arrays, as `open_stored` chooses and raises."""
+    """The description of the model that `open_stored` would open; raises the same errors. No arrays are read."""
     place = _find(path)
     if place.run is None:
         return read_description(place.folder)
@@ -70,7 +69,7 @@ def describe_stored(path: str | os.PathLike[str]) -> Description:
 
 def holds_model(path: str | os.PathLike[str]) -> bool:
     """Whether `open_stored` knows what to do with a path: a model's folder, a run's, or one of checkpoints."""
-    folder = to_path(path)
+    folder = absolute(path)
     return is_model(folder) or is_checkpoint(folder) or is_run(folder) or bool(saved_steps(folder))
 
 
@@ -89,7 +88,7 @@ def _best(folder: Path) -> str:
 
 
 def _find(path: str | os.PathLike[str]) -> _Place:
-    folder = to_path(path)
+    folder = absolute(path)  # whose parents are the run's, whatever the current folder is
     if is_model(folder):
         return _Place(folder, None, None)
     if is_checkpoint(folder):
@@ -99,7 +98,7 @@ def _find(path: str | os.PathLike[str]) -> _Place:
         steps = saved_steps(folder)
         if steps:
             return _Place(folder / str(steps[-1]), folder.parent, f"{unfinished}{steps[-1]}")
-        return _Place(folder, None, None)  # opening it says what is missing
+        return _Place(to_path(path), None, None)  # opening it says what is missing
     for name, what in ((BEST, f"the best evaluation{_best(folder)}"), (LAST, "its last step")):
         if is_model(folder / name):
             return _Place(folder / name, None, f"{path} is a run: taking {name}/, the model of {what}")
@@ -112,7 +111,7 @@ def _find(path: str | os.PathLike[str]) -> _Place:
 def _from_checkpoint(stored: StoredState, place: _Place, backbone: Backbone | None) -> Stored:
     assert place.run is not None
     description = _description(stored, place.run)
-    model = abstract_on(description.config, backbone, description.numerics)
+    model = abstract_of(description, backbone, f"{stored.place}: its record")
     # As the run itself evaluates: the moving averages, where it keeps them.
     parts = [".ema[0]", ".ema[1]"] if any(name.startswith(".ema") for name in stored.shapes) else [".params", ".rest"]
     where = {}  # the name in the checkpoint of each of the model's paths

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from jaxdet.parallel import many, process_index
-from jaxdet.paths import is_remote
+from jaxdet.paths import absolute, is_remote, parse_json
 from jaxdet.runs.storage import reason
 
 STATE, RECORD_ITEM = "state", "record"  # the two items of a checkpoint
@@ -33,7 +32,7 @@ def saved_steps(folder: Path) -> list[int]:
 
 def is_checkpoint(place: Path) -> bool:
     """Whether this is the folder of one whole checkpoint."""
-    return place.name.isdigit() and (place / STATE).is_dir() and (not is_remote(place) or (place / _WHOLE).exists())
+    return place.name.isdecimal() and (place / STATE).is_dir() and (not is_remote(place) or (place / _WHOLE).exists())
 
 
 class StoredState:
@@ -52,10 +51,12 @@ class StoredState:
     """
 
     def __init__(self, place: Path, *, together: bool = False) -> None:
-        self.place = place if is_remote(place) else place.absolute()  # which Orbax asks for
+        self.place = absolute(place)
         self.step, self._together = int(place.name), together
         try:
-            self.record: dict[str, Any] = json.loads((self.place / RECORD_ITEM / _JSON).read_text())
+            self.record: dict[str, Any] = parse_json((self.place / RECORD_ITEM / _JSON).read_bytes())
+            if not isinstance(self.record, dict):
+                raise ValueError("its record is no JSON object")
             known = ocp.PyTreeCheckpointHandler().metadata(epath.Path(self.place / STATE))
             self.shapes = {name: (tuple(leaf.shape), str(leaf.dtype)) for name, leaf in known.items()}
         except Exception as error:  # Orbax raises a dozen kinds

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdet.paths import to_path
+from jaxdet.paths import absolute
 from jaxdet.runs.config import Length
 from jaxdet.runs.record import RECORD, differences, read_record
 from jaxdet.runs.states import flat, names_of
@@ -42,12 +42,12 @@ class Taken:
 
 
 def find_checkpoint(source: str | Path) -> Path:
-    """The folder of the checkpoint that a run's folder, or a checkpoint's, stands for: a run's last one.
+    """The folder of a checkpoint: of the one given, or of the last one of the run given.
 
     Raises:
         ValueError: there is none.
     """
-    folder = to_path(source)
+    folder = absolute(source)
     if is_checkpoint(folder):
         return folder
     steps = saved_steps(folder / CHECKPOINTS)
@@ -189,7 +189,7 @@ def _of_rates(step: int, old: dict[str, Any], length: Length) -> list[str]:
         fields |= {"milestones": tuple(old["length"]["milestones"]), "lr_scales": (), "betas": tuple(fields["betas"])}
         before = make_schedule(OptimizerConfig(**fields), old["length"]["steps"])
         first = np.broadcast_to(before(done), done.shape)
-    except (TypeError, ValueError, KeyError, AttributeError):  # of a version with other fields
+    except (AttributeError, KeyError, TypeError, ValueError):  # of a version with other fields
         return []
     schedule = make_schedule(length.optimizer, length.steps)
     second = np.broadcast_to(schedule(done), done.shape)

@@ -150,7 +150,12 @@ def test_nothing_is_replaced_unless_told(capsys, classifier):
     run(capsys, classifier)
     status, _, err = run(capsys, classifier, "--set", "width=0.25")
     assert status == 1 and "mobilenet.jaxdet holds a model already: overwrite=True (--overwrite)" in err
+    status, _, err = run(capsys, classifier, "--to-torch", "b.pth", "--out", "mobilenet.jaxdet")
+    assert status == 1 and "holds a model already" in err and not Path("b.pth").exists()
+    Path("mobilenet.jaxdet/.DS_Store").write_text("")
     assert run(capsys, classifier, "--overwrite")[0] == 0
+    Path("mobilenet.jaxdet/notes.txt").write_text("")
+    assert "and notes.txt beside it" in run(capsys, classifier, "--overwrite")[2]
     assert run(capsys, classifier, "--to-torch", "a.pth")[0] == 0
     status, _, err = run(capsys, classifier, "--to-torch", "a.pth")
     assert status == 1 and "a.pth is there already: overwrite=True (--overwrite) replaces it and a.json" in err

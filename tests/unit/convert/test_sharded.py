@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from jaxdet.cli.models import open_weights
 from jaxdet_convert import WeightsError, convert_weights, load_backbone, read_weights, to_torch
 from jaxdet_convert import read_safetensors as module
 
@@ -58,6 +59,11 @@ def test_a_model(tmp_path, empty_detector):
     result = convert_weights(tmp_path)
     assert (result.source, result.prefix) == ("sharded", "model.")
     assert all(np.array_equal(tensor, state[f"model.{name}"]) for name, tensor in to_torch(result.model).items())
+    # Commands take the folder too, under whatever name its index has.
+    (tmp_path / INDEX).rename(tmp_path / "pytorch_model.bin.index.json")
+    assert all(
+        np.array_equal(state[f"model.{name}"], tensor) for name, tensor in to_torch(open_weights(str(tmp_path))).items()
+    )
 
     filled, _ = load_backbone(empty_detector, tmp_path)
     kernel = torch.from_numpy(state["model.stage1.0.0.weight"]).permute(2, 3, 1, 0)

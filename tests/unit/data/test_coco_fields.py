@@ -119,10 +119,18 @@ def test_integer_names_are_names(write_coco):
 
 
 def test_evaluation_names_an_annotation_whose_box_is_not_four_finite_numbers(write_coco):
-    for bbox in ([1, 2, 3], [1, 2, 3, "4"], [1, 2, 3, NAN], [1, 2, 3, 10**400], [1, 2, 3, True]):
+    for bbox in ([1, 2, 3], [1, 2, 3, "4"], [1, 2, 3, NAN], [1, 2, 3, 10**400], [1, 2, 3, True], [1, 2, -3, 4]):
         file, _ = _write(write_coco, {"bbox": bbox})
-        with pytest.raises(DataError, match=r"annotation 100 of image 10 has bbox .*not four finite numbers"):
+        message = (
+            r"annotation 100 of image 10 has bbox .*; it must be four finite numbers, the width and height not neg"
+        )
+        with pytest.raises(DataError, match=f"{file}: {message}"):
             CocoEvaluator(file)
+        with pytest.raises(DataError, match=f"the ground truth: {message}"):
+            CocoEvaluator(json.loads(file.read_text()))
+    file, folder = _write(write_coco, {"bbox": [1, 2, -3, 4], "iscrowd": 1})  # a warning when the set is opened
+    assert [fault.kind for fault in CocoDataset(file, folder).faults] == ["empty-region"]
+    CocoEvaluator(file)
 
 
 @pytest.mark.parametrize(

@@ -164,6 +164,21 @@ def test_corners_from_zero_on_the_command_line(tmp_path):
         evaluate_command._source(parser.parse_args(["model", "a.json", "images", "--zero-based"]))
 
 
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (["a.json", "images", "--val-seed", "5"], "--val-seed chooses which images --val-fraction holds out"),
+        (["--data", "set", "--voc"], "--voc reads a split of a folder"),
+        (["a.json", "images", "--data", "set"], "or --data DIR, not both"),
+    ],
+)
+def test_arguments_that_would_have_no_effect_are_refused(line, says):
+    parser = argparse.ArgumentParser()
+    evaluate_command.add_arguments(parser)
+    with pytest.raises(ValueError, match=says):
+        evaluate_command._source(parser.parse_args(["model", *line]))
+
+
 def test_options_reach_the_source_of_a_part():
     config = _config(train=SplitPart(VocFolder("x"), "train"))
     options = {"train_one_based": False, "train_fraction": 0.5}

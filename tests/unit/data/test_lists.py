@@ -175,27 +175,28 @@ def test_crowd_human(crowd_human, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("fields", "flag"),
+    ("fields", "expected"),
     [
         ({"extra": None, "head_attr": {"ignore": None}}, 0),
         ({"extra": {"ignore": True}}, -1),
         ({"extra": {"ignore": False}, "head_attr": {"ignore": 1.0}}, -1),
-        ({"extra": {"ignore": "1"}}, None),
-        ({"extra": {"ignore": 2}}, None),
-        ({"extra": "ignore"}, None),
-        ({"head_attr": [1]}, None),
-        ({"hbox": [1, 2, 10, float("nan")]}, None),
-        ({"hbox": [1, 2, 10, 10**400]}, None),
+        ({"extra": {"ignore": "1"}}, "malformed-box"),
+        ({"extra": {"ignore": 2}}, "malformed-box"),
+        ({"extra": "ignore"}, "malformed-box"),
+        ({"head_attr": [1]}, "malformed-box"),
+        ({"hbox": [1, 2, 10, float("nan")]}, "non-finite-box"),
+        ({"hbox": [1, 2, 10, 10**400]}, "malformed-box"),
     ],
 )
-def test_fields_of_crowd_human_are_checked(tmp_path, fields, flag):
-    """None: the box is left out, and told; it becomes no head by mistake."""
+def test_fields_of_crowd_human_are_checked(tmp_path, fields, expected):
+    """A fault: the box is left out, and told; it becomes no head by mistake."""
     draw(tmp_path / "a.jpg")
     file = tmp_path / "a.odgt"
     file.write_text(json.dumps({"ID": "a", "gtboxes": [{**person([1, 2, 10, 12]), **fields}]}))
     found = convert_crowd_human(file, tmp_path)
-    assert [box.flag for box in found.pictures[0].boxes] == ([] if flag is None else [flag])
-    assert [(str(fault.kind), fault.line) for fault in found.faults] == [("malformed-box", 1)] * (flag is None)
+    left_out = isinstance(expected, str)
+    assert [box.flag for box in found.pictures[0].boxes] == ([] if left_out else [expected])
+    assert [(str(fault.kind), fault.line) for fault in found.faults] == ([(expected, 1)] if left_out else [])
 
 
 @pytest.mark.parametrize("name", [None, True, 1.5, ["a"], ""])

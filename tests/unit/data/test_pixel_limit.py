@@ -1,6 +1,7 @@
 """The limit for the pixels of an image: it is named, can be changed, and holds in worker processes."""
 
 import json
+import os
 import struct
 import zlib
 
@@ -26,6 +27,7 @@ def _header_of(path, height, width):
     header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk + b"\0\0\0\0IDAT" + struct.pack(">I", zlib.crc32(b"IDAT")))
+    os.truncate(path, 2**20)  # as many bytes as so many pixels may take, or the header is refused
 
 
 def test_large_images_are_refused_with_the_way_to_read_them(tmp_path):

@@ -172,6 +172,31 @@ def test_a_set_without_lists(write_voc, annotations, images):
         VocDataset(root, "train")
 
 
+def test_lists_in_any_letter_case_are_lists(write_voc):
+    """Not a set without lists, of which the training set would be all images."""
+    root = write_voc({stem: (20, 30, [("dog", (1, 2, 3, 4))]) for stem in "abc"})
+    lists = root / "ImageSets" / "Main"
+    (lists / "train.txt").unlink()
+    (lists / "Train.TXT").write_text("a\nb")
+    (lists / "VAL.txt").write_text("c")
+    train, val = find_sources(root)
+    assert (train, val) == (VocFolder(str(root), "train"), VocFolder(str(root), "val"))
+    assert [Path(record.path).stem for record in (*train.open().records, *val.open().records)] == ["a", "b", "c"]
+
+
+def test_lists_of_other_names_are_told(write_voc):
+    """All images are read then, those of a validation list too."""
+    root = write_voc({stem: (20, 30, [("dog", (1, 2, 3, 4))]) for stem in "abc"}, split="training")
+    (root / "ImageSets" / "Main" / "validation.txt").write_text("c")
+    train, val = find_sources(root)
+    assert (train, val) == (VocFolder(str(root)), None)
+    dataset = train.open()
+    (fault,) = dataset.faults
+    assert len(dataset) == 3 and fault.severity == "warning" and fault.file == str(root / "ImageSets" / "Main")
+    assert "left out, as all annotations are read: 2 (training, validation); give split=NAME" in fault.problem
+    assert VocFolder(str(root), "training").open().faults == ()
+
+
 def test_xml_files_beside_images_in_train_and_valid(write_voc):
     root = write_voc({stem: (20, 30, [("dog", (1, 2, 3, 4))]) for stem in ("a", "b")})
     for split, stem in (("train", "a"), ("valid", "b")):

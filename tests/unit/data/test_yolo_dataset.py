@@ -131,6 +131,12 @@ def test_faults_name_file_and_line(write_yolo):
     assert dataset.skipped == 6 and len(dataset[0].boxes) == 1
 
 
+def test_lines_are_those_that_editors_number(write_yolo):
+    root = write_yolo({"train": {"a": (10, 10, ["0 .5 .5 .5 .5\x0c", "7 .5 .5 .5 .5"])}})
+    with pytest.raises(DataError, match=r"a\.txt:2: .*is of class 7"):
+        YoloFolder(str(root), "train").open()
+
+
 def test_what_is_no_box_always_refuses(write_yolo):
     labelled = {stem: (8, 8, ["0 .5 .5 .5 .5"]) for stem in "abc"}
     root = write_yolo({"train": labelled}, train="list.txt")

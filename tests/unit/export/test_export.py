@@ -102,6 +102,8 @@ def test_damage_and_places_that_are_taken(model, folder, tmp_path):
         export_detector(model, tmp_path / "new", canvas=(60, 96))
     with pytest.raises(ValueError, match="some of cpu, cuda, tpu, unlike rocm"):
         export_detector(model, tmp_path / "new", canvas=CANVAS, platforms=("cpu", "rocm"))
+    with pytest.raises(ValueError, match="gs://bucket/program: a program is exported to a disk"):
+        export_detector(model, "gs://bucket/program", canvas=CANVAS)
     assert [entry.name for entry in tmp_path.iterdir()] == ["mine.txt"]
 
 

@@ -59,11 +59,11 @@ def test_neither_padding_nor_the_canvas_changes_anything(name):
         assert not np.asarray(array).any()
 
 
-@pytest.mark.parametrize("name", ["roi_align", "ps_roi_align"])
+@pytest.mark.parametrize("name", ["roi_align", "roi_pool", "ps_roi_align"])
 def test_many_regions_go_in_turns(name, monkeypatch):
     map_, boxes = jnp.ones((4, 6, 4)).at[1].set(3), jnp.asarray(BOXES)
     expected = jax.jit(OPERATORS[name])(map_, boxes)
-    monkeypatch.setattr("jaxdet.ops.roi_dense._NUMBERS_A_TURN", 100)
+    monkeypatch.setattr("jaxdet.ops.turns._NUMBERS_A_TURN", 100)
     np.testing.assert_allclose(jax.jit(partial(OPERATORS[name]))(map_, boxes), expected, atol=1e-6)
 
 

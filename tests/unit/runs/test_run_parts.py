@@ -193,3 +193,14 @@ def test_a_run_has_one_length():
     model, source = RECIPES["finetune"]().model, CocoFiles("a", "b")
     with pytest.raises(ValueError, match="either steps or epochs"):
         TrainConfig(model=model, train=source)
+
+
+def test_a_field_that_an_earlier_version_did_not_have_counts_as_its_default(tmp_path):
+    def record(**norm):
+        config = {"norm": {"type": "NormConfig", "kind": "batch", **norm}}
+        return {"config": config, "data": {"pictures": 1, "digest": "d"}}
+
+    keep_record(tmp_path, record())
+    assert check_record(tmp_path, record(groups=32)) is None
+    with pytest.raises(ValueError, match=r"norm\.groups \(was 32, now 8\)"):
+        check_record(tmp_path, record(groups=8))

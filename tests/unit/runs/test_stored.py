@@ -14,7 +14,7 @@ import jaxdet
 from jaxdet.cli.__main__ import main
 from jaxdet.cli.weights import first_model
 from jaxdet.runs.checkpoint import arrays
-from jaxdet.runs.stored import open_stored
+from jaxdet.runs.stored import describe_stored, open_stored
 from jaxdet.runs.stored_state import CheckpointError
 
 # What Orbax reads in parts is given up in the middle, which shows when garbage is collected.
@@ -59,6 +59,8 @@ def test_an_interrupted_run_has_the_model_of_its_last_checkpoint(interrupted, mo
     assert open_stored(out / "checkpoints" / "0").taken is None
     monkeypatch.chdir(out)  # a relative path, as users give it
     _same(open_stored("checkpoints/0").model, models[0])
+    monkeypatch.chdir(out / "checkpoints" / "0")
+    _same(open_stored(".").model, models[0])
 
 
 def test_the_best_model_comes_before_the_last_and_both_before_a_checkpoint(interrupted, tmp_path):
@@ -78,7 +80,7 @@ def test_the_best_model_comes_before_the_last_and_both_before_a_checkpoint(inter
     _same(open_stored(run / "checkpoints" / "3").model, models[3])
 
 
-def test_what_holds_no_model_is_told(interrupted, tmp_path):
+def test_what_holds_no_model_is_told(interrupted, tmp_path, monkeypatch):
     out, _ = interrupted
     run = tmp_path / "run"
     run.mkdir()
@@ -92,6 +94,14 @@ def test_what_holds_no_model_is_told(interrupted, tmp_path):
     kept = record.read_text()
     record.write_text(json.dumps({"best": {}}))  # of an earlier version
     with pytest.raises(ValueError, match=r"checkpoints/3 does not say which model it is of"):
+        open_stored(run)
+    shutil.copytree(out / "checkpoints" / "3", tmp_path / "old" / "checkpoints" / "3")
+    (tmp_path / "old" / "checkpoints" / "3" / "record" / "metadata").write_text(json.dumps({"best": {}}))
+    jaxdet.save(jaxdet.create_model("mobilenet_v1", num_classes=3), tmp_path / "old" / "best")
+    monkeypatch.chdir(tmp_path / "old" / "checkpoints")  # the run is found from there, too
+    assert describe_stored("3").config.num_classes == 3
+    record.write_text("[]")
+    with pytest.raises(CheckpointError, match=r"its record is no JSON object"):
         open_stored(run)
     record.write_text("{")
     with pytest.raises(CheckpointError, match=r"checkpoints/3: this checkpoint does not read"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import jax
@@ -72,6 +73,34 @@ def test_the_same_command_goes_on_and_needs_the_source_no_more(images, four, tmp
     start(small_config(images, steps=6, seed=1), tmp_path / "own")._save(wait=True)
     with pytest.raises(ValueError, match="holds a run already, which was not taken over from another"):
         start(small_config(images, steps=6, seed=1), tmp_path / "own", source=four)
+
+
+def test_a_run_that_took_nothing_over_does_not_say_so(images, four, tmp_path):
+    config = small_config(images, steps=6)
+    start(config, tmp_path / "new", source=four)
+    shutil.rmtree(tmp_path / "new" / "checkpoints")  # as if killed before they were written
+    assert start(config, tmp_path / "new").position == 0
+    assert "from" not in json.loads((tmp_path / "new" / "run.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        ({"length": {"steps": 4, "steps_per_epoch": 0, "milestones": []}}, "its 'length' does not count steps"),
+        ({"length": {}}, "it has no 'steps'"),
+        ({"config": []}, "its 'config' is no object"),
+        ({"data": 4}, "does not read"),
+        ({"from": "run"}, "does not read"),
+    ],
+)
+def test_a_damaged_record_is_refused(images, four, tmp_path, damage, says):
+    source = tmp_path / "source"
+    shutil.copytree(four, source)
+    record = source / "run.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | damage))
+    with pytest.raises(ValueError, match=r"--from .*run\.json does not read") as error:
+        start(small_config(images, steps=6), tmp_path / "new", source=source)
+    assert says in str(error.value)
 
 
 def test_any_checkpoint_can_be_taken(images, four, tmp_path, monkeypatch):

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxdet.data.coco_fields import finite_box, is_flag
+from jaxdet.data.boxes import from_xywh
+from jaxdet.data.coco_fields import is_flag
 from jaxdet.data.faults import DataError, FaultKind, Problem
 from jaxdet.data.lists.conversion import Conversion, Place
 from jaxdet.paths import parse_json, read_lines
@@ -77,10 +78,11 @@ def _add(person: Any, annotation: str, place: Place, conversion: Conversion) -> 
         problem = Problem(FaultKind.MALFORMED_BOX, f"{reprlib.repr(person)} is not a JSON object")
         conversion.add_box(problem, 0, place, annotation)
     elif person.get("tag") == "mask":
-        conversion.add_box(_corners(person, "fbox" if "fbox" in person else "hbox"), -1, place, annotation)
+        key = "fbox" if "fbox" in person else "hbox"
+        conversion.add_box(from_xywh(person.get(key), key), -1, place, annotation)
     else:
         found = _ignored(person)
-        box = found if isinstance(found, Problem) else _corners(person, "hbox")
+        box = found if isinstance(found, Problem) else from_xywh(person.get("hbox"), "hbox")
         conversion.add_box(box, -1 if found else 0, place, annotation)
 
 
@@ -97,12 +99,3 @@ def _ignored(person: Mapping[str, Any]) -> bool | Problem:
         if flag:
             return True
     return False
-
-
-def _corners(person: Mapping[str, Any], key: str) -> tuple[float, ...] | Problem:
-    """A file's (x, y, width, height) as xyxy."""
-    box = person.get(key)
-    if not finite_box(box):
-        return Problem(FaultKind.MALFORMED_BOX, f"{key} {reprlib.repr(box)} is not four finite numbers")
-    x, y, width, height = map(float, box)  # type: ignore[arg-type]
-    return x, y, x + width, y + height
