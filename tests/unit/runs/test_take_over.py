@@ -81,7 +81,7 @@ def test_a_run_that_took_nothing_over_does_not_say_so(images, four, tmp_path):
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        ({"length": {"steps": 4, "steps_per_epoch": 0, "milestones": []}}, "its 'length' does not count steps"),
+        ({"length": {"steps": 4, "steps_per_epoch": 0, "milestones": []}}, "its 'length' is"),
         ({"length": {}}, "it has no 'steps'"),
         ({"config": []}, "its 'config' is no object"),
         ({"data": 4}, "does not read"),

@@ -46,9 +46,11 @@ def test_a_decoupled_decay_has_no_momentum(decoupled, factor):
 
 
 def test_the_longest_path_gives_the_rate():
-    scales = (("conv", 0.5), ("conv.bias", 0.0), ("nor", 7.0))  # the last is no path
+    scales = (("conv", 0.5), ("conv.bias", 0.0))
     np.testing.assert_allclose(_after(ONES, weight_decay=0.0, lr_scales=scales), [4, 1.5, 7, 5])
     np.testing.assert_allclose(_after(ONES, weight_decay=0.0, lr_scales=scales[::-1]), [4, 1.5, 7, 5])
+    with pytest.raises(ValueError, match="nothing that trains lies under 'nor'"):  # a part of a name is no path
+        _after(ONES, weight_decay=0.0, lr_scales=(("nor", 7.0),))
 
 
 def test_gradients_are_shortened_and_never_stretched():
