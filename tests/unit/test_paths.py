@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 import fake_bucket
+from jaxdet.cli.models import find_weights
 from jaxdet.data import ClassFolder, CocoFiles, DataError, VocFolder, YoloFolder, find_sources, ground_truth
 from jaxdet.data.packed import PackedDataset
 from jaxdet.evaluation import CocoEvaluator
@@ -52,6 +53,15 @@ def _coco(folder):
 def test_urls_stay_urls(tmp_path):
     assert is_remote("gs://b/x") and not is_remote(tmp_path)
     assert str(to_path("gs://b/x") / "y") == "gs://b/x/y" and to_path(str(tmp_path)) == tmp_path
+
+
+def test_weights_files_are_not_read_from_a_bucket(bucket, tmp_path):
+    to_path(f"{bucket}/m.pth").write_bytes(b"PK")
+    with pytest.raises(ValueError, match=r"root/m.pth: weights files are read from a disk; copy it to one"):
+        find_weights(f"{bucket}/m.pth")
+    assert find_weights(bucket) == bucket  # a model's folder may lie there
+    with pytest.raises(ValueError, match=r"root/n.pth: there is no such file or folder"):
+        find_weights(f"{bucket}/n.pth")
 
 
 def test_coco_from_a_bucket(bucket, tmp_path):

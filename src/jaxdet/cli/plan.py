@@ -12,7 +12,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from jaxdet.cli.train import add_config_arguments, config_of, parse_options
+from jaxdet.cli.train import add_config_arguments, config_of, parse_options, split_of
 
 if TYPE_CHECKING:
     from jaxdet.planning import Job, Topology
@@ -73,16 +73,20 @@ def job_of(args: argparse.Namespace, topology: Topology) -> Job:
 
 def _config(args: argparse.Namespace) -> TrainConfig:
     from jaxdet.config import override
-    from jaxdet.data import CocoFiles
+    from jaxdet.data import CocoFiles, find_sources
     from jaxdet.detectors import list_models, model_config
     from jaxdet.runs import RECIPES, TrainConfig
+    from jaxdet.runs.read import hold_out
 
     if args.dtype is not None:
         args.set = [*args.set, f"dtype={args.dtype}"]
     if args.headhunter or args.config in RECIPES or args.config not in list_models():
         return config_of(args, tell=_say)
-    config = TrainConfig(model=model_config(args.config), train=CocoFiles("train.json", "train"), steps=100_000)
-    return override(config, parse_options(args.set))
+    train, val = (CocoFiles("train.json", "train"), None) if args.data is None else find_sources(args.data)
+    config = TrainConfig(model=model_config(args.config), train=train, val=val, steps=100_000)
+    config = override(config, parse_options(args.set))
+    fraction, seed = split_of(args)
+    return config if fraction is None else hold_out(config, fraction, seed)
 
 
 def _canvas(text: str | None, config: TrainConfig) -> tuple[int, int]:

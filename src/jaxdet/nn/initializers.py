@@ -31,7 +31,7 @@ class Constant:
     value: float
 
     def __call__(self, key: Any, shape: Sequence[int], dtype: DTypeLike = jnp.float32, **_: Any) -> Array:
-        # Unlike jnp.full it compiles nothing; unlike np.full it takes no memory where shapes alone are asked for.
+        # Unlike jnp.full it compiles nothing; the view takes no memory where only shapes are asked for.
         return jax.device_put(np.broadcast_to(np.asarray(self.value, dtype), tuple(shape)))
 
 

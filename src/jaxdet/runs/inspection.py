@@ -54,7 +54,7 @@ def _in_processes(dataset: Dataset, processes: int) -> Iterator[list[Problem]]:
     try:
         yield from pool.map(_inspect, range(len(dataset)), chunksize=_CHUNK)
     except BrokenProcessPool:
-        raise RuntimeError(
+        raise ChildProcessError(
             "a worker process ended, as it does without memory, or where a script that starts workers does so outside "
             'of `if __name__ == "__main__":`; workers=0 takes none'
         ) from None

@@ -181,6 +181,8 @@ def test_nothing_is_replaced_unless_told_and_nothing_else_ever(model, tmp_path):
     with pytest.raises(ValueError, match=r"x.json is there and does not hold a model's options"):
         save_model(model, tmp_path / "x.pth", overwrite=True)
     assert not (tmp_path / "x.pth").exists() and (tmp_path / "x.json").read_text() == '{"years": "of work"}'
+    with pytest.raises(ValueError, match=r"gs://bucket/m.pth: a state dict is written to a disk"):
+        save_model(model, "gs://bucket/m.pth")
     with pytest.raises(ValueError, match=r"name the state dict .pth"):
         save_model(model, tmp_path / "y.json")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+from PIL import Image
 
 from jaxdet.cli import plan
 from jaxdet.cli.__main__ import main, make_parser
@@ -84,6 +85,17 @@ def test_a_model_without_a_recipe():
     planned = job("headhunter_resnet50", "--canvas", "640x640", "--batch", "2")
     assert (planned.canvas, planned.batch) == ((640, 640), 2)
     assert planned.config.model.box.output_size == 7
+
+
+def test_a_model_without_a_recipe_takes_the_data_given(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        for number in range(4):
+            Image.new("RGB", (8, 8)).save(tmp_path / "train" / name / f"{number}.png")
+    arguments = ("mobilenet_v1", "--data", str(tmp_path), "--batch", "2", "--set", "batch_size=1")
+    planned = job(*arguments)
+    assert planned.names == ("a", "b") and planned.config.val is None
+    assert job(*arguments, "--val-fraction", "0.25").config.val.fraction == 0.25
 
 
 def test_a_file(tmp_path):

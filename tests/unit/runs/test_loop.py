@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import jax.numpy as jnp
 import pytest
-from small_run import small_config, start, write_images
+from small_run import small_config, start
 
 import jaxdet
 from jaxdet.compiling import Compilations
@@ -16,11 +16,6 @@ from jaxdet.runs.signals import Stopped
 
 # What a folder of checkpoints leaves open, in Orbax, shows when garbage is collected.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    return write_images(tmp_path_factory.mktemp("images") / "train")
 
 
 def _step(state, images, targets, key):

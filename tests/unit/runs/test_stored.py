@@ -8,7 +8,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from small_run import small_config, start, write_images
+from small_run import small_config, start
 
 import jaxdet
 from jaxdet.cli.__main__ import main
@@ -19,11 +19,6 @@ from jaxdet.runs.stored_state import CheckpointError
 
 # What Orbax reads in parts is given up in the middle, which shows when garbage is collected.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    return write_images(tmp_path_factory.mktemp("images") / "train")
 
 
 @pytest.fixture(scope="module")

@@ -19,11 +19,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    return write_images(tmp_path_factory.mktemp("images") / "train")
-
-
-@pytest.fixture(scope="module")
 def four(images, tmp_path_factory):
     """A finished run of four steps."""
     out = tmp_path_factory.mktemp("runs") / "four"
