@@ -161,6 +161,7 @@ CASES: tuple[tuple[str, str, Callable[[bytes], bytes]], ...] = (
     ("YOLO yaml", "aliases", whole(laughs("{}\nnames: *a12", YOLO).encode())),
     ("YOLO yaml", "aliases in a path", whole(laughs("train: {}\nnames: [a]", "*a12").encode())),
     ("YOLO yaml", "merges", whole(f"{MERGES}\n{YOLO}names: [a, b]\n".encode())),
+    ("YOLO yaml", "device", whole(b"train: /dev/zero\nnames: [a, b]\n")),
     ("YOLO yaml", "cycle", whole(f"{YOLO}names: &a [*a]\n".encode())),
     ("YOLO yaml", "nesting", whole(b"names: " + b"[" * 600)),
     ("HeadHunter YAML", "aliases", replaced(b"mean_std:", laughs("mean_std: {}\n#", "*a12").encode())),

@@ -53,12 +53,15 @@ class YoloDescription:
             if not isinstance(entry, str):
                 raise DataError(f"{self.file}: {split!r} has {reprlib.repr(entry)}; expected the path of images")
             path = self._resolve(entry, split)
-            if path.is_dir():
+            try:
+                if not path.is_dir():
+                    pictures += self._in_list(path)
+                    continue
                 found = find_images(path)
-                pictures += [(file, (file, None)) for file in found.paths]
-                faults += found.skipped_faults()
-            else:
-                pictures += self._in_list(path)
+            except DataError as error:
+                raise DataError(f"{self.file}: {split!r} names {entry}: {error}") from None
+            pictures += [(file, (file, None)) for file in found.paths]
+            faults += found.skipped_faults()
         if not pictures:
             shown = value if isinstance(value, str) else reprlib.repr(value)
             raise DataError(f"{self.file}: {split!r} is {shown}, where there are no pictures; correct it")
@@ -73,6 +76,8 @@ class YoloDescription:
         raise DataError(f"{self.file}: {split!r} names {entry}, but there is no {os.path.abspath(candidates[0])}")
 
     def _in_list(self, path: Path) -> Iterator[tuple[str, Place]]:
+        if not path.is_file():  # a device, which never ends
+            raise DataError(f"{path}: is neither a folder nor a file")
         try:
             lines = read_lines(path)
         except (OSError, UnicodeDecodeError) as error:
