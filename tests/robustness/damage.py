@@ -152,7 +152,7 @@ def _json_way(change: Callable[[Any, Any, int, list[Any]], str | None]) -> Way:
             holder, key = places[where % len(places)]
             raw = change(holder, key, what, places)
             text = json.dumps(root[""]) if "" in root else ""
-        except (ValueError, RecursionError):  # damaged before
+        except (ValueError, RecursionError, OverflowError):  # damaged before
             return content
         return text.encode() if raw is None else text.replace(json.dumps("\0raw"), raw).encode()
 
