@@ -97,3 +97,11 @@ def test_runs_without_torch_and_help_without_jax():
         "import jaxdet, jaxdet_convert; jaxdet.create_model; jaxdet.predict; jaxdet.load; jaxdet_convert.load_torch\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_names_of_test_files_differ():
+    """pytest imports a file by its bare name where its folder is no package: of two, one would not run."""
+    files = [path for path in (ROOT / "tests").rglob("test_*.py") if not (path.parent / "__init__.py").is_file()]
+    names = [path.name for path in files]
+    assert len(names) > 100
+    assert sorted({name for name in names if names.count(name) > 1}) == []
