@@ -18,8 +18,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxdet.data import BatchPlan
-from jaxdet.data.canvas import align
-from jaxdet.data.sizing import ShortestSide
+from jaxdet.data.batching.canvas import align
+from jaxdet.data.batching.sizing import ShortestSide
 
 SHAPES = ((480, 640), (427, 640), (360, 640), (640, 480), (640, 427), (640, 360), (640, 640))
 EACH = 640  # pictures of a shape

@@ -24,11 +24,11 @@ from benchmarks.peers import Peer, contenders, on_gpu, our_dtype, peers
 from benchmarks.race import Contender, Table
 from jaxdet import predict
 from jaxdet.data import preprocess
-from jaxdet.data.canvas import align
-from jaxdet.detectors import FasterRCNN
+from jaxdet.data.batching.canvas import align
+from jaxdet.models import FasterRCNN
 from jaxdet.inference import collate, infer_step, with_options
 from jaxdet_convert import from_torch
-from jaxdet_convert.compare_weights import DETECTORS, smooth_picture, torchvision_model
+from jaxdet_convert.parity.weights import DETECTORS, smooth_picture, torchvision_model
 from jaxdet_convert.torchvision_cpu import import_torchvision
 
 OURS = "jaxdet"

@@ -25,12 +25,12 @@ from PIL import Image
 
 from benchmarks.race import Contender, Table
 from jaxdet.data import Augmentation, BatchPlan, CocoFiles, read_image
-from jaxdet.data.loader import load_batch
+from jaxdet.data.batching.loader import load_batch
 from jaxdet.data.transforms import normalize, preprocess_to
-from jaxdet.detectors import DetectorTransform
+from jaxdet.models import DetectorTransform
 from jaxdet.ops.pixels import IMAGENET_MEAN, IMAGENET_STD
 from jaxdet.ops.resize import resized_size
-from jaxdet_convert.compare_weights import smooth_picture
+from jaxdet_convert.parity.weights import smooth_picture
 from jaxdet_convert.torchvision_cpu import import_torchvision
 
 HEIGHT, WIDTH = 480, 640

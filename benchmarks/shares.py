@@ -26,11 +26,11 @@ from flax import nnx
 from benchmarks.peers import our_dtype
 from benchmarks.race import machine
 from benchmarks.training import boxes, on_device, prepared
-from jaxdet.detectors import FasterRCNN
+from jaxdet.models import FasterRCNN
 from jaxdet.inference import infer_step
 from jaxdet.planning.hlo_text import read_computations
 from jaxdet_convert import from_torch
-from jaxdet_convert.compare_weights import DETECTORS, smooth_picture, torchvision_model
+from jaxdet_convert.parity.weights import DETECTORS, smooth_picture, torchvision_model
 from jaxdet_convert.torchvision_cpu import import_torchvision
 
 LAYERS = ("features", "rpn", "classify")

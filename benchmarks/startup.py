@@ -21,7 +21,7 @@ import numpy as np
 import jaxdet
 from benchmarks.race import Contender, Table
 from jaxdet_convert import from_torch
-from jaxdet_convert.compare_weights import DETECTORS, smooth_picture, torchvision_model
+from jaxdet_convert.parity.weights import DETECTORS, smooth_picture, torchvision_model
 from jaxdet_convert.torchvision_cpu import import_torchvision
 
 OURS, COLD, THEIRS = "jaxdet warm", "jaxdet cold", "torchvision"
@@ -36,7 +36,7 @@ import jax
 import jaxdet
 from benchmarks.training import boxes, ours
 from jaxdet.inference import with_options
-from jaxdet_convert.compare_weights import smooth_picture
+from jaxdet_convert.parity.weights import smooth_picture
 model = with_options(jaxdet.load({folder!r}), min_size={height}, max_size={width})
 ours(model, [smooth_picture(0, {height}, {width})], [boxes(0, {height}, {width})])()
 """
@@ -54,7 +54,7 @@ THEIR_TRAIN = """
 import torch
 from benchmarks.peers import peers
 from benchmarks.training import boxes, theirs
-from jaxdet_convert.compare_weights import smooth_picture
+from jaxdet_convert.parity.weights import smooth_picture
 from jaxdet_convert.torchvision_cpu import import_torchvision
 module = getattr(import_torchvision().models.detection, {model!r})(
     weights=None, weights_backbone=None, min_size={height}, max_size={width}

@@ -27,7 +27,7 @@ from flax import nnx
 from jax import Array
 from jax.sharding import Mesh
 
-from jaxdet.detectors import FasterRCNN, abstract, detector_config
+from jaxdet.models import FasterRCNN, abstract, detector_config
 from jaxdet.heads.proposals import select_proposals
 from jaxdet.nn import Numerics
 from jaxdet.ops import multiscale_roi_align

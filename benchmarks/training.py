@@ -22,14 +22,14 @@ import numpy as np
 from benchmarks.peers import Peer, contenders, our_dtype, peers
 from benchmarks.race import Contender, Table
 from jaxdet.data import preprocess
-from jaxdet.detectors import FasterRCNN
+from jaxdet.models import FasterRCNN
 from jaxdet.inference import collate
 from jaxdet.parallel import data_mesh, replicated
 from jaxdet.summary import summarize
 from jaxdet.training import OptimizerConfig, init_state, make_optimizer, make_train_step
 from jaxdet.types import Images, Targets
 from jaxdet_convert import from_torch
-from jaxdet_convert.compare_weights import DETECTORS, smooth_picture, torchvision_model
+from jaxdet_convert.parity.weights import DETECTORS, smooth_picture, torchvision_model
 from jaxdet_convert.torchvision_cpu import import_torchvision
 
 OURS = "jaxdet"

@@ -11,7 +11,7 @@ BCCD is a Pascal VOC folder: Annotations, JPEGImages, ImageSets/Main/{train,val}
 import os
 
 from jaxdet.data import VocFolder
-from jaxdet.detectors import detector_config
+from jaxdet.models import detector_config
 from jaxdet.heads import AnchorGenerator
 from jaxdet.runs import TrainConfig
 from jaxdet.training import OptimizerConfig

@@ -14,7 +14,7 @@ import os
 from pathlib import Path
 
 from jaxdet.data import Augmentation, BrightnessContrast, HeadList, RGBShift
-from jaxdet.detectors import detector_config
+from jaxdet.models import detector_config
 from jaxdet.heads import AnchorGenerator
 from jaxdet.runs import TrainConfig
 from jaxdet.training import OptimizerConfig

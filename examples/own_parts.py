@@ -11,8 +11,8 @@ import numpy as np
 from flax import nnx
 
 from jaxdet.data import DetectionDataset, Examples
-from jaxdet.detectors import FasterRCNNConfig
-from jaxdet.detectors.config import DetectorTransform, FPNConfig
+from jaxdet.models import FasterRCNNConfig
+from jaxdet.models.faster_rcnn.config import DetectorTransform, FPNConfig
 from jaxdet.heads import AnchorGenerator, BoxConfig, RPNConfig
 from jaxdet.nn import ConvNormAct, NormConfig, Numerics, strided
 from jaxdet.runs import TrainConfig

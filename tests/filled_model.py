@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from flax import nnx
 
-from jaxdet.detectors import abstract
+from jaxdet.models import abstract
 from jaxdet.nn.parameters import fill, flatten
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from flax import nnx
 
-from jaxdet.detectors import FasterRCNNConfig
-from jaxdet.detectors.config import DetectorTransform, FPNConfig
+from jaxdet.models import FasterRCNNConfig
+from jaxdet.models.faster_rcnn.config import DetectorTransform, FPNConfig
 from jaxdet.heads import AnchorGenerator, BoxConfig, RPNConfig
 from jaxdet.nn import ConvNormAct, NormConfig, Numerics, strided
 

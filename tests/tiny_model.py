@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdet.detectors import detector_config
+from jaxdet.models import detector_config
 from jaxdet.heads import AnchorGenerator
 from jaxdet.types import Images, Targets
 

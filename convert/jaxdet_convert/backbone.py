@@ -11,17 +11,17 @@ import jax
 import jax.numpy as jnp
 
 from jaxdet.backbones import Darknet53Config, MobileNetV1Config, ResNetConfig
-from jaxdet.detectors import FasterRCNN, FasterRCNNConfig, abstract
-from jaxdet.detectors.config import BackboneConfig
-from jaxdet.detectors.options import override_model
-from jaxdet.detectors.presets import Model
+from jaxdet.models import FasterRCNN, FasterRCNNConfig, abstract
+from jaxdet.models.faster_rcnn.config import BackboneConfig
+from jaxdet.models.options import override_model
+from jaxdet.models.registry import Model
 from jaxdet.paths import to_path
-from jaxdet.runs.checkpoint import arrays, fill
+from jaxdet.saving.model import arrays, fill
 from jaxdet.runs.follow import follow_classifier
-from jaxdet.runs.stored import open_stored
+from jaxdet.saving.open import open_stored
 from jaxdet_convert.apply import ConversionError
 from jaxdet_convert.load import convert_weights
-from jaxdet_convert.read_safetensors import is_sharded
+from jaxdet_convert.read.safetensors_file import is_sharded
 from jaxdet_convert.tables import model_table
 
 _BODY, _CLASSIFIER, _COUNTER = "backbone.", "fc.", ".count"

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxdet.backbones import Darknet53Config
-from jaxdet.detectors import FasterRCNNConfig, FPNConfig
-from jaxdet.detectors.presets import Model, ModelConfig
-from jaxdet.runs.checkpoint import arrays
+from jaxdet.models import FasterRCNNConfig, FPNConfig
+from jaxdet.models.registry import Model, ModelConfig
+from jaxdet.saving.model import arrays
 from jaxdet_convert import apply
 from jaxdet_convert.rules import Spelling
 from jaxdet_convert.tables import DARKNET_SOURCES, OLD_SPELLINGS, model_table

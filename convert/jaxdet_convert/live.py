@@ -11,15 +11,15 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from jaxdet.detectors import model_config
-from jaxdet.detectors.presets import Model
+from jaxdet.models import model_config
+from jaxdet.models.registry import Model
 from jaxdet.heads import AnchorGenerator
 from jaxdet.nn import NormConfig, Numerics
 from jaxdet_convert.fill import fill_strictly
 from jaxdet_convert.load import NORM_EPS, coco_names, recognise_weights
-from jaxdet_convert.read import without_wrappers
+from jaxdet_convert.read.weights import without_wrappers
 from jaxdet_convert.recognise import Recognised
-from jaxdet_convert.unwrap import read_model
+from jaxdet_convert.read.unwrap import read_model
 
 _PARTS = {
     "backbone.body.": "backbone_norm", "backbone.fpn.": "fpn_norm", "backbone.ssh": "context_norm",

@@ -12,20 +12,20 @@ from typing import Any
 from flax import nnx
 
 from jaxdet.backbones import ClassifierTransform
-from jaxdet.data.coco_names import COCO_NAMES
-from jaxdet.detectors import FasterRCNNConfig, model_config
-from jaxdet.detectors.options import changes, override_model
-from jaxdet.detectors.presets import Model, ModelConfig
+from jaxdet.data.formats.coco_names import COCO_NAMES
+from jaxdet.models import FasterRCNNConfig, model_config
+from jaxdet.models.options import changes, override_model
+from jaxdet.models.registry import Model, ModelConfig
 from jaxdet.nn import NormConfig, Numerics
-from jaxdet.runs.description import Description
+from jaxdet.saving.description import Description
 from jaxdet_convert.assumed import assumed
 from jaxdet_convert.fill import fill_strictly
 from jaxdet_convert.official import OFFICIAL, OfficialWeights, recognise_official
 from jaxdet_convert.options_file import check_kind, options_file, read_options, with_eps
-from jaxdet_convert.read import Weights
+from jaxdet_convert.read.weights import Weights
 from jaxdet_convert.recognise import Recognised, darknet53_layers, recognise
 from jaxdet_convert.recognise_body import RecognitionError
-from jaxdet_convert.unwrap import read_model
+from jaxdet_convert.read.unwrap import read_model
 
 NORM_EPS = 1e-5
 _LOG = logging.getLogger("jaxdet")
@@ -39,7 +39,7 @@ class Conversion:
     Attributes:
         name: of the model, as recognised.
         told: options of it that the weights told.
-        source, container, prefix, beside: see `jaxdet_convert.read.Weights`.
+        source, container, prefix, beside: see `jaxdet_convert.read.weights.Weights`.
         dropped: names of the weights that were left out: the old predictor's, or RetinaFace's heads.
         fresh: parameters that are new.
         bare: the weights are a detector's body, pyramid and context alone, and its heads are new.

@@ -7,12 +7,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from jaxdet.detectors import FasterRCNNConfig
-from jaxdet.detectors.fit import check_fit
-from jaxdet.detectors.presets import Model, ModelConfig
+from jaxdet.models import FasterRCNNConfig
+from jaxdet.models.fit import check_fit
+from jaxdet.models.registry import Model, ModelConfig
 from jaxdet.nn import NormConfig
 from jaxdet.paths import is_remote, write_text, write_whole
-from jaxdet.runs.description import Description, parse
+from jaxdet.saving.description import Description, parse
 from jaxdet_convert.export import to_torch
 from jaxdet_convert.write import save_torch
 

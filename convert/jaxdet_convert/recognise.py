@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jaxdet.config import nearest
-from jaxdet.detectors import list_models
-from jaxdet_convert.read_darknet import DarknetLayer
+from jaxdet.models import list_models
+from jaxdet_convert.read.darknet_file import DarknetLayer
 from jaxdet_convert.recognise_body import Body, RecognitionError, Shapes, norm_config, recognise_body
 from jaxdet_convert.recognise_headhunter import (
     LATERAL,

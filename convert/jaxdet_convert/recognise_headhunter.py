@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from jaxdet.backbones import MobileNetV1Config
-from jaxdet.detectors import FasterRCNNConfig
+from jaxdet.models import FasterRCNNConfig
 from jaxdet_convert.recognise_body import RESNETS, Body, RecognitionError, Shapes, norm_config
 
 RETINAFACE_HEADS = ("ClassHead.{x:path}", "BboxHead.{x:path}", "LandmarkHead.{x:path}")

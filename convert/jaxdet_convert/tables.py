@@ -12,9 +12,9 @@ from jaxdet.backbones import Darknet53Config, MobileNetV1Config, ResNetConfig
 from jaxdet.backbones.darknet import BLOCKS as DARKNET_BLOCKS
 from jaxdet.backbones.darknet import STEM_CHANNELS as DARKNET_STEM
 from jaxdet.backbones.mobilenet_v1 import STAGES as MOBILENET_STAGES
-from jaxdet.detectors import FasterRCNNConfig, FPNConfig
-from jaxdet.detectors.config import BackboneConfig
-from jaxdet_convert.read_darknet import DarknetLayer
+from jaxdet.models import FasterRCNNConfig, FPNConfig
+from jaxdet.models.faster_rcnn.config import BackboneConfig
+from jaxdet_convert.read.darknet_file import DarknetLayer
 from jaxdet_convert.rules import CONV, CONV_TRANSPOSE, COUNTER, DEPTHWISE, IDENTITY, LINEAR, Rule, Spelling, Table
 from jaxdet_convert.rules import Transform as Transform
 from jaxdet_convert.rules import flatten_linear as flatten_linear

@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from jaxdet_convert.read_pickle import STORAGES
+from jaxdet_convert.read.pickle_file import STORAGES
 
 _CLASSES = {dtype: name for name, dtype in STORAGES.items()}
 _ALIGNMENT = 64  # of each storage within the file, as torch has it, so that it can be memory-mapped

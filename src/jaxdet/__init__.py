@@ -13,23 +13,23 @@ if TYPE_CHECKING:
     from jaxdet.backbones import MobileNetV1 as MobileNetV1
     from jaxdet.backbones import ResNet as ResNet
     from jaxdet.compilation_cache import enable_compilation_cache as enable_compilation_cache
-    from jaxdet.detectors import FasterRCNN as FasterRCNN
-    from jaxdet.detectors import faster_rcnn as faster_rcnn
-    from jaxdet.detectors import list_models as list_models
-    from jaxdet.detectors import with_classes as with_classes
+    from jaxdet.models import FasterRCNN as FasterRCNN
+    from jaxdet.models import faster_rcnn as faster_rcnn
+    from jaxdet.models import list_models as list_models
+    from jaxdet.models import with_classes as with_classes
     from jaxdet.heads import AnchorGenerator as AnchorGenerator
     from jaxdet.inference import predict as predict
     from jaxdet.inference import with_options as with_options
-    from jaxdet.models import create_model as create_model
-    from jaxdet.models import headhunter_from_cfg as headhunter_from_cfg
+    from jaxdet.create import create_model as create_model
+    from jaxdet.create import headhunter_from_cfg as headhunter_from_cfg
     from jaxdet.necks import FPN as FPN
     from jaxdet.ops import BoxCoder as BoxCoder
     from jaxdet.ops import batched_nms as batched_nms
     from jaxdet.ops import box_iou as box_iou
     from jaxdet.ops import nms as nms
     from jaxdet.ops import roi_align as roi_align
-    from jaxdet.runs.checkpoint import load as load
-    from jaxdet.runs.checkpoint import save as save
+    from jaxdet.saving.model import load as load
+    from jaxdet.saving.model import save as save
     from jaxdet.types import Detections as Detections
     from jaxdet.types import Images as Images
     from jaxdet.types import Proposals as Proposals
@@ -40,13 +40,13 @@ if TYPE_CHECKING:
 _HOMES = {
     "jaxdet.backbones": ("Darknet53", "MobileNetV1", "ResNet"),
     "jaxdet.compilation_cache": ("enable_compilation_cache",),
-    "jaxdet.detectors": ("FasterRCNN", "faster_rcnn", "list_models", "with_classes"),
+    "jaxdet.models": ("FasterRCNN", "faster_rcnn", "list_models", "with_classes"),
     "jaxdet.heads": ("AnchorGenerator",),
     "jaxdet.inference": ("predict", "with_options"),
-    "jaxdet.models": ("create_model", "headhunter_from_cfg"),
+    "jaxdet.create": ("create_model", "headhunter_from_cfg"),
     "jaxdet.necks": ("FPN",),
     "jaxdet.ops": ("BoxCoder", "batched_nms", "box_iou", "nms", "roi_align"),
-    "jaxdet.runs.checkpoint": ("load", "save"),
+    "jaxdet.saving.model": ("load", "save"),
     "jaxdet.types": ("Detections", "Images", "Proposals", "Targets"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

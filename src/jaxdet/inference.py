@@ -16,13 +16,13 @@ from jax.sharding import Mesh
 from jaxdet.backbones.base import Classifier, ClassifierTransform
 from jaxdet.compiling import Compilations, Say
 from jaxdet.data.arrays import checked_images, checked_pixels
-from jaxdet.data.canvas import canvases, choose_canvas
+from jaxdet.data.batching.canvas import canvases, choose_canvas
 from jaxdet.data.transforms import centre_crop, preprocess_to, resize_boxes
-from jaxdet.detectors import DetectorTransform, FasterRCNN, FasterRCNNConfig
-from jaxdet.detectors.classes import check_classes
-from jaxdet.detectors.fit import abstract_on, check_fit, unlike, wanted_shapes
-from jaxdet.detectors.options import override_model
-from jaxdet.detectors.presets import Model, ModelConfig
+from jaxdet.models import DetectorTransform, FasterRCNN, FasterRCNNConfig
+from jaxdet.models.classes import check_classes
+from jaxdet.models.fit import abstract_on, check_fit, unlike, wanted_shapes
+from jaxdet.models.options import override_model
+from jaxdet.models.registry import Model, ModelConfig
 from jaxdet.nn.parameters import arrays, fill, shapes
 from jaxdet.ops.resize import resized_size
 from jaxdet.parallel import batch_sharding, replicated
@@ -43,7 +43,7 @@ def with_options(model: AnyModel, **options: Any) -> AnyModel:
     """The same parameters under other options that do not shape them (``box_score_thresh``, ``min_size``, ...).
 
     Args:
-        options: see `jaxdet.detectors.model_config`.
+        options: see `jaxdet.models.model_config`.
 
     Raises:
         ValueError: an option is unknown, or gives parameters other names or shapes (``num_classes``,

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from jaxdet.detectors import FasterRCNN
+from jaxdet.models import FasterRCNN
 from jaxdet_convert import from_torch
-from jaxdet_convert.compare_weights import calibrate_detector, randomise_norms
+from jaxdet_convert.parity.weights import calibrate_detector, randomise_norms
 from parity.twins.headhunter import headhunter
 
 PICTURES = 4  # to calibrate with: the levels of smooth maps differ from picture to picture

@@ -19,16 +19,16 @@ from small import TABLE, SmallConfig, SmallNet
 from training_job import Arrays, Job
 
 from jaxdet.data import preprocess
-from jaxdet.detectors import FasterRCNNConfig
+from jaxdet.models import FasterRCNNConfig
 from jaxdet.nn import Numerics
 from jaxdet.parallel import data_mesh, replicated
-from jaxdet.runs.checkpoint import fill, flatten
+from jaxdet.saving.model import fill, flatten
 from jaxdet.training import classification_losses, init_state, losses, make_optimizer, make_train_step, to_model
 from jaxdet.types import Images, Targets
 from jaxdet_convert.apply import to_jax, to_torch
 from jaxdet_convert.fill import fill_strictly
 from jaxdet_convert.load import recognise_weights
-from jaxdet_convert.read import read_weights
+from jaxdet_convert.read.weights import read_weights
 from jaxdet_convert.rules import Table
 from jaxdet_convert.tables import model_table
 

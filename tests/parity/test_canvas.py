@@ -11,13 +11,13 @@ import pytest
 from flax import nnx
 
 from jaxdet.data import preprocess
-from jaxdet.detectors.presets import abstract, model_config
+from jaxdet.models.registry import abstract, model_config
 from jaxdet.inference import collate, infer_step
 from jaxdet.nn import BatchNorm, NormConfig, Numerics
-from jaxdet.runs.checkpoint import fill, flatten
-from jaxdet.training.losses import losses
+from jaxdet.saving.model import fill, flatten
+from jaxdet.models.faster_rcnn.losses import losses
 from jaxdet.types import Images, Targets
-from jaxdet_convert.compare_match import Boxes, match
+from jaxdet_convert.parity.match import Boxes, match
 from torchvision_cpu import torchvision_or_skip
 
 torchvision_or_skip()

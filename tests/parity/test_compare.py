@@ -13,12 +13,12 @@ import pytest
 from flax import nnx
 
 from jaxdet.cli.__main__ import main
-from jaxdet.detectors.presets import model_config
-from jaxdet_convert import compare_ties
-from jaxdet_convert.compare import compare
-from jaxdet_convert.compare_match import Boxes, match
-from jaxdet_convert.compare_report import Matching, Report, Stage, Unmatched
-from jaxdet_convert.compare_ties import Selection, explain
+from jaxdet.models.registry import model_config
+from jaxdet_convert.parity import ties
+from jaxdet_convert.parity.compare import compare
+from jaxdet_convert.parity.match import Boxes, match
+from jaxdet_convert.parity.report import Matching, Report, Stage, Unmatched
+from jaxdet_convert.parity.ties import Selection, explain
 from torchvision_cpu import torchvision_or_skip
 
 torchvision_or_skip()
@@ -131,7 +131,7 @@ def test_parity_command_refuses_in_a_line(arguments, message, capsys):
 
 
 def test_importing_it_imports_no_torch():
-    code = "import sys, jaxdet_convert.compare, jaxdet_convert.compare_weights; sys.exit('torch' in sys.modules)"
+    code = "import sys, jaxdet_convert.parity.compare, jaxdet_convert.parity.weights; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
@@ -208,7 +208,7 @@ def test_rpn_selection_finds_what_was_kept():
     anchors = np.asarray([[0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10], [0, 0, 40, 40]], np.float32)
     logits = [np.asarray([[[1.0], [3.0], [2.0]]]), np.asarray([[[0.5]]])]
     deltas = [np.zeros((1, 3, 1, 4)), np.zeros((1, 1, 1, 4))]
-    found = compare_ties.rpn_selection(logits, deltas, anchors, (100, 100), anchors[[1, 2, 3]], config)
+    found = ties.rpn_selection(logits, deltas, anchors, (100, 100), anchors[[1, 2, 3]], config)
     assert found.keys.tolist() == [1, 2, 0, 3]
     assert found.kept.tolist() == [True, True, False, True]
     assert found.cuts.tolist() == [2, 2, 2, -np.inf]

@@ -11,7 +11,7 @@ import pytest
 
 from jaxdet import predict
 from jaxdet_convert import compare
-from jaxdet_convert.compare_report import Matching
+from jaxdet_convert.parity.report import Matching
 from torchvision_cpu import torchvision_or_skip
 
 torchvision_or_skip()

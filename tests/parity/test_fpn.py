@@ -10,7 +10,7 @@ from flax import nnx
 
 from jaxdet.necks import FPN, LastLevelP6P7, RetinaFaceFPN, map_extents
 from jaxdet.nn import BatchNorm, NormConfig
-from jaxdet.runs.checkpoint import arrays, fill
+from jaxdet.saving.model import arrays, fill
 from jaxdet_convert.apply import to_jax
 from jaxdet_convert.rules import CONV, Rule, Table
 from jaxdet_convert.tables import conv, norm

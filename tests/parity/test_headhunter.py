@@ -12,7 +12,7 @@ import jax
 import pytest
 
 from jaxdet_convert import compare
-from jaxdet_convert.compare_report import SHARE_BOUND, Matching
+from jaxdet_convert.parity.report import SHARE_BOUND, Matching
 from torchvision_cpu import torchvision_or_skip
 
 torchvision_or_skip()

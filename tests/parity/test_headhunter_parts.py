@@ -11,8 +11,8 @@ from PIL import Image
 
 from jaxdet.heads import RoIOutputs
 from jaxdet.ops import SoftNMS, deform_conv2d, headhunter_deform_conv2d, soft_nms
-from jaxdet.training.losses import box_losses
-from jaxdet.training.targets import ProposalTargets
+from jaxdet.models.faster_rcnn.losses import box_losses
+from jaxdet.models.faster_rcnn.targets import ProposalTargets
 from jaxdet_convert import convert_weights, read_weights
 from torchvision_cpu import torchvision_or_skip
 

@@ -25,7 +25,7 @@ import numpy as np
 from small import SmallConfig
 
 from jaxdet.config import from_dict, to_dict
-from jaxdet.detectors.presets import CONFIG_TYPES
+from jaxdet.models.registry import CONFIG_TYPES
 from jaxdet.training import OptimizerConfig
 
 Arrays = dict[str, np.ndarray]

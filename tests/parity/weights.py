@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from jaxdet.detectors.presets import Model
+from jaxdet.models.registry import Model
 from jaxdet_convert import from_torch
-from jaxdet_convert.compare_weights import DETECTORS as DETECTORS
-from jaxdet_convert.compare_weights import smooth_picture as smooth_picture
-from jaxdet_convert.compare_weights import torchvision_model
+from jaxdet_convert.parity.weights import DETECTORS as DETECTORS
+from jaxdet_convert.parity.weights import smooth_picture as smooth_picture
+from jaxdet_convert.parity.weights import torchvision_model
 from jaxdet_convert.torchvision_cpu import import_torchvision
 
 KEPT = 3  # a pair of full models holds a third of a gigabyte

@@ -20,12 +20,12 @@ from jaxdet.data import (
     ground_truth,
     load_batch,
 )
-from jaxdet.data.batches import eval_plan
-from jaxdet.data.coco import to_coco
-from jaxdet.data.lists import convert_crohd, convert_crowd_human, convert_scut_head
-from jaxdet.data.lists.conversion import Conversion
-from jaxdet.data.packed import index_content
-from jaxdet.data.sizing import ShortestSide
+from jaxdet.data.batching.plan import eval_plan
+from jaxdet.data.formats.coco import to_coco
+from jaxdet.data.formats.lists import convert_crohd, convert_crowd_human, convert_scut_head
+from jaxdet.data.formats.lists.conversion import Conversion
+from jaxdet.data.formats.packed import index_content
+from jaxdet.data.batching.sizing import ShortestSide
 from jaxdet.evaluation import CocoEvaluator, HeadEvaluator
 from jaxdet.evaluation.mot import read_mot
 from robustness.attempt import Format

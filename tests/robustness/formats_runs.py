@@ -14,15 +14,15 @@ import jaxdet
 from headhunter_yaml import write_yaml
 from jaxdet.config import to_dict
 from jaxdet.data import CocoFiles, DataError, DetectionDataset, PackedFolder, ground_truth
-from jaxdet.detectors import detector_config
+from jaxdet.models import detector_config
 from jaxdet.evaluation import CocoEvaluator
 from jaxdet.nn import Numerics
-from jaxdet.runs.checkpoint import read_description
-from jaxdet.runs.detect_join import write_coco
-from jaxdet.runs.detect_parts import Found, Part, read_parts
+from jaxdet.saving.model import read_description
+from jaxdet.detect.join import write_coco
+from jaxdet.detect.parts import Found, Part, read_parts
 from jaxdet.runs.headhunter import HeadHunterRun, read_headhunter
-from jaxdet.runs.journal import read_rows
-from jaxdet.runs.pack import pack
+from jaxdet.saving.run_folder import read_rows
+from jaxdet.data_report.pack import pack
 from jaxdet.runs.record import RECORD, check_record, differences, read_record
 from robustness.attempt import Format
 from robustness.formats_boxes import HEIGHT, WIDTH, _make_coco, draw, first_line, use_dataset, write

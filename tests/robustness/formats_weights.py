@@ -18,10 +18,10 @@ import numpy as np
 from PIL import Image
 
 from jaxdet.data.faults import DataError
-from jaxdet.data.pictures import picture_problems, read_image, read_image_size
-from jaxdet_convert.read import Weights, read_weights
-from jaxdet_convert.read_darknet import DarknetLayer
-from jaxdet_convert.read_errors import WeightsError
+from jaxdet.data.images import picture_problems, read_image, read_image_size
+from jaxdet_convert.read.weights import Weights, read_weights
+from jaxdet_convert.read.darknet_file import DarknetLayer
+from jaxdet_convert.read.errors import WeightsError
 from robustness.attempt import MEMORY, Format
 
 # ---- pictures

@@ -5,9 +5,9 @@ import sys
 import threading
 
 from jaxdet.cli.__main__ import main
-from jaxdet.runs import detect_parts
+from jaxdet.detect import parts
 
-_add = detect_parts.Part.add
+_add = parts.Part.add
 _left = int(os.environ.get("HOLD_AFTER", "1000000"))
 
 
@@ -19,5 +19,5 @@ def _add_some(part, found):
     _add(part, found)
 
 
-detect_parts.Part.add = _add_some
+parts.Part.add = _add_some
 sys.exit(main(["detect", *sys.argv[1:]]))

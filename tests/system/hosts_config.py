@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxdet.backbones import ClassifierTransform, MobileNetV1Config
 from jaxdet.data import Augmentation, ClassificationDataset, Examples
-from jaxdet.data.class_folder import LabelledImage, LabelledPath
+from jaxdet.data.formats.class_folder import LabelledImage, LabelledPath
 from jaxdet.runs import TrainConfig
 from jaxdet.training import OptimizerConfig
 from small_detector import Body, small_config

@@ -22,7 +22,7 @@ jax.config.update("jax_enable_x64", dtype == "float64")
 from flax import nnx
 from hosts_config import classifier, config, labelled
 
-from jaxdet.detectors import build
+from jaxdet.models import build
 from jaxdet.nn import Numerics
 from jaxdet.runs import Run, evaluate, evaluate_classifier, open_task
 from jaxdet.runs.start import model_for

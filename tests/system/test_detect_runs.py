@@ -16,7 +16,7 @@ from PIL import Image
 
 import jaxdet
 from jaxdet.cli.__main__ import main
-from jaxdet.detectors import build
+from jaxdet.models import build
 from jaxdet.evaluation.mot import read_mot
 from tiny_model import tiny_config
 

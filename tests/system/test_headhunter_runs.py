@@ -12,7 +12,7 @@ from PIL import Image
 import jaxdet
 from headhunter_yaml import FINE_TUNING, SCUT_HEAD, write_yaml
 from jaxdet.cli.__main__ import main
-from jaxdet.data.crowd import draw_crowd
+from jaxdet.data.synthetic.crowds import draw_crowd
 
 SIDE = 64
 SMALL = {"min_size": SIDE, "max_size": SIDE, "max_epoch": 2, "eval_every": 2, "milestones": [1]}

@@ -129,8 +129,8 @@ def test_check_train_interrupt_lengthen_evaluate_detect_export_and_convert(place
     jaxdet("convert", "m.pth", "--out", "back")
     script = """
 import jaxdet, numpy as np, torch
-from jaxdet.runs.checkpoint import arrays
-from jaxdet.runs.stored import open_stored
+from jaxdet.saving.model import arrays
+from jaxdet.saving.open import open_stored
 from jaxdet_convert.torchvision_cpu import import_torchvision
 there, back = open_stored("longer").model, jaxdet.load("back")
 assert there.config == back.config and back.config.names == ("__background__", "box", "disc")

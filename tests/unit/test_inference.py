@@ -12,7 +12,7 @@ from PIL import Image
 import jaxdet
 from jaxdet.backbones.base import ClassifierTransform
 from jaxdet.data.arrays import checked_pixels
-from jaxdet.detectors import build
+from jaxdet.models import build
 from jaxdet.inference import classify
 from tiny_model import tiny_config
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxdet
-from jaxdet.detectors import detector_config, model_config
+from jaxdet.models import detector_config, model_config
 from jaxdet.heads import AnchorGenerator
 from jaxdet.nn import NormConfig, Numerics
 from jaxdet.runs import RECIPES, read_config

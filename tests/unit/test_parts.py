@@ -159,7 +159,7 @@ def test_defaults_are_torchvisions():
     torchvision_or_skip()
     from torchvision.models.detection import FasterRCNN
 
-    config = jaxdet.detectors.model_config("fasterrcnn_resnet50_fpn")
+    config = jaxdet.models.model_config("fasterrcnn_resnet50_fpn")
     compared = 0
     for name, parameter in inspect.signature(FasterRCNN.__init__).parameters.items():
         part, _, field = name.partition("_")
@@ -173,10 +173,10 @@ def test_defaults_are_torchvisions():
 
 def test_options_are_torchvisions_and_unknown_ones_name_the_nearest():
     options = {"min_size": 600, "rpn_nms_thresh": 0.6, "bbox_reg_weights": [1, 1, 1, 1]}
-    config = jaxdet.detectors.model_config("fasterrcnn_resnet50_fpn", **options)
+    config = jaxdet.models.model_config("fasterrcnn_resnet50_fpn", **options)
     assert (config.transform.min_size, config.rpn.nms_thresh, config.box.reg_weights) == (600, 0.6, (1, 1, 1, 1))
     assert hash(config) == hash(config)
     with pytest.raises(ValueError, match="did you mean 'rpn_nms_thresh'"):
-        jaxdet.detectors.model_config("fasterrcnn_resnet50_fpn", rpn_nms_threshold=0.6)
+        jaxdet.models.model_config("fasterrcnn_resnet50_fpn", rpn_nms_threshold=0.6)
     with pytest.raises(ValueError, match="did you mean 'resnet50'"):
         jaxdet.create_model("resnet_50")

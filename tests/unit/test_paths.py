@@ -11,15 +11,16 @@ from PIL import Image
 import fake_bucket
 from jaxdet.cli.models import find_weights
 from jaxdet.data import ClassFolder, CocoFiles, DataError, VocFolder, YoloFolder, find_sources, ground_truth
-from jaxdet.data.packed import PackedDataset
+from jaxdet.data.formats.packed import PackedDataset
 from jaxdet.evaluation import CocoEvaluator
 from jaxdet.paths import Listing, is_remote, to_path, write_whole
 from jaxdet.plots import plot_losses
-from jaxdet.runs.growing import Lines
-from jaxdet.runs.journal import CURVE_FILE, METRICS_FILE, TENSORBOARD, Journal, read_rows
-from jaxdet.runs.pack import pack
+from jaxdet.saving.growing import Lines
+from jaxdet.runs.journal import CURVE_FILE, TENSORBOARD, Journal
+from jaxdet.saving.run_folder import METRICS_FILE, read_rows
+from jaxdet.data_report.pack import pack
 from jaxdet.runs.record import check_record, keep_record
-from jaxdet.runs.storage import put_in_place, remove
+from jaxdet.saving.disk import put_in_place, remove
 from jaxdet.visualize import save_image
 
 

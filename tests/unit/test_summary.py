@@ -9,9 +9,9 @@ import pytest
 from flax import nnx
 
 from jaxdet.cli.__main__ import main
-from jaxdet.detectors import abstract, model_config
+from jaxdet.models import abstract, model_config
 from jaxdet.nn import Upscale
-from jaxdet.runs.checkpoint import fill, flatten, save
+from jaxdet.saving.model import fill, flatten, save
 from jaxdet.summary import summarize, to_text
 from jaxdet.summary.rows import trace
 

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from jaxdet.cli.models import open_model, picture_files, read_names
     from jaxdet.data import read_image
-    from jaxdet.detectors import FasterRCNN
+    from jaxdet.models import FasterRCNN
     from jaxdet.inference import classify
 
     files = picture_files(args.pictures)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxdet.detectors.presets import Model
+    from jaxdet.models.registry import Model
     from jaxdet_convert import Conversion
 
 SPELLINGS = ("new", "old", "old-rpn", "old-fpn", "listing", "timm", "darknet")
@@ -56,8 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from jaxdet.runs.checkpoint import check_free, save
-    from jaxdet.runs.stored import holds_model
+    from jaxdet.saving.model import check_free, save
+    from jaxdet.saving.open import holds_model
 
     if args.spelling and not args.to_torch:
         raise ValueError("--spelling is of the state dict that --to-torch writes: give both")
@@ -94,7 +94,7 @@ def _next(command: str, out: str) -> str:
 
 def _opened(args: argparse.Namespace) -> Model:
     from jaxdet.cli.models import open_model
-    from jaxdet.runs.checkpoint import is_model
+    from jaxdet.saving.model import is_model
 
     own = is_model(args.source)  # and not a training run's, of which a copy is wanted
     if own and not (args.to_torch or args.classes):
@@ -121,7 +121,7 @@ def _opened(args: argparse.Namespace) -> Model:
 def _with_classes(model: Model, args: argparse.Namespace) -> Model:
     from flax import nnx
 
-    from jaxdet.detectors import with_classes
+    from jaxdet.models import with_classes
 
     text: str = args.classes
     classes: int | list[str]
@@ -170,9 +170,9 @@ def _new_detector(args: argparse.Namespace) -> tuple[Model, bool]:
     from flax import nnx
 
     from jaxdet.cli.models import find_weights
-    from jaxdet.detectors import FasterRCNN
-    from jaxdet.detectors.options import changes, model_options
-    from jaxdet.models import create_model
+    from jaxdet.models import FasterRCNN
+    from jaxdet.models.options import changes, model_options
+    from jaxdet.create import create_model
     from jaxdet_convert import load_backbone
 
     if args.norm_eps is not None or args.fresh_predictor or args.model:
@@ -207,7 +207,7 @@ def _write_torch(model: Model, args: argparse.Namespace) -> None:
 
 
 def _report(result: Conversion, source: str) -> None:
-    from jaxdet.detectors import FasterRCNNConfig, model_config
+    from jaxdet.models import FasterRCNNConfig, model_config
     from jaxdet_convert.options_file import options_file
     from jaxdet_convert.recognise_headhunter import describe
 
@@ -267,7 +267,7 @@ def _class_names(args: argparse.Namespace) -> list[str] | None:
     if args.names is None:
         return None
     from jaxdet.cli.models import read_names
-    from jaxdet.detectors.classes import with_background
+    from jaxdet.models.classes import with_background
 
     return list(with_background(read_names(args.names)))
 
@@ -277,7 +277,7 @@ def _options(given: list[str]) -> dict[str, Any]:
     import json
 
     from jaxdet.config import from_dict
-    from jaxdet.detectors.presets import CONFIG_TYPES
+    from jaxdet.models.registry import CONFIG_TYPES
 
     options = {}
     for item in given:

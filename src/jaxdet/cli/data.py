@@ -35,8 +35,8 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from jaxdet.cli.weights import config_or_given
-    from jaxdet.runs.check import check
-    from jaxdet.runs.check_text import to_text
+    from jaxdet.data_report.check import check
+    from jaxdet.data_report.text import to_text
 
     if not (args.check or args.show or args.pack):
         raise ValueError(
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         print(to_text(report))
         status = 1 if report.errors else 0
     if args.show:
-        from jaxdet.runs.show import show
+        from jaxdet.data_report.page import show
 
         show(config, args.out, count=args.count)
         print(f"pictures: {args.out}")
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _pack(config: TrainConfig, out: str) -> None:
     from jaxdet.paths import to_path
-    from jaxdet.runs.pack import pack
+    from jaxdet.data_report.pack import pack
 
     for name in ("train", "val"):
         source = getattr(config, name)

@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
 
     from jaxdet.cli.models import open_detector, picture_files
     from jaxdet.parallel import barrier, data_mesh, process_count, process_index
-    from jaxdet.runs import detect
+    from jaxdet.detect import detect
 
     out = Path(args.out)
     files = [file for file in picture_files(args.pictures) if out.resolve() not in file.resolve().parents]

@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     from functools import partial
 
     from jaxdet.cli.models import open_model
-    from jaxdet.detectors import FasterRCNN
+    from jaxdet.models import FasterRCNN
     from jaxdet.evaluation import limit_notes
     from jaxdet.parallel import data_mesh, is_first, on_first
     from jaxdet.paths import to_path, write_text

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from jaxdet.cli.models import open_detector
-    from jaxdet.data.canvas import canvases, largest_canvas, parse_canvas
+    from jaxdet.data.batching.canvas import canvases, largest_canvas, parse_canvas
     from jaxdet.export.write import check_export, export_detector, in_dtype
 
     canvas = None if args.canvas is None else parse_canvas(args.canvas)

@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from jaxdet.data.lists import convert_crohd, convert_crowd_human, convert_scut_head
+    from jaxdet.data.formats.lists import convert_crohd, convert_crowd_human, convert_scut_head
 
     base = Path(args.out).parent if args.base is None else args.base
     for option, kind in _OPTIONS:

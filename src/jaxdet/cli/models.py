@@ -10,12 +10,12 @@ from pathlib import Path
 from jaxdet.backbones import Backbone
 from jaxdet.config import nearest
 from jaxdet.data.image_files import find_images
-from jaxdet.data.pictures import PICTURE_SUFFIXES
-from jaxdet.detectors import FasterRCNN, list_models
-from jaxdet.detectors.presets import Model
+from jaxdet.data.images import PICTURE_SUFFIXES
+from jaxdet.models import FasterRCNN, list_models
+from jaxdet.models.registry import Model
 from jaxdet.parallel import is_first
 from jaxdet.paths import is_remote, read_lines, to_path
-from jaxdet.runs.stored import open_stored
+from jaxdet.saving.open import open_stored
 
 OFFICIAL = "fasterrcnn_resnet50_fpn"
 
@@ -34,7 +34,7 @@ def open_model(weights: str | None, *, config: str | None = None) -> Model:
 
 def open_weights(weights: str, *, backbone: Backbone | None = None) -> Model:
     """As `open_model`; ``backbone`` is the abstract one of a detector that was built on a module of the user's own."""
-    from jaxdet_convert.read_safetensors import is_sharded
+    from jaxdet_convert.read.safetensors_file import is_sharded
 
     place = find_weights(weights)
     if to_path(place).is_dir() and not is_sharded(place):

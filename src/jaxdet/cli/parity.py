@@ -39,8 +39,8 @@ def run(args: argparse.Namespace) -> int:
         torchvision = import_torchvision()
     except ImportError as error:
         raise ValueError(f"this needs torch and torchvision: pip install 'jaxdet[parity]' ({error})") from error
-    from jaxdet_convert.compare import compare
-    from jaxdet_convert.compare_weights import DETECTORS, smooth_picture, torchvision_model, torchvision_model_of_file
+    from jaxdet_convert.parity.compare import compare
+    from jaxdet_convert.parity.weights import DETECTORS, smooth_picture, torchvision_model, torchvision_model_of_file
     from jaxdet_convert.live import from_torch
 
     if args.limit < 1:

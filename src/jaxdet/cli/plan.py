@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
 def job_of(args: argparse.Namespace, topology: Topology) -> Job:
     """What the arguments ask to plan."""
     from jaxdet.cli.weights import config_or_given
-    from jaxdet.data.detection_rows import box_slots
+    from jaxdet.data.batching.detection_rows import box_slots
     from jaxdet.planning import Job
     from jaxdet.planning.programs import BOX_SLOTS
     from jaxdet.runs import open_task
@@ -74,7 +74,7 @@ def job_of(args: argparse.Namespace, topology: Topology) -> Job:
 def _config(args: argparse.Namespace) -> TrainConfig:
     from jaxdet.config import override
     from jaxdet.data import CocoFiles, find_sources
-    from jaxdet.detectors import list_models, model_config
+    from jaxdet.models import list_models, model_config
     from jaxdet.runs import RECIPES, TrainConfig
     from jaxdet.runs.read import hold_out
 
@@ -90,7 +90,7 @@ def _config(args: argparse.Namespace) -> TrainConfig:
 
 
 def _canvas(text: str | None, config: TrainConfig) -> tuple[int, int]:
-    from jaxdet.data.canvas import largest_canvas, parse_canvas
+    from jaxdet.data.batching.canvas import largest_canvas, parse_canvas
 
     if text is None:
         assert config.augment is not None  # TrainConfig chose one

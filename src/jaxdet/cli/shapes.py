@@ -20,8 +20,8 @@ def run(args: argparse.Namespace) -> int:
     from importlib.resources import as_file, files
     from pathlib import Path
 
-    from jaxdet.data.crowd import draw_crowds
-    from jaxdet.data.shapes import draw_shapes
+    from jaxdet.data.synthetic.crowds import draw_crowds
+    from jaxdet.data.synthetic.shapes import draw_shapes
 
     folder = Path(args.directory)
     train, val = (

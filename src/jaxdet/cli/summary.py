@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _model(name: str, num_classes: int | None):
     from jaxdet.cli.models import open_model
-    from jaxdet.detectors import abstract, list_models, model_config
+    from jaxdet.models import abstract, list_models, model_config
     from jaxdet.paths import to_path
 
     if name not in list_models() and to_path(name).exists():

@@ -101,8 +101,8 @@ def run(args: argparse.Namespace) -> int:
     from jaxdet.paths import to_path
     from jaxdet.runs import Run, Stopped, open_task
     from jaxdet.runs.journal import CURVE_FILE
-    from jaxdet.runs.stored import CHECKPOINTS
-    from jaxdet.runs.stored_state import saved_steps
+    from jaxdet.saving.open import CHECKPOINTS
+    from jaxdet.saving.stored_state import saved_steps
     from jaxdet.runs.take_over import find_checkpoint
 
     given = config_of(args)
@@ -150,7 +150,7 @@ def _tell(source: str, taken: Taken) -> None:
 
 def _write(model: Any, out: Path, *, torch_weights: bool) -> None:
     """The trained model in the run's folder."""
-    from jaxdet.runs import save
+    from jaxdet.saving.model import save
 
     save(model, out / "model", overwrite=True)
     print(f"model       {out / 'model'}")

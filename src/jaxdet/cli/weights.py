@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxdet.detectors.presets import Model, ModelConfig
+    from jaxdet.models.registry import Model, ModelConfig
     from jaxdet.runs import TrainConfig
 
 _OF_DETECTORS = "backbone_weights fills a detector's backbone; start a classifier from weights"
@@ -21,8 +21,8 @@ def effective_config(config: TrainConfig) -> tuple[TrainConfig, list[str]]:
     Raises:
         ValueError, OSError: the weights are not there, do not read, or are of another kind of model.
     """
-    from jaxdet.detectors import FasterRCNNConfig
-    from jaxdet.detectors.options import changes
+    from jaxdet.models import FasterRCNNConfig
+    from jaxdet.models.options import changes
     from jaxdet.runs.follow import follow_classifier, follow_weights
 
     if config.weights:
@@ -61,7 +61,7 @@ def first_model(config: TrainConfig, names: tuple[str, ...], tell: Callable[[str
     from flax import nnx
 
     from jaxdet.cli.models import find_weights, open_weights
-    from jaxdet.detectors import FasterRCNN
+    from jaxdet.models import FasterRCNN
     from jaxdet.runs.start import fresh, model_for, numerics_of, own_backbone, start_from
 
     if config.weights:
@@ -81,7 +81,7 @@ def first_model(config: TrainConfig, names: tuple[str, ...], tell: Callable[[str
         return model
     if not isinstance(model, FasterRCNN):
         raise ValueError(_OF_DETECTORS)
-    from jaxdet.detectors.options import changes
+    from jaxdet.models.options import changes
     from jaxdet_convert import load_backbone
 
     filled, dropped = load_backbone(model, find_weights(config.backbone_weights))
@@ -99,8 +99,8 @@ def _configuration(weights: str, config: TrainConfig) -> tuple[ModelConfig, bool
     """What weights say of their model, and whether it was stored with them; official ones need not be here for it."""
     from jaxdet.cli.models import find_weights
     from jaxdet.paths import to_path
-    from jaxdet.runs.stored import describe_stored
-    from jaxdet_convert.read_safetensors import is_sharded
+    from jaxdet.saving.open import describe_stored
+    from jaxdet_convert.read.safetensors_file import is_sharded
 
     if to_path(weights).is_dir() and not is_sharded(weights):
         return describe_stored(weights).config, True

@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxdet.data.faults import DataError as DataError
 from jaxdet.data.faults import Fault, Problem, refuse_faults
-from jaxdet.data.pictures import picture_problems, read_file, read_image
+from jaxdet.data.images import picture_problems, read_file, read_image
 
 BACKGROUND = "__background__"
 

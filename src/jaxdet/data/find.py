@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from jaxdet.data.class_folder import class_folders
+from jaxdet.data.formats.class_folder import class_folders
 from jaxdet.data.faults import DataError
-from jaxdet.data.packed import INDEX_FILE, is_packed
+from jaxdet.data.formats.packed import INDEX_FILE, is_packed
 from jaxdet.data.sources import ClassFolder, CocoFiles, DataSource, HeadList, PackedFolder, VocFolder, YoloFolder
-from jaxdet.data.voc_layout import find_layout
-from jaxdet.data.yolo_yaml import YAML_NAMES, find_yaml, read_description
+from jaxdet.data.formats.voc_layout import find_layout
+from jaxdet.data.formats.yolo_yaml import YAML_NAMES, find_yaml, read_description
 from jaxdet.paths import is_remote, to_path
 
 Pair = tuple[DataSource, DataSource | None]

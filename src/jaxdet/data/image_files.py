@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jaxdet.data.faults import DataError, Fault, FaultKind
-from jaxdet.data.pictures import PICTURE_SUFFIXES
+from jaxdet.data.images import PICTURE_SUFFIXES
 from jaxdet.paths import PathLike, is_remote, to_path
 
 _SYSTEM = frozenset(

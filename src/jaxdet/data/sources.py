@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from jaxdet.data.class_folder import ClassificationDataset, read_class_folder
-from jaxdet.data.coco import CocoDataset
+from jaxdet.data.formats.class_folder import ClassificationDataset, read_class_folder
+from jaxdet.data.formats.coco import CocoDataset
 from jaxdet.data.dataset import DetectionDataset
 from jaxdet.data.faults import DataError
-from jaxdet.data.head_list import HeadListDataset
+from jaxdet.data.formats.head_list import HeadListDataset
 from jaxdet.data.held_out import held_out, image_ids, subset
-from jaxdet.data.packed import open_packed
-from jaxdet.data.sequence import RandomAccess, SequenceDataset
-from jaxdet.data.voc import VocDataset
-from jaxdet.data.yolo import YoloDataset
+from jaxdet.data.formats.packed import open_packed
+from jaxdet.data.formats.sequence import RandomAccess, SequenceDataset
+from jaxdet.data.formats.voc import VocDataset
+from jaxdet.data.formats.yolo import YoloDataset
 
 
 @runtime_checkable
@@ -51,7 +51,7 @@ class VocFolder:
     split: a list in ``ImageSets/Main``; None: all annotations.
     class_names: in the order of their labels, by default all, sorted.
     one_based: corners count pixels from 1 and are inclusive, as the format says; False for files whose corners are
-        edges from 0 (see `jaxdet.data.voc`).
+        edges from 0 (see `jaxdet.data.formats.voc`).
     """
 
     root: str
@@ -81,7 +81,7 @@ class HeadList:
     """A HeadHunter list, and the folder that its paths are relative to, by default the list's own.
 
     negatives, ones: what boxes of negative flag are for training, and those of positive flag for evaluation (see
-        `jaxdet.data.head_list.HeadListDataset`).
+        `jaxdet.data.formats.head_list.HeadListDataset`).
     """
 
     file: str
@@ -98,7 +98,7 @@ class Examples:
     """Examples that a program has already: a Grain data source, or any sequence of mappings.
 
     sequence: entries have ``image`` ([H, W, 3] uint8 RGB, or a path), ``boxes`` [G, 4] xyxy in pixels and ``labels``
-        [G] 1..K, and may have ``image_id`` and ``ignored`` (see `jaxdet.data.sequence.SequenceDataset`). It has to
+        [G] 1..K, and may have ``image_id`` and ``ignored`` (see `jaxdet.data.formats.sequence.SequenceDataset`). It has to
         pickle if worker processes are to read from it.
     names: of labels 1..K.
     sizes: [N, 2] (height, width) of the images; without them one pass over the sequence takes them from the images.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxdet.data.pictures import read_image
+from jaxdet.data.images import read_image
 
 MOST_PICTURES = 1000
 

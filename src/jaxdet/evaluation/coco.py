@@ -16,9 +16,9 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from jaxdet.data.coco import check_coco, read_coco_json
-from jaxdet.data.coco_fields import is_crowd
-from jaxdet.data.coco_format import check_boxes
+from jaxdet.data.formats.coco import check_coco, read_coco_json
+from jaxdet.data.formats.coco_fields import is_crowd
+from jaxdet.data.formats.coco_format import check_boxes
 from jaxdet.evaluation.results import DetectionResults
 from jaxdet.paths import PathLike
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxdet.data.coco_fields import COORDINATE_LIMIT
+from jaxdet.data.formats.coco_fields import COORDINATE_LIMIT
 from jaxdet.data.dataset import DataError
 from jaxdet.paths import read_lines, write_text
 

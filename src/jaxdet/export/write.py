@@ -18,15 +18,15 @@ from flax import nnx
 from jax import Array, export
 
 from jaxdet.config import to_dict
-from jaxdet.data.canvas import ALIGNMENT, Size
-from jaxdet.detectors import FasterRCNN, abstract
-from jaxdet.detectors.classes import check_classes
+from jaxdet.data.batching.canvas import ALIGNMENT, Size
+from jaxdet.models import FasterRCNN, abstract
+from jaxdet.models.classes import check_classes
 from jaxdet.export import reader
 from jaxdet.extras import require
 from jaxdet.inference import infer_step
 from jaxdet.paths import is_remote
-from jaxdet.runs.checkpoint import arrays, fill
-from jaxdet.runs.storage import put_in_place, reason
+from jaxdet.saving.model import arrays, fill
+from jaxdet.saving.disk import put_in_place, reason
 from jaxdet.types import Images
 
 PLATFORMS = ("cpu", "cuda", "tpu")

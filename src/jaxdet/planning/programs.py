@@ -13,8 +13,8 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 
 from jaxdet.backbones.base import Classifier
-from jaxdet.data.canvas import Size
-from jaxdet.detectors import FasterRCNN, FasterRCNNConfig
+from jaxdet.data.batching.canvas import Size
+from jaxdet.models import FasterRCNN, FasterRCNNConfig
 from jaxdet.inference import infer_step, logits_step
 from jaxdet.parallel import batch_sharding, replicated
 from jaxdet.runs import TrainConfig

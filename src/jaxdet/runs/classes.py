@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from jaxdet.backbones.base import Classifier
 from jaxdet.data import ClassificationDataset, DetectionDataset
-from jaxdet.detectors import FasterRCNN
+from jaxdet.models import FasterRCNN
 
 
 def match_labels(known: Sequence[str], wanted: Sequence[str], ids: Sequence[int], *, first: int = 0) -> tuple[int, ...]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 
 from jaxdet.backbones import Backbone
 from jaxdet.data import Augmentation, ClassAugmentation, DataSource
-from jaxdet.detectors import FasterRCNNConfig
-from jaxdet.detectors.presets import ModelConfig
+from jaxdet.models import FasterRCNNConfig
+from jaxdet.models.registry import ModelConfig
 from jaxdet.evaluation import Metrics, check_metrics
 from jaxdet.nn import Numerics
 from jaxdet.training import Epochs, OptimizerConfig, Steps
@@ -21,7 +21,7 @@ BackboneFactory = Callable[..., Backbone]  # of keywords numerics and rngs
 class TrainConfig:
     """A training run: what to train, on what, how long, and how.
 
-    model: of a detector (`jaxdet.detectors.detector_config`) or a classifier; its classes follow the training set.
+    model: of a detector (`jaxdet.models.detector_config`) or a classifier; its classes follow the training set.
     train, val: where the data lies (`jaxdet.data.CocoFiles`, `VocFolder`, `YoloFolder`, `Examples`, `ClassFolder`, or
         anything with their ``open``). Without ``val`` nothing is evaluated.
     steps, epochs: how long, one of the two. A step is a batch. A bare number in ``eval_every`` or in the optimizer's

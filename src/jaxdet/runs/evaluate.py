@@ -30,16 +30,16 @@ from jaxdet.data import (
     load_batches,
     resize_boxes,
 )
-from jaxdet.data.sizing import SquareCrop
-from jaxdet.detectors import FasterRCNN
-from jaxdet.detectors.classes import check_classes
+from jaxdet.data.batching.sizing import SquareCrop
+from jaxdet.models import FasterRCNN
+from jaxdet.models.classes import check_classes
 from jaxdet.evaluation import Accuracy, Evaluator, Metrics, make_evaluator
 from jaxdet.inference import infer_step
 from jaxdet.parallel import check_division, copy_to, fetch_rows, gather, gather_arrays, local_rows, split
 from jaxdet.runs.classes import category_ids_of, labels_of
 from jaxdet.training import image_keys, losses_and_detections
 from jaxdet.training.classification import cross_entropy
-from jaxdet.training.losses import Losses
+from jaxdet.models.faster_rcnn.losses import Losses
 from jaxdet.types import Detections, Images, Targets
 
 

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 
 from jaxdet.parallel import on_first
 from jaxdet.paths import write_text
-from jaxdet.runs.states import Checkpoints
-from jaxdet.runs.storage import remove
+from jaxdet.saving.train_state import Checkpoints
+from jaxdet.saving.disk import remove
 from jaxdet.training import TrainState
 
 FAILURE, _REPORT = "failure", "failure.json"

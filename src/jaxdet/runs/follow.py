@@ -10,10 +10,10 @@ from dataclasses import replace
 from typing import Any
 
 from jaxdet.backbones import Darknet53Config
-from jaxdet.detectors import FasterRCNNConfig
-from jaxdet.detectors.config import BackboneConfig
-from jaxdet.detectors.options import changes, differences, label, show_both
-from jaxdet.detectors.presets import ModelConfig
+from jaxdet.models import FasterRCNNConfig
+from jaxdet.models.faster_rcnn.config import BackboneConfig
+from jaxdet.models.options import changes, differences, label, show_both
+from jaxdet.models.registry import ModelConfig
 from jaxdet.heads import BoxConfig
 from jaxdet.nn import NormConfig
 

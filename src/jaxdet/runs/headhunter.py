@@ -9,9 +9,9 @@ from pathlib import Path
 
 from jaxdet.config import nearest
 from jaxdet.data import Augmentation, BrightnessContrast, DataError, HeadList, RGBShift
-from jaxdet.data.head_list import read_head_list
+from jaxdet.data.formats.head_list import read_head_list
 from jaxdet.data.statistics import MOST_PICTURES, mean_and_std
-from jaxdet.detectors import FasterRCNNConfig, detector_config
+from jaxdet.models import FasterRCNNConfig, detector_config
 from jaxdet.runs.config import TrainConfig
 from jaxdet.runs.headhunter_yaml import HeadHunterYaml
 from jaxdet.training import OptimizerConfig

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from jaxdet.config import nearest
-from jaxdet.data.yaml_text import read_yaml, yaml_value
+from jaxdet.data.formats.yaml_text import read_yaml, yaml_value
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,10 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from jaxdet.parallel import is_first
-from jaxdet.paths import parse_json
-from jaxdet.runs.growing import Board, Lines
+from jaxdet.saving.growing import Board, Lines
+from jaxdet.saving.run_folder import METRICS_FILE, Row, read_rows
 
-METRICS_FILE, CURVE_FILE, TENSORBOARD = "metrics.jsonl", "losses.png", "tensorboard"
-Row = dict[str, Any]
+CURVE_FILE, TENSORBOARD = "losses.png", "tensorboard"
 
 
 class Journal:
@@ -115,23 +114,3 @@ class NoJournal(Journal):
 def open_journal(out: Path, start: int, steps: int, batch_size: int, *, progress: bool = True) -> Journal:
     """This process's `Journal`: a silent one in all but the first."""
     return Journal(out, start, steps, batch_size, progress=progress) if is_first() else NoJournal()
-
-
-def read_rows(path: Path) -> list[Row]:
-    """The rows of a metrics file, up to one that was cut short or is damaged; none where there is no file."""
-    if not path.is_file():
-        return []
-    rows = []
-    for line in path.read_bytes().splitlines():
-        try:
-            row = parse_json(line)
-        except ValueError:
-            break
-        if not isinstance(row, dict) or type(row.get("step")) is not int or not all(map(_is_number, row.values())):
-            break
-        rows.append(row)
-    return rows
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) is float or (type(value) is int and abs(value) < 2**63)

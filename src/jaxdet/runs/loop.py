@@ -23,24 +23,24 @@ from jax.sharding import Mesh
 
 from jaxdet.compiling import Compilations, say_beside_bars
 from jaxdet.data import LoadedBatch
-from jaxdet.data.workers import leave_unguarded_script
-from jaxdet.detectors.options import changes
+from jaxdet.data.batching.workers import leave_unguarded_script
+from jaxdet.models.options import changes
 from jaxdet.parallel import check_division, copy_to, data_mesh, gather, is_first, many, on_first, replicated, split
 from jaxdet.paths import to_path
-from jaxdet.runs.checkpoint import save
-from jaxdet.runs.description import Description
+from jaxdet.saving.model import save
+from jaxdet.saving.description import Description
 from jaxdet.runs.failure import keep_failure, restore_failure
 from jaxdet.runs.journal import Journal, open_journal
 from jaxdet.runs.record import check_record, keep_record, make_record
 from jaxdet.runs.signals import Stopped, StopRequest
 from jaxdet.runs.start import first_state, model_for, with_frozen_norms
-from jaxdet.runs.states import Checkpoints
-from jaxdet.runs.stored import BEST, CHECKPOINTS, DESCRIPTION
-from jaxdet.runs.stored_state import saved_steps
+from jaxdet.saving.train_state import Checkpoints
+from jaxdet.saving.open import BEST, CHECKPOINTS, DESCRIPTION
+from jaxdet.saving.stored_state import saved_steps
 from jaxdet.runs.take_over import Taken, take_over
 from jaxdet.runs.task import Task
 from jaxdet.training import TrainState, make_schedule, to_model
-from jaxdet.training.losses import Losses
+from jaxdet.models.faster_rcnn.losses import Losses
 
 _AHEAD = 2  # steps that are dispatched before the first of them is done
 

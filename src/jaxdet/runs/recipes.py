@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from jaxdet.data import Augmentation, ClassFolder, CocoFiles
-from jaxdet.detectors import detector_config, model_config
+from jaxdet.models import detector_config, model_config
 from jaxdet.runs.config import TrainConfig
 from jaxdet.training import OptimizerConfig
 

@@ -7,13 +7,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jaxdet.detectors.presets import CONFIG_TYPES
+from jaxdet.models.registry import CONFIG_TYPES
 from jaxdet.paths import parse_json, write_text
 from jaxdet.runs.task import Task
+from jaxdet.saving.run_folder import RECORD
 from jaxdet.training import Epochs, Steps
 from jaxdet.training.spans import Span
 
-RECORD, FORMAT = "run.json", 2
+FORMAT = 2
 # How a run is watched, kept and fed; none of it changes what it computes.
 _FREE = (
     "workers", "log_every", "eval_every", "eval_losses", "eval_batch_size", "checkpoint_every", "keep", "keep_every",

@@ -9,7 +9,7 @@ ordinary size take min_size=800, max_size=1333 and torchvision's other values, w
 from pathlib import Path
 
 from jaxdet.data import CocoFiles
-from jaxdet.detectors import detector_config
+from jaxdet.models import detector_config
 from jaxdet.heads import AnchorGenerator
 from jaxdet.runs import TrainConfig
 from jaxdet.training import OptimizerConfig

@@ -10,10 +10,10 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from jaxdet.backbones import Backbone
-from jaxdet.detectors import FasterRCNNConfig, build
-from jaxdet.detectors.presets import Model, ModelConfig
+from jaxdet.models import FasterRCNNConfig, build
+from jaxdet.models.registry import Model, ModelConfig
 from jaxdet.nn import NormConfig, Numerics
-from jaxdet.runs.checkpoint import arrays, fill
+from jaxdet.saving.model import arrays, fill
 from jaxdet.runs.config import TrainConfig
 from jaxdet.runs.follow import follow_weights
 from jaxdet.training import Objective, OptimizerConfig, TrainState, init_state, make_optimizer, make_train_step

@@ -22,7 +22,7 @@ from jaxdet.data import (
     LoadedBatch,
     load_batches,
 )
-from jaxdet.detectors import FasterRCNNConfig
+from jaxdet.models import FasterRCNNConfig
 from jaxdet.evaluation import Evaluator, limit_notes, make_evaluator
 from jaxdet.parallel import local_rows
 from jaxdet.runs.classes import match_classes

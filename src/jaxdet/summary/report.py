@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdet.backbones.base import Classifier
-from jaxdet.detectors import FasterRCNN
+from jaxdet.models import FasterRCNN
 from jaxdet.summary.rows import Row, Shape, parameters, trace
 from jaxdet.summary.stages import Stage, detector_stages
 
@@ -59,7 +59,7 @@ class Summary:
 
 
 def summarize(model: Classifier | FasterRCNN, height: int, width: int, *, batch: int | None = None) -> Summary:
-    """Summarise a model, abstract (`jaxdet.detectors.abstract`) or not; it is left as it is.
+    """Summarise a model, abstract (`jaxdet.models.abstract`) or not; it is left as it is.
 
     Args:
         height, width: of the picture: for a classifier as it enters the model, for a detector before resizing.

@@ -9,8 +9,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdet.data.canvas import align, canvases, choose_canvas
-from jaxdet.detectors import FasterRCNN
+from jaxdet.data.batching.canvas import align, canvases, choose_canvas
+from jaxdet.models import FasterRCNN
 from jaxdet.ops.resize import resized_size
 from jaxdet.summary.rows import Row, Shape, parameters, torch_order, trace
 from jaxdet.types import Images

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from jaxdet.backbones.base import Classifier
 from jaxdet.ops.boxes import float_dtype
-from jaxdet.training.losses import Losses
+from jaxdet.models.faster_rcnn.losses import Losses
 from jaxdet.types import Images
 
 

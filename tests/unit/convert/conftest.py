@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxdet.detectors import abstract, model_config
-from jaxdet.runs.checkpoint import fill, flatten
+from jaxdet.models import abstract, model_config
+from jaxdet.saving.model import fill, flatten
 from parity.twins.darknet53 import Darknet53
 from torchvision_cpu import import_torchvision
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from jaxdet.detectors import model_config
+from jaxdet.models import model_config
 from jaxdet.nn import NormConfig
-from jaxdet.runs.checkpoint import arrays
+from jaxdet.saving.model import arrays
 from jaxdet_convert import (
     ConversionError,
     RecognitionError,

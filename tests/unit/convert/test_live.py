@@ -7,7 +7,7 @@ import copy
 import pytest
 
 from jaxdet.backbones.base import IMAGENET_MEAN
-from jaxdet.data.coco_names import COCO_NAMES
+from jaxdet.data.formats.coco_names import COCO_NAMES
 from jaxdet.nn import NormConfig
 from jaxdet_convert import RecognitionError, UnsupportedModuleError, from_torch, to_torch
 from parity.twins.darknet53 import Darknet53

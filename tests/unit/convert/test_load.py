@@ -12,11 +12,11 @@ import pytest
 
 import jaxdet
 from jaxdet.backbones.base import IMAGENET_MEAN
-from jaxdet.data.coco_names import COCO_NAMES
-from jaxdet.detectors import abstract, model_config
+from jaxdet.data.formats.coco_names import COCO_NAMES
+from jaxdet.models import abstract, model_config
 from jaxdet.heads import AnchorGenerator
 from jaxdet.nn import NormConfig
-from jaxdet.runs.checkpoint import arrays, fill, flatten
+from jaxdet.saving.model import arrays, fill, flatten
 from jaxdet_convert import ConversionError, RecognitionError, WeightsError, convert_weights, load_torch, to_torch
 from jaxdet_convert.official import OFFICIAL, OfficialWeights
 from parity.twins.darknet53 import TimmDarknet53

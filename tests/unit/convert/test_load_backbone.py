@@ -7,9 +7,9 @@ import pytest
 from flax import nnx
 
 import jaxdet
-from jaxdet.detectors import abstract, model_config
+from jaxdet.models import abstract, model_config
 from jaxdet.nn import NormConfig
-from jaxdet.runs.checkpoint import arrays, fill, flatten
+from jaxdet.saving.model import arrays, fill, flatten
 from jaxdet_convert import ConversionError, load_backbone, load_torch, to_torch
 from parity.twins.mobilenet_v1 import MobileNetV1
 

@@ -13,12 +13,12 @@ import jaxdet
 from filled_model import filled
 from jaxdet.backbones.base import ClassifierTransform
 from jaxdet.cli.__main__ import main
-from jaxdet.detectors import model_config
+from jaxdet.models import model_config
 from jaxdet.heads import AnchorGenerator
 from jaxdet.inference import with_options
 from jaxdet.nn import NormConfig, Numerics
 from jaxdet.nn.parameters import arrays
-from jaxdet.runs.checkpoint import is_model
+from jaxdet.saving.model import is_model
 from jaxdet_convert import (
     convert_weights,
     load_backbone,
@@ -30,7 +30,7 @@ from jaxdet_convert import (
     to_torch,
 )
 from jaxdet_convert.load import recognise_weights
-from jaxdet_convert.read import Weights
+from jaxdet_convert.read.weights import Weights
 from tiny_model import tiny_config
 
 NAMES = ("__background__", "cat", "dog", "red fish")
@@ -233,7 +233,7 @@ def test_official_configurations_are_what_the_files_give(name):
 def _tensors(config):
     from flax import nnx
 
-    from jaxdet.detectors import abstract
+    from jaxdet.models import abstract
     from jaxdet.nn.parameters import fill, flatten
 
     empty = abstract(config)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxdet.backbones.base import IMAGENET_MEAN
-from jaxdet.detectors import list_models, model_config
+from jaxdet.models import list_models, model_config
 from jaxdet.nn import NormConfig
 from jaxdet_convert.recognise import darknet53_layers, recognise
 from jaxdet_convert.recognise_body import RecognitionError

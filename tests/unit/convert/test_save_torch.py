@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from jaxdet_convert.read import read_weights
+from jaxdet_convert.read.weights import read_weights
 from jaxdet_convert.write import save_torch
 
 

@@ -5,7 +5,7 @@ import sys
 import time
 
 from jaxdet.data import CocoDataset, eval_plan, load_batches
-from jaxdet.data.sizing import ShortestSide
+from jaxdet.data.batching.sizing import ShortestSide
 
 if __name__ == "__main__":
     dataset = CocoDataset(*sys.argv[1:])

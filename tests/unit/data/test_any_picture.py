@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxdet.data import BatchPlan, CocoDataset, eval_plan, load_batches
-from jaxdet.data.sizing import ShortestSide
+from jaxdet.data.batching.sizing import ShortestSide
 
 SIZES = [(16, 16), (16, 300), (300, 16), (60, 8000), (700, 40), (33, 97), (100, 150), (150, 100), (480, 640), (65, 64)]
 COUNTS = [0, 1, 500, 0, 3, 1, 7, 0, 40, 2]

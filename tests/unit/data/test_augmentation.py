@@ -17,10 +17,10 @@ from jaxdet.data import (
     load_batch,
     load_batches,
 )
-from jaxdet.data.augment import Augmentation
-from jaxdet.data.detection_rows import box_slots
-from jaxdet.data.photometric import adjust_levels, photometric_distort, shift_rgb
-from jaxdet.data.sizing import ScaleJitter, ShortestSide
+from jaxdet.data.augment.augmentation import Augmentation
+from jaxdet.data.batching.detection_rows import box_slots
+from jaxdet.data.augment.photometric import adjust_levels, photometric_distort, shift_rgb
+from jaxdet.data.batching.sizing import ScaleJitter, ShortestSide
 
 
 class _Transform:

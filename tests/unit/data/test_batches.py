@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxdet.data import BatchPlan, DataError, canvases, choose_canvas, eval_plan
-from jaxdet.data.sizing import ShortestSide
+from jaxdet.data.batching.sizing import ShortestSide
 from jaxdet.ops.resize import resized_size
 
 SIZES = st.lists(st.tuples(st.integers(20, 700), st.integers(20, 700)), min_size=1, max_size=80)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxdet.data.canvas import align, canvases, choose_canvas, covers, largest_canvas, parse_canvas
+from jaxdet.data.batching.canvas import align, canvases, choose_canvas, covers, largest_canvas, parse_canvas
 from jaxdet.ops.resize import resized_size
 
 

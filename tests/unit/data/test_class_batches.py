@@ -17,9 +17,9 @@ from jaxdet.data import (
     load_batch,
     load_batches,
 )
-from jaxdet.data.augment import random_crop
-from jaxdet.data.class_folder import LabelledPath
-from jaxdet.data.sizing import ShortestSide, SquareCrop
+from jaxdet.data.augment.augmentation import random_crop
+from jaxdet.data.formats.class_folder import LabelledPath
+from jaxdet.data.batching.sizing import ShortestSide, SquareCrop
 
 SIZING = SquareCrop(resize=20, crop=16)
 

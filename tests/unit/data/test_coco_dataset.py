@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from jaxdet.data import CocoDataset, DataError, ground_truth, to_coco
-from jaxdet.data.json_lines import entry_lines
+from jaxdet.data.formats.json_lines import entry_lines
 
 DOG, CAT = 1, 2  # categories 3 and 7, in the order of their ids
 

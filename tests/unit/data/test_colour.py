@@ -12,7 +12,7 @@ from PIL import Image
 
 from jaxdet.data import ClassFolder, DataError, read_image
 from jaxdet.data.colour import to_rgb
-from jaxdet.data.pictures import picture_problems
+from jaxdet.data.images import picture_problems
 
 HEIGHT, WIDTH = 4, 6
 DEEP = np.linspace(0, 65535, HEIGHT * WIDTH).round().astype(np.uint16).reshape(HEIGHT, WIDTH)

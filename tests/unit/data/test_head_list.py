@@ -5,10 +5,10 @@ import pytest
 from PIL import Image
 
 from jaxdet.data import DataError, HeadList, find_sources, ground_truth
-from jaxdet.data.augment import Augmentation
-from jaxdet.data.detection_rows import DetectionRows, box_slots
-from jaxdet.data.head_list import ListBox, ListPicture, read_head_list, write_head_list
-from jaxdet.data.sizing import ShortestSide
+from jaxdet.data.augment.augmentation import Augmentation
+from jaxdet.data.batching.detection_rows import DetectionRows, box_slots
+from jaxdet.data.formats.head_list import ListBox, ListPicture, read_head_list, write_head_list
+from jaxdet.data.batching.sizing import ShortestSide
 from jaxdet.evaluation import HeadEvaluator
 
 

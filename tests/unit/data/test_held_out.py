@@ -25,7 +25,7 @@ from jaxdet.data import (
 )
 from jaxdet.data.held_out import held_out
 from jaxdet.runs import open_task, read_config
-from jaxdet.runs.check import check
+from jaxdet.data_report.check import check
 from jaxdet.runs.record import make_record
 
 

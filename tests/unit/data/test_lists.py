@@ -8,7 +8,7 @@ from PIL import Image
 
 from jaxdet.cli import lists
 from jaxdet.data import DataError, HeadList
-from jaxdet.data.lists import convert_crohd, convert_crowd_human, convert_scut_head
+from jaxdet.data.formats.lists import convert_crohd, convert_crowd_human, convert_scut_head
 
 WIDTH, HEIGHT = 60, 40
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from jaxdet.data import BatchPlan, CocoDataset, DataError, eval_plan, load_batch, load_batches, preprocess
-from jaxdet.data.augment import Augmentation
-from jaxdet.data.sizing import ShortestSide
+from jaxdet.data.augment.augmentation import Augmentation
+from jaxdet.data.batching.sizing import ShortestSide
 
 SIZING = ShortestSide((48,), 64)
 FLIP = Augmentation(flip=0.5)

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from jaxdet.data import ClassFolder, CocoFiles, DataError, Examples, HeadList, VocFolder, YoloFolder, read_image
-from jaxdet.data.lists.conversion import Conversion
-from jaxdet.data.packed import open_packed
-from jaxdet.data.pictures import picture_problems, read_image_size
-from jaxdet.runs.pack import pack
+from jaxdet.data.formats.lists.conversion import Conversion
+from jaxdet.data.formats.packed import open_packed
+from jaxdet.data.images import picture_problems, read_image_size
+from jaxdet.data_report.pack import pack
 
 HEIGHT, WIDTH = 20, 30
 UPRIGHT, STORED_SIZE = (WIDTH, HEIGHT), (HEIGHT, WIDTH)  # (height, width) at orientation 6

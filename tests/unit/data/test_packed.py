@@ -21,9 +21,9 @@ from jaxdet.data import (
     ground_truth,
     load_batches,
 )
-from jaxdet.data.packed import shard_name
-from jaxdet.data.sizing import ShortestSide
-from jaxdet.runs.pack import pack
+from jaxdet.data.formats.packed import shard_name
+from jaxdet.data.batching.sizing import ShortestSide
+from jaxdet.data_report.pack import pack
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from jaxdet.data import read_image
-from jaxdet.data.pictures import picture_problems
+from jaxdet.data.images import picture_problems
 
 STORED = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
 

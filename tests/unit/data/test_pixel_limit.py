@@ -11,9 +11,9 @@ from PIL import Image
 
 from jaxdet.cli.__main__ import main
 from jaxdet.data import BatchPlan, CocoDataset, DataError, load_batches, read_image, set_max_pixels
-from jaxdet.data.pictures import read_image_size
-from jaxdet.data.sizing import ShortestSide
-from jaxdet.runs import inspection
+from jaxdet.data.images import read_image_size
+from jaxdet.data.batching.sizing import ShortestSide
+from jaxdet.data_report import inspection
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxdet.data import CocoDataset, draw_shapes
-from jaxdet.data.shapes import draw_picture
+from jaxdet.data.synthetic.shapes import draw_picture
 
 
 def _digest(folder):
@@ -50,8 +50,8 @@ def test_it_is_an_ordinary_coco_folder_within_its_promises(tmp_path):
 
 def test_boxes_lie_tightly_around_what_is_painted(monkeypatch):
     """White shapes on a black ground, where no shadow shows: what is bright is the shape."""
-    monkeypatch.setattr("jaxdet.data.shapes.textured_ground", lambda generator, h, w: np.zeros((h, w, 3)))
-    monkeypatch.setattr("jaxdet.data.shapes._COLOURS", ((255, 255, 255),))
+    monkeypatch.setattr("jaxdet.data.synthetic.shapes.textured_ground", lambda generator, h, w: np.zeros((h, w, 3)))
+    monkeypatch.setattr("jaxdet.data.synthetic.shapes._COLOURS", ((255, 255, 255),))
     for seed in range(12):
         image, boxes, labels = draw_picture(np.random.default_rng(seed), 110, 120, 1)
         bright = image.max(-1) > 60

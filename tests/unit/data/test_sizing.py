@@ -6,8 +6,8 @@ from data_draws import Draws
 from PIL import Image
 
 from jaxdet.data import Augmentation, BatchPlan, DataError, Example, preprocess
-from jaxdet.data.sizing import ScaleJitter, ShortestSide, SquareCrop
-from jaxdet.detectors import DetectorTransform
+from jaxdet.data.batching.sizing import ScaleJitter, ShortestSide, SquareCrop
+from jaxdet.models import DetectorTransform
 
 PLAIN = {"mean": (0, 0, 0), "std": (1, 1, 1)}
 

@@ -6,9 +6,9 @@ from data_draws import Draws
 from PIL import Image
 
 from jaxdet.data import Example
-from jaxdet.data.augment import ClassAugmentation, random_crop
-from jaxdet.data.photometric import adjust_hue, photometric_distort
-from jaxdet.data.sizing import ScaleJitter
+from jaxdet.data.augment.augmentation import ClassAugmentation, random_crop
+from jaxdet.data.augment.photometric import adjust_hue, photometric_distort
+from jaxdet.data.batching.sizing import ScaleJitter
 from torchvision_cpu import torchvision_or_skip
 
 torchvision_or_skip()

@@ -16,8 +16,8 @@ import pytest
 
 from jaxdet.data import BatchPlan, CocoDataset, DataError, load_batch, load_batches
 from jaxdet.data import workers as workers_module
-from jaxdet.data.augment import Augmentation
-from jaxdet.data.sizing import ShortestSide
+from jaxdet.data.augment.augmentation import Augmentation
+from jaxdet.data.batching.sizing import ShortestSide
 
 
 @pytest.fixture
@@ -106,8 +106,8 @@ def test_too_little_shared_memory_is_said_before_a_worker_is_killed_for_it(datas
 
 UNGUARDED = """
 from jaxdet.data import BatchPlan, CocoDataset, load_batches
-from jaxdet.data.sizing import ShortestSide
-from jaxdet.runs import inspection
+from jaxdet.data.batching.sizing import ShortestSide
+from jaxdet.data_report import inspection
 
 dataset = CocoDataset(*{files!r})
 if {inspect}:

@@ -10,9 +10,9 @@ import pytest
 from flax import nnx
 
 import jaxdet
-from jaxdet.detectors import build, model_config
+from jaxdet.models import build, model_config
 from jaxdet.inference import infer_step, logits_step
-from jaxdet.runs.checkpoint import arrays
+from jaxdet.saving.model import arrays
 from tiny_model import tiny_config
 
 # One of each kind of module: strided and dense kernels, depthwise ones, v2's heads, context, upscaling, deformation.

@@ -12,11 +12,11 @@ from flax import nnx
 
 import jaxdet
 import jaxdet_convert
-from jaxdet.detectors import abstract, detector_config, list_models
-from jaxdet.detectors.presets import CONFIG_TYPES
+from jaxdet.models import abstract, detector_config, list_models
+from jaxdet.models.registry import CONFIG_TYPES
 from jaxdet.heads import AnchorGenerator, pool_proposals
 from jaxdet.ops import SoftNMS, resized_size
-from jaxdet.runs.checkpoint import fill, flatten
+from jaxdet.saving.model import fill, flatten
 from jaxdet.summary.stages import detector_stages
 from jaxdet.training import losses
 from jaxdet.types import Images, Targets
@@ -126,7 +126,7 @@ def test_levels_that_are_not_there_are_refused():
 def test_a_cfg_of_the_originals(caplog, monkeypatch):
     """Configurations alone: the models are not drawn."""
     made = []
-    monkeypatch.setattr("jaxdet.models.build", lambda config, **_: made.append(config) or abstract(config))
+    monkeypatch.setattr("jaxdet.create.build", lambda config, **_: made.append(config) or abstract(config))
 
     def config_of(cfg, **options):
         caplog.clear()
@@ -160,7 +160,7 @@ def test_a_cfg_of_the_originals(caplog, monkeypatch):
     ],
 )
 def test_a_cfg_that_does_not_fit_is_refused(changes, says, monkeypatch):
-    monkeypatch.setattr("jaxdet.models.build", lambda config, **_: abstract(config))
+    monkeypatch.setattr("jaxdet.create.build", lambda config, **_: abstract(config))
     with pytest.raises((ValueError, OSError), match=says):
         jaxdet.headhunter_from_cfg(CFG | changes)
 

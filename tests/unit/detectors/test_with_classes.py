@@ -11,12 +11,12 @@ from flax import nnx
 
 import jaxdet
 from filled_model import filled
-from jaxdet.detectors.presets import model_config
+from jaxdet.models.registry import model_config
 from jaxdet.heads import AnchorGenerator, FastRCNNPredictor
 from jaxdet.inference import with_options
 from jaxdet.nn import NormConfig
 from jaxdet.nn.parameters import arrays
-from jaxdet.runs.checkpoint import is_model
+from jaxdet.saving.model import is_model
 from tiny_model import tiny_config
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from jaxdet.data import CocoDataset, Examples
 from jaxdet.data.dataset import DataError
-from jaxdet.data.head_list import HeadListDataset
+from jaxdet.data.formats.head_list import HeadListDataset
 from jaxdet.evaluation import CocoEvaluator, HeadEvaluator, ScoredPicture, evaluate_heads, make_evaluator
 from jaxdet.plots import plot_evaluation, plot_head_curves
 

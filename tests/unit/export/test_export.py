@@ -11,10 +11,10 @@ import pytest
 
 import jaxdet
 from jaxdet.cli.__main__ import main
-from jaxdet.detectors import build
+from jaxdet.models import build
 from jaxdet.export import load_export
 from jaxdet.export.write import export_detector, in_dtype
-from jaxdet.runs.checkpoint import save
+from jaxdet.saving.model import save
 from tiny_model import tiny_config
 
 CANVAS, BATCH = (64, 96), 2

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from jaxdet import parallel
-from jaxdet.runs.states import Checkpoints
+from jaxdet.saving.train_state import Checkpoints
 from jaxdet.training import TrainState
 
 HERE = Path(__file__).resolve().parent

@@ -18,7 +18,7 @@ import pytest
 
 from jaxdet import parallel
 from jaxdet.runs.signals import StopRequest
-from jaxdet.runs.states import Checkpoints
+from jaxdet.saving.train_state import Checkpoints
 from jaxdet.training import TrainState
 
 folder, port, own = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])

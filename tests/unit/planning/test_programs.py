@@ -11,7 +11,7 @@ import pytest
 from tiny_job import CANVAS, tiny_job
 
 from jaxdet.data import CocoFiles
-from jaxdet.detectors import abstract, model_config
+from jaxdet.models import abstract, model_config
 from jaxdet.parallel import data_mesh
 from jaxdet.planning import Job, evaluation_step, train_step
 from jaxdet.planning.programs import Work, step_work

@@ -13,7 +13,7 @@ from PIL import Image
 
 from jaxdet.backbones.base import ClassifierTransform
 from jaxdet.data import ClassAugmentation, ClassFolder
-from jaxdet.detectors import model_config
+from jaxdet.models import model_config
 from jaxdet.runs import Run, TrainConfig, open_task
 from jaxdet.runs.start import fresh
 from jaxdet.training import OptimizerConfig

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from jaxdet.heads import AnchorGenerator
-from jaxdet.runs import anchor_recall
-from jaxdet.runs.anchor_recall import best_anchor_ious, recall_of
+from jaxdet.data_report import anchor_recall
+from jaxdet.data_report.anchor_recall import best_anchor_ious, recall_of
 
 EXTENT = (64, 96)
 

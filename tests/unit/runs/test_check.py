@@ -7,12 +7,13 @@ import pytest
 from PIL import Image
 
 from jaxdet.data import ClassFolder, CocoFiles, DataError, Examples, PackedFolder
-from jaxdet.detectors import detector_config, model_config
+from jaxdet.models import detector_config, model_config
 from jaxdet.heads import AnchorGenerator
-from jaxdet.runs import TrainConfig, inspection, open_task
-from jaxdet.runs.check import check
-from jaxdet.runs.check_text import to_text
-from jaxdet.runs.pack import pack
+from jaxdet.data_report import inspection
+from jaxdet.runs import TrainConfig, open_task
+from jaxdet.data_report.check import check
+from jaxdet.data_report.text import to_text
+from jaxdet.data_report.pack import pack
 
 MODEL = detector_config(
     "fasterrcnn_mobilenet_v1_fpn",

@@ -10,7 +10,7 @@ from jaxdet.cli import data
 
 CONFIG = """
 from jaxdet.data import CocoFiles
-from jaxdet.detectors import detector_config
+from jaxdet.models import detector_config
 from jaxdet.runs import TrainConfig
 
 

@@ -10,10 +10,10 @@ from PIL import Image
 
 import jaxdet
 from jaxdet.data import DataError
-from jaxdet.detectors import build
+from jaxdet.models import build
 from jaxdet.evaluation.mot import read_mot
-from jaxdet.runs import Detected, detect
-from jaxdet.runs import detect as detect_function
+from jaxdet.detect import Detected, detect
+from jaxdet.detect import detect as detect_function
 from tiny_model import tiny_config
 
 NAMES = ("__background__", "head", "hat", "wig")
@@ -114,7 +114,7 @@ def test_shares_in_any_order_join_to_the_same(model, files, whole, tmp_path, ord
 def test_it_goes_on_where_it_was_stopped_also_with_another_number_of_processes(
     model, files, whole, tmp_path, monkeypatch
 ):
-    real, seen = jaxdet.runs.detect_parts.Part.add, []
+    real, seen = jaxdet.detect.parts.Part.add, []
 
     def stopped(part, found):
         if len(seen) == 2:
@@ -122,10 +122,10 @@ def test_it_goes_on_where_it_was_stopped_also_with_another_number_of_processes(
         seen.append(found.file)
         real(part, found)
 
-    monkeypatch.setattr("jaxdet.runs.detect_parts.Part.add", stopped)
+    monkeypatch.setattr("jaxdet.detect.parts.Part.add", stopped)
     with pytest.raises(KeyboardInterrupt):
         _detect(model, files, tmp_path)
-    monkeypatch.setattr("jaxdet.runs.detect_parts.Part.add", real)
+    monkeypatch.setattr("jaxdet.detect.parts.Part.add", real)
     assert [json.loads(line)["file"] for line in _lines(tmp_path)] == seen
     assert _detect(model, files, tmp_path, process_index=1, process_count=2).left > 0
     assert _detect(model, files, tmp_path, process_index=0, process_count=2).left == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from jaxdet.runs.detect_parts import Found, Part, check_detect_record, read_parts
+from jaxdet.detect.parts import Found, Part, check_detect_record, read_parts
 
 
 def _found(name, count=2, seed=0):

@@ -13,7 +13,7 @@ from jaxdet.evaluation import CocoEvaluator
 from jaxdet.nn import Numerics
 from jaxdet.runs import evaluate_classifier
 from jaxdet.runs.classes import category_ids_of, labels_of, match_classes
-from jaxdet.runs.detect import _label
+from jaxdet.detect.run import _label
 
 BG = "__background__"
 

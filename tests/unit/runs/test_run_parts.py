@@ -13,7 +13,8 @@ import pytest
 from jaxdet.data import Augmentation, ClassAugmentation, CocoFiles
 from jaxdet.runs import RECIPES, TrainConfig, read_config
 from jaxdet.runs.config import run_length
-from jaxdet.runs.journal import Journal, read_rows
+from jaxdet.runs.journal import Journal
+from jaxdet.saving.run_folder import read_rows
 from jaxdet.runs.record import check_record, keep_record, make_record
 from jaxdet.runs.signals import StopRequest
 from jaxdet.training import OptimizerConfig
@@ -102,7 +103,7 @@ def test_epochs_become_steps_with_their_marks():
 
 COUNTED = """
 from jaxdet.data import CocoFiles
-from jaxdet.detectors import detector_config
+from jaxdet.models import detector_config
 from jaxdet.runs import TrainConfig
 from jaxdet.training import OptimizerConfig
 

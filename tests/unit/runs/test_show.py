@@ -9,10 +9,10 @@ from PIL import Image
 from jaxdet.backbones import MobileNetV1Config
 from jaxdet.backbones.base import ClassifierTransform
 from jaxdet.data import Augmentation, ClassAugmentation, ClassFolder, CocoFiles
-from jaxdet.detectors import detector_config
+from jaxdet.models import detector_config
 from jaxdet.ops.pixels import IMAGENET_MEAN
 from jaxdet.runs import TrainConfig
-from jaxdet.runs.show import show
+from jaxdet.data_report.page import show
 from jaxdet.visualize import class_colour, titled
 
 COLOURS = ((200, 30, 60), (20, 160, 90), (70, 80, 220), (240, 240, 10), (5, 5, 5))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import jaxdet
-from jaxdet.runs.states import CheckpointError, Checkpoints
+from jaxdet.saving.train_state import CheckpointError, Checkpoints
 from jaxdet.training import OptimizerConfig, init_state, make_optimizer
 
 # What Orbax reads in parts is given up in the middle, which shows when garbage is collected.

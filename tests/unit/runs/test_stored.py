@@ -13,9 +13,9 @@ from small_run import small_config, start
 import jaxdet
 from jaxdet.cli.__main__ import main
 from jaxdet.cli.weights import first_model
-from jaxdet.runs.checkpoint import arrays
-from jaxdet.runs.stored import describe_stored, open_stored
-from jaxdet.runs.stored_state import CheckpointError
+from jaxdet.saving.model import arrays
+from jaxdet.saving.open import describe_stored, open_stored
+from jaxdet.saving.stored_state import CheckpointError
 
 # What Orbax reads in parts is given up in the middle, which shows when garbage is collected.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from small_run import small_config, start, write_images
 
-from jaxdet.runs.stored_state import StoredState
+from jaxdet.saving.stored_state import StoredState
 
 # What a folder of checkpoints leaves open, in Orbax, shows when garbage is collected.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

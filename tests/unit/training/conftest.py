@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from flax import nnx
 
-from jaxdet.detectors import build
+from jaxdet.models import build
 from tiny_model import make_batch, tiny_config
 
 

@@ -9,7 +9,7 @@ jax.config.update("jax_enable_x64", True)
 import numpy as np
 from flax import nnx
 
-from jaxdet.detectors import build
+from jaxdet.models import build
 from jaxdet.nn import Numerics
 from jaxdet.parallel import data_mesh
 from jaxdet.training import OptimizerConfig, init_state, make_optimizer, make_train_step

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxdet.detectors import FasterRCNN, abstract
+from jaxdet.models import FasterRCNN, abstract
 from jaxdet.heads import RoIOutputs, RPNOutputs
 from jaxdet.training import image_keys, losses, losses_and_detections
-from jaxdet.training.losses import box_losses, rpn_losses, smooth_l1
-from jaxdet.training.targets import AnchorTargets, ProposalTargets
+from jaxdet.models.faster_rcnn.losses import box_losses, rpn_losses, smooth_l1
+from jaxdet.models.faster_rcnn.targets import AnchorTargets, ProposalTargets
 from jaxdet.types import Images, Targets
 from tiny_model import tiny_config
 
@@ -114,7 +114,7 @@ def test_each_stage_goes_by_its_own_options(batch, monkeypatch):
         seen.append(name)
         return {name: jnp.zeros(())}
 
-    module = sys.modules["jaxdet.training.losses"]
+    module = sys.modules["jaxdet.models.faster_rcnn.losses"]
     monkeypatch.setattr(FasterRCNN, "propose", spied)
     monkeypatch.setattr(module, "rpn_losses", lambda rpn, sampled, beta: ruled(f"rpn {beta}"))
     monkeypatch.setattr(module, "box_losses", lambda outputs, sampled, beta, ohem=None: ruled(f"box {beta} {ohem}"))

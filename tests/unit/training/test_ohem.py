@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdet.detectors import detector_config
+from jaxdet.models import detector_config
 from jaxdet.heads import RoIOutputs
-from jaxdet.training.losses import box_losses
-from jaxdet.training.targets import ProposalTargets
+from jaxdet.models.faster_rcnn.losses import box_losses
+from jaxdet.models.faster_rcnn.targets import ProposalTargets
 
 VALID = np.array([[True] * 6, [True, True, True, False, False, False]])
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxdet.detectors import build
+from jaxdet.models import build
 from jaxdet.nn import Numerics
 from jaxdet.parallel import data_mesh, replicated
 from jaxdet.training import OptimizerConfig, init_state, make_optimizer, make_schedule, make_train_step, to_model

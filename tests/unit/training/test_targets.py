@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxdet.heads import BoxConfig, RPNConfig
-from jaxdet.training.targets import sample_anchors, sample_proposals
+from jaxdet.models.faster_rcnn.targets import sample_anchors, sample_proposals
 from jaxdet.types import Targets
 
 # An object, a region that ends at x = 100, and a slot of padding.

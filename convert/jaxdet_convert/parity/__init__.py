@@ -1,0 +1,1 @@
+"""A live PyTorch module beside its conversion, stage by stage."""

@@ -1,0 +1,1 @@
+"""Weights files as arrays: data, never code."""

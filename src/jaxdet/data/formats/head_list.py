@@ -1,0 +1,202 @@
+"""HeadHunter's lists: ``# path`` of a picture, then a line ``x1 y1 x2 y2 flag`` for each head on it.
+
+A flag of 0 is a head like any other. A positive one is trained on and ignored in evaluation. A negative one is not
+trained on, and ignored in evaluation. Commas in place of spaces and paths without ``#`` read as well: the original's
+instructions describe lists so, its scripts write them as above. Boxes are corners in pixels of the upright image.
+"""
+
+from __future__ import annotations
+
+import os
+import reprlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxdet.data.boxes import clip_box, clip_region, pack_boxes
+from jaxdet.data.dataset import BACKGROUND, DetectionDataset, Record, Truth
+from jaxdet.data.faults import DataError, Fault, FaultKind, Problem
+from jaxdet.data.images import PICTURE_SUFFIXES, read_image_size
+from jaxdet.paths import read_lines, write_text
+
+HEAD = 1  # the label
+NEGATIVES = ("ignored", "background")
+ONES = ("ignored", "counted")
+
+
+class ListBox(NamedTuple):
+    """A box as a list has it, on its line."""
+
+    line: int
+    box: tuple[float, float, float, float]  # xyxy
+    flag: int
+
+
+@dataclass
+class ListPicture:
+    """A picture of a list, on its line, with its boxes and with what is wrong with lines of them."""
+
+    path: str
+    line: int
+    boxes: list[ListBox] = field(default_factory=list)
+    problems: list[tuple[int, Problem]] = field(default_factory=list)
+
+
+class HeadListDataset(DetectionDataset):
+    """The pictures of a HeadHunter list. The only class, label and category 1, is ``"head"``.
+
+    Pictures without heads stay what they are. A box that reaches out of its picture is clipped to it, as the original
+    does and CrowdHuman's boxes need; how many, a warning says.
+
+    Args:
+        file: the list; root: the folder that its paths are relative to, by default the list's own.
+        negatives: ``"ignored"``: a head of negative flag is a region that is neither object nor background;
+            ``"background"``: it is background, to which the original trains. Evaluation ignores it in both cases.
+        ones: what evaluation does with positive flags: ``"ignored"``, or ``"counted"`` as heads like any other. By
+            default they are ignored where the list has flags of 0, too, and counted where it has not: SCUT-HEAD's own
+            script writes 1 on every box, which leaves nothing to evaluate; a warning says so.
+        skip_faulty: leave out boxes that are degenerate, not finite, not numbers or out of the picture as a whole, and
+            count them in `skipped`, instead of raising.
+
+    Raises:
+        DataError: the list is not there or no text; or, listing every one with its line, pictures are missing or
+            unreadable, lines are not in the format, or boxes are faulty.
+        ValueError: ``negatives`` or ``ones`` is something else.
+    """
+
+    def __init__(
+        self,
+        file: str | Path,
+        root: str | Path | None = None,
+        *,
+        negatives: str = "ignored",
+        ones: str | None = None,
+        skip_faulty: bool = False,
+    ) -> None:
+        for name, value, known in (("negatives", negatives, NEGATIVES), ("ones", ones, (*ONES, None))):
+            if value not in known:
+                raise ValueError(f"{name} of a head list is one of {', '.join(map(str, known))}, not {value!r}")
+        self.file = Path(file)
+        root = self.file.parent if root is None else Path(root)
+        pictures, faults = read_head_list(self.file)
+        flags = {box.flag for picture in pictures for box in picture.boxes}
+        count_ones = ones == "counted" or (ones is None and 0 not in flags and max(flags, default=0) > 0)
+        records: list[Record] = []
+        clipped: list[int] = []
+        self._lines: list[int] = []
+        seen: dict[str, int] = {}
+        for picture in pictures:
+            path = os.path.join(root, picture.path)
+            try:
+                size = read_image_size(path)
+            except DataError as error:
+                faults.append(Fault(error.faults[0].kind, str(self.file), picture.line, str(error)))
+                continue
+            first = seen.setdefault(path, picture.line)
+            if first != picture.line:
+                text = f"is also on line {first}; it counts twice"
+                faults.append(self._fault(picture, picture.line, Problem(FaultKind.SHARED_PICTURE, text)))
+            faults += [self._fault(picture, line, problem) for line, problem in picture.problems]
+            kept: list[ListBox] = []
+            for line, box, flag in picture.boxes:
+                found = clip_region(box, size) if flag < 0 else clip_box(box, size)
+                if isinstance(found, Problem):
+                    faults.append(self._fault(picture, line, found))
+                    continue
+                x1, y1, x2, y2 = found
+                kept.append(ListBox(line, (x1, y1, x2, y2), 0 if flag > 0 and count_ones else flag))
+                if _reaches_out(box, size):
+                    clipped.append(line)
+            records.append(_record(len(records) + 1, path, size, kept, negatives))
+            self._lines.append(picture.line)
+        if clipped:
+            text = f"boxes reach out of their pictures and are clipped to them: {len(clipped)}, here the first"
+            faults.append(Fault(FaultKind.CLIPPED_BOXES, str(self.file), clipped[0], text))
+        if count_ones and ones is None:
+            text = (
+                "no box has a flag of 0, and those above it, as SCUT-HEAD's script writes them, would leave nothing to "
+                'evaluate: they count as heads. ones="ignored" ignores them'
+            )
+            faults.append(Fault(FaultKind.FLAG_ONE, str(self.file), None, text))
+        super().__init__(records, (BACKGROUND, "head"), (-1, HEAD), faults=faults, skip_faulty=skip_faulty)
+
+    def places(self, indices: Sequence[int]) -> list[tuple[str, int | None]]:
+        return [(str(self.file), self._lines[index]) for index in indices]
+
+    def _fault(self, picture: ListPicture, line: int, problem: Problem) -> Fault:
+        return Fault(problem.kind, str(self.file), line, problem.text, os.path.basename(picture.path))
+
+
+def read_head_list(file: str | Path) -> tuple[list[ListPicture], list[Fault]]:
+    """The pictures of a list with their boxes, as they stand there, and the faults that belong to no picture.
+
+    Raises:
+        DataError: the file is not there, is no text, or names no picture.
+    """
+    try:
+        lines = read_lines(file)
+    except FileNotFoundError:
+        raise DataError(f"{file}: there is no such list; check the path") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file}: cannot be read as text ({error}); write '# path' and 'x1 y1 x2 y2 flag'") from None
+    pictures: list[ListPicture] = []
+    faults: list[Fault] = []
+    for number, line in enumerate(map(str.strip, lines), start=1):
+        if not line:
+            continue
+        if line.startswith("#") or line.lower().endswith(PICTURE_SUFFIXES):
+            pictures.append(ListPicture(line.lstrip("#").strip(), number))
+        elif not pictures:
+            text = f"{reprlib.repr(line)} stands before the first picture; expected '# path'"
+            faults.append(Fault(FaultKind.MALFORMED_ENTRY, str(file), number, text))
+        else:
+            _read_line(line, number, pictures[-1])
+    if not pictures:
+        raise DataError(f"{file}: names no picture; expected '# path', and lines 'x1 y1 x2 y2 flag' after it")
+    return pictures, faults
+
+
+def write_head_list(file: str | Path, pictures: Iterable[ListPicture]) -> None:
+    """Writes a list, which appears whole or not at all; numbers as short as they read back the same."""
+    lines: list[str] = []
+    for picture in pictures:
+        lines.append(f"# {picture.path}")
+        lines += [" ".join([*map(_number, box.box), str(box.flag)]) for box in picture.boxes]
+    write_text(Path(file), "\n".join([*lines, ""]))
+
+
+def _read_line(line: str, number: int, picture: ListPicture) -> None:
+    try:
+        x1, y1, x2, y2, flag = map(float, line.replace(",", " ").split())
+        if not flag.is_integer():
+            raise ValueError
+    except (ValueError, OverflowError):
+        text = f"{reprlib.repr(line)} is not 'x1 y1 x2 y2 flag', four numbers and a whole one"
+        picture.problems.append((number, Problem(FaultKind.MALFORMED_BOX, text)))
+        return
+    picture.boxes.append(ListBox(number, (x1, y1, x2, y2), int(flag)))
+
+
+def _record(image_id: int, path: str, size: tuple[int, int], found: Sequence[ListBox], negatives: str) -> Record:
+    trained = [box.box for box in found if box.flag >= 0]
+    negative = [box.box for box in found if box.flag < 0]
+    unscored = [box.box for box in found if box.flag > 0]
+    boxes, labels = pack_boxes(trained, [HEAD] * len(trained))
+    ignored = pack_boxes(negative if negatives == "ignored" else (), ())[0]
+    judged = None
+    if unscored or len(ignored) != len(negative):
+        counted = np.array([box.flag == 0 for box in found if box.flag >= 0], bool)
+        judged = Truth(boxes[counted], labels[counted], pack_boxes([*negative, *unscored], ())[0])
+    return Record(image_id, path, size, boxes, labels, ignored, judged)
+
+
+def _reaches_out(box: Sequence[float], size: tuple[int, int]) -> bool:
+    x1, y1, x2, y2 = box
+    return min(x1, y1) < 0 or x2 > size[1] or y2 > size[0]
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if float(value).is_integer() else repr(float(value))

@@ -1,0 +1,103 @@
+"""What a conversion gathers: pictures for a list, and everything that is wrong with the source."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from jaxdet.data.boxes import clip_box, clip_region
+from jaxdet.data.faults import DataError, Fault, FaultKind, Problem
+from jaxdet.data.formats.head_list import ListBox, ListPicture, write_head_list
+from jaxdet.data.orientation import Size
+from jaxdet.data.images import image_orientation
+
+Place = tuple[str | Path, int | None]  # file and line
+
+
+class Conversion:
+    """Gathers the pictures of a list. Boxes are clipped to their pictures; a faulty one is left out and told.
+
+    Args:
+        base: the folder that the list's paths are relative to.
+
+    Attributes:
+        pictures: for the list; faults: what was left out, or is unusual enough to be told (see `left_out`).
+        clipped: how many boxes reached out of their pictures.
+    """
+
+    def __init__(self, base: str | Path) -> None:
+        self.base = Path(base)
+        self.pictures: list[ListPicture] = []
+        self.faults: list[Fault] = []
+        self.clipped = 0
+        self._size = (0, 0)
+
+    def add_picture(self, path: str | Path, place: Place, annotated: Size | None = None) -> bool:
+        """Begins a picture, to which the next boxes belong. False, and a fault, where it is missing or no image.
+
+        Args:
+            annotated: the (height, width) that the source gives. Where it is that of stored pixels which EXIF turns
+                sideways, the boxes do not fit the upright image that readers of a list see, and it is left out.
+        """
+        try:
+            orientation = image_orientation(path)
+        except DataError as error:
+            self.tell(Problem(error.faults[0].kind, str(error)), place)
+            return False
+        if orientation.fits_stored(annotated):
+            text = f"{path}: its boxes were made on the stored pixels, which EXIF turns; store the image upright"
+            self.tell(Problem(FaultKind.PICTURE_SIZE, text), place)
+            return False
+        self._size = orientation.upright
+        self.pictures.append(ListPicture(Path(os.path.relpath(path, self.base)).as_posix(), 0))
+        return True
+
+    def add_box(self, box: Sequence[float] | Problem, flag: int, place: Place, annotation: str = "") -> None:
+        """Adds an xyxy box to the last picture, or what is wrong with it to the faults."""
+        if isinstance(box, Problem):
+            found: Sequence[float] | Problem = box
+        else:
+            found = clip_region(box, self._size) if flag < 0 else clip_box(box, self._size)
+        if isinstance(found, Problem):
+            self.tell(found, place, self.pictures[-1].path, annotation)
+            return
+        x1, y1, x2, y2 = found
+        self.clipped += (x1, y1, x2, y2) != tuple(map(float, box))  # type: ignore[arg-type]
+        self.pictures[-1].boxes.append(ListBox(0, (x1, y1, x2, y2), flag))
+
+    def tell(self, problem: Problem, place: Place, image: str = "", annotation: str = "") -> None:
+        """Adds a fault."""
+        file, line = place
+        self.faults.append(Fault(problem.kind, str(file), line, problem.text, os.path.basename(image), annotation))
+
+    @property
+    def left_out(self) -> list[Fault]:
+        """The faults for which something is not in the list; the others are only worth to be told."""
+        return [fault for fault in self.faults if fault.severity == "error" or fault.kind is FaultKind.EMPTY_REGION]
+
+    def write(self, file: str | Path) -> None:
+        """Writes the list, which appears whole or not at all.
+
+        Raises:
+            DataError: there is no picture to write; the message has the faults.
+        """
+        if not self.pictures:
+            raise DataError("no picture is left to write:\n  " + "\n  ".join(map(str, self.faults)), self.faults)
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        write_head_list(file, self.pictures)
+
+    def report(self) -> Iterator[str]:
+        """Lines with the counts, then one for each fault."""
+        flags = Counter(box.flag for picture in self.pictures for box in picture.boxes)
+        empty = sum(not picture.boxes for picture in self.pictures)
+        left_out = self.left_out
+        boxes = sum(fault.kind.of_box or fault.kind is FaultKind.EMPTY_REGION for fault in left_out)
+        yield f"pictures    {len(self.pictures)}, {empty} of them without a box"
+        yield f"heads       {flags[0]}"
+        yield f"ignored     {flags[-1]} boxes of flag -1"
+        yield f"clipped     {self.clipped} boxes that reached out of their pictures"
+        yield f"left out    {boxes} boxes, {len(left_out) - boxes} other entries"
+        for fault in self.faults:
+            yield f"{'left out' if fault in left_out else 'told'}: {fault.kind}: {fault}"

@@ -1,0 +1,152 @@
+"""The ``data.yaml`` of a YOLO folder: class names, and which pictures a split has."""
+
+from __future__ import annotations
+
+import math
+import os
+import reprlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxdet.data.faults import DataError, Fault
+from jaxdet.data.image_files import find_images
+from jaxdet.data.formats.yaml_text import read_yaml, yaml_value
+from jaxdet.paths import is_remote, read_lines
+
+_MOST_CLASSES = 1_000_000  # that a count alone makes
+YAML_NAMES = ("data.yaml", "data.yml", "dataset.yaml")
+
+Place = tuple[str, int | None]  # file, and line from 1
+
+
+@dataclass(frozen=True)
+class YoloDescription:
+    """What a ``data.yaml`` says.
+
+    file: the yaml file; folder: absolute, what its paths are relative to.
+    names: class names by their numbers, from 0. keypoints: how many numbers of each line follow its box.
+    """
+
+    file: Path
+    folder: Path
+    names: Mapping[int, str]
+    keypoints: int
+    content: Mapping[str, Any]
+
+    def pictures(self, split: str) -> tuple[list[tuple[str, Place]], list[Fault]]:
+        """The pictures of a split in order, each with the file and line that names it, or else itself.
+
+        Folders with files that were left out (`jaxdet.data.image_files`) have a warning each.
+
+        Raises:
+            DataError: there is no such split, or something that it names is not there.
+        """
+        value = self.content.get(split)
+        if value is None:
+            known = [key for key in ("train", "val", "test") if self.content.get(key)]
+            raise DataError(f"{self.file}: has no {split!r}; it has {', '.join(known) or 'no splits'}")
+        pictures: list[tuple[str, Place]] = []
+        faults: list[Fault] = []
+        for entry in value if isinstance(value, list) else [value]:
+            if not isinstance(entry, str):
+                raise DataError(f"{self.file}: {split!r} has {reprlib.repr(entry)}; expected the path of images")
+            path = self._resolve(entry, split)
+            try:
+                if not path.is_dir():
+                    pictures += self._in_list(path)
+                    continue
+                found = find_images(path)
+            except DataError as error:
+                raise DataError(f"{self.file}: {split!r} names {entry}: {error}") from None
+            pictures += [(file, (file, None)) for file in found.paths]
+            faults += found.skipped_faults()
+        if not pictures:
+            shown = value if isinstance(value, str) else reprlib.repr(value)
+            raise DataError(f"{self.file}: {split!r} is {shown}, where there are no pictures; correct it")
+        return pictures, faults
+
+    def _resolve(self, entry: str, split: str) -> Path:
+        # Exports say ../train/images and mean train/images, so Ultralytics looks there, too.
+        candidates = [self.folder / entry, self.folder / entry.removeprefix("../"), self.file.parent / entry]
+        for path in candidates:
+            if os.path.exists(path):  # unlike Path.exists, False for a name that is too long
+                return Path(os.path.abspath(path))
+        raise DataError(f"{self.file}: {split!r} names {entry}, but there is no {os.path.abspath(candidates[0])}")
+
+    def _in_list(self, path: Path) -> Iterator[tuple[str, Place]]:
+        if not path.is_file():  # a device, which never ends
+            raise DataError(f"{path}: is neither a folder nor a file")
+        try:
+            lines = read_lines(path)
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{path}: cannot be read as a list of pictures ({error})") from None
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                candidates = [os.path.abspath(folder / line.strip()) for folder in (path.parent, self.folder)]
+                found = next(filter(os.path.isfile, candidates), candidates[0])
+                yield found, (str(path), number)
+
+
+def find_yaml(root: str | Path) -> Path | None:
+    """The yaml file of a folder, or ``root`` if it is one itself."""
+    if Path(root).is_file():
+        return Path(root)
+    return next((Path(root) / name for name in YAML_NAMES if (Path(root) / name).is_file()), None)
+
+
+def read_description(root: str | Path) -> YoloDescription:
+    """What the ``data.yaml`` in a folder says; ``root`` may be the yaml file itself.
+
+    Raises:
+        DataError: there is none, or it does not say what the classes are.
+    """
+    if is_remote(root):
+        raise DataError(f"{root}: YOLO folders are read from a disk; copy it to one, or pack it (jaxdet data --pack)")
+    file = find_yaml(root)
+    if file is None:
+        raise DataError(f"{root}: holds none of {', '.join(YAML_NAMES)}; give the folder that does, or the yaml file")
+    try:
+        node = read_yaml(file)
+        content = None if node is None else yaml_value(file, node)
+    except ValueError as error:
+        raise DataError(str(error)) from None
+    if not isinstance(content, Mapping):
+        raise DataError(f"{file}: holds a {type(content).__name__}; expected keys names, train and val")
+    folder = file.parent
+    given = content.get("path")
+    if given:
+        if not isinstance(given, str):
+            raise DataError(f"{file}: has path {reprlib.repr(given)}; expected that of a folder")
+        # Where it was moved, its own folder.
+        folder = next((path for path in (folder / given, Path(given)) if os.path.isdir(path)), folder)
+    return YoloDescription(
+        file, Path(os.path.abspath(folder)), _names(file, content), _keypoints(file, content), content
+    )
+
+
+def _names(file: Path, content: Mapping[str, Any]) -> dict[int, str]:
+    names, count = content.get("names"), content.get("nc")
+    if isinstance(names, list):
+        names = dict(enumerate(names))
+    if names is None and type(count) is int and count <= _MOST_CLASSES:
+        names = {number: f"class_{number}" for number in range(count)}
+    if not isinstance(names, Mapping) or not names:
+        raise DataError(f"{file}: has no class names; expected names, a list or numbers with their names")
+    for number, name in names.items():
+        if type(number) is not int or number < 0 or isinstance(name, bool) or not isinstance(name, (str, int)):
+            shown, named = reprlib.repr(number), reprlib.repr(name)
+            raise DataError(f"{file}: class {shown} has the name {named}; expected a number from 0 and a string")
+    if count is not None and type(count) is not int:
+        raise DataError(f"{file}: has nc {reprlib.repr(count)}; expected the number of classes")
+    if count is not None and count != len(names):
+        raise DataError(f"{file}: has nc {reprlib.repr(count)} and {len(names)} names; they have to be as many")
+    return {number: str(name) for number, name in names.items()}
+
+
+def _keypoints(file: Path, content: Mapping[str, Any]) -> int:
+    shape = [0] if content.get("kpt_shape") is None else content["kpt_shape"]
+    if not isinstance(shape, list) or not all(type(side) is int and side >= 0 for side in shape):
+        raise DataError(f"{file}: has kpt_shape {reprlib.repr(shape)}; expected a list of two numbers")
+    return math.prod(shape)

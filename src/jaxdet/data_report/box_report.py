@@ -1,0 +1,152 @@
+"""What a detector is about to see of a data set: counts, sizes at its input, canvases, and how its anchors fit.
+
+Axes: N pictures, G boxes of all of them. Boxes are xyxy in pixels of the model's input.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from jaxdet.data import BatchPlan, DetectionDataset, EvalPlan
+from jaxdet.data.batching.sizing import ShortestSide, Sizing
+from jaxdet.models import FasterRCNNConfig
+from jaxdet.nn.masking import SIZE_DIVISIBLE
+from jaxdet.ops.resize import resized_size
+from jaxdet.data_report.anchor_recall import AnchorRecall, best_anchor_ious, recall_of
+
+QUANTILES = (0.0, 0.01, 0.1, 0.5, 0.9, 0.99, 1.0)
+SIZE_EDGES = (0, 8, 16, 32, 64, 128, 256, 512, 1024)
+HALF = 0.5  # the IoU at which COCO's evaluation begins to count, beside the one that training asks for
+
+Quantiles = tuple[tuple[float, float], ...]  # (quantile, value), by quantile
+
+
+@dataclass(frozen=True)
+class CanvasUse:
+    """How an epoch uses a canvas."""
+
+    height: int
+    width: int
+    pictures: int
+    padding: float  # the part of the canvas, 0..1, that its pictures leave empty, each at its largest
+
+
+@dataclass(frozen=True)
+class BoxReport:
+    """The boxes of a data set. Sizes are square roots of areas, aspect ratios heights over widths.
+
+    below_stride: boxes whose size is less than ``finest_stride``, that of the level with the highest resolution.
+    thresholds: the IoUs that ``anchors`` (of all boxes) and its parts by class and by size refer to.
+    """
+
+    boxes: int
+    ignored: int
+    without_boxes: int
+    median_per_picture: float
+    most_per_picture: int
+    sizes: Quantiles
+    aspect_ratios: Quantiles
+    finest_stride: int
+    below_stride: int
+    thresholds: tuple[float, ...]
+    anchors: AnchorRecall
+    anchors_by_class: tuple[AnchorRecall, ...]
+    anchors_by_size: tuple[AnchorRecall, ...]
+
+
+def box_report(dataset: DetectionDataset, config: FasterRCNNConfig, strides: Sequence[int]) -> BoxReport:
+    """Counts and statistics at the scale of the model's own transform.
+
+    Args:
+        strides: of the pyramid's levels, highest resolution first.
+    """
+    records = dataset.records
+    counts = np.array([len(record.labels) for record in records], np.int64)
+    labels = np.concatenate([np.zeros(0, np.int32), *(record.labels for record in records)])
+    boxes, extents = _at_input(dataset, counts, config)
+    widths, heights = (boxes[:, 2:] - boxes[:, :2]).T
+    sizes = np.sqrt(widths * heights)
+    thresholds = (HALF, config.rpn.fg_iou_thresh)
+    ious = best_anchor_ious(boxes, extents, config.rpn.anchor_generator, strides)
+    bins = np.digitize(sizes, SIZE_EDGES) - 1
+    return BoxReport(
+        boxes=len(boxes),
+        ignored=sum(len(record.ignored) for record in records),
+        without_boxes=int((counts == 0).sum()),
+        median_per_picture=float(np.median(counts)) if len(counts) else 0.0,
+        most_per_picture=dataset.max_boxes,
+        sizes=_quantiles(sizes),
+        aspect_ratios=_quantiles(heights / widths),
+        finest_stride=min(strides),
+        below_stride=int((sizes < min(strides)).sum()),
+        thresholds=thresholds,
+        anchors=recall_of("all", ious, thresholds),
+        anchors_by_class=tuple(
+            recall_of(name, ious[labels == label], thresholds) for label, name in enumerate(dataset.names) if label
+        ),
+        anchors_by_size=tuple(
+            recall_of(_bin_name(number), ious[bins == number], thresholds) for number in np.unique(bins).tolist()
+        ),
+    )
+
+
+def canvas_use(plan: BatchPlan | EvalPlan, sizes: np.ndarray) -> tuple[CanvasUse, ...]:
+    """What the first epoch of a plan puts on each canvas; ``sizes [N, 2]`` are those the plan was made for."""
+    pictures: defaultdict[tuple[int, int], int] = defaultdict(int)
+    filled: defaultdict[tuple[int, int], int] = defaultdict(int)
+    areas = _areas(plan.sizing, sizes)
+    for step in range(plan.steps_per_epoch):
+        batch = plan.batch(step)
+        shown = batch.indices[batch.indices >= 0]
+        pictures[batch.canvas] += len(shown)
+        filled[batch.canvas] += int(areas[shown].sum())
+    return tuple(
+        CanvasUse(*canvas, count, 1 - filled[canvas] / (count * canvas[0] * canvas[1]))
+        for canvas, count in sorted(pictures.items(), key=lambda item: item[0][0] * item[0][1])
+    )
+
+
+def _at_input(dataset: DetectionDataset, counts: np.ndarray, config: FasterRCNNConfig) -> tuple[np.ndarray, np.ndarray]:
+    """All boxes [G, 4] in pixels of the model's input, and the extents [G, 2] of their pictures."""
+    transform = config.transform
+    distinct, inverse = np.unique(dataset.sizes, axis=0, return_inverse=True)
+    resized = [
+        resized_size(h, w, transform.min_size, transform.max_size, enlarge=transform.enlarge)
+        for h, w in distinct.tolist()
+    ]
+    # A picture without pixels is a fault of its own and is told elsewhere.
+    inputs = np.maximum(np.array(resized, np.int64).reshape(-1, 2), 1)[inverse.reshape(-1)]  # [N, 2]
+    owners = np.repeat(np.arange(len(counts)), counts)  # [G]
+    ratios = (inputs / dataset.sizes)[owners][:, [1, 0, 1, 0]]
+    boxes = np.concatenate([np.zeros((0, 4), np.float32), *(record.boxes for record in dataset.records)])
+    extents = -(-inputs // SIZE_DIVISIBLE) * SIZE_DIVISIBLE
+    return boxes.astype(np.float64) * ratios, extents[owners]
+
+
+def _areas(sizing: Sizing, sizes: np.ndarray) -> np.ndarray:
+    """[N] pixels that each picture has on its canvas: at the largest scale, or with scale jitter at a scale of 1."""
+    distinct, inverse = np.unique(sizes, axis=0, return_inverse=True)
+    areas = []
+    for height, width in distinct.tolist():
+        largest = sizing.largest(height, width)
+        if not isinstance(sizing, ShortestSide):
+            ratio = min(largest[0] / height, largest[1] / width)
+            largest = round(height * ratio), round(width * ratio)
+        areas.append(largest[0] * largest[1])
+    return np.array(areas, np.int64)[inverse.reshape(-1)]
+
+
+def _quantiles(values: np.ndarray) -> Quantiles:
+    if not len(values):
+        return ()
+    return tuple(zip(QUANTILES, np.quantile(values, QUANTILES).tolist(), strict=True))
+
+
+def _bin_name(number: int) -> str:
+    if number == len(SIZE_EDGES) - 1:
+        return f"from {SIZE_EDGES[number]} px"
+    return f"{SIZE_EDGES[number]} to {SIZE_EDGES[number + 1]} px"

@@ -1,0 +1,268 @@
+"""A look at the data of a run before it starts: what is wrong with it, and what the model is about to see of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from flax import nnx
+
+from jaxdet.data import (
+    Augmentation,
+    BatchPlan,
+    ClassificationDataset,
+    DataError,
+    DetectionDataset,
+    EvalPlan,
+    Fault,
+    FaultKind,
+    Record,
+    SplitPart,
+    eval_plan,
+)
+from jaxdet.data.formats.class_folder import LabelledPath
+from jaxdet.data.batching.detection_rows import check_box_count
+from jaxdet.data.faults import fatal
+from jaxdet.data.batching.sizing import Sizing
+from jaxdet.models import FasterRCNN, FasterRCNNConfig
+from jaxdet.data_report.box_report import BoxReport, CanvasUse, box_report, canvas_use
+from jaxdet.runs.config import TrainConfig
+from jaxdet.data_report.inspection import picture_faults
+from jaxdet.runs.start import fresh
+from jaxdet.runs.task import ClassificationTask, DetectionTask, set_faults
+
+Dataset = DetectionDataset | ClassificationDataset
+
+
+@dataclass(frozen=True)
+class ClassCount:
+    """boxes: None where pictures have labels and no boxes."""
+
+    name: str
+    pictures: int
+    boxes: int | None
+
+
+@dataclass(frozen=True)
+class SetReport:
+    """One data set. boxes, canvases: of detection data; canvases also need a set that batches can be made of."""
+
+    name: str  # "train" or "val"
+    pictures: int
+    classes: tuple[ClassCount, ...]
+    boxes: BoxReport | None
+    canvases: tuple[CanvasUse, ...]
+    faults: tuple[Fault, ...]
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """The data sets of a run.
+
+    decoded: whether the pictures were. skip_faulty: the run leaves faulty boxes out, so that they do not stop it.
+    """
+
+    sets: tuple[SetReport, ...]
+    decoded: bool
+    skip_faulty: bool
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        return tuple(fault for report in self.sets for fault in report.faults)
+
+    @property
+    def errors(self) -> tuple[Fault, ...]:
+        """The faults for which training refuses the data."""
+        return tuple(fatal(self.faults, skip_faulty=self.skip_faulty))
+
+    @property
+    def left_out(self) -> tuple[Fault, ...]:
+        """The faulty boxes that training leaves out, as it was told to."""
+        return tuple(fault for fault in self.faults if self.skip_faulty and fault.kind.of_box)
+
+    @property
+    def warnings(self) -> tuple[Fault, ...]:
+        """What is told, and trained with."""
+        return tuple(fault for fault in self.faults if fault.severity == "warning")
+
+    def json(self) -> str:
+        """The whole report; every fault also says whether it is an ``"error"`` or a ``"warning"``."""
+        content = dataclasses.asdict(self)
+        for report, found in zip(content["sets"], self.sets, strict=True):
+            for entry, fault in zip(report["faults"], found.faults, strict=True):
+                entry["severity"] = fault.severity
+        return json.dumps({"errors": len(self.errors), **content}, indent=1)
+
+
+def check(config: TrainConfig, *, decode: bool = True, workers: int | None = None, progress: bool = True) -> DataReport:
+    """Opens the data of a configuration and reports on it; faults do not stop it.
+
+    Of a run that starts from ``weights`` give the effective configuration, as the commands do
+    (`jaxdet.runs.follow.follow_weights`): the anchors that it reports on are ``config``'s.
+
+    Args:
+        decode: also decode every picture; workers: see `jaxdet.data_report.inspection.picture_faults`.
+    """
+    faults: dict[str, list[Fault]] = {}
+    sets: dict[str, Dataset] = {}
+    for name in ("train", "val"):
+        if getattr(config, name) is not None:
+            dataset, faults[name] = _open(config, name)
+            if dataset is not None:
+                sets[name] = dataset
+    for name, dataset in sets.items():
+        faults[name] += [fault for fault in set_faults(name, dataset) if fault not in dataset.faults]
+        if decode:
+            faults[name] += picture_faults(dataset, workers=workers, progress=progress, title=name)
+    if isinstance(config.val, SplitPart) and isinstance(config.train, SplitPart):
+        told = set(faults["train"])  # both parts have the faults of their one source
+        faults["val"] = [fault for fault in faults["val"] if fault not in told]
+    plans = _plans(config, sets, faults)
+    if len(sets) == 2:
+        faults["val"] += _in_both(sets["train"], sets["val"])
+    strides = _strides(config, sets)
+    reports = [_report(config, name, sets.get(name), plans.get(name), strides, faults[name]) for name in faults]
+    return DataReport(tuple(reports), decode, config.skip_faulty)
+
+
+def _open(config: TrainConfig, name: str) -> tuple[Dataset | None, list[Fault]]:
+    """What can be read of a set, if it is one for this model, and what is wrong with it."""
+    try:
+        dataset = getattr(config, name).open(skip_faulty=True)
+    except DataError as error:
+        dataset = error.dataset
+        if dataset is None:
+            return None, list(error.faults) or [_unusable(name, str(error))]
+    faults = list(dataset.faults)
+    detects = isinstance(config.model, FasterRCNNConfig)
+    if isinstance(dataset, DetectionDataset) != detects:
+        has, model = ("class labels", "a detector") if detects else ("boxes", "a classifier")
+        return None, [*faults, _unusable(name, f"{dataset} has {has}, and the model is {model}: give data of its kind")]
+    if len(dataset) == 0:
+        return None, [*faults, _unusable(name, "holds no picture that could be used; give a data set that does")]
+    return dataset, faults
+
+
+def _unusable(name: str, text: str) -> Fault:
+    return Fault(FaultKind.UNUSABLE_SET, name, None, text)
+
+
+def _plans(
+    config: TrainConfig, sets: Mapping[str, Any], faults: Mapping[str, list[Fault]]
+) -> dict[str, BatchPlan | EvalPlan]:
+    """The plans of the sets that have one; why another has none joins its faults."""
+    plans: dict[str, BatchPlan | EvalPlan] = {}
+    train, val = sets.get("train"), sets.get("val")
+    # Made as a run makes it, so that what a run would refuse is refused here.
+    task: Any = DetectionTask if isinstance(config.model, FasterRCNNConfig) else ClassificationTask
+    if train is not None and _all_have_pixels(train, _train_sizing(config), faults["train"]):
+        try:
+            plans["train"] = task(config, train, None).plan
+            _check_slots(config, train)
+        except ValueError as error:
+            faults["train"].append(_unusable("train", str(error)))
+    if "train" in plans and val is not None:
+        try:
+            task(config, train, val)
+        except ValueError as error:
+            faults["val"].append(_unusable("val", str(error)))
+    if isinstance(val, DetectionDataset) and isinstance(config.model, FasterRCNNConfig):
+        sizing = Augmentation().sizing(config.model.transform)
+        if _all_have_pixels(val, sizing, faults["val"]):
+            plans["val"] = eval_plan(val.sizes, config.eval_batch_size, sizing)
+    return plans
+
+
+def _check_slots(config: TrainConfig, dataset: Dataset) -> None:
+    """Raises DataError if the fullest picture has more boxes and ignored regions than the run has slots."""
+    if isinstance(dataset, DetectionDataset) and config.max_boxes is not None:
+        slots = [len(record.boxes) + len(record.ignored) for record in dataset.records]
+        check_box_count(dataset, int(np.argmax(slots)), config.max_boxes)
+
+
+def _train_sizing(config: TrainConfig) -> Sizing:
+    assert config.augment is not None  # TrainConfig chose one
+    return config.augment.sizing(config.model.transform, square=config.square)  # type: ignore[arg-type]
+
+
+def _all_have_pixels(dataset: Dataset, sizing: Sizing, faults: list[Fault]) -> bool:
+    """Whether every picture has pixels at the model's input; those too thin for that join the faults."""
+    if not isinstance(dataset, DetectionDataset):  # whose pictures are cropped
+        return True
+    distinct, inverse = np.unique(dataset.sizes, axis=0, return_inverse=True)
+    problems: dict[int, str] = {}
+    for number, size in enumerate(distinct.tolist()):
+        try:
+            sizing.largest(*size)
+        except DataError as error:
+            problems[number] = str(error)
+    numbers = inverse.reshape(-1).tolist()
+    texts = {index: problems[number] for index, number in enumerate(numbers) if number in problems}
+    faults += _at(dataset, FaultKind.PICTURE_SIZE, texts)
+    return not texts
+
+
+def _in_both(train: Dataset, val: Dataset) -> list[Fault]:
+    """The validation pictures that are also trained on."""
+    trained = {os.path.abspath(path) for path in _paths(train) if os.path.isfile(path)}
+    indices = [index for index, path in enumerate(_paths(val)) if os.path.abspath(path) in trained]
+    return _at(val, FaultKind.SHARED_PICTURE, dict.fromkeys(indices, "the image is also trained on"))
+
+
+def _at(dataset: Dataset, kind: FaultKind, texts: Mapping[int, str]) -> list[Fault]:
+    """Faults of pictures by their indices, where the annotations of these begin."""
+    paths, places = _paths(dataset), dataset.places(list(texts))
+    return [
+        Fault(kind, file, line, f"{paths[index]}: {text}")
+        for (index, text), (file, line) in zip(texts.items(), places, strict=True)
+    ]
+
+
+def _paths(dataset: Dataset) -> list[str]:
+    records: Sequence[Record | LabelledPath] = dataset.records
+    return [record.path for record in records]
+
+
+def _strides(config: TrainConfig, sets: dict[str, Dataset]) -> tuple[int, ...]:
+    """Of the maps that the run's model puts its anchors on; it is not made for it."""
+    if not isinstance(config.model, FasterRCNNConfig) or not sets:
+        return ()
+    names = tuple(next(iter(sets.values())).names)
+    model = nnx.eval_shape(lambda: fresh(config, names))
+    assert isinstance(model, FasterRCNN)
+    return tuple(stride // model.scale for stride in model.strides.values())
+
+
+def _report(
+    config: TrainConfig,
+    name: str,
+    dataset: Dataset | None,
+    plan: BatchPlan | EvalPlan | None,
+    strides: Sequence[int],
+    faults: Sequence[Fault],
+) -> SetReport:
+    if dataset is None:
+        return SetReport(name, 0, (), None, (), tuple(faults))
+    if isinstance(dataset, ClassificationDataset):
+        counts = np.bincount([record.label for record in dataset.records], minlength=len(dataset.names)).tolist()
+        labelled = tuple(ClassCount(*pair, None) for pair in zip(dataset.names, counts, strict=True))
+        return SetReport(name, len(dataset), labelled, None, (), tuple(faults))
+    assert isinstance(config.model, FasterRCNNConfig)
+    canvases = () if plan is None else canvas_use(plan, dataset.sizes)
+    boxes = box_report(dataset, config.model, strides)
+    return SetReport(name, len(dataset), _class_counts(dataset), boxes, canvases, tuple(faults))
+
+
+def _class_counts(dataset: DetectionDataset) -> tuple[ClassCount, ...]:
+    boxes = np.zeros(len(dataset.names), np.int64)
+    pictures = np.zeros(len(dataset.names), np.int64)
+    for record in dataset.records:
+        boxes += np.bincount(record.labels, minlength=len(boxes))
+        pictures[np.unique(record.labels)] += 1
+    rows = zip(dataset.names, pictures.tolist(), boxes.tolist(), strict=True)
+    return tuple(ClassCount(*row) for row in list(rows)[1:])

@@ -1,0 +1,75 @@
+"""Decoding every picture of a data set, to find those that cannot be trained on before a run does."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+
+from PIL import Image
+from tqdm.auto import tqdm
+
+from jaxdet.data import ClassificationDataset, DetectionDataset, Fault
+from jaxdet.data.faults import Problem
+from jaxdet.data.batching.workers import begin_worker, follow_parent, leave_unguarded_script
+
+PICTURES_A_PROCESS = 1024  # fewer are decoded before a process has started
+_CHUNK = 16  # pictures that travel to a process at once
+
+Dataset = DetectionDataset | ClassificationDataset
+
+
+def picture_faults(
+    dataset: Dataset, *, workers: int | None = None, progress: bool = True, title: str = "pictures"
+) -> list[Fault]:
+    """What is wrong with the pictures of a data set, or worth to be told, with the place of their annotations.
+
+    Args:
+        workers: processes, by default one a core; a set of few pictures is not worth so many, and 0 takes none. They
+            receive the data set pickled.
+    """
+    count = len(dataset)
+    processes = min(os.cpu_count() or 1 if workers is None else workers, count // PICTURES_A_PROCESS)
+    found: dict[int, list[Problem]] = {}
+    results = _in_processes(dataset, processes) if processes else map(dataset.inspect, range(count))
+    for index, problems in enumerate(tqdm(results, total=count, desc=title, unit="picture", disable=not progress)):
+        if problems:
+            found[index] = problems
+    places = dataset.places(list(found))
+    return [
+        Fault(problem.kind, file, line, problem.text)
+        for (file, line), problems in zip(places, found.values(), strict=True)
+        for problem in problems
+    ]
+
+
+def _in_processes(dataset: Dataset, processes: int) -> Iterator[list[Problem]]:
+    leave_unguarded_script()
+    # Spawned, as JAX's threads do not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    start = (dataset, Image.MAX_IMAGE_PIXELS)
+    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_start, initargs=start)
+    try:
+        yield from pool.map(_inspect, range(len(dataset)), chunksize=_CHUNK)
+    except BrokenProcessPool:
+        raise ChildProcessError(
+            "a worker process ended, as it does without memory, or where a script that starts workers does so outside "
+            'of `if __name__ == "__main__":`; workers=0 takes none'
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_dataset: Dataset  # of a worker process
+
+
+def _start(dataset: Dataset, limit: int | None) -> None:
+    global _dataset
+    _dataset = dataset
+    begin_worker(follow_parent, limit, 0, 0)
+
+
+def _inspect(index: int) -> list[Problem]:
+    return _dataset.inspect(index)

@@ -1,0 +1,95 @@
+"""The report on a run's data as text."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from jaxdet.data_report.box_report import BoxReport, Quantiles
+from jaxdet.data_report.check import DataReport, SetReport
+
+_WARNINGS_SHOWN = 20  # of a kind
+
+
+def to_text(report: DataReport) -> str:
+    """Statistics of each set, then every error and the first warnings of each kind, and how many there are."""
+    lines = [line for found in report.sets for line in _set(found)]
+    lines += _faults(report)
+    found = [_count(len(report.errors), "error"), _count(len(report.warnings), "warning")]
+    if report.left_out:
+        found.append(f"{_count(len(report.left_out), 'box', 'boxes')} left out (skip_faulty)")
+    pictures = "" if report.decoded else "; the pictures were not decoded"
+    lines.append(", ".join(found) + pictures)
+    return "\n".join(lines)
+
+
+def _set(report: SetReport) -> Iterator[str]:
+    if not report.pictures:
+        return
+    boxes = report.boxes
+    if boxes is None:
+        yield f"{report.name}: {_count(report.pictures, 'picture')}"
+        yield from _table([("class", "pictures"), *((entry.name, str(entry.pictures)) for entry in report.classes)])
+    else:
+        yield (
+            f"{report.name}: {_count(report.pictures, 'picture')}, {_count(boxes.boxes, 'box', 'boxes')}, "
+            f"{_count(boxes.ignored, 'ignored region')}, {_count(boxes.without_boxes, 'picture')} without boxes"
+        )
+        yield from _boxes(report, boxes)
+    yield ""
+
+
+def _boxes(report: SetReport, boxes: BoxReport) -> Iterator[str]:
+    yield f"  boxes a picture: median {boxes.median_per_picture:g}, at most {boxes.most_per_picture}"
+    for canvas in report.canvases:
+        yield (
+            f"  canvas {canvas.height} x {canvas.width}: {_count(canvas.pictures, 'picture')}, "
+            f"{canvas.padding:.1%} padding"
+        )
+    left = report.pictures - sum(canvas.pictures for canvas in report.canvases)
+    if report.canvases and left:
+        yield f"  {_count(left, 'picture')}, others each epoch, left over: too few for a batch of their canvas"
+    if not boxes.boxes:
+        return
+    yield "  at the model's input:"
+    yield f"    size (root of the area, px)  {_quantiles(boxes.sizes)}"
+    yield f"    aspect ratio (height/width)  {_quantiles(boxes.aspect_ratios)}"
+    yield f"    {_count(boxes.below_stride, 'box', 'boxes')} smaller than the finest stride, {boxes.finest_stride} px"
+    yield "  anchors, by the part of the boxes whose best one has an IoU of at least"
+    recalls = [f"{threshold:g}" for threshold in boxes.thresholds]
+    rows = [("", "boxes", "pictures", *recalls)]
+    by_class = zip(boxes.anchors_by_class, report.classes, strict=True)  # by position: classes may share a name
+    pictures = [(entry, str(counted.pictures)) for entry, counted in by_class]
+    for entry, count in ((boxes.anchors, ""), *pictures, *((entry, "") for entry in boxes.anchors_by_size)):
+        parts = [f"{recall:.1%}" if entry.boxes else "-" for recall in entry.recalls]
+        rows.append((entry.name, str(entry.boxes), count, *parts))
+    yield from _table(rows)
+
+
+def _faults(report: DataReport) -> Iterator[str]:
+    for word, faults in (("error", report.errors), ("left out", report.left_out)):
+        yield from (f"{word} {fault.kind}: {fault}" for fault in faults)
+    told: Counter[str] = Counter()
+    for fault in report.warnings:
+        told[fault.kind] += 1
+        if told[fault.kind] <= _WARNINGS_SHOWN:
+            yield f"warning {fault.kind}: {fault}"
+    for kind, count in told.items():
+        if count > _WARNINGS_SHOWN:
+            yield f"... and {count - _WARNINGS_SHOWN} more warnings {kind}; --json FILE has them all"
+
+
+def _quantiles(values: Quantiles) -> str:
+    names = {0.0: "least", 0.5: "median", 1.0: "most"}
+    return "  ".join(f"{names.get(quantile, f'{quantile:.0%}')} {value:.3g}" for quantile, value in values)
+
+
+def _count(number: int, singular: str, plural: str = "") -> str:
+    return f"{number} {singular if number == 1 else plural or singular + 's'}"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    for first, *others in rows:
+        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        yield "    " + "  ".join([first.ljust(widths[0]), *cells])

@@ -1,0 +1,67 @@
+"""Whether a module and its configuration agree: the names and shapes of all parameters."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from flax import nnx
+
+from jaxdet.backbones import Backbone
+from jaxdet.models.faster_rcnn.config import FasterRCNNConfig
+from jaxdet.models.registry import Model, ModelConfig, abstract, build
+from jaxdet.nn import Numerics
+from jaxdet.nn.parameters import shapes
+
+Shapes = dict[str, tuple[int, ...]]
+_SHOWN = 5  # parameters in a message
+
+
+def abstract_on(config: ModelConfig, backbone: Backbone | None, numerics: Numerics) -> Model:
+    """`jaxdet.models.abstract`, on the caller's own backbone where the configuration leaves it to them."""
+    if backbone is None or not isinstance(config, FasterRCNNConfig) or config.backbone is not None:
+        return abstract(config, numerics=numerics)
+    return nnx.eval_shape(lambda: build(config, backbone=backbone, numerics=numerics, rngs=nnx.Rngs(0)))
+
+
+def wanted_shapes(config: ModelConfig, model: Model) -> Shapes:
+    """The shapes that a configuration gives to a model's parameters."""
+    if isinstance(config, FasterRCNNConfig) and config.backbone is None:
+        return shapes(abstract_on(config, getattr(model, "backbone", None), model.numerics))
+    return _shapes_of(config, model.numerics)
+
+
+@lru_cache(maxsize=32)
+def _shapes_of(config: ModelConfig, numerics: Numerics) -> Shapes:
+    return shapes(abstract(config, numerics=numerics))
+
+
+def unlike(found: Shapes, wanted: Shapes, *, of: str = "the model", by: str = "its configuration") -> str | None:
+    """What differs between the parameters of ``of`` and those that ``by`` asks for; None where nothing does."""
+    differing = [
+        f"{path} is {_shape(found.get(path))} in {of} and {_shape(wanted.get(path))} by {by}"
+        for path in [*wanted, *(path for path in found if path not in wanted)]
+        if found.get(path) != wanted.get(path)
+    ]
+    if not differing:
+        return None
+    more = len(differing) - _SHOWN
+    return "; ".join(differing[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
+
+
+def check_fit(model: Any) -> None:
+    """Refuses a model whose parameters are not those of its configuration.
+
+    Raises:
+        ValueError: names or shapes differ; they are named.
+    """
+    told = unlike(shapes(model), wanted_shapes(model.config, model))
+    if told is not None:
+        raise ValueError(
+            f"the model does not fit its configuration: {told}. Change classes by jaxdet.with_classes, and other parts "
+            "by options of jaxdet.create_model: both change the configuration too"
+        )
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "absent" if shape is None else "x".join(map(str, shape)) or "a number"

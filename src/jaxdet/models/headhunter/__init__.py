@@ -1,0 +1,1 @@
+"""HeadHunter (Sundararaman et al. 2021): heads in dense crowds."""

@@ -1,0 +1,110 @@
+"""The options of a stored or built model's configuration, those of a detector's backbone among them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from jaxdet.config import option_names, override, unknown_option
+from jaxdet.models.faster_rcnn.config import FasterRCNNConfig
+from jaxdet.heads import AnchorGenerator
+
+AnyConfig = TypeVar("AnyConfig")
+_BACKBONE = "backbone_"
+
+
+def model_options(config: Any) -> dict[str, tuple[str, ...]]:
+    """Every option of a model's configuration and the path of its field; a backbone's begin with ``backbone_``."""
+    names = option_names(config)
+    backbone = config.backbone if isinstance(config, FasterRCNNConfig) else None
+    if backbone is not None:
+        names |= {_BACKBONE + name: ("backbone", *path) for name, path in option_names(backbone).items()}
+    return names
+
+
+def override_model(config: AnyConfig, options: Mapping[str, Any], *, also: Collection[str] = ()) -> AnyConfig:
+    """The configuration with some options changed.
+
+    Args:
+        also: further names that the error for an unknown option may suggest.
+
+    Raises:
+        ValueError: an option is unknown, or its value is of another kind; the nearest name is given.
+    """
+    known = model_options(config)
+    for name in options:
+        if name not in known:
+            raise unknown_option(name, {*known, *also}, "jaxdet.models.options.model_options(config)")
+    inner = {name: value for name, value in options.items() if len(known[name]) > 1 and known[name][0] == "backbone"}
+    if inner:
+        assert isinstance(config, FasterRCNNConfig)
+        own = {name.removeprefix(_BACKBONE): value for name, value in inner.items()}
+        config = replace(config, backbone=override(config.backbone, own))
+    return override(config, {name: value for name, value in options.items() if name not in inner})
+
+
+def value_at(config: Any, path: tuple[str, ...]) -> Any:
+    """The value of the field at a path."""
+    for part in path:
+        config = getattr(config, part)
+    return config
+
+
+def differences(before: Any, after: Any) -> list[tuple[str, Any, Any]]:
+    """(option, value before, value after) of every option in which two configurations of one kind differ."""
+    names = model_options(before)
+    if isinstance(before, FasterRCNNConfig) and type(before.backbone) is type(after.backbone):
+        names.pop("backbone")  # its own options say it
+        for option in ("num_classes", "names", "transform"):  # of a classifier, which it is not in a detector
+            names.pop(_BACKBONE + option, None)
+    found = ((name, value_at(before, path), value_at(after, path)) for name, path in names.items())
+    return [(name, old, new) for name, old, new in found if old != new]
+
+
+def changes(before: Any, after: Any) -> list[str]:
+    """``anchors: 4, 8 -> 24, 48`` for every option in which two configurations of one kind differ."""
+    return [f"{label(name)}: {' -> '.join(show_both(*values))}" for name, *values in differences(before, after)]
+
+
+def label(option: str) -> str:
+    """What an option is called in a message."""
+    return "anchors" if option == "rpn_anchor_generator" else option
+
+
+def show(value: Any) -> str:
+    """A value of an option in a message: ``0.485, 0.456, 0.406``; anchors level by level."""
+    if value is None or value == ():
+        return "none"
+    if isinstance(value, AnchorGenerator):
+        return _anchors(value)
+    if dataclasses.is_dataclass(value):
+        fields = [f"{field.name} {show(getattr(value, field.name))}" for field in dataclasses.fields(value)]
+        return f"{type(value).__name__.removesuffix('Config')}({', '.join(fields)})"
+    if isinstance(value, (tuple, list)):
+        return ", ".join(show(item) for item in value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def show_both(one: Any, other: Any) -> tuple[str, str]:
+    """Two values of an option; of norms and their like only the fields in which they differ."""
+    if type(one) is not type(other) or not dataclasses.is_dataclass(one) or isinstance(one, AnchorGenerator):
+        return show(one), show(other)
+    differing = [
+        field.name for field in dataclasses.fields(one) if getattr(one, field.name) != getattr(other, field.name)
+    ]
+    first, second = (", ".join(f"{name} {show(getattr(each, name))}" for name in differing) for each in (one, other))
+    return first, second
+
+
+def _anchors(generator: AnchorGenerator) -> str:
+    sizes, ratios = (_levels(each) for each in (generator.sizes, generator.aspect_ratios))
+    return sizes if ratios == "1" else f"{sizes} with ratios {ratios}"
+
+
+def _levels(levels: Any) -> str:
+    shown = [show(level) for level in levels]
+    if len(set(shown)) == 1:
+        return shown[0]
+    return (", " if all(len(level) == 1 for level in levels) else " / ").join(shown)

@@ -1,0 +1,150 @@
+"""The states of a training run on disk: Orbax checkpoints that a run goes on from, bit for bit.
+
+A state is stored as a flat mapping from paths to arrays, beside a small JSON record of the run. Orbax writes in the
+background into a temporary folder and renames it, so that a checkpoint is whole or not there. All processes of a run
+write its arrays, and take part in every call here; any number of them, on any number of devices, can read them again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from jaxdet.parallel import on_first
+from jaxdet.paths import absolute, is_remote
+from jaxdet.saving.disk import reason
+from jaxdet.saving.stored_state import RECORD_ITEM, STATE, CheckpointError
+from jaxdet.training import TrainState
+
+
+class Checkpoints:
+    """The checkpoints in one folder, a subfolder a step.
+
+    Args:
+        folder: made where it does not exist; the same for all processes. It may be a URL.
+        keep: how many of the last ones stay.
+        keep_every: those whose step it divides stay, too.
+
+    Raises:
+        CheckpointError: the folder cannot be made or written into.
+    """
+
+    def __init__(self, folder: str | Path, *, keep: int = 2, keep_every: int | None = None) -> None:
+        self.folder = absolute(folder)
+        self._writing: int | None = None  # the step that was last begun
+        try:
+            on_first(self._try)
+            options = ocp.CheckpointManagerOptions(
+                max_to_keep=keep, keep_period=keep_every, enable_async_checkpointing=True, cleanup_tmp_directories=True
+            )
+            handlers = {STATE: ocp.StandardCheckpointHandler(), RECORD_ITEM: ocp.JsonCheckpointHandler()}
+            self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
+        except Exception as error:  # Orbax raises a dozen kinds
+            raise CheckpointError(f"{self.folder}: checkpoints cannot be kept there ({reason(error)})") from error
+
+    def _try(self) -> None:
+        """Before hours of work: a folder may be read-only."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        file = self.folder / f".{os.getpid()}.try"
+        file.write_text("")
+        file.unlink()
+
+    def latest(self) -> int | None:
+        """The step of the last checkpoint, or None; in all processes what the first one sees."""
+        return on_first(self._manager.latest_step)
+
+    def save(self, state: TrainState, record: dict[str, Any], *, wait: bool = False) -> None:
+        """Begins to write a state, under its step; the state may be donated as soon as this returns.
+
+        Raises:
+            CheckpointError: this one, or an earlier one that was still being written, did not reach the disk.
+        """
+        step = int(state.step)
+        if step == self.latest():
+            return
+        arrays = flat(state)
+        needed = sum(leaf.nbytes for leaf in arrays.values())
+        free = needed if is_remote(self.folder) else shutil.disk_usage(self.folder).free
+        if free < needed:
+            raise self._lost(step, OSError(f"it needs {needed / 1e6:.0f} MB of disk, and {free / 1e6:.0f} MB are free"))
+        try:
+            self._manager.wait_until_finished()  # Orbax would leave this one out while another is being written
+            self._writing = step
+            written = self._manager.save(
+                step,
+                args=ocp.args.Composite(state=ocp.args.StandardSave(arrays), record=ocp.args.JsonSave(record)),
+            )
+            if not written:
+                raise OSError("Orbax refused it")
+            if wait:
+                self._manager.wait_until_finished()
+        except Exception as error:
+            raise self._lost(self._writing, error) from error
+
+    def restore(self, like: TrainState, step: int | None = None) -> tuple[TrainState, dict[str, Any]]:
+        """The state and the record of a step, by default the last one.
+
+        Args:
+            like: a state of the same structure and shapes, of arrays or `jax.ShapeDtypeStruct`; its arrays' shardings
+                are the result's.
+
+        Raises:
+            CheckpointError: it does not read, or is of another model or optimizer.
+        """
+        step = self.latest() if step is None else step
+        place = self.folder / str(step)
+        wanted = flat(jax.tree.map(ocp.utils.to_shape_dtype_struct, like))
+        try:
+            known = self._manager.item_metadata(step)[STATE]
+            found = {name: (tuple(leaf.shape), str(leaf.dtype)) for name, leaf in known.items()}
+            own = {name: (tuple(leaf.shape), str(leaf.dtype)) for name, leaf in wanted.items()}
+            if found != own:
+                differing = sorted(name for name in found.keys() | own.keys() if found.get(name) != own.get(name))
+                raise ValueError(f"it is of another model or optimizer; first of {len(differing)}: {differing[0]}")
+            restored = self._manager.restore(
+                step, args=ocp.args.Composite(state=ocp.args.StandardRestore(wanted), record=ocp.args.JsonRestore())
+            )
+        except Exception as error:
+            others = [str(other) for other in self._manager.all_steps() if other != step]
+            rest = f"; remove that folder to go on from step {others[-1]}" if others else "; it is the only one"
+            raise CheckpointError(f"{place}: this checkpoint does not read ({reason(error)}){rest}") from error
+        leaves = [restored[STATE][name] for name in names_of(like)]
+        return jax.tree.unflatten(jax.tree.structure(like), leaves), dict(restored[RECORD_ITEM])
+
+    def close(self) -> None:
+        """Waits for what is being written and ends Orbax's threads."""
+        self._manager.close()
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except Exception as failed:
+            if error is None:
+                raise self._lost(self._writing, failed) from failed
+
+    def _lost(self, step: int | None, error: Exception) -> CheckpointError:
+        what = "a checkpoint" if step is None else f"the checkpoint of step {step}"
+        kept = [int(entry.name) for entry in self.folder.iterdir() if entry.name.isdigit()]
+        good = f"the last good one is of step {max(kept)}" if kept else "there is no earlier one"
+        return CheckpointError(f"{self.folder}: {what} could not be written ({reason(error)}); {good}")
+
+
+def names_of(state: TrainState) -> list[str]:
+    """The names that a state's leaves have in a checkpoint, in their order: ``.params['fc']['bias'].value``."""
+    return [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_flatten_with_path(state)[0]]
+
+
+def flat(state: TrainState) -> dict[str, Any]:
+    """A state's arrays under the names that they have in a checkpoint."""
+    return dict(zip(names_of(state), jax.tree.leaves(state), strict=True))
