@@ -1,11 +1,11 @@
-"""How much more than its pictures a training run computes: canvases beside the pictures' own sizes. Nothing is timed.
+"""How much more than its images a training run computes: canvases beside the images' own sizes. Nothing is timed.
 
     python -m benchmarks.canvas [--batch N] [--min-size S] [--max-size S]
 
 A mix like COCO's, 640 pixels on the long side, as many of each: 4:3, 3:2, 16:9 in both orientations, and squares. The
-pictures of an epoch of the batch plan, resized, are summed up to multiples of 32 (what a picture alone costs, in
+images of an epoch of the batch plan, resized, are summed up to multiples of 32 (what an image alone costs, in
 torchvision as well) and as canvases. Two canvases, one an orientation, and one square stand beside it, and so does the
-smallest canvas that holds a random batch, which is torchvision's way (its references group pictures by aspect ratio).
+smallest canvas that holds a random batch, which is torchvision's way (its references group images by aspect ratio).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from jaxdet.data.batching.canvas import align
 from jaxdet.data.batching.sizing import ShortestSide
 
 SHAPES = ((480, 640), (427, 640), (360, 640), (640, 480), (640, 427), (640, 360), (640, 640))
-EACH = 640  # pictures of a shape
+EACH = 640  # images of a shape
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     result = {name: float(canvas.prod(axis=1).sum() / wanted - 1) for name, canvas in ways.items()}
     for name, share in result.items():
         print(f"{name:<32}{share:>8.1%} extra")
-    print(f"{len(sizes) - len(seen)} of {len(sizes)} pictures of an epoch fill no batch")
+    print(f"{len(sizes) - len(seen)} of {len(sizes)} images of an epoch fill no batch")
     print(json.dumps({"batch": args.batch, **result}))
     return 0
 

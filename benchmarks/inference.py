@@ -1,10 +1,10 @@
-"""Inference beside torchvision: same weights, same pictures, same process, turn by turn.
+"""Inference beside torchvision: same weights, same images, same process, turn by turn.
 
     python -m benchmarks.inference [--model NAME] [--size H W] [--batch N] [--rounds N]
 
 On a CPU both compute in float32, and torchvision runs in both memory layouts, of which the faster one counts; on a GPU
-jaxdet computes in bfloat16 and torchvision under AMP, channels-last. "end to end" is uint8 pictures in and numpy
-detections out; "model" is what the transformed pictures go through, all on the device. A batch of more than one mixes
+jaxdet computes in bfloat16 and torchvision under AMP, channels-last. "end to end" is uint8 images in and numpy
+detections out; "model" is what the transformed images go through, all on the device. A batch of more than one mixes
 landscape and portrait end to end, a batch's worth of each, in turn: torchvision pads what comes together, jaxdet puts
 together what has one canvas. "masking" is the model with and without what keeps padding out of its results.
 """
@@ -25,45 +25,45 @@ from benchmarks.race import Contender, Table
 from jaxdet import predict
 from jaxdet.data import preprocess
 from jaxdet.data.batching.canvas import align
-from jaxdet.models import FasterRCNN
 from jaxdet.inference import collate, infer_step, with_options
+from jaxdet.models import FasterRCNN
 from jaxdet_convert import from_torch
-from jaxdet_convert.parity.weights import DETECTORS, smooth_picture, torchvision_model
+from jaxdet_convert.parity.weights import DETECTORS, smooth_image, torchvision_model
 from jaxdet_convert.torchvision_cpu import import_torchvision
 
 OURS = "jaxdet"
 
 
-def end_to_end(module: Any, model: FasterRCNN, pictures: list[np.ndarray], batch: int) -> dict[str, Contender]:
-    """Pictures in, detections out, so many at a time."""
+def end_to_end(module: Any, model: FasterRCNN, images: list[np.ndarray], batch: int) -> dict[str, Contender]:
+    """Images in, detections out, so many at a time."""
     import torch
 
     def theirs(peer: Peer) -> Contender:
         def run() -> list[dict[str, np.ndarray]]:
             found: list[dict[str, Any]] = []
-            for first in range(0, len(pictures), batch):
+            for first in range(0, len(images), batch):
                 with torch.inference_mode(), peer.autocast():
-                    found += peer.module(peer.pictures(pictures[first : first + batch]))
+                    found += peer.module(peer.images(images[first : first + batch]))
             return [{key: value.float().cpu().numpy() for key, value in one.items()} for one in found]
 
         return run
 
     def ours() -> list[dict[str, np.ndarray]]:
-        return predict(model, pictures, batch_size=batch)
+        return predict(model, images, batch_size=batch)
 
     racers = contenders(peers(module), theirs)
-    if len(pictures) == 1 and not on_gpu():  # bfloat16 rounds; torchvision's result depends on how a batch is padded
+    if len(images) == 1 and not on_gpu():  # bfloat16 rounds; torchvision's result depends on how a batch is padded
         _check(next(iter(racers.values()))(), ours())
     return {**racers, OURS: ours}
 
 
-def model_alone(module: Any, model: FasterRCNN, picture: np.ndarray, batch: int) -> dict[str, Contender]:
-    """What the transformed pictures go through, from the device's memory to the device's memory."""
+def model_alone(module: Any, model: FasterRCNN, image: np.ndarray, batch: int) -> dict[str, Contender]:
+    """What the transformed images go through, from the device's memory to the device's memory."""
     import torch
 
     def theirs(peer: Peer) -> Contender:
         with torch.inference_mode():
-            images, _ = peer.module.transform(peer.pictures([picture] * batch))
+            images, _ = peer.module.transform(peer.images([image] * batch))
             images.tensors = images.tensors.contiguous(memory_format=peer.memory_format)
 
         def run() -> None:
@@ -75,19 +75,19 @@ def model_alone(module: Any, model: FasterRCNN, picture: np.ndarray, batch: int)
 
         return run
 
-    return {**contenders(peers(module), theirs), OURS: _step(model, picture, batch)}
+    return {**contenders(peers(module), theirs), OURS: _step(model, image, batch)}
 
 
-def masking(model: FasterRCNN, picture: np.ndarray, batch: int) -> dict[str, Contender]:
+def masking(model: FasterRCNN, image: np.ndarray, batch: int) -> dict[str, Contender]:
     """jaxdet with and without the masks that make results independent of padding."""
-    return {"without": _step(with_options(model, canvas="fast"), picture, batch), OURS: _step(model, picture, batch)}
+    return {"without": _step(with_options(model, canvas="fast"), image, batch), OURS: _step(model, image, batch)}
 
 
-def _step(model: FasterRCNN, picture: np.ndarray, batch: int) -> Contender:
+def _step(model: FasterRCNN, image: np.ndarray, batch: int) -> Contender:
     """The compiled step, on a batch that is on the device already."""
     transform = model.config.transform
     pixels = preprocess(
-        picture, transform.min_size, transform.max_size, mean=transform.image_mean, std=transform.image_std
+        image, transform.min_size, transform.max_size, mean=transform.image_mean, std=transform.image_std
     )
     images = jax.device_put(collate([pixels] * batch, (align(pixels.shape[0]), align(pixels.shape[1])), batch))
     graphdef, state = nnx.split(model)
@@ -116,12 +116,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     model = from_torch(module, dtype=dtype)
     assert isinstance(model, FasterRCNN)
     count = 1 if args.batch == 1 else 2 * args.batch
-    pictures = [smooth_picture(seed, *((height, width), (width, height))[seed % 2]) for seed in range(count)]
+    images = [smooth_image(seed, *((height, width), (width, height))[seed % 2]) for seed in range(count)]
     table = Table(f"{args.model}, {args.batch} of {height}x{width}, {dtype}, {args.rounds} rounds after a warm-up")
-    racers = end_to_end(module, model, pictures, args.batch)
+    racers = end_to_end(module, model, images, args.batch)
     table.race("end to end", racers, rounds=args.rounds, items=count)
-    table.race("model", model_alone(module, model, pictures[0], args.batch), rounds=args.rounds, items=args.batch)
-    table.race("masking", masking(model, pictures[0], args.batch), rounds=args.rounds, items=args.batch)
+    table.race("model", model_alone(module, model, images[0], args.batch), rounds=args.rounds, items=args.batch)
+    table.race("masking", masking(model, images[0], args.batch), rounds=args.rounds, items=args.batch)
     table.finish(model=args.model, size=[height, width], batch=args.batch)
     return 0
 

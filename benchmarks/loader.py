@@ -1,6 +1,6 @@
-"""Decoded and augmented pictures a second and core, beside torchvision's transforms on the same files, turn by turn.
+"""Decoded and augmented images a second and core, beside torchvision's transforms on the same files, turn by turn.
 
-    python -m benchmarks.loader [--pictures N] [--rounds N] [--min-size S] [--max-size S]
+    python -m benchmarks.loader [--images N] [--rounds N] [--min-size S] [--max-size S]
 
 640x480 JPEGs, as large in bytes as COCO's, are made first. Seconds are the process's own, on one core, so that a busy
 machine shows less in them. "jaxdet" is what training does: the batch plan's rows decoded, flipped, normalised, resized
@@ -30,22 +30,22 @@ from jaxdet.data.transforms import normalize, preprocess_to
 from jaxdet.models import DetectorTransform
 from jaxdet.ops.pixels import IMAGENET_MEAN, IMAGENET_STD
 from jaxdet.ops.resize import resized_size
-from jaxdet_convert.parity.weights import smooth_picture
+from jaxdet_convert.parity.weights import smooth_image
 from jaxdet_convert.torchvision_cpu import import_torchvision
 
 HEIGHT, WIDTH = 480, 640
 BATCH = 8
-GRAIN = 14  # of noise, in grey levels: with it a picture has some 150 kB, as COCO's have on average
+GRAIN = 14  # of noise, in grey levels: with it an image has some 150 kB, as COCO's have on average
 
 
-def make_pictures(folder: Path, count: int) -> list[Path]:
+def make_images(folder: Path, count: int) -> list[Path]:
     """JPEGs with grain, and an annotation file beside them."""
     files, images, annotations = [], [], []
     for number in range(count):
         noise = np.random.default_rng(number).normal(0, GRAIN, (HEIGHT, WIDTH, 1))
-        picture = np.clip(smooth_picture(number, HEIGHT, WIDTH) + noise, 0, 255).astype(np.uint8)
+        image = np.clip(smooth_image(number, HEIGHT, WIDTH) + noise, 0, 255).astype(np.uint8)
         files.append(folder / f"{number}.jpg")
-        Image.fromarray(picture).save(files[-1], quality=90)
+        Image.fromarray(image).save(files[-1], quality=90)
         images.append({"id": number, "file_name": files[-1].name, "height": HEIGHT, "width": WIDTH})
         annotations += [
             {"id": 8 * number + box, "image_id": number, "category_id": 1, "bbox": [40 * box, 30 * box, 90, 60],
@@ -59,7 +59,7 @@ def make_pictures(folder: Path, count: int) -> list[Path]:
 
 
 def contenders(folder: Path, files: list[Path], transform: DetectorTransform) -> dict[str, dict[str, Contender]]:
-    """What goes through all the pictures once, by kind and name."""
+    """What goes through all the images once, by kind and name."""
     import torch
 
     torchvision = import_torchvision()
@@ -87,16 +87,16 @@ def contenders(folder: Path, files: list[Path], transform: DetectorTransform) ->
 
     parts = {
         "decode": lambda: [read_image(file) for file in files],
-        "normalise": lambda: [normalize(picture, IMAGENET_MEAN, IMAGENET_STD) for picture in decoded],
-        "normalise and resize": lambda: [preprocess_to(picture, size) for picture in decoded],
-        "resize in 8 bits": lambda: [_resize_in_8_bits(picture, size) for picture in decoded],
+        "normalise": lambda: [normalize(image, IMAGENET_MEAN, IMAGENET_STD) for image in decoded],
+        "normalise and resize": lambda: [preprocess_to(image, size) for image in decoded],
+        "resize in 8 bits": lambda: [_resize_in_8_bits(image, size) for image in decoded],
     }
     return {"loader": {"jaxdet": ours, "torchvision": torchvision_transforms}, "parts": parts}
 
 
-def _resize_in_8_bits(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _resize_in_8_bits(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """What it would cost if normalising were left to the device: Pillow's filter, no PyTorch parity."""
-    return np.asarray(Image.fromarray(picture).resize(size[::-1], Image.Resampling.BILINEAR))
+    return np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -104,26 +104,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     import PIL
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks.loader", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--pictures", type=int, default=64)
+    parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--min-size", type=int, default=800)
     parser.add_argument("--max-size", type=int, default=1333)
     args = parser.parse_args(argv)
-    if args.pictures < BATCH or args.pictures % BATCH:
-        parser.error(f"--pictures is a multiple of {BATCH}")
+    if args.images < BATCH or args.images % BATCH:
+        parser.error(f"--images is a multiple of {BATCH}")
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     transform = DetectorTransform(args.min_size, args.max_size)
     with tempfile.TemporaryDirectory() as folder:
-        files = make_pictures(Path(folder), args.pictures)
+        files = make_images(Path(folder), args.images)
         size = sum(file.stat().st_size for file in files) / len(files)
         table = Table(
             f"{WIDTH}x{HEIGHT} JPEGs of {size / 1e3:.0f} kB to {args.min_size} x {args.max_size}, one core, its own "
-            f"seconds, {args.rounds} rounds of {args.pictures}; Pillow {PIL.__version__}, numpy {np.__version__}",
+            f"seconds, {args.rounds} rounds of {args.images}; Pillow {PIL.__version__}, numpy {np.__version__}",
             clock=time.process_time,
         )
         for kind, racers in contenders(Path(folder), files, transform).items():
-            table.race(kind, racers, rounds=args.rounds, items=args.pictures)
-    table.finish(min_size=args.min_size, max_size=args.max_size, pictures=args.pictures, jpeg_bytes=size)
+            table.race(kind, racers, rounds=args.rounds, items=args.images)
+    table.finish(min_size=args.min_size, max_size=args.max_size, images=args.images, jpeg_bytes=size)
     return 0
 
 

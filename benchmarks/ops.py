@@ -23,8 +23,8 @@ from benchmarks.race import Contender, Table
 from jaxdet import batched_nms
 from jaxdet.heads import RPNConfig, RPNOutputs
 from jaxdet.heads.proposals import select_proposals
-from jaxdet.ops.roi_align import multiscale_roi_align
 from jaxdet.models.faster_rcnn.targets import sample_anchors
+from jaxdet.ops.roi_align import multiscale_roi_align
 from jaxdet.types import Targets
 from jaxdet_convert.torchvision_cpu import import_torchvision
 

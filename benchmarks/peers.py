@@ -30,8 +30,8 @@ class Peer:
 
         return torch.autocast(self.device, torch.bfloat16) if self.amp else nullcontext()
 
-    def pictures(self, arrays: list[Any]) -> list[Any]:
-        """uint8 pictures ``[H, W, 3]`` on the device, as torchvision takes them."""
+    def images(self, arrays: list[Any]) -> list[Any]:
+        """uint8 images ``[H, W, 3]`` on the device, as torchvision takes them."""
         import torch
 
         return [torch.from_numpy(array).to(self.device).permute(2, 0, 1).float() / 255 for array in arrays]

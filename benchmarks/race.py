@@ -51,7 +51,7 @@ class Table:
     def race(
         self, kind: str, contenders: Mapping[str, Contender], *, rounds: int, items: int = 1, warm_up: int = 1
     ) -> None:
-        """Measures and prints; ``items``: how many pictures (or calls) one run works on."""
+        """Measures and prints; ``items``: how many images (or calls) one run works on."""
         seconds = measure(contenders, rounds=rounds, warm_up=warm_up, clock=self.clock)
         medians = {name: statistics.median(times) for name, times in seconds.items()}
         for name, times in seconds.items():

@@ -26,11 +26,11 @@ from flax import nnx
 from benchmarks.peers import our_dtype
 from benchmarks.race import machine
 from benchmarks.training import boxes, on_device, prepared
-from jaxdet.models import FasterRCNN
 from jaxdet.inference import infer_step
+from jaxdet.models import FasterRCNN
 from jaxdet.planning.hlo_text import read_computations
 from jaxdet_convert import from_torch
-from jaxdet_convert.parity.weights import DETECTORS, smooth_picture, torchvision_model
+from jaxdet_convert.parity.weights import DETECTORS, smooth_image, torchvision_model
 from jaxdet_convert.torchvision_cpu import import_torchvision
 
 LAYERS = ("features", "rpn", "classify")
@@ -86,20 +86,20 @@ def profile(text: str, run: Callable[[], Any]) -> dict[str, float]:
     return seconds
 
 
-def infer(model: FasterRCNN, pictures: list[np.ndarray]) -> dict[str, float]:
+def infer(model: FasterRCNN, arrays: list[np.ndarray]) -> dict[str, float]:
     """Seconds of the scopes of an infer step."""
     graphdef, state = nnx.split(model)
-    images = on_device(model, pictures)
+    images = on_device(model, arrays)
     compiled = infer_step.lower(graphdef, state, images).compile()
     run = lambda: jax.block_until_ready(compiled(state, images))
     run()
     return profile(compiled.as_text(), run)
 
 
-def train(model: FasterRCNN, pictures: list[np.ndarray]) -> dict[str, float]:
+def train(model: FasterRCNN, arrays: list[np.ndarray]) -> dict[str, float]:
     """Seconds of the scopes of a train step."""
-    height, width = pictures[0].shape[:2]
-    step, (state, *data) = prepared(model, pictures, [boxes(seed, height, width) for seed in range(len(pictures))])
+    height, width = arrays[0].shape[:2]
+    step, (state, *data) = prepared(model, arrays, [boxes(seed, height, width) for seed in range(len(arrays))])
     compiled = step.lower(state, *data).compile()
     held = [state]
 
@@ -122,10 +122,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     module = torchvision_model(import_torchvision(), args.model, frozen=True, min_size=height, max_size=width)
     dtype = our_dtype()
     model: Any = from_torch(module, dtype=dtype)
-    pictures = [smooth_picture(seed, height, width) for seed in range(args.batch)]
+    arrays = [smooth_image(seed, height, width) for seed in range(args.batch)]
     print(f"{args.model}, {args.batch} of {height}x{width}, {dtype}: share of the operations' own time")
     print(", ".join(f"{key} {value}" for key, value in machine().items()))
-    found = {"infer step": infer(model, pictures), "train step": train(model, pictures)}
+    found = {"infer step": infer(model, arrays), "train step": train(model, arrays)}
     print(f"\n{'':<14}" + "".join(f"{name:>14}" for name in found))
     for scope in (*LAYERS, *OPERATIONS, REST):
         print(f"{scope:<14}" + "".join(f"{one[scope] / sum(one.values()):>14.1%}" for one in found.values()))

@@ -21,7 +21,7 @@ import numpy as np
 import jaxdet
 from benchmarks.race import Contender, Table
 from jaxdet_convert import from_torch
-from jaxdet_convert.parity.weights import DETECTORS, smooth_picture, torchvision_model
+from jaxdet_convert.parity.weights import DETECTORS, smooth_image, torchvision_model
 from jaxdet_convert.torchvision_cpu import import_torchvision
 
 OURS, COLD, THEIRS = "jaxdet warm", "jaxdet cold", "torchvision"
@@ -29,16 +29,16 @@ OURS, COLD, THEIRS = "jaxdet warm", "jaxdet cold", "torchvision"
 DETECT = """
 import numpy as np
 import jaxdet
-jaxdet.predict(jaxdet.load({folder!r}), [np.load({picture!r})])
+jaxdet.predict(jaxdet.load({folder!r}), [np.load({image!r})])
 """
 TRAIN = """
 import jax
 import jaxdet
 from benchmarks.training import boxes, ours
 from jaxdet.inference import with_options
-from jaxdet_convert.parity.weights import smooth_picture
+from jaxdet_convert.parity.weights import smooth_image
 model = with_options(jaxdet.load({folder!r}), min_size={height}, max_size={width})
-ours(model, [smooth_picture(0, {height}, {width})], [boxes(0, {height}, {width})])()
+ours(model, [smooth_image(0, {height}, {width})], [boxes(0, {height}, {width})])()
 """
 THEIR_DETECT = """
 import numpy as np
@@ -46,22 +46,22 @@ import torch
 from jaxdet_convert.torchvision_cpu import import_torchvision
 module = getattr(import_torchvision().models.detection, {model!r})(weights=None, weights_backbone=None)
 module.load_state_dict(torch.load({file!r}, weights_only=True))
-picture = torch.from_numpy(np.load({picture!r})).permute(2, 0, 1).float() / 255
+image = torch.from_numpy(np.load({image!r})).permute(2, 0, 1).float() / 255
 with torch.inference_mode():
-    module.eval()([picture])
+    module.eval()([image])
 """
 THEIR_TRAIN = """
 import torch
 from benchmarks.peers import peers
 from benchmarks.training import boxes, theirs
-from jaxdet_convert.parity.weights import smooth_picture
+from jaxdet_convert.parity.weights import smooth_image
 from jaxdet_convert.torchvision_cpu import import_torchvision
 module = getattr(import_torchvision().models.detection, {model!r})(
     weights=None, weights_backbone=None, min_size={height}, max_size={width}
 )
 module.load_state_dict(torch.load({file!r}, weights_only=True))
 peer = list(peers(module).values())[0]
-theirs(peer, [smooth_picture(0, {height}, {width})], [boxes(0, {height}, {width})])()
+theirs(peer, [smooth_image(0, {height}, {width})], [boxes(0, {height}, {width})])()
 """
 
 
@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         place = {"folder": f"{folder}/model", "file": f"{folder}/model.pth", "model": args.model}
         place["picture"] = f"{folder}/picture.npy"
-        np.save(place["picture"], smooth_picture(0, *args.size))
+        np.save(place["picture"], smooth_image(0, *args.size))
         _write(args.model, place)
         for kind, size, ours, theirs in (
             ("detection", args.size, DETECT, THEIR_DETECT),

@@ -27,8 +27,8 @@ from flax import nnx
 from jax import Array
 from jax.sharding import Mesh
 
-from jaxdet.models import FasterRCNN, abstract, detector_config
 from jaxdet.heads.proposals import select_proposals
+from jaxdet.models import FasterRCNN, abstract, detector_config
 from jaxdet.nn import Numerics
 from jaxdet.ops import multiscale_roi_align
 from jaxdet.parallel import replicated

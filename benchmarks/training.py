@@ -1,10 +1,10 @@
-"""The train step beside torchvision's: same weights, same pictures and boxes, same precision, turn by turn.
+"""The train step beside torchvision's: same weights, same images and boxes, same precision, turn by turn.
 
     python -m benchmarks.training [--model NAME] [--canvas H W] [--batch N] [--rounds N]
 
 A step is losses, gradients and an update by SGD with momentum, batch norms of the body frozen, as torchvision trains
 its COCO model; every layer trains. On a CPU both compute in float32, and torchvision runs in both memory layouts; on a
-GPU jaxdet computes in bfloat16 and torchvision under AMP, channels-last. Pictures have the canvas's size, so that
+GPU jaxdet computes in bfloat16 and torchvision under AMP, channels-last. Images have the canvas's size, so that
 neither resizes. The rate in TFLOP/s counts a step as three forward passes (`jaxdet summary` has their multiply-adds)
 with as many proposals as are sampled; over the device's peak it is the model FLOP utilisation.
 """
@@ -22,18 +22,18 @@ import numpy as np
 from benchmarks.peers import Peer, contenders, our_dtype, peers
 from benchmarks.race import Contender, Table
 from jaxdet.data import preprocess
-from jaxdet.models import FasterRCNN
 from jaxdet.inference import collate
+from jaxdet.models import FasterRCNN
 from jaxdet.parallel import data_mesh, replicated
 from jaxdet.summary import summarize
 from jaxdet.training import OptimizerConfig, init_state, make_optimizer, make_train_step
 from jaxdet.types import Images, Targets
 from jaxdet_convert import from_torch
-from jaxdet_convert.parity.weights import DETECTORS, smooth_picture, torchvision_model
+from jaxdet_convert.parity.weights import DETECTORS, smooth_image, torchvision_model
 from jaxdet_convert.torchvision_cpu import import_torchvision
 
 OURS = "jaxdet"
-BOXES = 8  # on a picture, as COCO has on average
+BOXES = 8  # on an image, as COCO has on average
 RATE, MOMENTUM, DECAY = 1e-5, 0.9, 1e-4  # so low that the weights stay what they are while it is measured
 
 
@@ -45,13 +45,13 @@ def boxes(seed: int, height: int, width: int) -> np.ndarray:
     return (shares * [width, height, width, height]).astype(np.float32)
 
 
-def theirs(peer: Peer, pictures: list[np.ndarray], targets: list[np.ndarray]) -> Contender:
+def theirs(peer: Peer, arrays: list[np.ndarray], targets: list[np.ndarray]) -> Contender:
     """torchvision's step, as its references write it."""
     import torch
 
     module = peer.module.train()
     optimizer = torch.optim.SGD(module.parameters(), lr=RATE, momentum=MOMENTUM, weight_decay=DECAY)
-    images = peer.pictures(pictures)
+    images = peer.images(arrays)
     truth = [
         {
             "boxes": torch.from_numpy(array).to(peer.device),
@@ -71,20 +71,20 @@ def theirs(peer: Peer, pictures: list[np.ndarray], targets: list[np.ndarray]) ->
     return run
 
 
-def on_device(model: FasterRCNN, pictures: list[np.ndarray]) -> Images:
-    """Pictures of the canvas's size as the step takes them."""
+def on_device(model: FasterRCNN, arrays: list[np.ndarray]) -> Images:
+    """Images of the canvas's size as the step takes them."""
     transform = model.config.transform
-    height, width = pictures[0].shape[:2]
+    height, width = arrays[0].shape[:2]
     pixels = [
-        preprocess(picture, height, max(height, width), mean=transform.image_mean, std=transform.image_std)
-        for picture in pictures
+        preprocess(image, height, max(height, width), mean=transform.image_mean, std=transform.image_std)
+        for image in arrays
     ]
     return jax.device_put(collate(pixels, (height, width), len(pixels)))
 
 
-def prepared(model: FasterRCNN, pictures: list[np.ndarray], targets: list[np.ndarray]) -> tuple[Any, tuple[Any, ...]]:
+def prepared(model: FasterRCNN, arrays: list[np.ndarray], targets: list[np.ndarray]) -> tuple[Any, tuple[Any, ...]]:
     """The step that `jaxdet train` runs, compiled at its first call, and its arguments, of which it takes the first."""
-    images = on_device(model, pictures)
+    images = on_device(model, arrays)
     shape = (len(targets), BOXES)
     truth = jax.device_put(Targets(np.stack(targets), np.ones(shape, np.int32), np.ones(shape, bool)))  # type: ignore[arg-type]
     config = OptimizerConfig(
@@ -97,9 +97,9 @@ def prepared(model: FasterRCNN, pictures: list[np.ndarray], targets: list[np.nda
     return make_train_step(graphdef, optimizer, mesh=mesh), (state, images, truth, key)
 
 
-def ours(model: FasterRCNN, pictures: list[np.ndarray], targets: list[np.ndarray]) -> Contender:
+def ours(model: FasterRCNN, arrays: list[np.ndarray], targets: list[np.ndarray]) -> Contender:
     """That step, once a run."""
-    step, (state, *data) = prepared(model, pictures, targets)
+    step, (state, *data) = prepared(model, arrays, targets)
     held = [state]
 
     def run() -> None:
@@ -110,7 +110,7 @@ def ours(model: FasterRCNN, pictures: list[np.ndarray], targets: list[np.ndarray
 
 
 def step_flop(model: FasterRCNN, height: int, width: int) -> float:
-    """Floating point operations of a step, for a picture."""
+    """Floating point operations of a step, for an image."""
     rows = summarize(model, height, width).rows
     second = sum(row.macs for row in rows if row.path.split(".")[0] in ("box_head", "box_predictor"))
     share = model.config.box.batch_size_per_image / model.config.rpn.post_nms_top_n_test
@@ -130,20 +130,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     module = torchvision_model(import_torchvision(), args.model, frozen=True, **sizes)
     dtype = our_dtype()
     model: Any = from_torch(module, dtype=dtype)
-    pictures = [smooth_picture(seed, height, width) for seed in range(args.batch)]
+    arrays = [smooth_image(seed, height, width) for seed in range(args.batch)]
     targets = [boxes(seed, height, width) for seed in range(args.batch)]
     table = Table(f"{args.model}, a step of {args.batch} at {height}x{width}, {dtype}, {args.rounds} rounds")
     flop = step_flop(model, height, width)
     racers = {
-        **contenders(peers(module), lambda peer: theirs(peer, pictures, targets)),
-        OURS: ours(model, pictures, targets),
+        **contenders(peers(module), lambda peer: theirs(peer, arrays, targets)),
+        OURS: ours(model, arrays, targets),
     }
     table.race("train step", racers, rounds=args.rounds, items=args.batch)
     rate = flop * args.batch / table.medians("train step")[OURS] / 1e12
     memory = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")  # a CPU does not say
-    print(f"{flop / 1e12:.3f} TFLOP a picture and step: jaxdet at {rate:.2f} TFLOP/s")
+    print(f"{flop / 1e12:.3f} TFLOP an image and step: jaxdet at {rate:.2f} TFLOP/s")
     if memory is not None:
-        print(f"peak memory {memory / args.batch / 1e9:.2f} GB a picture")
+        print(f"peak memory {memory / args.batch / 1e9:.2f} GB an image")
     table.finish(model=args.model, canvas=[height, width], batch=args.batch, tflop_per_second=rate, peak_bytes=memory)
     return 0
 

@@ -3,7 +3,7 @@
     export BCCD=path/to/bccd MOBILENET=path/to/mobilenetV1X0.25_pretrain.tar
     jaxdet train examples/bccd.py --out runs/bccd
     jaxdet evaluate runs/bccd/model val $BCCD --voc
-    jaxdet detect $BCCD/JPEGImages --weights runs/bccd/model --out runs/bccd/pictures --limit 20
+    jaxdet detect $BCCD/JPEGImages --weights runs/bccd/model --out runs/bccd/images --limit 20
 
 BCCD is a Pascal VOC folder: Annotations, JPEGImages, ImageSets/Main/{train,val}.txt.
 """
@@ -11,8 +11,8 @@ BCCD is a Pascal VOC folder: Annotations, JPEGImages, ImageSets/Main/{train,val}
 import os
 
 from jaxdet.data import VocFolder
-from jaxdet.models import detector_config
 from jaxdet.heads import AnchorGenerator
+from jaxdet.models import detector_config
 from jaxdet.runs import TrainConfig
 from jaxdet.training import OptimizerConfig
 

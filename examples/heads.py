@@ -1,4 +1,4 @@
-"""HeadHunter on crowds that jaxdet draws: hundreds of small heads a picture, and regions to be ignored.
+"""HeadHunter on crowds that jaxdet draws: hundreds of small heads an image, and regions to be ignored.
 
 jaxdet shapes runs/crowd --crowd
 jaxdet train examples/heads.py --out runs/ssh
@@ -6,7 +6,7 @@ jaxdet train examples/heads.py --out runs/cpm --set model_context=cpm
 jaxdet evaluate runs/ssh/model --config examples/heads.py --metrics heads
 
 CROWD names the folder of the data, "runs/crowd" by default; MOBILENET, if set, the pretrained weights of the body
-(mobilenetV1X0.25_pretrain.tar of the Pytorch_Retinaface repository). For pictures of your own, put your lists there and
+(mobilenetV1X0.25_pretrain.tar of the Pytorch_Retinaface repository). For images of your own, put your lists there and
 take the sizes and anchors of HeadHunter, which are the model's defaults.
 """
 
@@ -14,8 +14,8 @@ import os
 from pathlib import Path
 
 from jaxdet.data import Augmentation, BrightnessContrast, HeadList, RGBShift
-from jaxdet.models import detector_config
 from jaxdet.heads import AnchorGenerator
+from jaxdet.models import detector_config
 from jaxdet.runs import TrainConfig
 from jaxdet.training import OptimizerConfig
 

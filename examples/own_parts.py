@@ -2,7 +2,7 @@
 
 jaxdet train examples/own_parts.py --out runs/own
 jaxdet evaluate runs/own/model --config examples/own_parts.py
-jaxdet detect picture.jpg --weights runs/own/model --config examples/own_parts.py
+jaxdet detect image.jpg --weights runs/own/model --config examples/own_parts.py
 """
 
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ import numpy as np
 from flax import nnx
 
 from jaxdet.data import DetectionDataset, Examples
+from jaxdet.heads import AnchorGenerator, BoxConfig, RPNConfig
 from jaxdet.models import FasterRCNNConfig
 from jaxdet.models.faster_rcnn.config import DetectorTransform, FPNConfig
-from jaxdet.heads import AnchorGenerator, BoxConfig, RPNConfig
 from jaxdet.nn import ConvNormAct, NormConfig, Numerics, strided
 from jaxdet.runs import TrainConfig
 from jaxdet.training import OptimizerConfig
@@ -41,7 +41,7 @@ class Small(nnx.Module):
 
 
 class Discs:
-    """Pictures made when they are asked for: anything with a length, indices and a `repr` will do."""
+    """Images made when they are asked for: anything with a length, indices and a `repr` will do."""
 
     def __init__(self, count, seed):
         self.count, self.seed = count, seed

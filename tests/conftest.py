@@ -33,7 +33,7 @@ def forget_programs() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of real pictures and weights beside the checkout; a test that needs it skips without it."""
+    """The folder of real images and weights beside the checkout; a test that needs it skips without it."""
     if not SHARED.is_dir():
         pytest.skip(f"{SHARED} is absent: this test needs the real files that lie there")
     return SHARED

@@ -5,8 +5,8 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdet.models import detector_config
 from jaxdet.heads import AnchorGenerator
+from jaxdet.models import detector_config
 from jaxdet.types import Images, Targets
 
 
@@ -37,7 +37,7 @@ def make_batch(batch=2, canvas=(64, 96), seed=0):
     corner = rng.uniform(0, 20, (batch, 3, 2))
     boxes = np.concatenate([corner, corner + rng.uniform(10, 20, (batch, 3, 2))], -1).astype(np.float32)
     valid = np.array([[True, True, False]] * batch)
-    valid[0] = False  # a picture without objects
+    valid[0] = False  # an image without objects
     labels = rng.integers(1, 4, (batch, 3)).astype(np.int32)
     images = Images(jnp.asarray(pixels), jnp.asarray(sizes, jnp.int32))
     return images, Targets(jnp.asarray(boxes), jnp.asarray(labels), jnp.asarray(valid))

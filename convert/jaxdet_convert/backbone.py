@@ -16,8 +16,8 @@ from jaxdet.models.faster_rcnn.config import BackboneConfig
 from jaxdet.models.options import override_model
 from jaxdet.models.registry import Model
 from jaxdet.paths import to_path
-from jaxdet.saving.model import arrays, fill
 from jaxdet.runs.follow import follow_classifier
+from jaxdet.saving.model import arrays, fill
 from jaxdet.saving.open import open_stored
 from jaxdet_convert.apply import ConversionError
 from jaxdet_convert.load import convert_weights
@@ -48,7 +48,7 @@ def load_backbone(
     Strict otherwise: the whole body is filled, and nothing else is left over. The norms stay of the detector's kind:
     counters of batches are left out where it is frozen, and start at 0 where the weights have none. What belongs to the
     weights follows them, and the result's configuration says it (`jaxdet.runs.follow.follow_classifier`): a
-    Darknet-53's slope and normalisation of pictures, and of a jaxdet folder all that its configuration says about the
+    Darknet-53's slope and normalisation of images, and of a jaxdet folder all that its configuration says about the
     body and the eps of its norms.
 
     Args:

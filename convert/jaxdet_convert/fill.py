@@ -9,17 +9,17 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxdet.heads import FastRCNNPredictor
 from jaxdet.models import FasterRCNNConfig, abstract, build
 from jaxdet.models.registry import Model, ModelConfig
-from jaxdet.heads import FastRCNNPredictor
 from jaxdet.nn import Linear, Numerics
 from jaxdet.nn.parameters import arrays, fill, flatten
 from jaxdet_convert.apply import Converted, matching, to_jax
+from jaxdet_convert.read.unwrap import tell
 from jaxdet_convert.read.weights import Weights
 from jaxdet_convert.recognise import Recognised
 from jaxdet_convert.recognise_headhunter import RETINAFACE_HEADS
 from jaxdet_convert.tables import model_table
-from jaxdet_convert.read.unwrap import tell
 
 _COUNTERS = "{x:path}.count"
 _CLASSIFIERS = ("fc.{p:name}", "head.fc.{p:name}")

@@ -11,15 +11,15 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from jaxdet.heads import AnchorGenerator
 from jaxdet.models import model_config
 from jaxdet.models.registry import Model
-from jaxdet.heads import AnchorGenerator
 from jaxdet.nn import NormConfig, Numerics
 from jaxdet_convert.fill import fill_strictly
 from jaxdet_convert.load import NORM_EPS, coco_names, recognise_weights
+from jaxdet_convert.read.unwrap import read_model
 from jaxdet_convert.read.weights import without_wrappers
 from jaxdet_convert.recognise import Recognised
-from jaxdet_convert.read.unwrap import read_model
 
 _PARTS = {
     "backbone.body.": "backbone_norm", "backbone.fpn.": "fpn_norm", "backbone.ssh": "context_norm",
@@ -44,9 +44,9 @@ def from_torch(
 ) -> Model:
     """A live torchvision ResNet or Faster R-CNN, a HeadHunter, or another module whose state dict `load_torch` knows.
 
-    Read off the module: anchors, sizes, normalisation of pictures, thresholds, counts, box coder weights, RoIAlign and
+    Read off the module: anchors, sizes, normalisation of images, thresholds, counts, box coder weights, RoIAlign and
     its levels, the norms' kind, eps and momentum, the slope of LeakyReLU, the class count, and of a HeadHunter whether
-    it enlarges pictures and has soft-NMS. Of a list of ``min_size`` the last is taken, as torchvision does in
+    it enlarges images and has soft-NMS. Of a list of ``min_size`` the last is taken, as torchvision does in
     evaluation, with a warning. The module is not changed, and its later training does not change the model.
 
     Args:
@@ -169,7 +169,7 @@ def _transform(transform: Any) -> dict[str, Any]:
             stacklevel=4,
         )
     if sizes[-1] is None or transform.max_size is None:
-        raise UnsupportedModuleError("the module resizes no picture: give its transform a min_size and a max_size")
+        raise UnsupportedModuleError("the module resizes no image: give its transform a min_size and a max_size")
     return {
         "enlarge": _enlarges(transform),
         "min_size": sizes[-1],
@@ -180,12 +180,12 @@ def _transform(transform: Any) -> dict[str, Any]:
 
 
 def _enlarges(transform: Any) -> bool:
-    """Seen from what it makes of the smallest picture, as no attribute tells."""
+    """Seen from what it makes of the smallest image, as no attribute tells."""
     training = transform.training
     transform.eval()
     try:
-        picture = sys.modules["torch"].zeros(3, 32, 32)
-        return transform.resize(picture, None)[0].shape[-1] > picture.shape[-1]
+        image = sys.modules["torch"].zeros(3, 32, 32)
+        return transform.resize(image, None)[0].shape[-1] > image.shape[-1]
     finally:
         transform.train(training)
 

@@ -22,10 +22,10 @@ from jaxdet_convert.assumed import assumed
 from jaxdet_convert.fill import fill_strictly
 from jaxdet_convert.official import OFFICIAL, OfficialWeights, recognise_official
 from jaxdet_convert.options_file import check_kind, options_file, read_options, with_eps
+from jaxdet_convert.read.unwrap import read_model
 from jaxdet_convert.read.weights import Weights
 from jaxdet_convert.recognise import Recognised, darknet53_layers, recognise
 from jaxdet_convert.recognise_body import RecognitionError
-from jaxdet_convert.read.unwrap import read_model
 
 NORM_EPS = 1e-5
 _LOG = logging.getLogger("jaxdet")

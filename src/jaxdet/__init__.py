@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from jaxdet.backbones import MobileNetV1 as MobileNetV1
     from jaxdet.backbones import ResNet as ResNet
     from jaxdet.compilation_cache import enable_compilation_cache as enable_compilation_cache
+    from jaxdet.create import create_model as create_model
+    from jaxdet.create import headhunter_from_cfg as headhunter_from_cfg
+    from jaxdet.heads import AnchorGenerator as AnchorGenerator
+    from jaxdet.inference import predict as predict
+    from jaxdet.inference import with_options as with_options
     from jaxdet.models import FasterRCNN as FasterRCNN
     from jaxdet.models import faster_rcnn as faster_rcnn
     from jaxdet.models import list_models as list_models
     from jaxdet.models import with_classes as with_classes
-    from jaxdet.heads import AnchorGenerator as AnchorGenerator
-    from jaxdet.inference import predict as predict
-    from jaxdet.inference import with_options as with_options
-    from jaxdet.create import create_model as create_model
-    from jaxdet.create import headhunter_from_cfg as headhunter_from_cfg
     from jaxdet.necks import FPN as FPN
     from jaxdet.ops import BoxCoder as BoxCoder
     from jaxdet.ops import batched_nms as batched_nms

@@ -1,4 +1,4 @@
-"""Pictures of any size in, detections in each picture's own pixels out."""
+"""Images of any size in, detections in each image's own pixels out."""
 
 from __future__ import annotations
 
@@ -98,27 +98,27 @@ def predict(
     score_threshold: float | None = None,
     batch_size: int = 1,
 ) -> list[Prediction]:
-    """Detect objects in pictures.
+    """Detect objects in images.
 
     Args:
         images: ``[H, W, 3]`` RGB arrays of any sizes, uint8 or float in 0..1 (`jaxdet.data.read_image` reads a file).
             They are resized as torchvision does and put on a small set of canvases; each compiles once.
         score_threshold: of the detections returned; by default the model's ``box_score_thresh``.
-        batch_size: pictures of one canvas that go through the model together. The last of a canvas have empty slots
-            beside them, which cost as much as pictures; on a CPU 1 is as fast as any.
+        batch_size: images of one canvas that go through the model together. The last of a canvas have empty slots
+            beside them, which cost as much as images; on a CPU 1 is as fast as any.
 
     Returns:
-        Per picture a dict of numpy ``boxes [D, 4]`` (xyxy, its own pixels), ``labels [D]`` and ``scores [D]``, by
-        decreasing score, and ``names`` (a list) where the model knows its classes. No pictures give an empty list.
+        Per image a dict of numpy ``boxes [D, 4]`` (xyxy, its own pixels), ``labels [D]`` and ``scores [D]``, by
+        decreasing score, and ``names`` (a list) where the model knows its classes. No images give an empty list.
 
     Raises:
         ValueError: the model is no detector, or something is no image; the message says what to do.
     """
     _check_detector(model)
-    pictures = checked_images(images)
-    for index, picture in enumerate(pictures):
-        _check_resized(model, picture, f"image {index}")
-    found = predict_each(model, enumerate(pictures), score_threshold=score_threshold, batch_size=batch_size)
+    checked = checked_images(images)
+    for index, image in enumerate(checked):
+        _check_resized(model, image, f"image {index}")
+    found = predict_each(model, enumerate(checked), score_threshold=score_threshold, batch_size=batch_size)
     return [prediction for _, prediction in sorted(found, key=lambda item: item[0])]
 
 
@@ -131,13 +131,13 @@ def predict_each(
     mesh: Mesh | None = None,
     say: Say | None = None,
 ) -> Iterator[tuple[Key, Prediction]]:
-    """`predict` over a stream of pictures, of which only a few are in memory at a time.
+    """`predict` over a stream of images, of which only a few are in memory at a time.
 
-    Pictures wait until ``batch_size`` of their canvas have come, and what is left is done at the end: they leave in
+    Images wait until ``batch_size`` of their canvas have come, and what is left is done at the end: they leave in
     another order than they came in.
 
     Args:
-        images: (what the picture is known by, the picture); drawn from only as fast as they are worked off.
+        images: (what the image is known by, the image); drawn from only as fast as they are worked off.
         mesh: of `jaxdet.parallel.data_mesh`, over this process's devices: each batch is split over them.
         say: is told of each canvas before its program is compiled.
 
@@ -162,22 +162,22 @@ def predict_each(
         state = jax.device_put(state, replicated(mesh))
 
     def run(canvas: tuple[int, int], waiting: list[tuple[Key, np.ndarray]]) -> Iterator[tuple[Key, Prediction]]:
-        resized = [_preprocess(picture, transform) for _, picture in waiting]
+        resized = [_preprocess(image, transform) for _, image in waiting]
         batch = collate(resized, canvas, batch_size)
         compilations.announce(None, canvas, say)
         if mesh is not None:
             batch = jax.device_put(batch, batch_sharding(mesh))
         detections = jax.device_get(infer_step(graphdef, state, batch, mesh=mesh))
-        for slot, (key, picture) in enumerate(waiting):
+        for slot, (key, image) in enumerate(waiting):
             found = jax.tree.map(lambda x, slot=slot: x[slot], detections)
-            yield key, _prediction(found, resized[slot], picture, model.config.names, score_threshold)
+            yield key, _prediction(found, resized[slot], image, model.config.names, score_threshold)
 
     groups: dict[tuple[int, int], list[tuple[Key, np.ndarray]]] = {}
     for key, image in images:
-        picture = checked_image(model, image)
-        canvas = choose_canvas(_size(picture, transform), choices)
+        image = checked_image(model, image)
+        canvas = choose_canvas(_size(image, transform), choices)
         waiting = groups.setdefault(canvas, [])
-        waiting.append((key, picture))
+        waiting.append((key, image))
         if len(waiting) == batch_size:
             yield from run(canvas, groups.pop(canvas))
     for canvas, waiting in groups.items():
@@ -185,10 +185,10 @@ def predict_each(
 
 
 def checked_image(model: FasterRCNN, image: np.ndarray, name: str = "the image") -> np.ndarray:
-    """The picture as arrays of it go into a model: uint8, or float32 in 0..1.
+    """The image as arrays of it go into a model: uint8, or float32 in 0..1.
 
     Raises:
-        ValueError: it is no picture, or the model would resize it to one without pixels.
+        ValueError: it is no image, or the model would resize it to one without pixels.
     """
     image = checked_pixels(image, name)
     _check_resized(model, image, name)
@@ -201,13 +201,13 @@ def _check_resized(model: FasterRCNN, image: np.ndarray, name: str) -> None:
         raise ValueError(f"{name} of {image.shape[:2]} would be resized to {size}, which has no pixels")
 
 
-def collate(pictures: Sequence[np.ndarray], canvas: tuple[int, int], batch_size: int) -> Images:
-    """Preprocessed pictures ``[h, w, 3]`` on one canvas; slots that are left over are empty."""
+def collate(images: Sequence[np.ndarray], canvas: tuple[int, int], batch_size: int) -> Images:
+    """Preprocessed images ``[h, w, 3]`` on one canvas; slots that are left over are empty."""
     pixels = np.zeros((batch_size, *canvas, 3), np.float32)
     sizes = np.zeros((batch_size, 2), np.int32)
-    for slot, picture in enumerate(pictures):
-        height, width = picture.shape[:2]
-        pixels[slot, :height, :width] = picture
+    for slot, image in enumerate(images):
+        height, width = image.shape[:2]
+        pixels[slot, :height, :width] = image
         sizes[slot] = height, width
     return Images(pixels, sizes)  # type: ignore[arg-type]  # numpy until it reaches a device
 
@@ -218,23 +218,23 @@ def _check_detector(model: Any) -> None:
         raise ValueError(f"predict takes a detector, and this {type(model).__name__} {kind}")
 
 
-def _preprocess(picture: np.ndarray, transform: DetectorTransform) -> np.ndarray:
-    return preprocess_to(picture, _size(picture, transform), mean=transform.image_mean, std=transform.image_std)
+def _preprocess(image: np.ndarray, transform: DetectorTransform) -> np.ndarray:
+    return preprocess_to(image, _size(image, transform), mean=transform.image_mean, std=transform.image_std)
 
 
-def _size(picture: np.ndarray, transform: DetectorTransform) -> tuple[int, int]:
-    height, width = picture.shape[:2]
+def _size(image: np.ndarray, transform: DetectorTransform) -> tuple[int, int]:
+    height, width = image.shape[:2]
     return resized_size(height, width, transform.min_size, transform.max_size, enlarge=transform.enlarge)
 
 
 def _prediction(
-    found: Detections, resized: np.ndarray, picture: np.ndarray, names: tuple[str, ...], threshold: float | None
+    found: Detections, resized: np.ndarray, image: np.ndarray, names: tuple[str, ...], threshold: float | None
 ) -> Prediction:
     keep = np.asarray(found.valid)
     scores = np.asarray(found.scores)
     if threshold is not None:
         keep = keep & (scores > threshold)
-    boxes = resize_boxes(np.asarray(found.boxes)[keep], resized.shape[:2], picture.shape[:2])
+    boxes = resize_boxes(np.asarray(found.boxes)[keep], resized.shape[:2], image.shape[:2])
     labels = np.asarray(found.labels)[keep]
     result: Prediction = {"boxes": boxes, "labels": labels, "scores": scores[keep]}
     if names:
@@ -249,7 +249,7 @@ def logits_step(graphdef: nnx.GraphDef, state: nnx.State, x: Array) -> Array:
 
 
 def classify(model: Classifier, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Class probabilities ``[K]`` of each picture; no pictures give an empty list.
+    """Class probabilities ``[K]`` of each image; no images give an empty list.
 
     The shorter side is resized and the centre cut out as the model's ``config.transform`` says, with Pillow's bilinear
     filter, which is what torchvision's classification presets use.

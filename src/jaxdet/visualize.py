@@ -1,4 +1,4 @@
-"""Pictures for people: boxes on photographs, several pictures on one sheet."""
+"""Images for people: boxes on photographs, several images on one sheet."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jaxdet.label_layout import Place, place_labels
 from jaxdet.paths import PathLike, to_path, write_whole
 
 _SMALLEST_TEXT, _PAD = 9, 2  # pixels
-_LABELS_SHARE = 0.15  # of the picture that labels may cover before they get smaller
+_LABELS_SHARE = 0.15  # of the image that labels may cover before they get smaller
 _COLOURS = (
     (230, 57, 70),
     (29, 120, 216),
@@ -49,10 +49,10 @@ def draw_detections(
     *,
     scale: int = 1,
 ) -> np.ndarray:
-    """A copy of the picture with boxes, each with a label such as ``ring 97%``.
+    """A copy of the image with boxes, each with a label such as ``ring 97%``.
 
-    Lines and text grow with the picture, and are finer for small boxes. A label lies beside its box, where it covers
-    neither small boxes nor other labels, and always within the picture. Where there is little room it says the score
+    Lines and text grow with the image, and are finer for small boxes. A label lies beside its box, where it covers
+    neither small boxes nor other labels, and always within the image. Where there is little room it says the score
     alone, and where there is none it is left out (see `jaxdet.label_layout`). The best box and its label come first.
 
     Args:
@@ -61,7 +61,7 @@ def draw_detections(
         labels: [D] integers.
         scores: [D] from 0 to 1, or None for ground truth.
         names: class names by label; without them the label's number is written.
-        scale: how many times to enlarge a small picture before drawing.
+        scale: how many times to enlarge a small image before drawing.
 
     Returns:
         [H * scale, W * scale, 3] uint8.
@@ -75,29 +75,29 @@ def draw_detections(
         raise ValueError(f"expected an image [H, W, 3] uint8, got {image.dtype} {image.shape}")
     if len(labels) != len(boxes) or (scores is not None and len(scores) != len(boxes)):
         raise ValueError(f"expected a label and a score a box, got {len(boxes)} boxes and {len(labels)} labels")
-    picture = Image.fromarray(image)
+    drawn = Image.fromarray(image)
     if scale != 1:
-        picture = picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.LANCZOS)
-    draw = ImageDraw.Draw(picture)
-    diagonal = float(np.hypot(*picture.size))
+        drawn = drawn.resize((drawn.width * scale, drawn.height * scale), Image.Resampling.LANCZOS)
+    draw = ImageDraw.Draw(drawn)
+    diagonal = float(np.hypot(*drawn.size))
     line = max(1, round(diagonal / 400))
     order = range(len(boxes)) if scores is None else np.argsort(scores, kind="stable").tolist()
     visible = [i for i in order if np.isfinite(boxes[i]).all()]
-    corners = {i: _within(boxes[i], picture.size) for i in visible}
+    corners = {i: _within(boxes[i], drawn.size) for i in visible}
     for i in visible:
         x1, y1, x2, y2 = corners[i]
         width = min(line, max(1, min(x2 - x1, y2 - y1) // 12))
         draw.rectangle(corners[i], outline=class_colour(int(labels[i])), width=width)
     best_first = visible[::-1]
     texts = [_texts(int(labels[i]), None if scores is None else float(scores[i]), names) for i in best_first]
-    size = _text_size([text for text, *_ in texts], picture.size)
-    written = [_Label(text, corners[i], size, picture.width) for i, text in zip(best_first, texts, strict=True)]
+    size = _text_size([text for text, *_ in texts], drawn.size)
+    written = [_Label(text, corners[i], size, drawn.width) for i, text in zip(best_first, texts, strict=True)]
     outer = np.array([corners[i] for i in best_first]).reshape(-1, 4) + np.array([0, 0, 1, 1])
-    places = place_labels(outer, [label.extents for label in written], picture.size)
+    places = place_labels(outer, [label.extents for label in written], drawn.size)
     for i, label, place in zip(best_first, written, places, strict=True):
         if place is not None:
             label.write(draw, place, class_colour(int(labels[i])))
-    return np.asarray(picture).copy()
+    return np.asarray(drawn).copy()
 
 
 def _texts(label: int, score: float | None, names: Sequence[str] | None) -> list[str]:
@@ -107,7 +107,7 @@ def _texts(label: int, score: float | None, names: Sequence[str] | None) -> list
 
 
 def _text_size(texts: Sequence[str], size: tuple[int, int]) -> int:
-    """Of the labels of large boxes: a share of the picture's diagonal, and less where there are many of them."""
+    """Of the labels of large boxes: a share of the image's diagonal, and less where there are many of them."""
     largest = float(np.hypot(*size)) / 75
     covered = sum(map(len, texts)) * 0.8 * largest**2  # a letter and its ground
     room = _LABELS_SHARE * size[0] * size[1]
@@ -151,25 +151,25 @@ class _Label:
 def titled(
     image: np.ndarray, title: str, *, size: int = 14, background: tuple[int, int, int] = (255, 255, 255)
 ) -> np.ndarray:
-    """The picture [H, W, 3] uint8 with a line of text above it, shortened where it would be wider than the picture."""
+    """The image [H, W, 3] uint8 with a line of text above it, shortened where it would be wider than the image."""
     font = _font(size)
     ascent, descent = font.getmetrics()
-    picture = Image.new("RGB", (image.shape[1], image.shape[0] + ascent + descent + 2), background)
-    ImageDraw.Draw(picture).text((0, 0), _shortened(title, font, image.shape[1]), font=font, fill=(0, 0, 0))
-    picture.paste(Image.fromarray(image), (0, ascent + descent + 2))
-    return np.asarray(picture).copy()
+    drawn = Image.new("RGB", (image.shape[1], image.shape[0] + ascent + descent + 2), background)
+    ImageDraw.Draw(drawn).text((0, 0), _shortened(title, font, image.shape[1]), font=font, fill=(0, 0, 0))
+    drawn.paste(Image.fromarray(image), (0, ascent + descent + 2))
+    return np.asarray(drawn).copy()
 
 
 def contact_sheet(
     images: Sequence[np.ndarray], columns: int, *, gap: int = 8, background: tuple[int, int, int] = (255, 255, 255)
 ) -> np.ndarray:
-    """Several pictures [H, W, 3] uint8 of any size side by side, row by row, each in the middle of its cell.
+    """Several images [H, W, 3] uint8 of any size side by side, row by row, each in the middle of its cell.
 
     Raises:
-        ValueError: there is no picture, or no column.
+        ValueError: there is no image, or no column.
     """
     if not images or columns < 1:
-        raise ValueError(f"expected at least one picture and one column, got {len(images)} and {columns}")
+        raise ValueError(f"expected at least one image and one column, got {len(images)} and {columns}")
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
     widths = [max(image.shape[1] for image in images[column::columns]) for column in range(columns)]
@@ -185,7 +185,7 @@ def contact_sheet(
 
 
 def save_image(image: np.ndarray, path: PathLike) -> None:
-    """Writes a picture [H, W, 3] uint8; the suffix says the format. The file appears complete or not at all."""
+    """Writes an image [H, W, 3] uint8; the suffix says the format. The file appears complete or not at all."""
     content = io.BytesIO()
     Image.fromarray(image).save(content, _format_of(path))
     write_whole(path, content.getvalue())
@@ -201,7 +201,7 @@ def _format_of(path: PathLike) -> str:
 
 @lru_cache(maxsize=16)
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    # matplotlib brings this font along, so that a picture looks the same on every machine.
+    # matplotlib brings this font along, so that an image looks the same on every machine.
     return ImageFont.truetype(os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans-Bold.ttf"), size)
 
 
@@ -212,7 +212,7 @@ def _shortened(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
 
 
 def _within(box: np.ndarray, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Whole-pixel corners inside a picture of ``size`` (width, height); the right and lower edges are inclusive."""
+    """Whole-pixel corners inside an image of ``size`` (width, height); the right and lower edges are inclusive."""
     x1, x2 = sorted(int(np.clip(round(value), 0, size[0] - 1)) for value in (box[0], box[2] - 1))
     y1, y2 = sorted(int(np.clip(round(value), 0, size[1] - 1)) for value in (box[1], box[3] - 1))
     return x1, y1, x2, y2

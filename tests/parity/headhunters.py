@@ -14,7 +14,7 @@ from jaxdet_convert import from_torch
 from jaxdet_convert.parity.weights import calibrate_detector, randomise_norms
 from parity.twins.headhunter import headhunter
 
-PICTURES = 4  # to calibrate with: the levels of smooth maps differ from picture to picture
+IMAGES = 4  # to calibrate with: the levels of smooth maps differ from image to image
 CENTRE = 1.5  # added to the middle of depthwise filters, whose sums have a deviation of 0.6
 LIFT = 0.7  # added to the norms' shifts
 SMALL: dict[str, Any] = {"blocks": (1, 1, 1, 1), "size": 64, "width": 64, "proposals": 300}
@@ -31,12 +31,12 @@ def twin(seed: int = 0, **options: Any) -> Any:
             # layers that adds up: so most values pass. Residual branches stay weak.
             if isinstance(layer, torch.nn.BatchNorm2d) and not name.endswith("bn3"):
                 layer.bias.data += LIFT
-            # Random filters of sum 0 give nearly nothing on smooth pictures, and a norm enlarges its rounding: with
+            # Random filters of sum 0 give nearly nothing on smooth images, and a norm enlarges its rounding: with
             # them PyTorch's MobileNetV1 is 2e-5 from its own float64. So each mostly passes its pixel on.
             if isinstance(layer, torch.nn.Conv2d) and layer.groups > 1:
                 layer.weight.data[:, :, 1, 1] += CENTRE
         # Trained offsets stay near the constants that they start as, some of which reach outside.
-        calibrate_detector(module, seed, pictures=PICTURES, spread={"p_conv": 0.1, "m_conv": 1.0})
+        calibrate_detector(module, seed, images=IMAGES, spread={"p_conv": 0.1, "m_conv": 1.0})
         for name, layer in module.named_modules():
             if name.endswith("p_conv"):
                 layer.bias.data += torch.empty_like(layer.bias).uniform_(-2, 2)

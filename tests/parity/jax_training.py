@@ -81,26 +81,26 @@ def _named(what: str, state: nnx.State, table: Table) -> Arrays:
 def _detector_batch(batch: Arrays, job: Job) -> tuple[Images, Targets]:
     """Padding holds NaN."""
     pixels = np.full(batch["pictures"].shape, np.nan, job.dtype)
-    for row, picture, (height, width) in zip(pixels, batch["pictures"], batch["sizes"], strict=True):
-        row[:height, :width] = _pixels(picture[:height, :width], job)
+    for row, image, (height, width) in zip(pixels, batch["pictures"], batch["sizes"], strict=True):
+        row[:height, :width] = _pixels(image[:height, :width], job)
     boxes = np.where(batch["valid"][..., None], batch["boxes"], np.nan).astype(job.dtype)
     images, labels = Images(pixels, batch["sizes"].astype(np.int32)), batch["labels"].astype(np.int32)
     return images, Targets(boxes, labels, batch["valid"])
 
 
 def _classifier_batch(batch: Arrays, job: Job) -> tuple[Images, np.ndarray]:
-    pixels = np.stack([_pixels(picture, job) for picture in batch["pictures"]])
+    pixels = np.stack([_pixels(image, job) for image in batch["pictures"]])
     sizes = np.tile(np.int32(pixels.shape[1:3]), (len(pixels), 1))
     return Images(pixels, sizes), batch["labels"].astype(np.int32)
 
 
-def _pixels(picture: np.ndarray, job: Job) -> np.ndarray:
-    """A picture of the size that the model wants, normalised in the job's precision."""
+def _pixels(image: np.ndarray, job: Job) -> np.ndarray:
+    """An image of the size that the model wants, normalised in the job's precision."""
     transform = job.config.transform
     mean, std = transform.image_mean, transform.image_std
     if job.dtype == "float64":  # `preprocess` gives float32
-        return (picture / 255 - np.array(mean)) / np.array(std)
-    return preprocess(picture, min(picture.shape[:2]), max(picture.shape[:2]), mean=mean, std=std)
+        return (image / 255 - np.array(mean)) / np.array(std)
+    return preprocess(image, min(image.shape[:2]), max(image.shape[:2]), mean=mean, std=std)
 
 
 if __name__ == "__main__":

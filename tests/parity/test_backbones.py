@@ -155,11 +155,11 @@ def test_darknet_of_timm_frozen_and_even():
     check(twin, load_torch(frozen(twin.state_dict())), EVEN)
 
 
-def test_real_mobilenet_on_real_pictures(shared: Path):
+def test_real_mobilenet_on_real_images(shared: Path):
     weights = shared / "weights" / "mobilenetV1X0.25_pretrain.tar"
     pictures = sorted((shared / "data" / "bccd" / "JPEGImages").glob("*.jpg"))[:3]
     if not weights.is_file() or not pictures:
-        pytest.skip(f"{weights} or BCCD's pictures are absent")
+        pytest.skip(f"{weights} or BCCD's images are absent")
     state = torch.load(weights, map_location="cpu", weights_only=True)["state_dict"]
     twin = MobileNetV1()
     twin.load_state_dict({name.removeprefix("module."): value for name, value in state.items()}, strict=True)

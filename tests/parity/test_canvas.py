@@ -11,18 +11,18 @@ import pytest
 from flax import nnx
 
 from jaxdet.data import preprocess
-from jaxdet.models.registry import abstract, model_config
 from jaxdet.inference import collate, infer_step
+from jaxdet.models.faster_rcnn.losses import losses
+from jaxdet.models.registry import abstract, model_config
 from jaxdet.nn import BatchNorm, NormConfig, Numerics
 from jaxdet.saving.model import fill, flatten
-from jaxdet.models.faster_rcnn.losses import losses
 from jaxdet.types import Images, Targets
 from jaxdet_convert.parity.match import Boxes, match
 from torchvision_cpu import torchvision_or_skip
 
 torchvision_or_skip()
 import torch  # noqa: E402
-from weights import pair, resized, smooth_picture  # noqa: E402
+from weights import pair, resized, smooth_image  # noqa: E402
 
 SIZES = ((120, 151), (150, 97))  # what the batch holds: neither is a multiple of 32
 OWN, LARGER = (160, 160), (192, 256)
@@ -48,7 +48,7 @@ def detector(name):
 
 
 def calibrated(config):
-    """A model with random weights, drawn by numpy to compile nothing, and statistics of its own pictures."""
+    """A model with random weights, drawn by numpy to compile nothing, and statistics of its own images."""
     rng = np.random.default_rng(0)
     spread = {"rpn_head.cls_logits": 2, "rpn_head.bbox_pred": 0.3, "box_predictor.cls_score": 2}  # of the outputs
     model = abstract(config)
@@ -78,7 +78,7 @@ def statistics(graphdef, state, images):
 
 @cache
 def pictures():
-    return [preprocess(smooth_picture(index, *size), min(size), 400) for index, size in enumerate(SIZES)]
+    return [preprocess(smooth_image(index, *size), min(size), 400) for index, size in enumerate(SIZES)]
 
 
 def on_canvas(members, canvas, fill=0.0):

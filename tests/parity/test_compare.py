@@ -22,7 +22,7 @@ from jaxdet_convert.parity.ties import Selection, explain
 from torchvision_cpu import torchvision_or_skip
 
 torchvision_or_skip()
-from weights import DETECTORS, pair, resized, smooth_picture  # noqa: E402
+from weights import DETECTORS, pair, resized, smooth_image  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def changed(model, path, function):
 def test_a_wrong_weight_shows_where_it_is(detector):
     module, model = detector
     wrong = changed(model, "fpn.layer_blocks.2.conv.kernel", lambda x: x * jnp.float32(1.001))
-    report = compare(module, wrong, [smooth_picture(7, 253, 331)])
+    report = compare(module, wrong, [smooth_image(7, 253, 331)])
     assert not report.ok
     first = next(stage.name for stage in report.stages if not stage.ok)
     assert first == "pyramid layer3"
@@ -59,7 +59,7 @@ def test_another_threshold_is_not_excused(detector, monkeypatch):
     """All numbers agree, the decisions do not, and no near-tie explains it."""
     module, model = detector
     monkeypatch.setattr(module.roi_heads, "nms_thresh", 0.3)
-    report = compare(module, model, [smooth_picture(7, 253, 331)])
+    report = compare(module, model, [smooth_image(7, 253, 331)])
     assert all(stage.ok for stage in report.stages)
     assert report.detections.share < 0.995
     assert any(not one.near_tie for one in report.detections.unmatched)
@@ -67,11 +67,11 @@ def test_another_threshold_is_not_excused(detector, monkeypatch):
     assert "UNEXPLAINED" in report.text()
 
 
-def test_thin_pictures_confuse_torchvision(detector, monkeypatch):
-    """What it inferred from a thin first picture is named."""
+def test_thin_images_confuse_torchvision(detector, monkeypatch):
+    """What it inferred from a thin first image is named."""
     module, model = detector
     monkeypatch.setattr(module.roi_heads.box_roi_pool, "scales", [0.25, 0.25, 0.0625, 0.03125])
-    report = compare(module, model, [smooth_picture(7, 253, 331)])
+    report = compare(module, model, [smooth_image(7, 253, 331)])
     assert not report.ok
     assert "[4, 4, 16, 32], and they are [4, 8, 16, 32]" in report.text()
 
@@ -81,12 +81,12 @@ def test_the_module_is_left_as_it_was(detector):
     module.rpn.train()
     before = [layer.training for layer in module.modules()]
     hooks = sum(len(layer._forward_hooks) for layer in module.modules())
-    report = compare(module, model, [smooth_picture(7, 253, 331), smooth_picture(8, 253, 331)])
+    report = compare(module, model, [smooth_image(7, 253, 331), smooth_image(8, 253, 331)])
     assert [layer.training for layer in module.modules()] == before
     assert sum(len(layer._forward_hooks) for layer in module.modules()) == hooks
     module.eval()
     assert report.ok, report.text()
-    assert report.pictures == ((253, 331), (253, 331))
+    assert report.images == ((253, 331), (253, 331))
     numbers = json.loads(report.json())
     assert numbers["detections"]["share"] >= 0.995
     assert {"jax", "torch", "torchvision", "jaxdet on", "PyTorch on"} <= numbers["environment"].keys()
@@ -94,15 +94,15 @@ def test_the_module_is_left_as_it_was(detector):
 
 def test_classifier():
     module, model = pair("resnet50")
-    report = compare(module, model, [smooth_picture(0, 300, 260)])
+    report = compare(module, model, [smooth_image(0, 300, 260)])
     assert [stage.name for stage in report.stages] == ["layer1", "layer2", "layer3", "layer4", "logits"]
     assert report.ok, report.text()
     assert report.detections is None
-    assert not compare(module, changed(model, "fc.bias", lambda x: x + 0.01), [smooth_picture(0, 300, 260)]).ok
+    assert not compare(module, changed(model, "fc.bias", lambda x: x + 0.01), [smooth_image(0, 300, 260)]).ok
 
 
-def test_no_pictures(detector):
-    with pytest.raises(ValueError, match="at least one picture"):
+def test_no_images(detector):
+    with pytest.raises(ValueError, match="at least one image"):
         compare(*detector, [])
 
 
@@ -218,7 +218,7 @@ def test_report_judges_the_share():
     stage = Stage("a", 1e-6, 1e-6, 1.0)
     tie = Unmatched(0, "PyTorch", 1, 0.5, (0, 0, 1, 1), "its IoU ...", True)
     report = Report("M", {}, ((1, 1),), (stage,), Matching(1000, 1000, 999, 0, 0, (tie,)))
-    assert report.ok and "near-tie: picture 0" in report.text()
+    assert report.ok and "near-tie: image 0" in report.text()
     assert not replace(report, detections=Matching(1000, 1000, 994, 0, 0, (tie,) * 12)).ok
     assert not replace(report, detections=Matching(1000, 1000, 999, 0, 0, (replace(tie, near_tie=False),))).ok
     assert not replace(report, stages=(Stage("a", float("nan"), float("nan"), 1.0),)).ok

@@ -1,4 +1,4 @@
-"""Detections of both Faster R-CNNs against torchvision's native operators, from the picture to the last box.
+"""Detections of both Faster R-CNNs against torchvision's native operators, from the image to the last box.
 
 `compare` states the bounds: labels equal, boxes within 0.02 pixels, scores within 1e-4 for at least 99.5% of the
 detections, each exception a near-tie with its numbers.
@@ -16,9 +16,9 @@ from torchvision_cpu import torchvision_or_skip
 
 torchvision_or_skip()
 import torch  # noqa: E402
-from weights import DETECTORS, pair, resized, smooth_picture  # noqa: E402
+from weights import DETECTORS, pair, resized, smooth_image  # noqa: E402
 
-# (height, width) of the picture, min_size of the model, seed of the weights, frozen norms
+# (height, width) of the image, min_size of the model, seed of the weights, frozen norms
 SWEEP = [
     (600, 816, 800, 0, False),  # canvas 800x1088; at height 800 the sixth level's stride is 61
     (800, 1088, 800, 1, True),  # not resized
@@ -36,14 +36,14 @@ SWEEP = [
 
 def report_of(name, height, width, min_size, seed, frozen, **options):
     module, model = pair(name, seed, frozen, **resized(min_size), **options)
-    return compare(module, model, [smooth_picture(100 + seed, height, width)])
+    return compare(module, model, [smooth_image(100 + seed, height, width)])
 
 
 @pytest.mark.parametrize("name", DETECTORS)
 def test_smallest(name):
     """One pair a model, with fewer proposals for the second detector, whose head is costly."""
     module, model = pair(name, 0, name == DETECTORS[0], **resized(256), rpn_post_nms_top_n_test=300)
-    report = compare(module, model, [smooth_picture(7, 253, 331)])
+    report = compare(module, model, [smooth_image(7, 253, 331)])
     assert report.ok, report.text()
     assert report.detections.theirs > 50
     assert len({stage.name for stage in report.stages}) == len(report.stages) == 25
@@ -52,10 +52,10 @@ def test_smallest(name):
 def test_predict_agrees():
     """What a user calls, without any of the comparison's own machinery."""
     module, model = pair(DETECTORS[0], 0, True, **resized(256), rpn_post_nms_top_n_test=300)
-    picture = smooth_picture(7, 253, 331)
+    image = smooth_image(7, 253, 331)
     with torch.no_grad():
-        theirs = module([torch.from_numpy(picture).permute(2, 0, 1).float() / 255])[0]
-    (ours,) = predict(model, [picture])
+        theirs = module([torch.from_numpy(image).permute(2, 0, 1).float() / 255])[0]
+    (ours,) = predict(model, [image])
     np.testing.assert_array_equal(ours["labels"], theirs["labels"])
     np.testing.assert_allclose(ours["boxes"], theirs["boxes"], atol=0.02, rtol=0)
     np.testing.assert_allclose(ours["scores"], theirs["scores"], atol=1e-4, rtol=0)
@@ -99,7 +99,7 @@ def test_sweep(name, capsys):
             for one in found.unmatched:
                 print("  " + one.text())
         assert all(stage.ok for stage in report.stages), report.text()
-        # One picture in ten may hold the exception, so the share is judged over all of them.
+        # One image in ten may hold the exception, so the share is judged over all of them.
         assert all(one.near_tie for one in report.detections.unmatched), report.text()
         assert report.detections.theirs > 50, report.text()
         total += report.detections

@@ -11,7 +11,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from jaxdet.evaluation import ScoredPicture, evaluate_heads
+from jaxdet.evaluation import ScoredImage, evaluate_heads
 from jaxdet.evaluation.head_curves import log_average_miss_rate
 from jaxdet.evaluation.head_matching import box_coverage, box_ious, match_by_overlap
 
@@ -22,8 +22,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*_data is deprecated", "ignore:
 def _crowd(seed, *, pictures=60, tied=False):
     """Dense heads, found with jitter, some twice, beside false alarms and ignored regions and heads.
 
-    Every tenth picture is without heads, another tenth without detections. Scores are distinct, unless ``tied``: in
-    what order equals of a picture are matched is every implementation's own.
+    Every tenth image is without heads, another tenth without detections. Scores are distinct, unless ``tied``: in
+    what order equals of an image are matched is every implementation's own.
     """
     generator = np.random.default_rng(seed)
     made = []
@@ -42,12 +42,12 @@ def _crowd(seed, *, pictures=60, tied=False):
         regions = np.concatenate([regions, regions + generator.uniform(15, 50, regions.shape)], 1)
         hidden = generator.random(len(heads)) < 0.15  # ignored heads among the regions
         ignored = np.concatenate([regions, heads[hidden]])
-        made.append(ScoredPicture(heads[~hidden], detections, np.round(scores, 1) if tied else scores, ignored))
+        made.append(ScoredImage(heads[~hidden], detections, np.round(scores, 1) if tied else scores, ignored))
     return made
 
 
 def _frames(pictures):
-    """The pictures as brambox's tables of detections and annotations."""
+    """The images as brambox's tables of detections and annotations."""
     pandas = pytest.importorskip("pandas", reason="brambox's tables need pandas: pip install jaxdet[test]")
     columns = ["image", "class_label", "id", "x_top_left", "y_top_left", "width", "height"]
     found, truth = [], []
@@ -93,12 +93,12 @@ def test_brambox_gives_the_same_curves_ap_f1_and_miss_rates(seed):
 
 def test_brambox_counts_ties_as_one_point_too():
     stat = pytest.importorskip("brambox", reason="pip install jaxdet[test]").stat
-    pictures = [ScoredPicture(one.boxes, one.boxes + 1, one.boxes[:, 0].round(-1), one.ignored) for one in _crowd(9)]
+    pictures = [ScoredImage(one.boxes, one.boxes + 1, one.boxes[:, 0].round(-1), one.ignored) for one in _crowd(9)]
     found, truth = _frames(pictures)
     curve = stat.pr(found, truth, ignore=True)
     ours = evaluate_heads(pictures)
     assert len(ours.curve.scores) == len(curve) < 20
-    assert ours.ap == pytest.approx(stat.ap(curve), rel=1e-3)  # within a picture the order of equals is brambox's own
+    assert ours.ap == pytest.approx(stat.ap(curve), rel=1e-3)  # within an image the order of equals is brambox's own
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -146,14 +146,14 @@ def test_every_count_of_the_curve_comes_from_matching_above_its_score_alone(tied
         assert counts.tolist() == [hits, false], score
 
 
-def _count_by_loops(picture):
-    """[hits, false] of one picture."""
-    ious, inside = box_ious(picture.detections, picture.boxes), box_coverage(picture.detections, picture.ignored)
-    order = sorted(range(len(picture.scores)), key=lambda i: (-picture.scores[i], -max(ious[i], default=0)))
+def _count_by_loops(image):
+    """[hits, false] of one image."""
+    ious, inside = box_ious(image.detections, image.boxes), box_coverage(image.detections, image.ignored)
+    order = sorted(range(len(image.scores)), key=lambda i: (-image.scores[i], -max(ious[i], default=0)))
     taken: set[int] = set()
     counts = [0, 0]
     for i in order:
-        free = [j for j in range(len(picture.boxes)) if j not in taken and ious[i, j] >= 0.5]
+        free = [j for j in range(len(image.boxes)) if j not in taken and ious[i, j] >= 0.5]
         if free:
             taken.add(max(free, key=lambda j: ious[i, j]))
             counts[0] += 1
@@ -174,5 +174,5 @@ def test_the_clear_mapping_is_the_best_of_all_mappings():
             sum(small[i, j] for i, j in enumerate(chosen))
             for chosen in itertools.permutations(range(small.shape[1]), small.shape[0])
         )
-        matches = match_by_overlap(ScoredPicture(heads, found, np.ones(len(found))), 0.2)
+        matches = match_by_overlap(ScoredImage(heads, found, np.ones(len(found))), 0.2)
         assert matches.overlaps.sum() == pytest.approx(best) and matches.hits.sum() + matches.missed == len(heads)

@@ -1,4 +1,4 @@
-"""HeadHunter against its twin in PyTorch, variant by variant, from the picture to the last box.
+"""HeadHunter against its twin in PyTorch, variant by variant, from the image to the last box.
 
 `compare` states the bounds: every stage within 1e-5 of its largest value; boxes within 0.02 pixels and scores within
 1e-4 for at least 99.5% of the detections, each exception a near-tie with its numbers unless soft-NMS changed its score.
@@ -17,7 +17,7 @@ from torchvision_cpu import torchvision_or_skip
 
 torchvision_or_skip()
 from headhunters import SMALL, pair  # noqa: E402
-from weights import smooth_picture  # noqa: E402
+from weights import smooth_image  # noqa: E402
 
 QUICK = {
     "resnet, 4 levels": {**SMALL, "two_pooled": True, "context": "deform_ssh", "upscale_rpn": True, "soft_nms": True},
@@ -52,10 +52,10 @@ VARIANTS = {
 
 @pytest.mark.parametrize("variant", QUICK)
 def test_smallest(variant):
-    """A picture that is shrunk; for MobileNetV1, which enlarges the rounding of that, one that stays as it is."""
+    """An image that is shrunk; for MobileNetV1, which enlarges the rounding of that, one that stays as it is."""
     module, model = pair(min_size=96, max_size=160, **QUICK[variant])
     size = (91, 149) if variant == "mobilenet" else (123, 187)
-    report = compare(module, model, [smooth_picture(7, *size)])
+    report = compare(module, model, [smooth_image(7, *size)])
     assert report.ok and report.proposals.ok, report.text()
     assert report.detections.theirs > 20
 
@@ -63,13 +63,13 @@ def test_smallest(variant):
 @pytest.mark.verify
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_variants(variant, capsys):
-    """Neither picture is enlarged; the options are the class's, or those of the original's scripts."""
+    """Neither image is enlarged; the options are the class's, or those of the original's scripts."""
     module, model = pair(1, min_size=800, max_size=1400, **VARIANTS[variant])
     soft = model.config.box.soft_nms is not None
     proposals = detections = Matching()
     worst = 0.0
     for height, width in ((300, 420), (540, 960)):
-        report = compare(module, model, [smooth_picture(11, height, width)])
+        report = compare(module, model, [smooth_image(11, height, width)])
         assert all(stage.ok for stage in report.stages), report.text()
         assert report.detections.theirs > 20, report.text()
         # A score that soft-NMS decayed is a product of many factors, in which rounding adds up: no tie to be shown.

@@ -10,9 +10,9 @@ from flax import nnx
 from PIL import Image
 
 from jaxdet.heads import RoIOutputs
-from jaxdet.ops import SoftNMS, deform_conv2d, headhunter_deform_conv2d, soft_nms
 from jaxdet.models.faster_rcnn.losses import box_losses
 from jaxdet.models.faster_rcnn.targets import ProposalTargets
+from jaxdet.ops import SoftNMS, deform_conv2d, headhunter_deform_conv2d, soft_nms
 from jaxdet_convert import convert_weights, read_weights
 from torchvision_cpu import torchvision_or_skip
 
@@ -119,9 +119,9 @@ def test_ohem_against_pytorch(hardest):
     truth = torch.tensor(labels)
     each = torch.nn.functional.cross_entropy(x.flatten(0, 1), truth.flatten(), reduction="none").unflatten(0, (2, 8))
     classifier = each.topk(min(hardest or samples, samples), dim=1).values.mean()
-    picture, sample = (truth > 0).nonzero(as_tuple=True)
-    chosen = y[picture, sample, truth[picture, sample]]
-    wanted = torch.tensor(targets)[picture, sample]
+    image, sample = (truth > 0).nonzero(as_tuple=True)
+    chosen = y[image, sample, truth[image, sample]]
+    wanted = torch.tensor(targets)[image, sample]
     box = torch.nn.functional.smooth_l1_loss(chosen, wanted, reduction="sum", beta=1.0) / truth.numel()
     (classifier + box).backward()
     close(values["loss_classifier"], classifier)
@@ -144,11 +144,11 @@ def retinaface(shared):
 
 
 def test_retinafaces_features(retinaface, shared):
-    """A real picture as RetinaFace takes it: blue first, in 0..255, less the mean."""
+    """A real image as RetinaFace takes it: blue first, in 0..255, less the mean."""
     module, conversion, heads = retinaface
     assert set(conversion.dropped) == heads and len(heads) == 18
     file = min((shared / "data" / "bccd" / "JPEGImages").glob("*.jpg"))
-    picture = np.asarray(Image.open(file).convert("RGB"))[..., ::-1].astype(np.float32) - np.float32([104, 117, 123])
+    image = np.asarray(Image.open(file).convert("RGB"))[..., ::-1].astype(np.float32) - np.float32([104, 117, 123])
 
     @jax.jit
     def stages(state, x):
@@ -158,9 +158,9 @@ def test_retinafaces_features(retinaface, shared):
         return body, pyramid, [ssh(x) for ssh, x in zip(model.context, pyramid.values(), strict=True)]
 
     graphdef, state = nnx.split(conversion.model)
-    body, pyramid, context = stages(state, picture[None])
+    body, pyramid, context = stages(state, image[None])
     with torch.no_grad():
-        x = torch.from_numpy(picture.transpose(2, 0, 1)[None].copy())
+        x = torch.from_numpy(image.transpose(2, 0, 1)[None].copy())
         their_body = module.body(x)
         their_pyramid = module.fpn(their_body)
         their_context = module(x)

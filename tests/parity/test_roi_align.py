@@ -136,7 +136,7 @@ def test_coordinates_are_rounded_as_there():
 
 @pytest.mark.parametrize("canonical", [{}, {"canonical_scale": 64, "canonical_level": 3}])
 def test_multi_scale_roi_align(canonical):
-    """Named maps, of which one is not pooled from, two pictures, padding between the boxes."""
+    """Named maps, of which one is not pooled from, two images, padding between the boxes."""
     names, strides = ("0", "1", "2"), {"0": 4, "1": 8, "2": 16, "pool": 32}
     rng = np.random.default_rng(4)
     maps = {n: rng.normal(size=(2, 256 // s, 320 // s, 3)).astype(np.float32) for n, s in strides.items()}

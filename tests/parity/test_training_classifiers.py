@@ -24,7 +24,7 @@ def resnet():
 
 
 def check(*settings):
-    """Settings: module, the pictures' side, label smoothing."""
+    """Settings: module, the images' side, label smoothing."""
     jobs = []
     for module, side, smoothing in settings:
         config = from_torch(module).config
@@ -37,7 +37,7 @@ def check(*settings):
         check_float64(ours, expected)
 
 
-def test_small_pictures():
+def test_small_images():
     check((darknet(), 64, 0.1))
 
 

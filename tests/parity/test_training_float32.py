@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from training_cases import detector_case
 from training_job import under, worst, worst_loss
-from weights import DETECTORS, pair, slim_pair, smooth_picture
+from weights import DETECTORS, pair, slim_pair, smooth_image
 
 import jaxdet
 import jaxdet_convert
@@ -24,7 +24,7 @@ import torch  # noqa: E402
 import torch_training  # noqa: E402
 
 LOSSES, GRADIENTS = 1e-5, 1e-3
-BOXES = ((12, 0),)  # on the pictures of the full detectors
+BOXES = ((12, 0),)  # on the images of the full detectors
 FIRST = slice(1)
 
 
@@ -66,7 +66,7 @@ def check_way_back(module, model, folder, size):
 
     back = copy.deepcopy(module).eval()
     back.load_state_dict(written, strict=True)
-    report = jaxdet_convert.parity.compare(back, model, [smooth_picture(7, *size)])
+    report = jaxdet_convert.parity.compare(back, model, [smooth_image(7, *size)])
     assert report.detections.theirs > 20
     assert report.detections.ok, report.text()
 
@@ -79,7 +79,7 @@ def test_detectors(name, frozen, tmp_path):
 
     In the second detector those of pyramid and heads always do. What rounding moves is proposals, by a millionth of
     their size, which the box coder multiplies by ten, and the side of activations near zero. Over the two or three
-    positive proposals of a few boxes that is 1e-5 of the box loss, so a picture has more of them here.
+    positive proposals of a few boxes that is 1e-5 of the box loss, so an image has more of them here.
     """
     trains = not frozen or name.endswith("_v2")
     module, job = detector_case(pair, name, frozen, (160, 192), 48, counts=BOXES, steps=1, dtype="float32")

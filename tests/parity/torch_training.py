@@ -89,11 +89,11 @@ def _keep_precision(module: Any) -> None:
 
 
 def _images(batch: Arrays, job: Job) -> list[torch.Tensor]:
-    """Pictures ``[3, H, W]`` in 0..1, as torchvision's detectors take them."""
+    """Images ``[3, H, W]`` in 0..1, as torchvision's detectors take them."""
     sizes = batch.get("sizes", np.tile(batch["pictures"].shape[1:3], (len(batch["pictures"]), 1)))
     return [
-        torch.from_numpy(picture[:height, :width].transpose(2, 0, 1).astype(job.dtype)) / 255
-        for picture, (height, width) in zip(batch["pictures"], sizes, strict=True)
+        torch.from_numpy(image[:height, :width].transpose(2, 0, 1).astype(job.dtype)) / 255
+        for image, (height, width) in zip(batch["pictures"], sizes, strict=True)
     ]
 
 

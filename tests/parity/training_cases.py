@@ -1,4 +1,4 @@
-"""What the training tests train: torchvision's modules and twins, and pictures with boxes or classes."""
+"""What the training tests train: torchvision's modules and twins, and images with boxes or classes."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 from training_job import Arrays, Job, state_of
-from weights import smooth_picture
+from weights import smooth_image
 
 from jaxdet.training import OptimizerConfig
 
 CLASSES = 5  # with the background
-COUNTS = (3, 0), (1, 2)  # of boxes, by batch and picture
+COUNTS = (3, 0), (1, 2)  # of boxes, by batch and image
 CALM = 0.2  # of what the box predictor is given, and of what it gives
 SGD = OptimizerConfig(learning_rate=1e-3, momentum=0.9, weight_decay=1e-4, schedule="constant", warmup_steps=0)
 
@@ -22,7 +22,7 @@ def detector_case(
     make: Callable[..., Any], name: str, frozen: bool, size: tuple[int, int], proposals: int, *,
     counts: Sequence[Sequence[int]] = COUNTS, **job: Any,
 ) -> tuple[Any, Job]:  # fmt: skip
-    """A module that ``make`` gives, and what both sides do with it; one picture of four has no box."""
+    """A module that ``make`` gives, and what both sides do with it; one image of four has no box."""
     slots = max(map(max, counts))
     module, model = make(name, 0, frozen, **detector_options(*size, proposals, slots))
     module = calm(module)
@@ -66,27 +66,27 @@ def detector_options(height: int, width: int, proposals: int, slots: int) -> dic
 
 
 def detector_batch(seed: int, height: int, width: int, counts: Sequence[int], slots: int) -> Arrays:
-    """Pictures with so many boxes each, in so many slots, on a canvas of multiples of 32.
+    """Images with so many boxes each, in so many slots, on a canvas of multiples of 32.
 
-    The pictures differ in width within their last 32 pixels: torchvision then computes each as if it were alone, on the
+    The images differ in width within their last 32 pixels: torchvision then computes each as if it were alone, on the
     same padded size. Were they to differ by more, it would pad some further, and its result would depend on that.
     """
     rng = np.random.default_rng(seed)
-    pictures = np.zeros((len(counts), height, width, 3), np.uint8)
+    images = np.zeros((len(counts), height, width, 3), np.uint8)
     sizes = np.array([(height, width - 9 * row) for row in range(len(counts))])
     boxes, valid = np.zeros((len(counts), slots, 4)), np.zeros((len(counts), slots), bool)
     for row, count in enumerate(counts):
         own = sizes[row]
-        pictures[row, :, : own[1]] = smooth_picture(100 * seed + row, *own)
+        images[row, :, : own[1]] = smooth_image(100 * seed + row, *own)
         corner = rng.uniform(0, 0.5, (count, 2)) * own[::-1]
         boxes[row, :count] = np.concatenate([corner, corner + rng.uniform(0.2, 0.5, (count, 2)) * own[::-1]], axis=1)
         valid[row, :count] = True
     boxes[0] = np.round(boxes[0])  # whole pixels, where overlaps tie
     labels = rng.integers(1, CLASSES, valid.shape)
-    return {"pictures": pictures, "sizes": sizes, "boxes": boxes, "labels": labels, "valid": valid}
+    return {"pictures": images, "sizes": sizes, "boxes": boxes, "labels": labels, "valid": valid}
 
 
 def classifier_batch(seed: int, side: int, count: int, num_classes: int) -> Arrays:
-    """Square pictures, each of a class."""
-    pictures = np.stack([smooth_picture(100 * seed + row, side, side) for row in range(count)])
-    return {"pictures": pictures, "labels": np.random.default_rng(seed).integers(0, num_classes, count)}
+    """Square images, each of a class."""
+    images = np.stack([smooth_image(100 * seed + row, side, side) for row in range(count)])
+    return {"pictures": images, "labels": np.random.default_rng(seed).integers(0, num_classes, count)}

@@ -39,8 +39,8 @@ class Job:
     """What to train, from which weights, on what, and how.
 
     weights: PyTorch's state dict.
-    batches: taken in turn. Of a detector: pictures ``[B, H, W, 3]`` uint8 with their true sizes ``[B, 2]``, boxes
-        ``[B, G, 4]``, labels ``[B, G]`` and valid ``[B, G]``; of a classifier: pictures and labels ``[B]``.
+    batches: taken in turn. Of a detector: images ``[B, H, W, 3]`` uint8 with their true sizes ``[B, 2]``, boxes
+        ``[B, G, 4]``, labels ``[B, G]`` and valid ``[B, G]``; of a classifier: images and labels ``[B]``.
     """
 
     config: Any

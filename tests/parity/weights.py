@@ -8,7 +8,7 @@ from typing import Any
 from jaxdet.models.registry import Model
 from jaxdet_convert import from_torch
 from jaxdet_convert.parity.weights import DETECTORS as DETECTORS
-from jaxdet_convert.parity.weights import smooth_picture as smooth_picture
+from jaxdet_convert.parity.weights import smooth_image as smooth_image
 from jaxdet_convert.parity.weights import torchvision_model
 from jaxdet_convert.torchvision_cpu import import_torchvision
 

@@ -21,11 +21,11 @@ from jaxdet.data import (
     load_batch,
 )
 from jaxdet.data.batching.plan import eval_plan
+from jaxdet.data.batching.sizing import ShortestSide
 from jaxdet.data.formats.coco import to_coco
 from jaxdet.data.formats.lists import convert_crohd, convert_crowd_human, convert_scut_head
 from jaxdet.data.formats.lists.conversion import Conversion
 from jaxdet.data.formats.packed import index_content
-from jaxdet.data.batching.sizing import ShortestSide
 from jaxdet.evaluation import CocoEvaluator, HeadEvaluator
 from jaxdet.evaluation.mot import read_mot
 from robustness.attempt import Format
@@ -35,7 +35,7 @@ _SIZING = ShortestSide((32,), 64)
 
 
 def draw(file: Path) -> None:
-    """A small picture."""
+    """A small image."""
     file.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (WIDTH, HEIGHT), (200, 100, 50)).save(file)
 
@@ -48,7 +48,7 @@ def write(file: Path, text: str) -> Path:
 
 
 def use_dataset(dataset: DetectionDataset) -> None:
-    """Evaluation of perfect detections, a place for each picture, the digest of a run, and a batch."""
+    """Evaluation of perfect detections, a place for each image, the digest of a run, and a batch."""
     evaluator = CocoEvaluator(ground_truth(dataset), category_ids=dataset.category_ids)
     for record in dataset.records:
         evaluator.add(record.image_id, record.boxes, np.full(len(record.labels), 0.9), record.labels)
@@ -65,12 +65,12 @@ def use_dataset(dataset: DetectionDataset) -> None:
     if len(dataset):
         try:
             plan = eval_plan(dataset.sizes, 2, _SIZING)
-        except DataError:  # pictures without pixels, which a check tells with their places
+        except DataError:  # images without pixels, which a check tells with their places
             return
         for step in range(len(plan)):
             try:
                 load_batch(dataset, plan, step)
-            except DataError as error:  # a picture of another size than annotated
+            except DataError as error:  # an image of another size than annotated
                 if not error.faults or not error.faults[0].file:
                     raise
 
@@ -87,7 +87,7 @@ def use_heads(dataset: DetectionDataset) -> None:
 def use_conversion(conversion: Conversion) -> None:
     """Its report; the list that it writes opens without a fault."""
     "\n".join(conversion.report()).encode()
-    if conversion.pictures:
+    if conversion.images:
         with TemporaryDirectory() as folder:
             conversion.write(f"{folder}/heads.txt")
             HeadList(f"{folder}/heads.txt", str(conversion.base)).open()

@@ -14,16 +14,16 @@ import jaxdet
 from headhunter_yaml import write_yaml
 from jaxdet.config import to_dict
 from jaxdet.data import CocoFiles, DataError, DetectionDataset, PackedFolder, ground_truth
-from jaxdet.models import detector_config
-from jaxdet.evaluation import CocoEvaluator
-from jaxdet.nn import Numerics
-from jaxdet.saving.model import read_description
+from jaxdet.data_report.pack import pack
 from jaxdet.detect.join import write_coco
 from jaxdet.detect.parts import Found, Part, read_parts
+from jaxdet.evaluation import CocoEvaluator
+from jaxdet.models import detector_config
+from jaxdet.nn import Numerics
 from jaxdet.runs.headhunter import HeadHunterRun, read_headhunter
-from jaxdet.saving.run_folder import read_rows
-from jaxdet.data_report.pack import pack
 from jaxdet.runs.record import RECORD, check_record, differences, read_record
+from jaxdet.saving.model import read_description
+from jaxdet.saving.run_folder import read_rows
 from robustness.attempt import Format
 from robustness.formats_boxes import HEIGHT, WIDTH, _make_coco, draw, first_line, use_dataset, write
 

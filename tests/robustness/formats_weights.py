@@ -1,4 +1,4 @@
-"""Pictures and weights: binary files, whole and within their checksums."""
+"""Images and weights: binary files, whole and within their checksums."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ import numpy as np
 from PIL import Image
 
 from jaxdet.data.faults import DataError
-from jaxdet.data.images import picture_problems, read_image, read_image_size
-from jaxdet_convert.read.weights import Weights, read_weights
+from jaxdet.data.images import image_problems, read_image, read_image_size
 from jaxdet_convert.read.darknet_file import DarknetLayer
 from jaxdet_convert.read.errors import WeightsError
+from jaxdet_convert.read.weights import Weights, read_weights
 from robustness.attempt import MEMORY, Format
 
-# ---- pictures
+# ---- images
 
 _PIXELS = np.random.default_rng(0).integers(0, 256, (12, 18, 3), np.uint8)
 
 
-def _make_picture(folder: Path, name: str, **options: Any) -> Path:
+def _make_image(folder: Path, name: str, **options: Any) -> Path:
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(_PIXELS).save(folder / name, exif=exif, **options)
     return folder / name
 
 
-def _open_picture(file: Path) -> tuple[Path, np.ndarray]:
+def _open_image(file: Path) -> tuple[Path, np.ndarray]:
     read_image_size(file)
     return file, read_image(file)
 
 
-def _use_picture(found: tuple[Path, np.ndarray]) -> None:
+def _use_image(found: tuple[Path, np.ndarray]) -> None:
     file, pixels = found
     assert pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.size
-    for problem in picture_problems(lambda: SimpleNamespace(image=read_image(file)), str(file)):
+    for problem in image_problems(lambda: SimpleNamespace(image=read_image(file)), str(file)):
         str(problem).encode()
 
 
@@ -69,10 +69,10 @@ def _png_with_sums(part: bytes) -> bytes:
     return b"".join([*parts, part[position:]])
 
 
-PICTURES: tuple[Format, ...] = (
+IMAGES: tuple[Format, ...] = (
     *(
         Format(
-            name, "bytes", DataError, partial(_make_picture, name=f"1.{suffix}", **options), _open_picture, _use_picture
+            name, "bytes", DataError, partial(_make_image, name=f"1.{suffix}", **options), _open_image, _use_image
         )
         for name, suffix, options in (
             ("JPEG", "jpg", {"quality": 90}), ("JPEG, progressive", "jpg", {"progressive": True}), ("PNG", "png", {}),
@@ -80,7 +80,7 @@ PICTURES: tuple[Format, ...] = (
         )
     ),
     Format(
-        "PNG chunks", "bytes", DataError, partial(_make_picture, name="1.png"), _open_picture, _use_picture,
+        "PNG chunks", "bytes", DataError, partial(_make_image, name="1.png"), _open_image, _use_image,
         _png_without_sums, _png_with_sums,
     ),
 )  # fmt: skip

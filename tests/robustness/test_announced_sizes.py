@@ -211,7 +211,7 @@ CASES: tuple[tuple[str, str, Callable[[bytes], bytes]], ...] = (
     ("safetensors", "shape", safetensors([HUGE], [0, 464])),
     ("safetensors", "empty shape", safetensors([0, 2**63 - 1], [0, 0])),
     ("safetensors", "offsets", safetensors([1], [0, 4 * HUGE])),
-    ("Darknet", "pictures seen", lambda content: content[:12] + b"\xff" * 8 + content[20:]),
+    ("Darknet", "images seen", lambda content: content[:12] + b"\xff" * 8 + content[20:]),
 )  # fmt: skip
 
 

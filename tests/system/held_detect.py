@@ -1,4 +1,4 @@
-"""`jaxdet detect` that stops after HOLD_AFTER pictures until it is killed, so that it is killed in the middle."""
+"""`jaxdet detect` that stops after HOLD_AFTER images until it is killed, so that it is killed in the middle."""
 
 import os
 import sys

@@ -1,7 +1,7 @@
 """A run small enough for several processes on two cores; every batch lies on one canvas, half of it upright.
 
-Of each batch of eight the first four pictures are wide and the last four are high: on two processes with half of the
-rows each, one has nothing but wide pictures and the other nothing but high ones. The validation set fills a batch and
+Of each batch of eight the first four images are wide and the last four are high: on two processes with half of the
+rows each, one has nothing but wide images and the other nothing but high ones. The validation set fills a batch and
 one row of the next.
 """
 
@@ -36,7 +36,7 @@ class Slow(list):
     """Takes its time, so that a run can be disturbed in its middle."""
 
     def __getitem__(self, index):
-        time.sleep(float(os.environ.get("SECONDS_A_PICTURE", "0")))
+        time.sleep(float(os.environ.get("SECONDS_AN_IMAGE", "0")))
         return super().__getitem__(index)
 
 
@@ -65,8 +65,8 @@ def classifier() -> MobileNetV1Config:
 
 
 def labelled() -> ClassificationDataset:
-    """Nine pictures of noise in seven classes: on two processes the second has none of the last batch."""
-    return Noise([LabelledPath(f"picture {number}", number % 7) for number in range(9)], tuple("abcdefg"))
+    """Nine images of noise in seven classes: on two processes the second has none of the last batch."""
+    return Noise([LabelledPath(f"image {number}", number % 7) for number in range(9)], tuple("abcdefg"))
 
 
 class Noise(ClassificationDataset):

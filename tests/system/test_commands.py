@@ -78,7 +78,7 @@ def test_evaluate_writes_metrics_and_results(run, capsys):
 
 
 def test_head_metrics_judge_evaluation_and_training(run, capsys):
-    """On data of one class: squares and triangles become regions to be ignored, and a picture is without a ring."""
+    """On data of one class: squares and triangles become regions to be ignored, and an image is without a ring."""
     content = json.loads((run / "data" / "val.json").read_text())
     (ring,) = (category for category in content["categories"] if category["name"] == "ring")
     bare = content["images"][0]["id"]
@@ -97,7 +97,7 @@ def test_head_metrics_judge_evaluation_and_training(run, capsys):
         assert curves.size[0] > 1000
     regions = sum(one["iscrowd"] for one in kept)
     said = capsys.readouterr().out
-    assert f"{len(kept) - regions} boxes and {regions} ignored regions on 4 pictures" in said and "LAMR" in said
+    assert f"{len(kept) - regions} boxes and {regions} ignored regions on 4 images" in said and "LAMR" in said
 
     small = ["steps=2", "batch_size=2", "eval_batch_size=2", "log_every=2", "max_boxes=4", "metrics=heads"]
     options = [part for option in [*small, f"val_annotations={rings}"] for part in ("--set", option)]
@@ -109,18 +109,18 @@ def test_head_metrics_judge_evaluation_and_training(run, capsys):
         assert curves.size[0] > 1000
 
 
-def test_detect_annotates_pictures_and_survives_a_broken_one(run, capsys):
-    pictures = run / "pictures"
-    pictures.mkdir()
+def test_detect_annotates_images_and_survives_a_broken_one(run, capsys):
+    images = run / "pictures"
+    images.mkdir()
     source = sorted((run / "data" / "val").iterdir())[0]
-    (pictures / "good.jpg").write_bytes(source.read_bytes())
-    (pictures / "broken.jpg").write_bytes(source.read_bytes()[:200])
-    command = ["detect", str(pictures), "--weights", str(run / "run" / "model"), "--out", str(run / "found")]
+    (images / "good.jpg").write_bytes(source.read_bytes())
+    (images / "broken.jpg").write_bytes(source.read_bytes()[:200])
+    command = ["detect", str(images), "--weights", str(run / "run" / "model"), "--out", str(run / "found")]
     assert main([*command, "--score-threshold", "0.01"]) == 1
     shown = capsys.readouterr()
     assert "broken.jpg" in shown.out + shown.err and shown.err.count("compiling 128x128 ...") == 1
     content = json.loads((run / "found" / "detections.json").read_text())
-    assert [image["file_name"] for image in content["images"]] == [str(pictures / "good.jpg")]
+    assert [image["file_name"] for image in content["images"]] == [str(images / "good.jpg")]
     height, width = content["images"][0]["height"], content["images"][0]["width"]
     assert content["annotations"]
     for found in content["annotations"]:
@@ -129,16 +129,16 @@ def test_detect_annotates_pictures_and_survives_a_broken_one(run, capsys):
         assert found["name"] == content["categories"][found["category_id"] - 1]["name"]
     with Image.open(run / "found" / "good.png") as annotated:
         assert annotated.size == (width, height)
-        plain = np.asarray(Image.open(pictures / "good.jpg").convert("RGB"))
+        plain = np.asarray(Image.open(images / "good.jpg").convert("RGB"))
         assert (np.asarray(annotated.convert("RGB")) != plain).any()  # its boxes are drawn
 
 
 def test_classify_prints_the_most_likely(run, tmp_path, capsys):
     jaxdet.save(jaxdet.create_model("mobilenet_v1", num_classes=6), tmp_path / "model")
-    picture = sorted((run / "data" / "val").iterdir())[0]
-    assert main(["classify", str(picture), "--weights", str(tmp_path / "model"), "--top", "3"]) == 0
+    image = sorted((run / "data" / "val").iterdir())[0]
+    assert main(["classify", str(image), "--weights", str(tmp_path / "model"), "--top", "3"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == str(picture) and len(lines) == 4 and all("class" in line for line in lines[1:])
+    assert lines[0] == str(image) and len(lines) == 4 and all("class" in line for line in lines[1:])
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Processes that share a folder of frames, one of them killed: no picture twice, none lost."""
+"""Processes that share a folder of frames, one of them killed: no image twice, none lost."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from PIL import Image
 
 import jaxdet
 from jaxdet.cli.__main__ import main
-from jaxdet.models import build
 from jaxdet.evaluation.mot import read_mot
+from jaxdet.models import build
 from tiny_model import tiny_config
 
 HERE = Path(__file__).resolve().parent
@@ -90,7 +90,7 @@ def test_of_two_processes_one_is_killed_and_started_again(folder, tmp_path):
     left = FRAMES // 2 - whole.count(b"\n")
     assert 0 < left < FRAMES // 2, "it was not killed in the middle"
     # How many are left, and whether one is broken, is as it was when the first process ended.
-    assert code in (0, 1) and "pictures are left to others" in text and "Traceback" not in text
+    assert code in (0, 1) and "images are left to others" in text and "Traceback" not in text
     assert not (out / "detections.json").exists()
 
     part.write_bytes(whole + b'{"file": "' + bytes(folder) + b"/crowd-7/img1/0000")  # killed in the middle of a line

@@ -16,19 +16,19 @@ from jaxdet.data.synthetic.crowds import draw_crowd
 
 SIDE = 64
 SMALL = {"min_size": SIDE, "max_size": SIDE, "max_epoch": 2, "eval_every": 2, "milestones": [1]}
-# Nothing is fetched, and no more proposals than so small a picture has.
+# Nothing is fetched, and no more proposals than so small an image has.
 OPTIONS = (
     "backbone_weights=None", "workers=0", "log_every=1", "eval_batch_size=2", "model_rpn_pre_nms_top_n_train=60",
     "model_rpn_post_nms_top_n_train=30", "model_rpn_pre_nms_top_n_test=60", "model_rpn_post_nms_top_n_test=30",
     "model_box_batch_size_per_image=32", "model_box_representation_size=64",
 )  # fmt: skip
-PICTURES = 3
+IMAGES = 3
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def images():
     """(image, boxes, flags) of drawn crowds."""
-    return [draw_crowd(np.random.default_rng(seed), SIDE, SIDE, density=0.7) for seed in range(PICTURES)]
+    return [draw_crowd(np.random.default_rng(seed), SIDE, SIDE, density=0.7) for seed in range(IMAGES)]
 
 
 def _save(image, path: Path) -> None:
@@ -36,10 +36,10 @@ def _save(image, path: Path) -> None:
     Image.fromarray(image).save(path)
 
 
-def write_scut_head(root: Path, pictures) -> list[str]:
+def write_scut_head(root: Path, images) -> list[str]:
     """The xml of SCUT-HEAD, where the first box has no area, and the command that makes a list of it."""
     corners = ("xmin", "ymin", "xmax", "ymax")
-    for number, (image, boxes, _) in enumerate(pictures):
+    for number, (image, boxes, _) in enumerate(images):
         _save(image, root / "JPEGImages" / f"{number}.jpg")
         objects = [
             "<object><name>head</name><bndbox>"
@@ -52,10 +52,10 @@ def write_scut_head(root: Path, pictures) -> list[str]:
     return ["scuthead", str(root)]
 
 
-def write_crowd_human(root: Path, pictures) -> list[str]:
+def write_crowd_human(root: Path, images) -> list[str]:
     """The odgt of CrowdHuman, and the command that makes a list of it."""
     lines = []
-    for number, (image, boxes, flags) in enumerate(pictures):
+    for number, (image, boxes, flags) in enumerate(images):
         _save(image, root / f"{number}.jpg")
         people = [
             {"tag": "person", "hbox": [x1, y1, x2 - x1, y2 - y1], "head_attr": {"ignore": int(flag != 0)}}
@@ -66,16 +66,16 @@ def write_crowd_human(root: Path, pictures) -> list[str]:
     return ["crowdhuman", str(root / "annotation.odgt"), "--images", str(root)]
 
 
-def write_crohd(root: Path, pictures) -> list[str]:
+def write_crohd(root: Path, images) -> list[str]:
     """A MOTChallenge sequence, and the command that makes a list of it."""
     rows = []
-    for number, (image, boxes, flags) in enumerate(pictures, start=1):
+    for number, (image, boxes, flags) in enumerate(images, start=1):
         _save(image, root / "img1" / f"{number:06d}.jpg")
         for track, ((x1, y1, x2, y2), flag) in enumerate(zip(boxes, flags, strict=True)):
             rows.append(f"{number},{track},{x1 + 1},{y1 + 1},{x2 - x1},{y2 - y1},1,1,{float(flag == 0)}")
     (root / "gt").mkdir()
     (root / "gt" / "gt.txt").write_text("\n".join(rows))
-    (root / "seqinfo.ini").write_text(f"[Sequence]\nimDir=img1\nseqLength={len(pictures)}\nimExt=.jpg\n")
+    (root / "seqinfo.ini").write_text(f"[Sequence]\nimDir=img1\nseqLength={len(images)}\nimExt=.jpg\n")
     return ["crohd", str(root)]
 
 
@@ -101,45 +101,45 @@ def check(metrics: dict[str, float], out: Path, length: int) -> None:
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     losses = [row["loss"] for row in rows if "loss" in row]
     assert len(losses) == length and all(np.isfinite(losses))
-    last = [row for row in rows if "val/AP" in row][-1]  # the end of the run: the same model on the same pictures
+    last = [row for row in rows if "val/AP" in row][-1]  # the end of the run: the same model on the same images
     assert metrics["AP"] == pytest.approx(last["val/AP"], abs=1e-6)
 
 
-def test_scut_head_from_annotations_to_metrics(tmp_path, pictures, capsys):
+def test_scut_head_from_annotations_to_metrics(tmp_path, images, capsys):
     (tmp_path / "scut").mkdir()
-    lists = [write_scut_head(tmp_path / "scut", pictures)]
+    lists = [write_scut_head(tmp_path / "scut", images)]
     # The least that compiles.
     small = {"backbone": "mobilenet0.25", "context": None, "upscale_rpn": False, "batch_size": 1}
     changes = SCUT_HEAD | SMALL | small
     metrics, out = run_yaml(tmp_path, lists, "scut", **changes)
-    check(metrics, out, 2 * PICTURES)
+    check(metrics, out, 2 * IMAGES)
     printed = capsys.readouterr().out
     assert printed.count(f"{tmp_path}/scut.yaml:") == printed.count(": momentum: 0.9; the original takes") * 12 == 12
-    assert printed.count("left out: degenerate-box: ") == PICTURES and "no object" not in printed
+    assert printed.count("left out: degenerate-box: ") == IMAGES and "no object" not in printed
     record = json.loads((out / "run.json").read_text())["config"]
     assert record["augment"]["extra"] == [
         {"type": "RGBShift", "limit": [-20.0, 20.0], "probability": 0.5},
         {"type": "BrightnessContrast", "brightness": [-0.2, 0.2], "contrast": [-0.2, 0.2], "probability": 0.5},
     ]
-    heads = sum(len(boxes) for _, boxes, _ in pictures)
+    heads = sum(len(boxes) for _, boxes, _ in images)
     assert (tmp_path / "scut.0").read_text().count(" 0\n") == heads
 
 
 @pytest.mark.verify
-def test_the_three_files_as_they_are_but_for_their_sizes(tmp_path, pictures, capsys, caplog):
+def test_the_three_files_as_they_are_but_for_their_sizes(tmp_path, images, capsys, caplog):
     """ResNet-50 with CPM; fine-tuning starts from what pre-training left, which upscales where its file does not."""
     for name in ("scut", "human", "crohd"):
         (tmp_path / name).mkdir()
-    scut = write_scut_head(tmp_path / "scut", pictures)
-    human, crohd = write_crowd_human(tmp_path / "human", pictures), write_crohd(tmp_path / "crohd", pictures)
+    scut = write_scut_head(tmp_path / "scut", images)
+    human, crohd = write_crowd_human(tmp_path / "human", images), write_crohd(tmp_path / "crohd", images)
     metrics, pretrained = run_yaml(tmp_path, [scut, human], "pretrain", **SMALL)
-    check(metrics, pretrained, 2 * 2 * PICTURES)
+    check(metrics, pretrained, 2 * 2 * IMAGES)
     metrics, tuned = run_yaml(
         tmp_path, [crohd], "tune", **{**FINE_TUNING, **SMALL, "pretrained_model": str(pretrained / "model")}
     )
-    check(metrics, tuned, 2 * PICTURES)
+    check(metrics, tuned, 2 * IMAGES)
     assert "was trained with upscale_rpn=True, not False: it stays so" in caplog.text
     assert jaxdet.load(tuned / "model").config.upscale_rpn
     metrics, out = run_yaml(tmp_path, [scut], "scut", **{**SCUT_HEAD, **SMALL})
-    check(metrics, out, 2 * (PICTURES // 2))
+    check(metrics, out, 2 * (IMAGES // 2))
     assert capsys.readouterr().out.count(": momentum: ") == 3

@@ -108,7 +108,7 @@ def _assert_same_losses(run, other, rtol, steps=STEPS):
                 assert got[name] == pytest.approx(value, rel=rtol, abs=1e-12), (expected["step"], name)
 
 
-def test_each_process_has_pictures_of_one_orientation():
+def test_each_process_has_images_of_one_orientation():
     task = open_task(config())
     assert task.plan.canvases[-1] == (64, 64) and len(task.val) == 9
     for step in range(STEPS):
@@ -150,7 +150,7 @@ def test_float32_begins_alike_and_finds_the_same(trained):
 
 
 def _matched(expected, got):
-    """The part of detections that another run has, too: of that picture and class, to 0.1 px and 0.001."""
+    """The part of detections that another run has, too: of that image and class, to 0.1 px and 0.001."""
     left = list(got)
     for record in expected:
         for other in left:
@@ -171,7 +171,7 @@ class Hosts:
         port = _port()
         self.texts = [out / f"{index}-{port}.txt" for index in range(processes)]
         self.processes = [
-            _start([*command, *self._others(port, index)], 4 // processes, self.texts[index], SECONDS_A_PICTURE=seconds)
+            _start([*command, *self._others(port, index)], 4 // processes, self.texts[index], SECONDS_A_IMAGE=seconds)
             for index in range(processes)
         ]
 

@@ -40,7 +40,7 @@ def test_a_backbone_and_a_source_of_ones_own_come_in_by_a_configuration(tmp_path
 
 @pytest.fixture
 def folders(tmp_path):
-    """Classes that differ by their colour, eight and four pictures each."""
+    """Classes that differ by their colour, eight and four images each."""
     rng = np.random.default_rng(0)
     for split, count in (("train", 8), ("val", 4)):
         for channel, name in enumerate(("red", "green", "blue")):
@@ -74,8 +74,8 @@ def test_a_classifier_learns_from_folders(folders, tmp_path, capsys):
     assert metrics["val/top1"] >= 0.9 and metrics["val/top5"] == 1.0
     model = jaxdet.load(out / "model")
     assert model.config.names == ("blue", "green", "red") and model.config.num_classes == 3
-    picture = str(folders / "val" / "red" / "0.png")
-    assert main(["classify", picture, "--weights", str(out / "model"), "--top", "1"]) == 0
+    image = str(folders / "val" / "red" / "0.png")
+    assert main(["classify", image, "--weights", str(out / "model"), "--top", "1"]) == 0
     assert "red" in capsys.readouterr().out.splitlines()[1]
     assert main(["evaluate", str(out / "model"), "--data", str(folders), "--batch-size", "5"]) == 0
     assert f"{metrics['val/top1']:.3f}" in capsys.readouterr().out
@@ -92,7 +92,7 @@ def test_a_loss_that_is_not_finite_stops_and_can_be_replayed(tmp_path, monkeypat
     error = capsys.readouterr().err.strip().splitlines()[-1]
     report = json.loads((out / "failure" / "failure.json").read_text())
     assert f"not finite at step {report['step']}: " in error and "loss_box_reg" in error
-    assert len(report["pictures"]) == 2 and all(picture in error for picture in report["pictures"])
+    assert len(report["pictures"]) == 2 and all(image in error for image in report["pictures"])
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == list(range(1, report["step"] + 1))  # all that went before it
     assert main([*command, "--replay"]) == 0

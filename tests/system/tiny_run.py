@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 
 from jaxdet.data import Augmentation, CocoFiles
-from jaxdet.models import detector_config
 from jaxdet.heads import AnchorGenerator
+from jaxdet.models import detector_config
 from jaxdet.runs import TrainConfig
 from jaxdet.training import OptimizerConfig
 

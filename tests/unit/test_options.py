@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import jaxdet
-from jaxdet.models import detector_config, model_config
 from jaxdet.heads import AnchorGenerator
+from jaxdet.models import detector_config, model_config
 from jaxdet.nn import NormConfig, Numerics
 from jaxdet.runs import RECIPES, read_config
 from jaxdet.runs.start import start_from
@@ -133,16 +133,16 @@ def test_a_start_takes_norms_from_its_weights_and_the_rest_from_the_configuratio
         start_from(config, jaxdet.load(tmp_path / "classifier"))
 
 
-def test_predict_on_batches_greys_thin_and_no_pictures():
+def test_predict_on_batches_greys_thin_and_no_images():
     model = jaxdet.create_model("fasterrcnn_mobilenet_v1_fpn", num_classes=3, box_score_thresh=0.01, **SMALL)
     rng = np.random.default_rng(0)
-    pictures = [rng.integers(0, 256, (50, 70, 3), np.uint8) for _ in range(3)]
-    single = jaxdet.predict(model, pictures)
-    paired = jaxdet.predict(model, pictures, batch_size=2)
+    images = [rng.integers(0, 256, (50, 70, 3), np.uint8) for _ in range(3)]
+    single = jaxdet.predict(model, images)
+    paired = jaxdet.predict(model, images, batch_size=2)
     for one, two in zip(single, paired, strict=True):
         np.testing.assert_allclose(two["boxes"], one["boxes"], atol=1e-3)
         np.testing.assert_array_equal(two["labels"], one["labels"])
-    strict = jaxdet.predict(model, pictures[:1], score_threshold=0.4)[0]
+    strict = jaxdet.predict(model, images[:1], score_threshold=0.4)[0]
     assert (strict["scores"] > 0.4).all() and len(strict["scores"]) == (single[0]["scores"] > 0.4).sum()
     assert jaxdet.predict(model, []) == []
     for wrong, says in (
@@ -153,4 +153,4 @@ def test_predict_on_batches_greys_thin_and_no_pictures():
         with pytest.raises(ValueError, match=says):
             jaxdet.predict(model, [wrong])
     with pytest.raises(ValueError, match="batch_size"):
-        jaxdet.predict(model, pictures, batch_size=0)
+        jaxdet.predict(model, images, batch_size=0)

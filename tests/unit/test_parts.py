@@ -123,14 +123,14 @@ def test_a_backbone_of_ones_own_detects_saves_and_loads(tmp_path):
     model = jaxdet.faster_rcnn(
         TinyBackbone(rngs=nnx.Rngs(0)), 3, rngs=nnx.Rngs(1), names=("__background__", "cat", "dog"), **options
     )
-    picture = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
-    (found,) = jaxdet.predict(model, [picture], score_threshold=0.01)
+    image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    (found,) = jaxdet.predict(model, [image], score_threshold=0.01)
     assert found["boxes"].shape == (len(found["scores"]), 4) and len(found["names"]) == len(found["labels"]) > 0
     jaxdet.save(model, tmp_path / "model")
     with pytest.raises(ValueError, match="backbone of your own"):
         jaxdet.load(tmp_path / "model")
     again = jaxdet.load(tmp_path / "model", backbone=TinyBackbone(rngs=nnx.Rngs(7)))
-    (same,) = jaxdet.predict(again, [picture], score_threshold=0.01)
+    (same,) = jaxdet.predict(again, [image], score_threshold=0.01)
     np.testing.assert_array_equal(same["boxes"], found["boxes"])
 
 

@@ -128,7 +128,7 @@ def test_a_detector_by_its_stages():
     def shapes(name):
         return {output.name: output.shape for output in stages[name].outputs}
 
-    assert shapes("Transform") == {"picture": (3, 800, 1333), "resized": (3, 800, 1333), "canvas": (3, 800, 1344)}
+    assert shapes("Transform") == {"image": (3, 800, 1333), "resized": (3, 800, 1333), "canvas": (3, 800, 1344)}
     assert shapes("Backbone")["layer4"] == (2048, 25, 42)
     assert shapes("FPN")["pool"] == (256, 13, 21)
     assert shapes("RPN head")["layer1 logits"] == (201_600,)
@@ -143,7 +143,7 @@ def test_a_detector_by_its_stages():
     assert [line.split(".")[0] for line in lines if line[:1].isdigit()] == [str(number) for number in range(1, 11)]
 
 
-def test_a_picture_is_resized_first_and_levels_keep_their_order():
+def test_a_image_is_resized_first_and_levels_keep_their_order():
     stages = {stage.name: stage for stage in summary_of("fasterrcnn_darknet53_fpn", 480, 600).stages}
     transform = stages["Transform"].outputs
     assert [output.shape for output in transform] == [(3, 480, 600), (3, 800, 1000), (3, 800, 1024)]
@@ -221,7 +221,7 @@ def test_the_command_reads_a_folder_and_writes_json(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["resnet50", "--size", "0", "64"], "at least 1 pixel each; got 0 and 64"),
-        (["resnet50", "--size", "64", "64", "--batch", "0"], "at least 1 picture; got 0"),
+        (["resnet50", "--size", "64", "64", "--batch", "0"], "at least 1 image; got 0"),
         (["resnet50", "--size", "64", "64", "--num-classes", "0"], "--num-classes is at least 1; got 0"),
         (["resnet5", "--size", "64", "64"], "did you mean 'resnet50'?"),
         (["fasterrcnn_resnet50_fpn", "--size", "1", "2000"], "has no pixels left once resized to 0x1333"),

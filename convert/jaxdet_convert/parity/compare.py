@@ -25,9 +25,9 @@ PYTORCH, JAXDET = "PyTorch", "jaxdet"
 
 
 def compare(module: Any, model: Model, images: Sequence[np.ndarray]) -> Report:
-    """Run the same pictures through both and measure every stage.
+    """Run the same images through both and measure every stage.
 
-    The module is hooked, run in evaluation mode and left as it was. Pictures go through one by one, as torchvision pads
+    The module is hooked, run in evaluation mode and left as it was. Images go through one by one, as torchvision pads
     a batch to its largest; the model puts each on the canvas that `jaxdet.predict` would choose. The stages before the
     proposals are compared as they come; pooled features and box predictions on the module's proposals in both; the
     detections again from end to end.
@@ -41,16 +41,16 @@ def compare(module: Any, model: Model, images: Sequence[np.ndarray]) -> Report:
         A `Report`: ``print(report.text())``, ``report.json()``, ``report.ok``.
 
     Raises:
-        ValueError: no pictures, or something is none; or the module is not built as torchvision's.
+        ValueError: no images, or something is none; or the module is not built as torchvision's.
     """
     images = checked_images(images)
     if not images:
-        raise ValueError("there is nothing to compare: give at least one picture")
+        raise ValueError("there is nothing to compare: give at least one image")
     one: Any = _compare_detector if isinstance(model, FasterRCNN) else _compare_classifier
     stages: dict[str, Stage] = {}
     detections = proposals = Matching()
-    for number, picture in enumerate(images):
-        found, of_proposals, of_detections = one(module, model, picture, number)
+    for number, image in enumerate(images):
+        found, of_proposals, of_detections = one(module, model, image, number)
         for stage in found:
             stages[stage.name] = stages[stage.name].worst(stage) if stage.name in stages else stage
         proposals, detections = proposals + of_proposals, detections + of_detections
@@ -58,7 +58,7 @@ def compare(module: Any, model: Model, images: Sequence[np.ndarray]) -> Report:
     return Report(
         model=type(module).__name__,
         environment=_environment(module, model),
-        pictures=tuple((int(picture.shape[0]), int(picture.shape[1])) for picture in images),
+        images=tuple((int(image.shape[0]), int(image.shape[1])) for image in images),
         stages=tuple(stages.values()),
         detections=detections if detector else None,
         proposals=proposals if detector else None,
@@ -76,10 +76,10 @@ def _stage(name: str, theirs: np.ndarray, ours: np.ndarray, **options: float) ->
 
 
 def _compare_classifier(
-    module: Any, model: Any, picture: np.ndarray, number: int
+    module: Any, model: Any, image: np.ndarray, number: int
 ) -> tuple[list[Stage], Matching, Matching]:
     transform = model.config.transform
-    x = centre_crop(picture, transform.resize, transform.crop, transform.image_mean, transform.image_std)
+    x = centre_crop(image, transform.resize, transform.crop, transform.image_mean, transform.image_std)
     maps, logits = torch_stages.trace_classifier(module, model.names, x)
     ours, our_logits = jax.device_get(jax_stages.classifier_stages(*nnx.split(model), x[None]))
     stages = [_stage(name, theirs, ours[name][0]) for name, theirs in maps.items()]
@@ -87,11 +87,11 @@ def _compare_classifier(
 
 
 def _compare_detector(
-    module: Any, model: FasterRCNN, picture: np.ndarray, number: int
+    module: Any, model: FasterRCNN, image: np.ndarray, number: int
 ) -> tuple[list[Stage], Matching, Matching]:
-    theirs = torch_stages.trace_detector(module, picture)
-    ours = jax_stages.trace_detector(model, picture, theirs.proposals)
-    stages = [_stage("transformed picture", theirs.pixels, ours.pixels)]
+    theirs = torch_stages.trace_detector(module, image)
+    ours = jax_stages.trace_detector(model, image, theirs.proposals)
+    stages = [_stage("transformed image", theirs.pixels, ours.pixels)]
     levels = list(model.strides)
     for title, names, a, b in (
         ("body", model.config.fpn.levels, theirs.body, ours.body),
@@ -110,7 +110,7 @@ def _compare_detector(
         _stage("box deltas", theirs.deltas, ours.given_deltas),
     ]
     apart = np.abs(theirs.proposals[rows[:, 0]] - ours.proposals[rows[:, 1]]).max(initial=0)
-    judge = _Judge(theirs, ours, model, picture.shape[:2])
+    judge = _Judge(theirs, ours, model, image.shape[:2])
     alone = _alone(_unscored(theirs.proposals), _unscored(ours.proposals), rows)
     lonely = tuple(judge.proposal(side, row, number) for side, _, row in alone)
     proposals = Matching(len(theirs.proposals), len(ours.proposals), len(pairs), float(apart), unmatched=lonely)
@@ -141,7 +141,7 @@ def _detections(theirs: torch_stages.DetectorTrace, ours: jax_stages.Trace, judg
 
 
 class _Judge:
-    """Both sides' selections of one picture, worked out when first asked, and what they say about a box alone."""
+    """Both sides' selections of one image, worked out when first asked, and what they say about a box alone."""
 
     def __init__(
         self, theirs: torch_stages.DetectorTrace, ours: jax_stages.Trace, model: FasterRCNN, stored: tuple[int, ...]
@@ -177,19 +177,19 @@ class _Judge:
             for side, trace in self.traces.items()
         }  # fmt: skip
 
-    def proposal(self, side: str, row: int, picture: int) -> Unmatched:
+    def proposal(self, side: str, row: int, image: int) -> Unmatched:
         """Why the other side lacks this proposal of ``side``."""
         mine, theirs = self.rpn[side], self.rpn[_other(side)]
         anchor = int(self.anchors[side][row])
         cause = ties.explain(anchor, mine, theirs)
         place = mine.row(anchor)
         assert place is not None
-        return _unmatched(picture, side, 0, mine.scores[place], mine.boxes[place], cause)
+        return _unmatched(image, side, 0, mine.scores[place], mine.boxes[place], cause)
 
-    def detection(self, side: str, found: Boxes, row: int, picture: int) -> Unmatched:
+    def detection(self, side: str, found: Boxes, row: int, image: int) -> Unmatched:
         """Why the other side lacks this detection of ``side``."""
         cause = self._cause(side, found, row)
-        return _unmatched(picture, side, found.labels[row], found.scores[row], found.boxes[row], cause)
+        return _unmatched(image, side, found.labels[row], found.scores[row], found.boxes[row], cause)
 
     def _cause(self, side: str, found: Boxes, row: int) -> ties.Cause:
         other, classes = _other(side), self.config.num_classes
@@ -216,21 +216,21 @@ def _other(side: str) -> str:
     return JAXDET if side == PYTORCH else PYTORCH
 
 
-def _unmatched(picture: int, side: str, label: int, score: float, box: np.ndarray, cause: Any) -> Unmatched:
+def _unmatched(image: int, side: str, label: int, score: float, box: np.ndarray, cause: Any) -> Unmatched:
     corners = tuple(float(value) for value in box)
-    return Unmatched(picture, side, int(label), float(score), corners, cause.text, cause.near_tie)
+    return Unmatched(image, side, int(label), float(score), corners, cause.text, cause.near_tie)
 
 
 def _notes(module: Any, model: Model) -> tuple[str, ...]:
     if not isinstance(model, FasterRCNN):
-        return ("Both see the same pictures, cropped and normalised as the model's transform says.",)
+        return ("Both see the same images, cropped and normalised as the model's transform says.",)
     scales = getattr(module.roi_heads.box_roi_pool, "scales", None)
     levels = model.config.box.pool_levels or [level for level in model.strides if level != POOL]
     strides = [model.strides[level] // model.scale for level in levels]
     if scales is None or [round(1 / scale) for scale in scales] == strides:
         return ()
     return (
-        "torchvision infers the strides of RoIAlign's levels from the height of its first picture; here it took them "
+        "torchvision infers the strides of RoIAlign's levels from the height of its first image; here it took them "
         f"for {[round(1 / scale) for scale in scales]}, and they are {strides}: show it one that is not thin first.",
     )
 

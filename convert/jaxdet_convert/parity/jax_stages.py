@@ -1,4 +1,4 @@
-"""What a model of this library computes at every stage, cut to the picture's own part of its canvas."""
+"""What a model of this library computes at every stage, cut to the image's own part of its canvas."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from jax import Array
 from jaxdet.data import canvases, choose_canvas, resize_boxes
 from jaxdet.data.batching.canvas import align
 from jaxdet.data.transforms import preprocess_to
-from jaxdet.models import FasterRCNN
 from jaxdet.inference import collate
+from jaxdet.models import FasterRCNN
 from jaxdet.nn import image_extents, inside
 from jaxdet.ops.resize import resized_size
 from jaxdet.types import Images, Proposals
@@ -24,7 +24,7 @@ from jaxdet.types import Images, Proposals
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """One picture through a detector; axes as in `torch_stages.DetectorTrace`. ``given_*``: on PyTorch's proposals."""
+    """One image through a detector; axes as in `torch_stages.DetectorTrace`. ``given_*``: on PyTorch's proposals."""
 
     pixels: np.ndarray
     body: list[np.ndarray]
@@ -44,17 +44,17 @@ class Trace:
     given_deltas: np.ndarray
 
 
-def trace_detector(model: FasterRCNN, picture: np.ndarray, given: np.ndarray) -> Trace:
-    """Run the model on one picture ``[H, W, 3]``, on the canvas that `jaxdet.predict` would choose.
+def trace_detector(model: FasterRCNN, image: np.ndarray, given: np.ndarray) -> Trace:
+    """Run the model on one image ``[H, W, 3]``, on the canvas that `jaxdet.predict` would choose.
 
     ``given``: proposals ``[R, 4]`` in pixels of the model's input, for the second stage once more.
     """
     transform = model.config.transform
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     size = resized_size(height, width, transform.min_size, transform.max_size, enlarge=transform.enlarge)
-    pixels = preprocess_to(picture, size, mean=transform.image_mean, std=transform.image_std)
+    pixels = preprocess_to(image, size, mean=transform.image_mean, std=transform.image_std)
     extent = align(size[0]), align(size[1])
-    # Without masking a larger canvas gives other numbers, so the picture gets one of its own.
+    # Without masking a larger canvas gives other numbers, so the image gets one of its own.
     fast = model.config.canvas == "fast"
     canvas = extent if fast else choose_canvas(size, canvases(transform.min_size, transform.max_size))
     images = collate([pixels], canvas, 1)
@@ -89,7 +89,7 @@ def trace_detector(model: FasterRCNN, picture: np.ndarray, given: np.ndarray) ->
         proposal_scores=found["proposals"].scores[0][proposed],
         logits=found["outputs"].logits[0][proposed],
         deltas=found["outputs"].deltas[0][proposed],
-        boxes=resize_boxes(detections.boxes[0][kept], size, picture.shape[:2]),
+        boxes=resize_boxes(detections.boxes[0][kept], size, image.shape[:2]),
         scores=detections.scores[0][kept],
         labels=detections.labels[0][kept],
         given_pooled=found["given_pooled"][0, : len(given)],
@@ -124,6 +124,6 @@ def _stages(graphdef: nnx.GraphDef, state: nnx.State, images: Images, given: Pro
 
 @partial(jax.jit, static_argnums=0)
 def classifier_stages(graphdef: nnx.GraphDef, state: nnx.State, x: Array) -> tuple[dict[str, Array], Array]:
-    """Named maps and logits of a batch of normalised pictures."""
+    """Named maps and logits of a batch of normalised images."""
     model = nnx.merge(graphdef, state)
     return model.features(x), model(x)

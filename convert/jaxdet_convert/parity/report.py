@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass, field
 
 RELATIVE_BOUND = 1e-5  # of every stage: maximum error over maximum value
-BOX_BOUND = 0.02  # pixels of the picture as it was given
+BOX_BOUND = 0.02  # pixels of the image as it was given
 SCORE_BOUND = 1e-4
 TIE_BOUND = 1e-4  # a score or an IoU this close to what decides about it is a near-tie
 SHARE_BOUND = 0.995
@@ -14,7 +14,7 @@ SHARE_BOUND = 0.995
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage's output in both: of all pictures the worst absolute and the worst relative error."""
+    """One stage's output in both: of all images the worst absolute and the worst relative error."""
 
     name: str
     absolute: float  # maximum |error|
@@ -27,7 +27,7 @@ class Stage:
         return self.relative <= self.bound  # False for NaN
 
     def worst(self, other: Stage) -> Stage:
-        """Both pictures' numbers as one; NaN stays."""
+        """Both images' numbers as one; NaN stays."""
         return Stage(
             self.name,
             _larger(self.absolute, other.absolute),
@@ -48,11 +48,11 @@ class Unmatched:
     Or a proposal: its label is 0, its score the logit, and its box lies in pixels of the model's input.
     """
 
-    picture: int
+    image: int
     side: str  # "PyTorch" or "jaxdet": whose detection it is
     label: int
     score: float
-    box: tuple[float, ...]  # xyxy in the picture's pixels
+    box: tuple[float, ...]  # xyxy in the image's pixels
     reason: str
     near_tie: bool
 
@@ -60,14 +60,14 @@ class Unmatched:
         box = ", ".join(f"{value:.2f}" for value in self.box)
         kind = "near-tie" if self.near_tie else "UNEXPLAINED"
         return (
-            f"{kind}: picture {self.picture}, {self.side} alone has label {self.label}, score {self.score:.6f}, "
+            f"{kind}: image {self.image}, {self.side} alone has label {self.label}, score {self.score:.6f}, "
             f"box ({box}): {self.reason}"
         )
 
 
 @dataclass(frozen=True)
 class Matching:
-    """Detections of all pictures. Errors are of the matched ones, boxes in the pictures' own pixels."""
+    """Detections of all images. Errors are of the matched ones, boxes in the images' own pixels."""
 
     theirs: int = 0
     ours: int = 0
@@ -101,13 +101,13 @@ class Report:
     """The whole comparison; ``ok`` is its verdict.
 
     ok: every stage's relative error is within its bound, at least 99.5% of the detections have a partner (same label,
-        each coordinate within 0.02 pixels of the picture as given, score within 1e-4), and each of the others is a
+        each coordinate within 0.02 pixels of the image as given, score within 1e-4), and each of the others is a
         near-tie that is shown with its numbers. A classifier has no detections.
     """
 
     model: str
     environment: dict[str, str]
-    pictures: tuple[tuple[int, int], ...]  # (height, width)
+    images: tuple[tuple[int, int], ...]  # (height, width)
     stages: tuple[Stage, ...]
     detections: Matching | None = None
     proposals: Matching | None = None  # told, not judged: a near-tie among them matters where it reaches a detection
@@ -128,11 +128,11 @@ class Report:
 
     def text(self) -> str:
         """A page for a reader who does not believe it."""
-        sizes = ", ".join(f"{height}x{width}" for height, width in self.pictures)
+        sizes = ", ".join(f"{height}x{width}" for height, width in self.images)
         lines = [
-            f"{self.model} in jaxdet against PyTorch, same weights, same pictures",
+            f"{self.model} in jaxdet against PyTorch, same weights, same images",
             "; ".join(f"{key} {value}" for key, value in self.environment.items()),
-            f"{len(self.pictures)} picture{'s' * (len(self.pictures) != 1)} (height x width): {sizes}",
+            f"{len(self.images)} image{'s' * (len(self.images) != 1)} (height x width): {sizes}",
             *self.notes,
             "",
             f"{'stage':<28}{'max |error|':>13}{'max |value|':>13}{'relative':>11}{'bound':>9}",
@@ -149,8 +149,8 @@ class Report:
         if self.detections is not None:
             found = self.detections
             lines += [
-                _matched("detections", found, "px of the picture") + f", the worst score {found.score_error:.2g}",
-                f"  a match: same label, coordinates within {BOX_BOUND:g} px of the picture as given, "
+                _matched("detections", found, "px of the image") + f", the worst score {found.score_error:.2g}",
+                f"  a match: same label, coordinates within {BOX_BOUND:g} px of the image as given, "
                 f"score within {SCORE_BOUND:g}; at least {SHARE_BOUND:.1%} have to match",
                 *(f"  {one.text()}" for one in found.unmatched),
             ]
@@ -161,7 +161,7 @@ class Report:
 
 
 def _summary(unmatched: tuple[Unmatched, ...]) -> list[str]:
-    """How many without a partner are near-ties, and one of each kind: flat areas of a picture make many at a time."""
+    """How many without a partner are near-ties, and one of each kind: flat areas of an image make many at a time."""
     kinds = {True: "near-ties", False: "UNEXPLAINED"}
     lines = []
     for near_tie, kind in kinds.items():

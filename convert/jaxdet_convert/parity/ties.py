@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxdet.models import FasterRCNNConfig
 from jaxdet.heads.roi_pool import CANONICAL_LEVEL, CANONICAL_SIZE
+from jaxdet.models import FasterRCNNConfig
 from jaxdet.ops.box_coder import BoxCoder
 from jaxdet_convert.parity.match import iou
 from jaxdet_convert.parity.report import TIE_BOUND

@@ -15,9 +15,9 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class DetectorTrace:
-    """One picture through a torchvision-style detector. Axes: h w, C, A anchors of a location, R, K, D."""
+    """One image through a torchvision-style detector. Axes: h w, C, A anchors of a location, R, K, D."""
 
-    pixels: np.ndarray  # [h, w, 3], the transformed picture without its padding
+    pixels: np.ndarray  # [h, w, 3], the transformed image without its padding
     body: list[np.ndarray]  # a level [h_l, w_l, C_l]
     pyramid: list[np.ndarray]
     rpn_logits: list[np.ndarray]  # a level [h_l, w_l, A]
@@ -27,13 +27,13 @@ class DetectorTrace:
     pooled: np.ndarray  # [R, P, P, C]
     logits: np.ndarray  # [R, K]
     deltas: np.ndarray  # [R, K, 4]
-    boxes: np.ndarray  # [D, 4] in the picture's pixels
+    boxes: np.ndarray  # [D, 4] in the image's pixels
     scores: np.ndarray  # [D]
     labels: np.ndarray  # [D]
 
 
-def trace_detector(module: Any, picture: np.ndarray) -> DetectorTrace:
-    """Run the module on one picture ``[H, W, 3]``, uint8 or float in 0..1.
+def trace_detector(module: Any, image: np.ndarray) -> DetectorTrace:
+    """Run the module on one image ``[H, W, 3]``, uint8 or float in 0..1.
 
     Raises:
         ValueError: the module lacks a part that torchvision's Faster R-CNN has.
@@ -44,7 +44,7 @@ def trace_detector(module: Any, picture: np.ndarray) -> DetectorTrace:
         "predictor": "roi_heads.box_predictor",
     }  # fmt: skip
     with _listening(module, parts) as seen, _evaluating(module) as to_input:
-        found = module([to_input(picture)])[0]
+        found = module([to_input(image)])[0]
     images = seen["transform"][0]
     height, width = images.image_sizes[0]
     logits, deltas = seen["head"]
@@ -67,7 +67,7 @@ def trace_detector(module: Any, picture: np.ndarray) -> DetectorTrace:
 
 
 def trace_classifier(module: Any, names: Sequence[str], x: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Maps ``{our name: [h, w, C]}`` and logits ``[K]`` of a normalised picture ``x [H, W, 3]``.
+    """Maps ``{our name: [h, w, C]}`` and logits ``[K]`` of a normalised image ``x [H, W, 3]``.
 
     Maps that the module has under none of the known names are left out.
     """
@@ -123,9 +123,9 @@ def _evaluating(module: Any) -> Iterator[Callable[[np.ndarray], Any]]:
 
     first = next(module.parameters())
 
-    def to_input(picture: np.ndarray) -> Any:
-        tensor = torch.from_numpy(np.array(picture)).permute(2, 0, 1)  # a copy: the picture may be read-only
-        tensor = tensor.float() / 255 if picture.dtype == np.uint8 else tensor
+    def to_input(image: np.ndarray) -> Any:
+        tensor = torch.from_numpy(np.array(image)).permute(2, 0, 1)  # a copy: the image may be read-only
+        tensor = tensor.float() / 255 if image.dtype == np.uint8 else tensor
         return tensor.to(first.device, first.dtype)
 
     modes = [(layer, layer.training) for layer in module.modules()]

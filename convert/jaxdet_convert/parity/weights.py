@@ -1,7 +1,7 @@
-"""Weights and pictures to compare two implementations with, where no trained weights are at hand.
+"""Weights and images to compare two implementations with, where no trained weights are at hand.
 
 A freshly initialised detector is no test: its activations explode with depth, its scores are all alike and its boxes
-overflow. Here a random one is calibrated on a picture until it behaves as a trained one does: norms that normalise,
+overflow. Here a random one is calibrated on an image until it behaves as a trained one does: norms that normalise,
 scores that spread without saturating, deltas of moderate size, and some hundred boxes above the threshold.
 
 torch is imported by the functions, not by this file.
@@ -18,26 +18,26 @@ import numpy as np
 DETECTORS = ("fasterrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2")
 CLASSIFIERS = ("resnet50", "resnet101", "resnet152")
 
-CANDIDATES = 600  # (proposal, class) pairs above the score threshold on a calibration picture
+CANDIDATES = 600  # (proposal, class) pairs above the score threshold on a calibration image
 _LOGIT_STD, _RPN_DELTA_STD, _BOX_DELTA_STD = 2.0, 0.3, 0.8  # the last before the box coder divides by 10 and 5
 _CALIBRATION_SIZE = (256, 320)
 
 
-def smooth_picture(seed: int, height: int, width: int) -> np.ndarray:
-    """A random picture ``[height, width, 3]`` uint8: soft clouds of colour with some flat shapes on them."""
+def smooth_image(seed: int, height: int, width: int) -> np.ndarray:
+    """A random image ``[height, width, 3]`` uint8: soft clouds of colour with some flat shapes on them."""
     from PIL import Image
 
     rng = np.random.default_rng((seed, height, width))
     cells = (max(2, -(-width // 24)), max(2, -(-height // 24)))
     noise = Image.fromarray(rng.integers(0, 256, (cells[1], cells[0], 3), dtype=np.uint8))
-    picture = np.asarray(noise.resize((width, height), Image.Resampling.BICUBIC)).copy()
+    image = np.asarray(noise.resize((width, height), Image.Resampling.BICUBIC)).copy()
     y, x = np.mgrid[:height, :width]
     for number in range(8):
         centre, radius = rng.uniform((0, 0), (height, width)), rng.uniform(0.05, 0.3, 2) * min(height, width)
         offset = np.abs(np.stack([y - centre[0], x - centre[1]])) / np.maximum(radius, 1)[:, None, None]
         inside = (offset.max(0) < 1) if number % 2 else ((offset**2).sum(0) < 1)
-        picture[inside] = rng.integers(0, 256, 3)
-    return picture
+        image[inside] = rng.integers(0, 256, 3)
+    return image
 
 
 def torchvision_model(torchvision: Any, name: str, *, seed: int = 0, frozen: bool = False, **options: Any) -> Any:
@@ -124,10 +124,10 @@ def _built(torchvision: Any, name: str, options: dict[str, Any]) -> Any:
     return getattr(torchvision.models.detection, name)(weights=None, weights_backbone=None, **options).eval()
 
 
-def _tensor(picture: np.ndarray) -> Any:
+def _tensor(image: np.ndarray) -> Any:
     import torch
 
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
 
 
 def randomise_norms(model: Any) -> None:
@@ -146,15 +146,15 @@ def randomise_norms(model: Any) -> None:
 
 
 def _calibrate_classifier(model: Any, seed: int) -> None:
-    pictures = _tensor(smooth_picture(seed, *_CALIBRATION_SIZE))[None] * 4 - 2
+    batch = _tensor(smooth_image(seed, *_CALIBRATION_SIZE))[None] * 4 - 2
     with _measuring(model):
-        model(pictures)
+        model(batch)
 
 
 def calibrate_detector(
-    model: Any, seed: int = 0, *, pictures: int = 1, spread: Mapping[str, float] | None = None
+    model: Any, seed: int = 0, *, images: int = 1, spread: Mapping[str, float] | None = None
 ) -> None:
-    """Makes a detector with random weights behave as a trained one, by its outputs on some pictures.
+    """Makes a detector with random weights behave as a trained one, by its outputs on some images.
 
     Args:
         model: built as torchvision's Faster R-CNN, in evaluation mode; it is changed.
@@ -162,28 +162,28 @@ def calibrate_detector(
     """
     import torch
 
-    batch = [_tensor(smooth_picture(seed + number, *_CALIBRATION_SIZE)) for number in range(pictures)]
+    batch = [_tensor(smooth_image(seed + number, *_CALIBRATION_SIZE)) for number in range(images)]
     with torch.no_grad():
         minimum = model.transform.min_size
         model.transform.min_size = (_CALIBRATION_SIZE[0],)  # small, to be quick
-        images, _ = model.transform(batch)
+        inputs, _ = model.transform(batch)
         model.transform.min_size = minimum
         with _measuring(model.backbone), _spreading(model.backbone, spread or {}):
-            features = model.backbone(images.tensors)
+            features = model.backbone(inputs.tensors)
         head = model.rpn.head
-        logits, deltas = head(*_inputs(head, lambda: model.rpn(images, features)))
+        logits, deltas = head(*_inputs(head, lambda: model.rpn(inputs, features)))
         _standardise(head.cls_logits, _channels(logits), _LOGIT_STD)
         _standardise(head.bbox_pred, _channels(deltas), _RPN_DELTA_STD)
-        proposals, _ = model.rpn(images, features)
+        proposals, _ = model.rpn(inputs, features)
         heads = model.roi_heads
-        pooled = _inputs(heads.box_head, lambda: heads(features, proposals, images.image_sizes))
+        pooled = _inputs(heads.box_head, lambda: heads(features, proposals, inputs.image_sizes))
         with _measuring(heads.box_head):
             hidden = heads.box_head(*pooled)
         predictor = heads.box_predictor
         logits, deltas = predictor(hidden)
         _standardise(predictor.cls_score, logits, _LOGIT_STD)
         _standardise(predictor.bbox_pred, deltas, _BOX_DELTA_STD)
-        _raise_background(predictor.cls_score, predictor(hidden)[0], heads.score_thresh, pictures * CANDIDATES)
+        _raise_background(predictor.cls_score, predictor(hidden)[0], heads.score_thresh, images * CANDIDATES)
 
 
 def _inputs(layer: Any, run: Callable[[], Any]) -> tuple[Any, ...]:

@@ -19,7 +19,7 @@ from jaxdet_convert.read.errors import WeightsError, refuse
 
 
 class DarknetHeader(NamedTuple):
-    """The version that wrote the file, and how many pictures the network had seen."""
+    """The version that wrote the file, and how many images the network had seen."""
 
     major: int
     minor: int
@@ -67,7 +67,7 @@ def read_darknet(path: str | os.PathLike[str]) -> tuple[DarknetHeader, np.ndarra
     if not (0 <= major < 1000 and 0 <= minor < 1000 and 0 <= revision < 1000):
         remedy = "give a .weights file as darknet writes it (transposed ones, of version 1000 and more, are not read)"
         raise refuse(path, f"it has no Darknet header ({len(data)} bytes)", remedy)
-    wide = major * 10 + minor >= 2  # the count of pictures grew to 64 bits in 0.2
+    wide = major * 10 + minor >= 2  # the count of images grew to 64 bits in 0.2
     size = 20 if wide else 16
     if len(data) < size or (len(data) - size) % 4:
         remedy = "download or copy it again"

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from jaxdet_convert.read.weights import COUNTER, Weights, read_weights
 from jaxdet_convert.read.container import choose_remedy, several
 from jaxdet_convert.read.darknet_file import DarknetLayer
 from jaxdet_convert.read.errors import refuse
+from jaxdet_convert.read.weights import COUNTER, Weights, read_weights
 from jaxdet_convert.recognise_body import body_prefixes
 
 _BODY, _BARE_BODY, _BARE_FPN = "backbone.body.", "body.", "fpn."

@@ -39,7 +39,7 @@ class Backbone(Protocol):
 
 @dataclass(frozen=True)
 class ClassifierTransform:
-    """How a classifier wants its pictures: the shorter side resized, the centre cut out, normalised."""
+    """How a classifier wants its images: the shorter side resized, the centre cut out, normalised."""
 
     resize: int = 256
     crop: int = 224

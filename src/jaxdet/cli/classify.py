@@ -1,4 +1,4 @@
-"""Classify pictures: the five most likely classes of each with their probabilities."""
+"""Classify images: the five most likely classes of each with their probabilities."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from jaxdet.cli.images import add_image_arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("pictures", nargs="+", metavar="PICTURE", help="files and folders")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="files and folders")
     parser.add_argument(
         "--weights",
         required=True,
@@ -21,12 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from jaxdet.cli.models import open_model, picture_files, read_names
+    from jaxdet.cli.models import image_files, open_model, read_names
     from jaxdet.data import read_image
-    from jaxdet.models import FasterRCNN
     from jaxdet.inference import classify
+    from jaxdet.models import FasterRCNN
 
-    files = picture_files(args.pictures)
+    files = image_files(args.images)
     model = open_model(args.weights)
     if isinstance(model, FasterRCNN):
         raise ValueError(f"{args.weights} holds a detector; use jaxdet detect")

@@ -89,7 +89,7 @@ def _own_name(source: str) -> str:
 
 
 def _next(command: str, out: str) -> str:
-    return f"jaxdet {command} PICTURES --weights {out}"
+    return f"jaxdet {command} IMAGES --weights {out}"
 
 
 def _opened(args: argparse.Namespace) -> Model:
@@ -170,9 +170,9 @@ def _new_detector(args: argparse.Namespace) -> tuple[Model, bool]:
     from flax import nnx
 
     from jaxdet.cli.models import find_weights
+    from jaxdet.create import create_model
     from jaxdet.models import FasterRCNN
     from jaxdet.models.options import changes, model_options
-    from jaxdet.create import create_model
     from jaxdet_convert import load_backbone
 
     if args.norm_eps is not None or args.fresh_predictor or args.model:

@@ -1,10 +1,10 @@
-"""Look at a run's data before it starts, or pack it: --check finds every fault, --show draws a page of pictures.
+"""Look at a run's data before it starts, or pack it: --check finds every fault, --show draws a page of images.
 
---check decodes every picture, names each fault with its file and line, and says what the model is about to see: boxes
+--check decodes every image, names each fault with its file and line, and says what the model is about to see: boxes
 by class and size, canvases and padding, and how well the anchors fit. It exits with 1 where training would refuse the
 data, and with 0 where there is nothing but warnings.
 
---pack writes the sets as ArrayRecord files, which buckets and network disks deliver faster than single pictures;
+--pack writes the sets as ArrayRecord files, which buckets and network disks deliver faster than single images;
 `--data DIR` then trains on them.
 """
 
@@ -26,9 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, metavar="N", help="processes that decode (default: one a core)")
     parser.add_argument("--json", metavar="FILE", help="also write the report there")
     parser.add_argument("--pack", metavar="DIR", help="write the sets to DIR/train and DIR/val as a few large files")
-    parser.add_argument("--show", action="store_true", help="draw the first training pictures as the model sees them")
+    parser.add_argument("--show", action="store_true", help="draw the first training images as the model sees them")
     parser.add_argument("--out", default="data.png", metavar="FILE", help="where --show draws (default: %(default)s)")
-    parser.add_argument("--count", type=int, default=12, metavar="N", help="pictures to show (default: %(default)s)")
+    parser.add_argument("--count", type=int, default=12, metavar="N", help="images to show (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
 
     if not (args.check or args.show or args.pack):
         raise ValueError(
-            "say what to do: --check finds faults and counts, --show draws a page of pictures, --pack DIR writes a few "
+            "say what to do: --check finds faults and counts, --show draws a page of images, --pack DIR writes a few "
             "large files"
         )
     if args.workers is not None and args.workers < 0:
@@ -60,15 +60,15 @@ def run(args: argparse.Namespace) -> int:
         from jaxdet.data_report.page import show
 
         show(config, args.out, count=args.count)
-        print(f"pictures: {args.out}")
+        print(f"images: {args.out}")
     if args.pack and not status:
         _pack(config, args.pack)
     return status
 
 
 def _pack(config: TrainConfig, out: str) -> None:
-    from jaxdet.paths import to_path
     from jaxdet.data_report.pack import pack
+    from jaxdet.paths import to_path
 
     for name in ("train", "val"):
         source = getattr(config, name)
@@ -76,5 +76,5 @@ def _pack(config: TrainConfig, out: str) -> None:
             dataset = source.open(skip_faulty=config.skip_faulty)
             folder = to_path(out) / name
             shards = pack(dataset, folder)
-            print(f"{name:<6} {len(dataset)} pictures in {len(shards)} files: {folder}")
+            print(f"{name:<6} {len(dataset)} images in {len(shards)} files: {folder}")
     print(f"train on them with: --data {out}")

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
         if status:
             return status
     print(
-        f"\npictures    {out / 'pictures'}"
+        f"\nimages    {out / 'pictures'}"
         f"\nloss curve  {out / 'run' / 'losses.png'}"
         f"\nyour data   put the paths of your own COCO files into {data / 'config.py'} and run the second command again"
     )

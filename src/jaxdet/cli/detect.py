@@ -1,7 +1,7 @@
-"""Detect objects in pictures: annotated pictures, a COCO-style detections.json, and MOTChallenge text of sequences.
+"""Detect objects in images: annotated images, a COCO-style detections.json, and MOTChallenge text of sequences.
 
 Without --weights it uses the official COCO model, which it fetches where there is a network. After an interruption the
-same command goes on. Several processes share the pictures, if each is told its --share, or on many hosts.
+same command goes on. Several processes share the images, if each is told its --share, or on many hosts.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from jaxdet.cli.images import add_image_arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("pictures", nargs="+", metavar="PICTURE", help="files and folders")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="files and folders")
     parser.add_argument(
         "--weights", metavar="MODEL", help="a model's or a run's folder, a weights file, or official weights"
     )
@@ -21,15 +21,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default="detections", metavar="DIR", help="where results go (default: %(default)s)")
     parser.add_argument("--score-threshold", type=float, default=0.5, metavar="S", help="default: %(default)s")
     parser.add_argument("--batch-size", type=int, metavar="N", help="default: one for each device")
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N pictures")
-    parser.add_argument("--no-pictures", action="store_true", help="write no annotated pictures")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N images")
+    parser.add_argument("--no-images", "--no-pictures", action="store_true", help="write no annotated images")
     parser.add_argument(
         "--mot", action="store_true", help="also write mot/SEQUENCE.txt, of folders SEQUENCE/img1/000001.jpg ..."
     )
     parser.add_argument("--mot-class", metavar="NAME", help="the one of several classes that --mot writes")
     parser.add_argument("--overwrite", action="store_true", help="begin anew, whatever was found in DIR before")
     parser.add_argument(
-        "--share", metavar="I/N", help="do share I of N, from 0, of the pictures; processes started so need no other"
+        "--share", metavar="I/N", help="do share I of N, from 0, of the images; processes started so need no other"
     )
     add_image_arguments(parser)
     parser.set_defaults(local_only=("out",))
@@ -51,12 +51,12 @@ def run(args: argparse.Namespace) -> int:
 
     import jax
 
-    from jaxdet.cli.models import open_detector, picture_files
-    from jaxdet.parallel import barrier, data_mesh, process_count, process_index
+    from jaxdet.cli.models import image_files, open_detector
     from jaxdet.detect import detect
+    from jaxdet.parallel import barrier, data_mesh, process_count, process_index
 
     out = Path(args.out)
-    files = [file for file in picture_files(args.pictures) if out.resolve() not in file.resolve().parents]
+    files = [file for file in image_files(args.images) if out.resolve() not in file.resolve().parents]
     files = files[: args.limit]  # without what an earlier run drew
     model = open_detector(args.weights, config=args.config)
     devices = jax.local_devices()
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         out,
         score_threshold=args.score_threshold,
         batch_size=args.batch_size or len(devices),
-        draw=not args.no_pictures,
+        draw=not args.no_images,
         mot_class=_mot_class(args, model.config.num_classes),
         process_index=process_index() if share is None else share[0],
         process_count=process_count() if share is None else share[1],
@@ -75,13 +75,13 @@ def run(args: argparse.Namespace) -> int:
         say=lambda line: tqdm.write(f"jaxdet detect: {line}"),
     )
     if done.left:
-        print(f"this process's share is done; {done.left} pictures are left to others, the last of which joins all")
+        print(f"this process's share is done; {done.left} images are left to others, the last of which joins all")
     else:
-        print(f"{done.detections} detections in {done.pictures} pictures: {out / 'detections.json'}")
+        print(f"{done.detections} detections in {done.images} images: {out / 'detections.json'}")
         if done.mot:
             print(f"{len(done.mot)} sequences: {done.mot[0].parent}")
-        if not args.no_pictures:
-            print(f"annotated pictures: {out}")
+        if not args.no_images:
+            print(f"annotated images: {out}")
     barrier("detected")  # the job ends as one where it began as one
     return 1 if done.unreadable else 0
 

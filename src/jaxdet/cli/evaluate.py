@@ -1,8 +1,8 @@
 """COCO or head metrics of a detector on a data set; top-1 and top-5 accuracy of a classifier.
 
-jaxdet evaluate MODEL val.json pictures/          a COCO file
+jaxdet evaluate MODEL val.json images/          a COCO file
 jaxdet evaluate MODEL val VOC2012/ --voc          a split of a Pascal VOC folder
-jaxdet evaluate MODEL heads.txt pictures/         a HeadHunter list, and the folder that its paths are relative to
+jaxdet evaluate MODEL heads.txt images/         a HeadHunter list, and the folder that its paths are relative to
 jaxdet evaluate MODEL --data DIR                  the validation set of a folder in any known layout
 jaxdet evaluate MODEL --config CONFIG             that of a training configuration
 
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "annotations", nargs="?", help="a COCO json file, a HeadHunter list (.txt), or a split of a VOC folder"
     )
-    parser.add_argument("images", nargs="?", help="the folder of its pictures, or the Pascal VOC folder")
+    parser.add_argument("images", nargs="?", help="the folder of its images, or the Pascal VOC folder")
     parser.add_argument("--voc", action="store_true", help="read Pascal VOC xml")
     parser.add_argument(
         "--zero-based", action="store_true", help="corners of --voc are edges from 0, not inclusive pixels from 1"
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-dets", type=int, metavar="K", help="COCO's metrics count K detections of a class on an image, not 100"
     )
     parser.add_argument("--batch-size", type=int, default=8, metavar="N")
-    parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes that decode pictures")
+    parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes that decode images")
     parser.add_argument("--losses", action="store_true", help="also compute the losses, in the same pass")
     parser.add_argument("--skip-faulty", action="store_true", help="leave out faulty boxes instead of stopping")
     parser.add_argument("--json", metavar="FILE", help="also write the metrics there")
@@ -63,8 +63,8 @@ def run(args: argparse.Namespace) -> int:
     from functools import partial
 
     from jaxdet.cli.models import open_model
-    from jaxdet.models import FasterRCNN
     from jaxdet.evaluation import limit_notes
+    from jaxdet.models import FasterRCNN
     from jaxdet.parallel import data_mesh, is_first, on_first
     from jaxdet.paths import to_path, write_text
     from jaxdet.plots import plot_evaluation
@@ -156,7 +156,7 @@ def _source(args: argparse.Namespace) -> tuple[Any, bool]:
             source = (HeadList if args.annotations.endswith(".txt") else CocoFiles)(args.annotations, args.images)
         return _held_out(source, args), args.skip_faulty
     if args.annotations:
-        raise ValueError("give both the annotations and the folder of their pictures, or --data DIR")
+        raise ValueError("give both the annotations and the folder of their images, or --data DIR")
     if args.data:
         train, val = find_sources(args.data)
         if val is not None and fraction is not None:
@@ -172,7 +172,7 @@ def _source(args: argparse.Namespace) -> tuple[Any, bool]:
         if config.val is None:
             raise ValueError(f"{args.config} has no validation set; give the data")
         return config.val, args.skip_faulty or config.skip_faulty
-    raise ValueError("give the data: annotations and pictures, or --data DIR, or --config CONFIG")
+    raise ValueError("give the data: annotations and images, or --data DIR, or --config CONFIG")
 
 
 def _held_out(source: Any, args: argparse.Namespace) -> Any:

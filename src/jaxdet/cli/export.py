@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "model", metavar="MODEL", help="a model's or a run's folder, a weights file, or official weights"
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="where the program goes")
-    parser.add_argument("--batch", type=int, default=1, metavar="N", help="pictures in a batch (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=1, metavar="N", help="images in a batch (default: %(default)s)")
     parser.add_argument("--canvas", metavar="HxW", help="default: the model's largest landscape one")
     parser.add_argument(
         "--platforms", default="cpu,cuda,tpu", metavar="P", help="where it is to run (default: %(default)s)"

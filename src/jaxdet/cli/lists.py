@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--split", metavar="NAME", help="scuthead: a list in ImageSets/Main (default: every annotation)"
     )
-    parser.add_argument("--images", metavar="DIR", help="crowdhuman: the folder of the pictures")
+    parser.add_argument("--images", metavar="DIR", help="crowdhuman: the folder of the images")
     parser.add_argument(
         "--visibility",
         type=float,
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--origin",
         type=float,
         metavar="X",
-        help="crohd: the coordinate of a picture's edge (default: MOTChallenge's 1)",
+        help="crohd: the coordinate of an image's edge (default: MOTChallenge's 1)",
     )
     add_image_arguments(parser)
 
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     elif args.kind == "crohd":
         conversion = convert_crohd(args.source, base=base, **crohd)
     elif args.images is None:
-        raise ValueError("CrowdHuman's odgt does not say where its pictures are: give their folder with --images")
+        raise ValueError("CrowdHuman's odgt does not say where its images are: give their folder with --images")
     else:
         conversion = convert_crowd_human(args.source, args.images, base=base)
     conversion.write(args.out)

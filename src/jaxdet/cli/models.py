@@ -1,4 +1,4 @@
-"""What several commands do with models and picture files: the one place where a path or name becomes a model."""
+"""What several commands do with models and image files: the one place where a path or name becomes a model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from jaxdet.backbones import Backbone
 from jaxdet.config import nearest
 from jaxdet.data.image_files import find_images
-from jaxdet.data.images import PICTURE_SUFFIXES
+from jaxdet.data.images import IMAGE_SUFFIXES
 from jaxdet.models import FasterRCNN, list_models
 from jaxdet.models.registry import Model
 from jaxdet.parallel import is_first
@@ -93,13 +93,13 @@ def _backbone(config: str | None):
     return None if make is None else nnx.eval_shape(lambda: make(numerics=numerics_of(run), rngs=nnx.Rngs(0)))
 
 
-def picture_files(paths: Sequence[str]) -> list[Path]:
-    """The files given and all pictures in the folders given, in order, each once.
+def image_files(paths: Sequence[str]) -> list[Path]:
+    """The files given and all images in the folders given, in order, each once.
 
     Hidden and system files in the folders are left out, which is printed.
 
     Raises:
-        ValueError: a path does not exist, or there is no picture.
+        ValueError: a path does not exist, or there is no image.
     """
     found: dict[Path, None] = {}
     for path in map(Path, paths):
@@ -108,7 +108,7 @@ def picture_files(paths: Sequence[str]) -> list[Path]:
             for fault in members.skipped_faults():
                 print(fault, file=sys.stderr)
             if not members.paths:
-                raise ValueError(f"{path}: no pictures in this folder ({', '.join(PICTURE_SUFFIXES)})")
+                raise ValueError(f"{path}: no images in this folder ({', '.join(IMAGE_SUFFIXES)})")
             found.update(dict.fromkeys(map(Path, members.paths)))
         elif path.is_file():
             found[path] = None

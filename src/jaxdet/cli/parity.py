@@ -1,6 +1,6 @@
 """Compare a model with torchvision's, stage by stage, and print the page: non-zero beyond the bound.
 
-Builds torchvision's model, converts the live module, and runs the same pictures through both.
+Builds torchvision's model, converts the live module, and runs the same images through both.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="its state dict, or a jaxdet model's or run's folder (default: random weights, made well-behaved)",
     )
-    parser.add_argument("--images", metavar="DIR", help="a folder of pictures, or one (default: generated ones)")
-    parser.add_argument("--limit", type=int, default=8, metavar="N", help="the first N pictures (default: %(default)s)")
+    parser.add_argument("--images", metavar="DIR", help="a folder of images, or one (default: generated ones)")
+    parser.add_argument("--limit", type=int, default=8, metavar="N", help="the first N images (default: %(default)s)")
     parser.add_argument("--min-size", type=int, metavar="PX", help="a detector's, for a quick look (default: its own)")
-    parser.add_argument("--seed", type=int, default=0, help="of the weights and pictures generated")
+    parser.add_argument("--seed", type=int, default=0, help="of the weights and images generated")
     parser.add_argument("--json", metavar="FILE", help="write the numbers there, too")
     add_image_arguments(parser)
 
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from jaxdet.cli.models import picture_files
+    from jaxdet.cli.models import image_files
     from jaxdet.data import read_image
 
     try:
@@ -39,9 +39,9 @@ def run(args: argparse.Namespace) -> int:
         torchvision = import_torchvision()
     except ImportError as error:
         raise ValueError(f"this needs torch and torchvision: pip install 'jaxdet[parity]' ({error})") from error
-    from jaxdet_convert.parity.compare import compare
-    from jaxdet_convert.parity.weights import DETECTORS, smooth_picture, torchvision_model, torchvision_model_of_file
     from jaxdet_convert.live import from_torch
+    from jaxdet_convert.parity.compare import compare
+    from jaxdet_convert.parity.weights import DETECTORS, smooth_image, torchvision_model, torchvision_model_of_file
 
     if args.limit < 1:
         raise ValueError(f"--limit is at least 1, not {args.limit}")
@@ -54,18 +54,18 @@ def run(args: argparse.Namespace) -> int:
         options = {"min_size": args.min_size, "max_size": round(args.min_size * 1333 / 800)}
     if args.images is None:
         sizes = [(480, 640), (640, 480), (427, 640), (480, 640)][: args.limit]
-        pictures = [smooth_picture(args.seed + number, *size) for number, size in enumerate(sizes)]
-        shown = "generated pictures"
+        images = [smooth_image(args.seed + number, *size) for number, size in enumerate(sizes)]
+        shown = "generated images"
     else:
-        pictures = [read_image(file) for file in picture_files([args.images])[: args.limit]]
-        shown = f"pictures of {args.images}"
+        images = [read_image(file) for file in image_files([args.images])[: args.limit]]
+        shown = f"images of {args.images}"
     if args.weights is None:
         module = torchvision_model(torchvision, args.model, seed=args.seed, **options)
         source = f"random weights of seed {args.seed}, calibrated to behave as trained ones"
     else:
         module = torchvision_model_of_file(torchvision, args.model, args.weights, **options)
         source = f"weights of {args.weights}"
-    report = compare(module, from_torch(module), pictures)
+    report = compare(module, from_torch(module), images)
     print(f"{args.model}: {source}; {shown}")
     print(report.text())
     if args.json:

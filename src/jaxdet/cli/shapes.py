@@ -1,4 +1,4 @@
-"""Draw pictures of shapes as a COCO data set, with a configuration file that trains on them; or crowds of heads."""
+"""Draw images of shapes as a COCO data set, with a configuration file that trains on them; or crowds of heads."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import argparse
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("directory", metavar="DIR", help="where train/, val/, their json files and config.py go")
-    parser.add_argument("--train", type=int, metavar="N", help="training pictures (default: 1500; of crowds 300)")
-    parser.add_argument("--val", type=int, metavar="N", help="validation pictures (default: 100; of crowds 40)")
+    parser.add_argument("--train", type=int, metavar="N", help="training images (default: 1500; of crowds 300)")
+    parser.add_argument("--val", type=int, metavar="N", help="validation images (default: 100; of crowds 40)")
     parser.add_argument(
         "--crowd", action="store_true", help="crowds of hundreds of heads instead, as the lists train.txt and val.txt"
     )
@@ -32,12 +32,12 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--train and --val are at least 1 image each, not {train} and {val}")
     if args.crowd:
         draw_crowds(folder, images_train=train, images_val=val, seed=args.seed)
-        print(f"{train} + {val} pictures of crowds in {folder}, with the lists train.txt and val.txt")
+        print(f"{train} + {val} images of crowds in {folder}, with the lists train.txt and val.txt")
         print(f"train on them with: CROWD={folder} jaxdet train examples/heads.py --out RUN")
         return 0
     draw_shapes(folder, images_train=train, images_val=val, seed=args.seed)
     with as_file(files("jaxdet.runs") / "shapes_config.py") as source:
         shutil.copyfile(source, folder / "config.py")
-    print(f"{train} + {val} pictures of rings, squares and triangles in {folder}")
+    print(f"{train} + {val} images of rings, squares and triangles in {folder}")
     print(f"train on them with: jaxdet train {folder / 'config.py'} --out RUN")
     return 0

@@ -13,10 +13,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="a model's name, a model's or a run's folder, or a weights file")
     parser.add_argument(
         "--size", nargs=2, type=int, required=True, metavar=("H", "W"),
-        help="the picture's height and width; for a detector before it is resized",
+        help="the image's height and width; for a detector before it is resized",
     )  # fmt: skip
     parser.add_argument("--num-classes", type=int, metavar="N", help="of a named model; a detector's with background")
-    parser.add_argument("--batch", type=int, metavar="B", help="pictures in a batch (1, shown as -1)")
+    parser.add_argument("--batch", type=int, metavar="B", help="images in a batch (1, shown as -1)")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 

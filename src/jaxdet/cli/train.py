@@ -3,7 +3,7 @@
 CONFIG is a recipe's name, a Python file whose config() returns a jaxdet.runs.TrainConfig (`jaxdet shapes DIR` writes
 one to start from), or one of HeadHunter's YAML files. Any of its fields can be changed on the command line:
 
-    jaxdet train finetune --data my_pictures --out run --set epochs=10 --set optimizer_learning_rate=0.01
+    jaxdet train finetune --data my_images --out run --set epochs=10 --set optimizer_learning_rate=0.01
 
 SIGTERM and Ctrl-C save and stop; the same command goes on from there. To lengthen or change a run, take its state over
 into a new one: --out NEW --from RUN. On many hosts the same command runs on each of them, and DIR is a folder, or a
@@ -101,9 +101,9 @@ def run(args: argparse.Namespace) -> int:
     from jaxdet.paths import to_path
     from jaxdet.runs import Run, Stopped, open_task
     from jaxdet.runs.journal import CURVE_FILE
+    from jaxdet.runs.take_over import find_checkpoint
     from jaxdet.saving.open import CHECKPOINTS
     from jaxdet.saving.stored_state import saved_steps
-    from jaxdet.runs.take_over import find_checkpoint
 
     given = config_of(args)
     out = to_path(args.out)

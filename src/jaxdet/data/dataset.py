@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxdet.data.faults import DataError as DataError
 from jaxdet.data.faults import Fault, Problem, refuse_faults
-from jaxdet.data.images import picture_problems, read_file, read_image
+from jaxdet.data.images import image_problems, read_file, read_image
 
 BACKGROUND = "__background__"
 
@@ -130,7 +130,7 @@ class DetectionDataset:
         return Example(image, record.boxes, record.labels, record.image_id, record.path, record.ignored)
 
     def encoded(self, index: int) -> bytes:
-        """Picture ``index`` as an image file's bytes. Raises DataError where there is none."""
+        """Image ``index`` as an image file's bytes. Raises DataError where there is none."""
         return read_file(self.records[index].path)
 
     def own_ground_truth(self) -> dict[str, Any] | None:
@@ -138,12 +138,12 @@ class DetectionDataset:
         return None
 
     def inspect(self, index: int) -> list[Problem]:
-        """What is wrong with picture ``index``, which is decoded for it."""
+        """What is wrong with image ``index``, which is decoded for it."""
         record = self.records[index]
-        return picture_problems(lambda: self[index], record.path, record.size)
+        return image_problems(lambda: self[index], record.path, record.size)
 
     def places(self, indices: Sequence[int]) -> list[tuple[str, int | None]]:
-        """The file and line where the annotations of these pictures begin; here the pictures themselves."""
+        """The file and line where the annotations of these images begin; here the images themselves."""
         return [(self.records[index].path, None) for index in indices]
 
     def __repr__(self) -> str:

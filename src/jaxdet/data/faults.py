@@ -14,9 +14,9 @@ class FaultKind(StrEnum):
     """The short, fixed names of faults, in groups."""
 
     # Nothing can be trained with these.
-    MISSING_PICTURE = "missing-picture"
-    UNREADABLE_PICTURE = "unreadable-picture"
-    PICTURE_SIZE = "picture-size"
+    MISSING_IMAGE = "missing-image"
+    UNREADABLE_IMAGE = "unreadable-image"
+    IMAGE_SIZE = "image-size"
     MISSING_ANNOTATION = "missing-annotation"
     UNREADABLE_ANNOTATION = "unreadable-annotation"
     MALFORMED_ENTRY = "malformed-entry"
@@ -33,7 +33,7 @@ class FaultKind(StrEnum):
     # Told, and trained with.
     DUPLICATE_ANNOTATION = "duplicate-annotation"
     SHARED_NAME = "shared-name"
-    SHARED_PICTURE = "shared-picture"
+    SHARED_IMAGE = "shared-image"
     EMPTY_REGION = "empty-region"
     ONE_PIXEL_BOX = "one-pixel-box"
     CLIPPED_BOXES = "clipped-boxes"
@@ -71,7 +71,7 @@ _OF_BOXES = frozenset(
 _OF_SETS = frozenset({FaultKind.NO_BOXES, FaultKind.SKIPPED_FILES, FaultKind.UNANNOTATED, FaultKind.ZERO_CORNER})
 _WARNINGS = _OF_SETS | frozenset(
     {
-        FaultKind.DUPLICATE_ANNOTATION, FaultKind.SHARED_NAME, FaultKind.SHARED_PICTURE, FaultKind.EMPTY_REGION,
+        FaultKind.DUPLICATE_ANNOTATION, FaultKind.SHARED_NAME, FaultKind.SHARED_IMAGE, FaultKind.EMPTY_REGION,
         FaultKind.ONE_PIXEL_BOX, FaultKind.CLIPPED_BOXES, FaultKind.FLAG_ONE, FaultKind.EMPTY_ANNOTATION,
         FaultKind.MISSPELT_CLASS, FaultKind.EMPTY_CLASS, FaultKind.COLOUR_MODE, FaultKind.EXIF_ROTATION,
     }
@@ -90,7 +90,7 @@ class Fault:
     """One thing that is wrong with a data set, or unusual enough to be told.
 
     file: to be corrected, and the line of it on which the entry begins; line None: the file as a whole.
-    image: the picture's file name or id; annotation: the annotation's id, or its number in the file. "": none.
+    image: the image's file name or id; annotation: the annotation's id, or its number in the file. "": none.
     """
 
     kind: FaultKind

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from jaxdet.data.formats.class_folder import class_folders
 from jaxdet.data.faults import DataError
+from jaxdet.data.formats.class_folder import class_folders
 from jaxdet.data.formats.packed import INDEX_FILE, is_packed
-from jaxdet.data.sources import ClassFolder, CocoFiles, DataSource, HeadList, PackedFolder, VocFolder, YoloFolder
 from jaxdet.data.formats.voc_layout import find_layout
 from jaxdet.data.formats.yolo_yaml import YAML_NAMES, find_yaml, read_description
+from jaxdet.data.sources import ClassFolder, CocoFiles, DataSource, HeadList, PackedFolder, VocFolder, YoloFolder
 from jaxdet.paths import is_remote, to_path
 
 Pair = tuple[DataSource, DataSource | None]
 
-# The json file and the folder of pictures, by the name of the split; the first that is there counts.
+# The json file and the folder of images, by the name of the split; the first that is there counts.
 _COCO = (
     ("annotations/instances_{}2017.json", "{}2017"),
     ("annotations/instances_{}2014.json", "{}2014"),
@@ -51,7 +51,7 @@ def find_sources(root: str | Path) -> Pair:
     raise DataError(
         f"{root}: holds no data set of a known layout. Looked for COCO ({coco}), Pascal VOC "
         f"(ImageSets/Main/train.txt, or Annotations/*.xml), YOLO ({' or '.join(YAML_NAMES)}), packed sets "
-        f"(train/{INDEX_FILE}), HeadHunter's lists (train.txt) and classes (train/CLASS/ with pictures); "
+        f"(train/{INDEX_FILE}), HeadHunter's lists (train.txt) and classes (train/CLASS/ with images); "
         f"there is: {_listing(root)}"
     )
 
@@ -123,7 +123,7 @@ def _classes(root: Path) -> Pair | None:
     names = class_folders(root / "train")
     if not names:
         return None
-    # A class without validation pictures does not change the labels of the others.
+    # A class without validation images does not change the labels of the others.
     found = (ClassFolder(str(root / split), names) for split in _VAL if class_folders(root / split))
     return ClassFolder(str(root / "train"), names), next(found, None)
 

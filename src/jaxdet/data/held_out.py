@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxdet.data.formats.class_folder import ClassificationDataset, LabelledImage
 from jaxdet.data.dataset import DetectionDataset, Example
 from jaxdet.data.faults import DataError, Problem
+from jaxdet.data.formats.class_folder import ClassificationDataset, LabelledImage
 
 Dataset = DetectionDataset | ClassificationDataset
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jaxdet.data.faults import DataError, Fault, FaultKind
-from jaxdet.data.images import PICTURE_SUFFIXES
+from jaxdet.data.images import IMAGE_SUFFIXES
 from jaxdet.paths import PathLike, is_remote, to_path
 
 _SYSTEM = frozenset(
@@ -55,7 +55,7 @@ def find_images(folder: PathLike) -> FoundFiles:
     Raises:
         DataError: a folder cannot be listed.
     """
-    return find_files(folder, PICTURE_SUFFIXES)
+    return find_files(folder, IMAGE_SUFFIXES)
 
 
 def find_files(folder: PathLike, suffixes: Sequence[str]) -> FoundFiles:

@@ -20,7 +20,7 @@ from jaxdet.data.faults import DataError, Fault, FaultKind, Problem
 from jaxdet.data.orientation import UPRIGHT, Orientation, Size, read_orientation, turned_by_pillow
 from jaxdet.paths import PathLike, is_remote, to_path
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # torchvision's
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # torchvision's
 
 # What Pillow raises for damaged files.
 _UNDECODABLE = (OSError, SyntaxError, ValueError, TypeError, EOFError, struct.error, Image.DecompressionBombError)
@@ -52,14 +52,14 @@ def read_image(path: PathLike, size: Size | None = None, *, content: bytes | Non
             with _opened(path, content) as stream, Image.open(stream) as file:
                 _check_expansion(file, stream)
                 orientation = read_orientation(file)
-                picture = to_rgb(file)
-                pixels = np.array(orientation.turn(picture, size, is_upright=turned_by_pillow(file)))
+                image = to_rgb(file)
+                pixels = np.array(orientation.turn(image, size, is_upright=turned_by_pillow(file)))
     except _UNDECODABLE as error:
         raise _unreadable(path, error) from error
     if size is not None and pixels.shape[:2] != tuple(size):
         height, width = pixels.shape[:2]
         raise _error(
-            FaultKind.PICTURE_SIZE,
+            FaultKind.IMAGE_SIZE,
             path,
             f"the image is {width} x {height} but its annotation says {size[1]} x {size[0]} (width x height); "
             "correct the annotation or restore the image it was made for",
@@ -82,7 +82,7 @@ def set_max_pixels(limit: int | None) -> None:
 
 
 def read_file(path: PathLike) -> bytes:
-    """A picture's file as it is. Raises DataError where it cannot be read."""
+    """An image's file as it is. Raises DataError where it cannot be read."""
     try:
         return to_path(path).read_bytes()
     except OSError as error:
@@ -103,7 +103,7 @@ def image_orientation(path: PathLike) -> Orientation:
     return _read_header(path)[0]
 
 
-def picture_problems(
+def image_problems(
     decode: Callable[[], Any], path: str, size: Size | None = None, *, content: Callable[[], bytes] | None = None
 ) -> list[Problem]:
     """What is wrong with an image, or unusual enough to be told. The image is decoded, and its header read.
@@ -119,7 +119,7 @@ def picture_problems(
             return []
         orientation, mode, deep = _read_header(path, None if content is None else content())
     except DataError as error:
-        kind = error.faults[0].kind if error.faults else FaultKind.UNREADABLE_PICTURE
+        kind = error.faults[0].kind if error.faults else FaultKind.UNREADABLE_IMAGE
         return [Problem(kind, str(error))]
     found = []
     if mode != "RGB":
@@ -183,18 +183,18 @@ class _File(io.BufferedReader):
 
 def _unreadable(path: PathLike, error: BaseException) -> DataError:
     if isinstance(error, FileNotFoundError):
-        return _error(FaultKind.MISSING_PICTURE, path, "there is no such image file; check the image directory")
+        return _error(FaultKind.MISSING_IMAGE, path, "there is no such image file; check the image directory")
     if isinstance(error, UnsupportedPixels):
-        return _error(FaultKind.UNREADABLE_PICTURE, path, f"the image {error}")
+        return _error(FaultKind.UNREADABLE_IMAGE, path, f"the image {error}")
     if isinstance(error, Image.DecompressionBombError):
         text = (
             f"{str(error).partition(',')[0]}, a guard against files that expand until the memory is full; if the file "
             "is sound, raise the limit with --max-pixels, in Python with jaxdet.data.set_max_pixels"
         )
-        return _error(FaultKind.UNREADABLE_PICTURE, path, text)
+        return _error(FaultKind.UNREADABLE_IMAGE, path, text)
     reason = "it is of no known format" if isinstance(error, UnidentifiedImageError) else error
     text = f"cannot be decoded as an image ({reason}); replace or remove the file"
-    return _error(FaultKind.UNREADABLE_PICTURE, path, text)
+    return _error(FaultKind.UNREADABLE_IMAGE, path, text)
 
 
 def _error(kind: FaultKind, path: PathLike, problem: str) -> DataError:

@@ -48,8 +48,8 @@ class Orientation:
         """Whether an annotation of this size was made on the stored pixels, and not on the upright image."""
         return annotated is not None and tuple(annotated) == self.stored != self.upright
 
-    def turn(self, picture: Image.Image, annotated: Size | None, *, is_upright: bool) -> Image.Image:
-        """The picture as it is to be used with an annotation of this size.
+    def turn(self, image: Image.Image, annotated: Size | None, *, is_upright: bool) -> Image.Image:
+        """The image as it is to be used with an annotation of this size.
 
         Args:
             is_upright: it has been turned already; otherwise it is as stored.
@@ -58,7 +58,7 @@ class Orientation:
             back = _TO_STORED[self.number] if is_upright else None
         else:
             back = None if is_upright else _TO_UPRIGHT.get(self.number)
-        return picture if back is None else picture.transpose(back)
+        return image if back is None else image.transpose(back)
 
 
 def read_orientation(file: Image.Image) -> Orientation:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from jaxdet.data.formats.class_folder import ClassificationDataset, read_class_folder
-from jaxdet.data.formats.coco import CocoDataset
 from jaxdet.data.dataset import DetectionDataset
 from jaxdet.data.faults import DataError
+from jaxdet.data.formats.class_folder import ClassificationDataset, read_class_folder
+from jaxdet.data.formats.coco import CocoDataset
 from jaxdet.data.formats.head_list import HeadListDataset
-from jaxdet.data.held_out import held_out, image_ids, subset
 from jaxdet.data.formats.packed import open_packed
 from jaxdet.data.formats.sequence import RandomAccess, SequenceDataset
 from jaxdet.data.formats.voc import VocDataset
 from jaxdet.data.formats.yolo import YoloDataset
+from jaxdet.data.held_out import held_out, image_ids, subset
 
 
 @runtime_checkable
@@ -98,8 +98,8 @@ class Examples:
     """Examples that a program has already: a Grain data source, or any sequence of mappings.
 
     sequence: entries have ``image`` ([H, W, 3] uint8 RGB, or a path), ``boxes`` [G, 4] xyxy in pixels and ``labels``
-        [G] 1..K, and may have ``image_id`` and ``ignored`` (see `jaxdet.data.formats.sequence.SequenceDataset`). It has to
-        pickle if worker processes are to read from it.
+        [G] 1..K, and may have ``image_id`` and ``ignored`` (see `jaxdet.data.formats.sequence.SequenceDataset`).
+        It has to pickle if worker processes are to read from it.
     names: of labels 1..K.
     sizes: [N, 2] (height, width) of the images; without them one pass over the sequence takes them from the images.
     """

@@ -1,4 +1,4 @@
-"""The colours of a data set's pictures in numbers."""
+"""The colours of a data set's images in numbers."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import numpy as np
 
 from jaxdet.data.images import read_image
 
-MOST_PICTURES = 1000
+MOST_IMAGES = 1000
 
 Triple = tuple[float, float, float]
 
 
 def mean_and_std(paths: Sequence[str]) -> tuple[Triple, Triple]:
-    """Mean and standard deviation of red, green and blue, of values in 0..1: those of each picture, averaged.
+    """Mean and standard deviation of red, green and blue, of values in 0..1: those of each image, averaged.
 
-    Of many pictures, `MOST_PICTURES` evenly spread over the list are decoded.
+    Of many images, `MOST_IMAGES` evenly spread over the list are decoded.
 
     Raises:
-        DataError: a picture is missing or cannot be read.
+        DataError: an image is missing or cannot be read.
     """
-    count = min(len(paths), MOST_PICTURES)
+    count = min(len(paths), MOST_IMAGES)
     chosen = [paths[index * len(paths) // count] for index in range(count)]
     found = np.zeros((2, 3))
     for path in chosen:

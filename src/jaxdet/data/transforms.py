@@ -146,10 +146,10 @@ def normalize(image: np.ndarray, mean: Sequence[float], std: Sequence[float]) ->
 
 
 def resize_boxes(boxes: np.ndarray, old_size: Sequence[int], new_size: Sequence[int]) -> np.ndarray:
-    """Boxes [G, 4] xyxy of a picture of ``old_size`` (height, width) in one of ``new_size``, as float32.
+    """Boxes [G, 4] xyxy of an image of ``old_size`` (height, width) in one of ``new_size``, as float32.
 
     Each axis has its own ratio, computed in float32, as in torchvision's ``resize_boxes``. With the sizes swapped
-    it takes detections back to the original picture.
+    it takes detections back to the original image.
     """
     ratio_y, ratio_x = (np.float32(new) / np.float32(old) for new, old in zip(new_size, old_size, strict=True))
     ratios = np.array([ratio_x, ratio_y, ratio_x, ratio_y], np.float32)

@@ -1,6 +1,6 @@
 """What a detector is about to see of a data set: counts, sizes at its input, canvases, and how its anchors fit.
 
-Axes: N pictures, G boxes of all of them. Boxes are xyxy in pixels of the model's input.
+Axes: N images, G boxes of all of them. Boxes are xyxy in pixels of the model's input.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import numpy as np
 
 from jaxdet.data import BatchPlan, DetectionDataset, EvalPlan
 from jaxdet.data.batching.sizing import ShortestSide, Sizing
+from jaxdet.data_report.anchor_recall import AnchorRecall, best_anchor_ious, recall_of
 from jaxdet.models import FasterRCNNConfig
 from jaxdet.nn.masking import SIZE_DIVISIBLE
 from jaxdet.ops.resize import resized_size
-from jaxdet.data_report.anchor_recall import AnchorRecall, best_anchor_ious, recall_of
 
 QUANTILES = (0.0, 0.01, 0.1, 0.5, 0.9, 0.99, 1.0)
 SIZE_EDGES = (0, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -31,8 +31,8 @@ class CanvasUse:
 
     height: int
     width: int
-    pictures: int
-    padding: float  # the part of the canvas, 0..1, that its pictures leave empty, each at its largest
+    images: int
+    padding: float  # the part of the canvas, 0..1, that its images leave empty, each at its largest
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class BoxReport:
     boxes: int
     ignored: int
     without_boxes: int
-    median_per_picture: float
-    most_per_picture: int
+    median_per_image: float
+    most_per_image: int
     sizes: Quantiles
     aspect_ratios: Quantiles
     finest_stride: int
@@ -77,8 +77,8 @@ def box_report(dataset: DetectionDataset, config: FasterRCNNConfig, strides: Seq
         boxes=len(boxes),
         ignored=sum(len(record.ignored) for record in records),
         without_boxes=int((counts == 0).sum()),
-        median_per_picture=float(np.median(counts)) if len(counts) else 0.0,
-        most_per_picture=dataset.max_boxes,
+        median_per_image=float(np.median(counts)) if len(counts) else 0.0,
+        most_per_image=dataset.max_boxes,
         sizes=_quantiles(sizes),
         aspect_ratios=_quantiles(heights / widths),
         finest_stride=min(strides),
@@ -96,29 +96,29 @@ def box_report(dataset: DetectionDataset, config: FasterRCNNConfig, strides: Seq
 
 def canvas_use(plan: BatchPlan | EvalPlan, sizes: np.ndarray) -> tuple[CanvasUse, ...]:
     """What the first epoch of a plan puts on each canvas; ``sizes [N, 2]`` are those the plan was made for."""
-    pictures: defaultdict[tuple[int, int], int] = defaultdict(int)
+    images: defaultdict[tuple[int, int], int] = defaultdict(int)
     filled: defaultdict[tuple[int, int], int] = defaultdict(int)
     areas = _areas(plan.sizing, sizes)
     for step in range(plan.steps_per_epoch):
         batch = plan.batch(step)
         shown = batch.indices[batch.indices >= 0]
-        pictures[batch.canvas] += len(shown)
+        images[batch.canvas] += len(shown)
         filled[batch.canvas] += int(areas[shown].sum())
     return tuple(
         CanvasUse(*canvas, count, 1 - filled[canvas] / (count * canvas[0] * canvas[1]))
-        for canvas, count in sorted(pictures.items(), key=lambda item: item[0][0] * item[0][1])
+        for canvas, count in sorted(images.items(), key=lambda item: item[0][0] * item[0][1])
     )
 
 
 def _at_input(dataset: DetectionDataset, counts: np.ndarray, config: FasterRCNNConfig) -> tuple[np.ndarray, np.ndarray]:
-    """All boxes [G, 4] in pixels of the model's input, and the extents [G, 2] of their pictures."""
+    """All boxes [G, 4] in pixels of the model's input, and the extents [G, 2] of their images."""
     transform = config.transform
     distinct, inverse = np.unique(dataset.sizes, axis=0, return_inverse=True)
     resized = [
         resized_size(h, w, transform.min_size, transform.max_size, enlarge=transform.enlarge)
         for h, w in distinct.tolist()
     ]
-    # A picture without pixels is a fault of its own and is told elsewhere.
+    # An image without pixels is a fault of its own and is told elsewhere.
     inputs = np.maximum(np.array(resized, np.int64).reshape(-1, 2), 1)[inverse.reshape(-1)]  # [N, 2]
     owners = np.repeat(np.arange(len(counts)), counts)  # [G]
     ratios = (inputs / dataset.sizes)[owners][:, [1, 0, 1, 0]]
@@ -128,7 +128,7 @@ def _at_input(dataset: DetectionDataset, counts: np.ndarray, config: FasterRCNNC
 
 
 def _areas(sizing: Sizing, sizes: np.ndarray) -> np.ndarray:
-    """[N] pixels that each picture has on its canvas: at the largest scale, or with scale jitter at a scale of 1."""
+    """[N] pixels that each image has on its canvas: at the largest scale, or with scale jitter at a scale of 1."""
     distinct, inverse = np.unique(sizes, axis=0, return_inverse=True)
     areas = []
     for height, width in distinct.tolist():

@@ -25,14 +25,14 @@ from jaxdet.data import (
     SplitPart,
     eval_plan,
 )
-from jaxdet.data.formats.class_folder import LabelledPath
 from jaxdet.data.batching.detection_rows import check_box_count
-from jaxdet.data.faults import fatal
 from jaxdet.data.batching.sizing import Sizing
-from jaxdet.models import FasterRCNN, FasterRCNNConfig
+from jaxdet.data.faults import fatal
+from jaxdet.data.formats.class_folder import LabelledPath
 from jaxdet.data_report.box_report import BoxReport, CanvasUse, box_report, canvas_use
+from jaxdet.data_report.inspection import image_faults
+from jaxdet.models import FasterRCNN, FasterRCNNConfig
 from jaxdet.runs.config import TrainConfig
-from jaxdet.data_report.inspection import picture_faults
 from jaxdet.runs.start import fresh
 from jaxdet.runs.task import ClassificationTask, DetectionTask, set_faults
 
@@ -41,10 +41,10 @@ Dataset = DetectionDataset | ClassificationDataset
 
 @dataclass(frozen=True)
 class ClassCount:
-    """boxes: None where pictures have labels and no boxes."""
+    """boxes: None where images have labels and no boxes."""
 
     name: str
-    pictures: int
+    images: int
     boxes: int | None
 
 
@@ -53,7 +53,7 @@ class SetReport:
     """One data set. boxes, canvases: of detection data; canvases also need a set that batches can be made of."""
 
     name: str  # "train" or "val"
-    pictures: int
+    images: int
     classes: tuple[ClassCount, ...]
     boxes: BoxReport | None
     canvases: tuple[CanvasUse, ...]
@@ -64,7 +64,7 @@ class SetReport:
 class DataReport:
     """The data sets of a run.
 
-    decoded: whether the pictures were. skip_faulty: the run leaves faulty boxes out, so that they do not stop it.
+    decoded: whether the images were. skip_faulty: the run leaves faulty boxes out, so that they do not stop it.
     """
 
     sets: tuple[SetReport, ...]
@@ -106,7 +106,7 @@ def check(config: TrainConfig, *, decode: bool = True, workers: int | None = Non
     (`jaxdet.runs.follow.follow_weights`): the anchors that it reports on are ``config``'s.
 
     Args:
-        decode: also decode every picture; workers: see `jaxdet.data_report.inspection.picture_faults`.
+        decode: also decode every image; workers: see `jaxdet.data_report.inspection.image_faults`.
     """
     faults: dict[str, list[Fault]] = {}
     sets: dict[str, Dataset] = {}
@@ -118,7 +118,7 @@ def check(config: TrainConfig, *, decode: bool = True, workers: int | None = Non
     for name, dataset in sets.items():
         faults[name] += [fault for fault in set_faults(name, dataset) if fault not in dataset.faults]
         if decode:
-            faults[name] += picture_faults(dataset, workers=workers, progress=progress, title=name)
+            faults[name] += image_faults(dataset, workers=workers, progress=progress, title=name)
     if isinstance(config.val, SplitPart) and isinstance(config.train, SplitPart):
         told = set(faults["train"])  # both parts have the faults of their one source
         faults["val"] = [fault for fault in faults["val"] if fault not in told]
@@ -144,7 +144,7 @@ def _open(config: TrainConfig, name: str) -> tuple[Dataset | None, list[Fault]]:
         has, model = ("class labels", "a detector") if detects else ("boxes", "a classifier")
         return None, [*faults, _unusable(name, f"{dataset} has {has}, and the model is {model}: give data of its kind")]
     if len(dataset) == 0:
-        return None, [*faults, _unusable(name, "holds no picture that could be used; give a data set that does")]
+        return None, [*faults, _unusable(name, "holds no image that could be used; give a data set that does")]
     return dataset, faults
 
 
@@ -179,7 +179,7 @@ def _plans(
 
 
 def _check_slots(config: TrainConfig, dataset: Dataset) -> None:
-    """Raises DataError if the fullest picture has more boxes and ignored regions than the run has slots."""
+    """Raises DataError if the fullest image has more boxes and ignored regions than the run has slots."""
     if isinstance(dataset, DetectionDataset) and config.max_boxes is not None:
         slots = [len(record.boxes) + len(record.ignored) for record in dataset.records]
         check_box_count(dataset, int(np.argmax(slots)), config.max_boxes)
@@ -191,8 +191,8 @@ def _train_sizing(config: TrainConfig) -> Sizing:
 
 
 def _all_have_pixels(dataset: Dataset, sizing: Sizing, faults: list[Fault]) -> bool:
-    """Whether every picture has pixels at the model's input; those too thin for that join the faults."""
-    if not isinstance(dataset, DetectionDataset):  # whose pictures are cropped
+    """Whether every image has pixels at the model's input; those too thin for that join the faults."""
+    if not isinstance(dataset, DetectionDataset):  # whose images are cropped
         return True
     distinct, inverse = np.unique(dataset.sizes, axis=0, return_inverse=True)
     problems: dict[int, str] = {}
@@ -203,19 +203,19 @@ def _all_have_pixels(dataset: Dataset, sizing: Sizing, faults: list[Fault]) -> b
             problems[number] = str(error)
     numbers = inverse.reshape(-1).tolist()
     texts = {index: problems[number] for index, number in enumerate(numbers) if number in problems}
-    faults += _at(dataset, FaultKind.PICTURE_SIZE, texts)
+    faults += _at(dataset, FaultKind.IMAGE_SIZE, texts)
     return not texts
 
 
 def _in_both(train: Dataset, val: Dataset) -> list[Fault]:
-    """The validation pictures that are also trained on."""
+    """The validation images that are also trained on."""
     trained = {os.path.abspath(path) for path in _paths(train) if os.path.isfile(path)}
     indices = [index for index, path in enumerate(_paths(val)) if os.path.abspath(path) in trained]
-    return _at(val, FaultKind.SHARED_PICTURE, dict.fromkeys(indices, "the image is also trained on"))
+    return _at(val, FaultKind.SHARED_IMAGE, dict.fromkeys(indices, "the image is also trained on"))
 
 
 def _at(dataset: Dataset, kind: FaultKind, texts: Mapping[int, str]) -> list[Fault]:
-    """Faults of pictures by their indices, where the annotations of these begin."""
+    """Faults of images by their indices, where the annotations of these begin."""
     paths, places = _paths(dataset), dataset.places(list(texts))
     return [
         Fault(kind, file, line, f"{paths[index]}: {text}")
@@ -260,9 +260,9 @@ def _report(
 
 def _class_counts(dataset: DetectionDataset) -> tuple[ClassCount, ...]:
     boxes = np.zeros(len(dataset.names), np.int64)
-    pictures = np.zeros(len(dataset.names), np.int64)
+    images = np.zeros(len(dataset.names), np.int64)
     for record in dataset.records:
         boxes += np.bincount(record.labels, minlength=len(boxes))
-        pictures[np.unique(record.labels)] += 1
-    rows = zip(dataset.names, pictures.tolist(), boxes.tolist(), strict=True)
+        images[np.unique(record.labels)] += 1
+    rows = zip(dataset.names, images.tolist(), boxes.tolist(), strict=True)
     return tuple(ClassCount(*row) for row in list(rows)[1:])

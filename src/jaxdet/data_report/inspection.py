@@ -1,4 +1,4 @@
-"""Decoding every picture of a data set, to find those that cannot be trained on before a run does."""
+"""Decoding every image of a data set, to find those that cannot be trained on before a run does."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from jaxdet.data import ClassificationDataset, DetectionDataset, Fault
-from jaxdet.data.faults import Problem
 from jaxdet.data.batching.workers import begin_worker, follow_parent, leave_unguarded_script
+from jaxdet.data.faults import Problem
 
-PICTURES_A_PROCESS = 1024  # fewer are decoded before a process has started
-_CHUNK = 16  # pictures that travel to a process at once
+IMAGES_A_PROCESS = 1024  # fewer are decoded before a process has started
+_CHUNK = 16  # images that travel to a process at once
 
 Dataset = DetectionDataset | ClassificationDataset
 
 
-def picture_faults(
-    dataset: Dataset, *, workers: int | None = None, progress: bool = True, title: str = "pictures"
+def image_faults(
+    dataset: Dataset, *, workers: int | None = None, progress: bool = True, title: str = "images"
 ) -> list[Fault]:
-    """What is wrong with the pictures of a data set, or worth to be told, with the place of their annotations.
+    """What is wrong with the images of a data set, or worth to be told, with the place of their annotations.
 
     Args:
-        workers: processes, by default one a core; a set of few pictures is not worth so many, and 0 takes none. They
+        workers: processes, by default one a core; a set of few images is not worth so many, and 0 takes none. They
             receive the data set pickled.
     """
     count = len(dataset)
-    processes = min(os.cpu_count() or 1 if workers is None else workers, count // PICTURES_A_PROCESS)
+    processes = min(os.cpu_count() or 1 if workers is None else workers, count // IMAGES_A_PROCESS)
     found: dict[int, list[Problem]] = {}
     results = _in_processes(dataset, processes) if processes else map(dataset.inspect, range(count))
-    for index, problems in enumerate(tqdm(results, total=count, desc=title, unit="picture", disable=not progress)):
+    for index, problems in enumerate(tqdm(results, total=count, desc=title, unit="image", disable=not progress)):
         if problems:
             found[index] = problems
     places = dataset.places(list(found))

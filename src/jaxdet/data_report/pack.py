@@ -1,4 +1,4 @@
-"""Packing a data set: its pictures into a few large files, for disks and buckets that are slow with many small ones."""
+"""Packing a data set: its images into a few large files, for disks and buckets that are slow with many small ones."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ def pack(
 ) -> tuple[int, ...]:
     """Writes a data set as ArrayRecord shards and an index, which `jaxdet.data.PackedFolder` reads.
 
-    Pictures keep their files' bytes, boxes, labels, ids and ignored regions; COCO ground truth all but its masks. The
+    Images keep their files' bytes, boxes, labels, ids and ignored regions; COCO ground truth all but its masks. The
     folder appears once it is complete.
 
     Args:
         folder: a new one; it may be a URL, whose shards are then made in a temporary folder.
-        shard_bytes: a shard ends with the picture that reaches so many.
+        shard_bytes: a shard ends with the image that reaches so many.
 
     Returns:
-        How many pictures each shard holds.
+        How many images each shard holds.
 
     Raises:
-        DataError: there is something at ``folder``, or a picture cannot be read; nothing is left there.
+        DataError: there is something at ``folder``, or an image cannot be read; nothing is left there.
     """
     target = to_path(folder)
     if target.exists() and any(target.iterdir()):
@@ -71,7 +71,7 @@ def _write_shards(dataset: Any, folder: Path, shard_bytes: int, progress: bool) 
     shards: list[int] = []
     writer, size = None, 0
     try:
-        for index in tqdm(range(len(dataset)), desc="pack", unit="picture", disable=not progress, leave=False):
+        for index in tqdm(range(len(dataset)), desc="pack", unit="image", disable=not progress, leave=False):
             if writer is None:
                 writer, size = ArrayRecordWriter(str(folder / shard_name(len(shards))), _OPTIONS), 0
                 shards.append(0)

@@ -1,4 +1,4 @@
-"""One page with the first training pictures, as the model will see them: the data, judged by eye before a run."""
+"""One page with the first training images, as the model will see them: the data, judged by eye before a run."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ _TITLE = 12
 
 
 def show(config: TrainConfig, path: str | Path, *, count: int = 12) -> None:
-    """Draws the first ``count`` training pictures of a run as one page, augmented, resized and without normalisation.
+    """Draws the first ``count`` training images of a run as one page, augmented, resized and without normalisation.
 
     Each lies on its canvas within a white line at its true size, with boxes and class names, ignored regions in dashed
-    grey, and a title: file name, image id, how many times it is the size of the stored picture, and what it holds. A
-    classifier's pictures have their class in the title.
+    grey, and a title: file name, image id, how many times it is the size of the stored image, and what it holds. A
+    classifier's images have their class in the title.
 
     Args:
-        path: the picture file; its suffix says the format.
+        path: the image file; its suffix says the format.
 
     Raises:
         DataError: the data has faults, or is too small for a batch.
         ValueError: there is nothing to show, or model and data do not belong together.
     """
     if count < 1:
-        raise ValueError(f"expected at least one picture to show, got count={count}")
+        raise ValueError(f"expected at least one image to show, got count={count}")
     task = open_task(replace(config, val=None, workers=0))
     draw = _labelled_tile if isinstance(task, ClassificationTask) else _detection_tile
     tiles = [draw(task, batch, row) for batch, row in _rows(task, count)]
@@ -81,7 +81,7 @@ def _labelled_tile(task: Task, batch: LoadedBatch, row: int) -> np.ndarray:
 
 
 def _tile(task: Task, images: Images, row: int) -> tuple[np.ndarray, float]:
-    """A row's whole canvas as a picture, and how many of its pixels a pixel of the canvas takes."""
+    """A row's whole canvas as an image, and how many of its pixels a pixel of the canvas takes."""
     transform: Any = task.config.model.transform
     pixels = np.asarray(images.pixels[row]) * np.array(transform.image_std, np.float32)
     canvas = ((pixels + np.array(transform.image_mean, np.float32)) * 255).round().clip(0, 255).astype(np.uint8)
@@ -91,7 +91,7 @@ def _tile(task: Task, images: Images, row: int) -> tuple[np.ndarray, float]:
 
 
 def _scale(stored: Sequence[int], shown: tuple[int, int], sizing: Any) -> str:
-    """How many times its stored size a picture has; a picture that was cropped on both sides has that or more."""
+    """How many times its stored size an image has; an image that was cropped on both sides has that or more."""
     least = max(after / before for after, before in zip(shown, stored, strict=True))
     cropped = isinstance(sizing, ScaleJitter) and shown == sizing.size
     return f"x{least:.2f}{'+' if cropped else ''}"
@@ -99,8 +99,8 @@ def _scale(stored: Sequence[int], shown: tuple[int, int], sizing: Any) -> str:
 
 def _marked(tile: np.ndarray, true_size: Sequence[float], regions: np.ndarray) -> np.ndarray:
     """A line around ``true_size`` (height, width), and dashes around regions [I, 4], all in pixels of the tile."""
-    picture = Image.fromarray(tile)
-    draw = ImageDraw.Draw(picture)
+    image = Image.fromarray(tile)
+    draw = ImageDraw.Draw(image)
     draw.rectangle((0, 0, round(true_size[1]) - 1, round(true_size[0]) - 1), outline=_EDGE)
     for x1, y1, x2, y2 in regions.round().astype(int).tolist():
         for x in range(x1, x2, 2 * _DASH):
@@ -109,4 +109,4 @@ def _marked(tile: np.ndarray, true_size: Sequence[float], regions: np.ndarray) -
         for y in range(y1, y2, 2 * _DASH):
             for x in (x1, x2 - 1):
                 draw.line((x, y, x, min(y + _DASH, y2)), fill=_REGION, width=2)
-    return np.asarray(picture)
+    return np.asarray(image)

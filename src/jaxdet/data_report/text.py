@@ -18,37 +18,36 @@ def to_text(report: DataReport) -> str:
     found = [_count(len(report.errors), "error"), _count(len(report.warnings), "warning")]
     if report.left_out:
         found.append(f"{_count(len(report.left_out), 'box', 'boxes')} left out (skip_faulty)")
-    pictures = "" if report.decoded else "; the pictures were not decoded"
-    lines.append(", ".join(found) + pictures)
+    images = "" if report.decoded else "; the images were not decoded"
+    lines.append(", ".join(found) + images)
     return "\n".join(lines)
 
 
 def _set(report: SetReport) -> Iterator[str]:
-    if not report.pictures:
+    if not report.images:
         return
     boxes = report.boxes
     if boxes is None:
-        yield f"{report.name}: {_count(report.pictures, 'picture')}"
-        yield from _table([("class", "pictures"), *((entry.name, str(entry.pictures)) for entry in report.classes)])
+        yield f"{report.name}: {_count(report.images, 'image')}"
+        yield from _table([("class", "images"), *((entry.name, str(entry.images)) for entry in report.classes)])
     else:
         yield (
-            f"{report.name}: {_count(report.pictures, 'picture')}, {_count(boxes.boxes, 'box', 'boxes')}, "
-            f"{_count(boxes.ignored, 'ignored region')}, {_count(boxes.without_boxes, 'picture')} without boxes"
+            f"{report.name}: {_count(report.images, 'image')}, {_count(boxes.boxes, 'box', 'boxes')}, "
+            f"{_count(boxes.ignored, 'ignored region')}, {_count(boxes.without_boxes, 'image')} without boxes"
         )
         yield from _boxes(report, boxes)
     yield ""
 
 
 def _boxes(report: SetReport, boxes: BoxReport) -> Iterator[str]:
-    yield f"  boxes a picture: median {boxes.median_per_picture:g}, at most {boxes.most_per_picture}"
+    yield f"  boxes an image: median {boxes.median_per_image:g}, at most {boxes.most_per_image}"
     for canvas in report.canvases:
         yield (
-            f"  canvas {canvas.height} x {canvas.width}: {_count(canvas.pictures, 'picture')}, "
-            f"{canvas.padding:.1%} padding"
+            f"  canvas {canvas.height} x {canvas.width}: {_count(canvas.images, 'image')}, {canvas.padding:.1%} padding"
         )
-    left = report.pictures - sum(canvas.pictures for canvas in report.canvases)
+    left = report.images - sum(canvas.images for canvas in report.canvases)
     if report.canvases and left:
-        yield f"  {_count(left, 'picture')}, others each epoch, left over: too few for a batch of their canvas"
+        yield f"  {_count(left, 'image')}, others each epoch, left over: too few for a batch of their canvas"
     if not boxes.boxes:
         return
     yield "  at the model's input:"
@@ -57,10 +56,10 @@ def _boxes(report: SetReport, boxes: BoxReport) -> Iterator[str]:
     yield f"    {_count(boxes.below_stride, 'box', 'boxes')} smaller than the finest stride, {boxes.finest_stride} px"
     yield "  anchors, by the part of the boxes whose best one has an IoU of at least"
     recalls = [f"{threshold:g}" for threshold in boxes.thresholds]
-    rows = [("", "boxes", "pictures", *recalls)]
+    rows = [("", "boxes", "images", *recalls)]
     by_class = zip(boxes.anchors_by_class, report.classes, strict=True)  # by position: classes may share a name
-    pictures = [(entry, str(counted.pictures)) for entry, counted in by_class]
-    for entry, count in ((boxes.anchors, ""), *pictures, *((entry, "") for entry in boxes.anchors_by_size)):
+    images = [(entry, str(counted.images)) for entry, counted in by_class]
+    for entry, count in ((boxes.anchors, ""), *images, *((entry, "") for entry in boxes.anchors_by_size)):
         parts = [f"{recall:.1%}" if entry.boxes else "-" for recall in entry.recalls]
         rows.append((entry.name, str(entry.boxes), count, *parts))
     yield from _table(rows)

@@ -7,23 +7,23 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxdet.detect.parts import Found
 from jaxdet.evaluation.mot import Frame, FrameDetections, write_mot
 from jaxdet.paths import write_text
-from jaxdet.detect.parts import Found
 
 DETECTIONS = "detections.json"
 
 
-def write_coco(path: Path, pictures: Sequence[Found], names: Sequence[str], num_classes: int) -> int:
+def write_coco(path: Path, per_image: Sequence[Found], names: Sequence[str], num_classes: int) -> int:
     """Writes ``images``, ``annotations`` and ``categories``; how many detections there are.
 
     Args:
-        pictures: in order; a picture's id is its position, from 1, and those that could not be read are left out.
+        per_image: in order; an image's id is its position, from 1, and those that could not be read are left out.
         names: of the classes by label, the background first; may be empty.
     """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for number, one in enumerate(pictures, start=1):
+    for number, one in enumerate(per_image, start=1):
         if one.error:
             continue
         images.append({"id": number, "file_name": one.file, "height": one.size[0], "width": one.size[1]})
@@ -35,14 +35,14 @@ def write_coco(path: Path, pictures: Sequence[Found], names: Sequence[str], num_
     return len(annotations)
 
 
-def write_mot_files(folder: Path, pictures: Sequence[Found], frames: Sequence[Frame], label: int) -> list[Path]:
+def write_mot_files(folder: Path, per_image: Sequence[Found], frames: Sequence[Frame], label: int) -> list[Path]:
     """Writes a file a sequence (`jaxdet.evaluation.mot.write_mot`) with the detections of one class.
 
     Args:
-        frames: of the pictures.
+        frames: of the images.
     """
     found = {}
-    for one, frame in zip(pictures, frames, strict=True):
+    for one, frame in zip(per_image, frames, strict=True):
         if one.boxes is not None and one.labels is not None and one.scores is not None:
             own = one.labels == label
             found[frame] = FrameDetections(one.boxes[own], one.scores[own])
@@ -50,7 +50,7 @@ def write_mot_files(folder: Path, pictures: Sequence[Found], frames: Sequence[Fr
 
 
 def _records(image_id: int, one: Found, names: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Detections as COCO's records: ``bbox`` is (x, y, width, height) in the picture's pixels."""
+    """Detections as COCO's records: ``bbox`` is (x, y, width, height) in the image's pixels."""
     assert one.boxes is not None and one.labels is not None and one.scores is not None
     for (x1, y1, x2, y2), label, score in zip(one.boxes, one.labels, one.scores, strict=True):
         yield {

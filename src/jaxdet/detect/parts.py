@@ -1,6 +1,6 @@
-"""What is found, on disk while it is being found: a line a picture, a file a process.
+"""What is found, on disk while it is being found: a line an image, a file a process.
 
-A process appends to its own file and reads everybody's. A line counts once it is whole, and of two for one picture the
+A process appends to its own file and reads everybody's. A line counts once it is whole, and of two for one image the
 first that has detections: nothing is lost when a process is killed, and nothing can count twice.
 """
 
@@ -24,7 +24,7 @@ PARTS, _RECORD = "parts", "record.json"
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """A picture that is done: what was detected on it, or why it could not be read.
+    """An image that is done: what was detected on it, or why it could not be read.
 
     file: as it was given; size: (height, width).
     boxes: [D, 4] float32 xyxy in its pixels; labels: [D] int32; scores: [D] float32; by decreasing score.
@@ -55,7 +55,7 @@ class Part:
         self._file.truncate(whole)
 
     def add(self, found: Found) -> None:
-        """Writes one picture down; it outlives this process from here on."""
+        """Writes one image down; it outlives this process from here on."""
         values: dict[str, Any] = {"file": found.file}
         if found.boxes is None or found.labels is None or found.scores is None:
             values["error"] = found.error
@@ -80,7 +80,7 @@ class Part:
 
 
 def read_parts(folder: Path) -> dict[str, Found]:
-    """What all processes have done so far, by picture file."""
+    """What all processes have done so far, by image file."""
     done: dict[str, Found] = {}
     for path in sorted(folder.glob("part-*.jsonl")):
         for _, found in _lines(path):
@@ -110,7 +110,7 @@ def check_detect_record(folder: Path, record: Mapping[str, Any]) -> None:
     ]
     if differing:
         raise ValueError(
-            f"{folder.parent} holds detections of other pictures, or made otherwise: {', '.join(differing)}. Go on "
+            f"{folder.parent} holds detections of other images, or made otherwise: {', '.join(differing)}. Go on "
             "with the same, take another --out, or begin anew with --overwrite"
         )
 
@@ -146,7 +146,7 @@ def _found(values: dict[str, Any]) -> Found:
         scores = np.array(values["scores"], np.float32)
     labels = np.array(values["labels"], np.int32)
     if not labels.shape == scores.shape == boxes.shape[:1] or {type(height), type(width)} != {int}:
-        raise ValueError("no detections of one picture")
+        raise ValueError("no detections of one image")
     if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
         raise ValueError("not finite")
     return Found(file, (height, width), boxes, labels, scores)

@@ -1,6 +1,6 @@
-"""Detection over any number of pictures, by one process or several, that goes on where it was stopped.
+"""Detection over any number of images, by one process or several, that goes on where it was stopped.
 
-The processes share a folder and nothing else: each takes every n-th picture, writes down what it has done
+The processes share a folder and nothing else: each takes every n-th image, writes down what it has done
 (`jaxdet.detect.parts`), and, when its share is done, joins everything if nothing is left. As each looks after its
 own last line is written, one of them finds it all there; two that do write the same files.
 """
@@ -19,31 +19,31 @@ from tqdm.auto import tqdm
 from jaxdet.compiling import say_beside_bars
 from jaxdet.data import DataError, read_image
 from jaxdet.data.batching.workers import read_ahead
-from jaxdet.models import FasterRCNN
-from jaxdet.models.classes import check_classes
-from jaxdet.evaluation.mot import frames_of
-from jaxdet.inference import checked_image, predict_each
-from jaxdet.saving.model import fingerprint
 from jaxdet.detect.join import DETECTIONS, write_coco, write_mot_files
 from jaxdet.detect.parts import PARTS, Found, Part, check_detect_record, digest_of, read_parts
+from jaxdet.evaluation.mot import frames_of
+from jaxdet.inference import checked_image, predict_each
+from jaxdet.models import FasterRCNN
+from jaxdet.models.classes import check_classes
+from jaxdet.saving.model import fingerprint
 from jaxdet.visualize import draw_detections, save_image
 
 MOT = "mot"
-_READERS = 4  # threads that decode pictures
+_READERS = 4  # threads that decode images
 
 
 @dataclass(frozen=True)
 class Detected:
     """What `detect` leaves behind.
 
-    left: pictures that other processes have still to do; where there are none, everything was joined.
+    left: images that other processes have still to do; where there are none, everything was joined.
     unreadable: files that could not be read, as far as is known.
-    detections: how many there are, on how many pictures; mot: the files of MOTChallenge text. Of what was joined.
+    detections: how many there are, on how many images; mot: the files of MOTChallenge text. Of what was joined.
     """
 
     left: int
     detections: int = 0
-    pictures: int = 0
+    images: int = 0
     unreadable: tuple[str, ...] = ()
     mot: tuple[Path, ...] = ()
 
@@ -64,28 +64,28 @@ def detect(
     say: Callable[[str], None] = tqdm.write,
     progress: bool = True,
 ) -> Detected:
-    """Detects objects in pictures, into ``out``: ``detections.json``, annotated pictures and ``mot/SEQUENCE.txt``.
+    """Detects objects in images, into ``out``: ``detections.json``, annotated images and ``mot/SEQUENCE.txt``.
 
-    With MOTChallenge text, annotated pictures lie in a folder a sequence.
+    With MOTChallenge text, annotated images lie in a folder a sequence.
 
-    What is done already is not done again, but for pictures that could not be read. One that cannot costs no other.
+    What is done already is not done again, but for images that could not be read. One that cannot costs no other.
 
     Args:
-        files: all the pictures, the same for every process.
+        files: all the images, the same for every process.
         out: a folder that all processes see; what has been found so far lies in its ``parts/``.
         score_threshold: of the detections that are kept.
-        batch_size: pictures of one canvas that go through the model together; see `jaxdet.inference.predict_each`.
-        draw: also write annotated pictures.
+        batch_size: images of one canvas that go through the model together; see `jaxdet.inference.predict_each`.
+        draw: also write annotated images.
         mot_class: also write MOTChallenge text, of this class's detections; a name or a label.
-        process_index, process_count: which share of the pictures is this process's.
+        process_index, process_count: which share of the images is this process's.
         overwrite: begin anew, for a single process.
         mesh: over this process's devices: each batch is split over them.
-        say: is told of pictures that cannot be read.
+        say: is told of images that cannot be read.
 
     Raises:
-        ValueError: ``out`` holds detections of another model, threshold or other pictures; another process has the
+        ValueError: ``out`` holds detections of another model, threshold or other images; another process has the
             same index; or an argument is out of its range.
-        DataError: for MOTChallenge text the pictures are no numbered frames.
+        DataError: for MOTChallenge text the images are no numbered frames.
     """
     check_classes(model)
     if not 0 <= process_index < process_count:
@@ -105,9 +105,9 @@ def detect(
         "format": 1,
         "model": fingerprint(model),
         "score threshold": score_threshold,
-        "annotated pictures": digest_of(targets) if draw else None,
+        "annotated images": digest_of(targets) if draw else None,
         "pictures": len(files),
-        "names of pictures": digest_of(names),
+        "names of images": digest_of(names),
     }
     check_detect_record(parts, record)
     with Part(parts, process_index) as part:
@@ -115,37 +115,37 @@ def detect(
         share = range(len(files))[process_index::process_count]
         waiting = [number for number in share if names[number] not in done or done[names[number]].error]
         before = len(share) - len(waiting)
-        bar = tqdm(total=len(share), initial=before, desc="detect", unit="picture", disable=not progress)
+        bar = tqdm(total=len(share), initial=before, desc="detect", unit="image", disable=not progress)
 
         def readable() -> Iterator[tuple[tuple[int, np.ndarray], np.ndarray]]:
-            pictures = read_ahead(
+            images = read_ahead(
                 lambda place: _read(files[waiting[place]]), range(len(waiting)), workers=0, threads=_READERS,
                 prefetch=2 * _READERS, size=0,
             )  # fmt: skip
-            for number, picture in zip(waiting, pictures, strict=True):
+            for number, image in zip(waiting, images, strict=True):
                 try:
-                    if isinstance(picture, DataError):
-                        raise picture
-                    picture = checked_image(model, picture, names[number])
+                    if isinstance(image, DataError):
+                        raise image
+                    image = checked_image(model, image, names[number])
                 except ValueError as error:  # one broken file does not cost the others
                     say(str(error))
                     part.add(Found(names[number], error=str(error)))
                     bar.update()
                 else:
-                    yield (number, picture), picture
+                    yield (number, image), image
 
         stream = predict_each(
             model, readable(), score_threshold=score_threshold, batch_size=batch_size, mesh=mesh,
             say=say_beside_bars if progress else None,
         )  # fmt: skip
         with bar:
-            for (number, picture), found in stream:
+            for (number, image), found in stream:
                 boxes, labels, scores = (found[name] for name in ("boxes", "labels", "scores"))
                 if draw:  # before it counts as done
-                    annotated = draw_detections(picture, boxes, labels, scores, model.config.names or None)
+                    annotated = draw_detections(image, boxes, labels, scores, model.config.names or None)
                     (out / targets[number]).parent.mkdir(exist_ok=True)
                     save_image(annotated, out / targets[number])
-                size = picture.shape[0], picture.shape[1]
+                size = image.shape[0], image.shape[1]
                 part.add(Found(names[number], size, boxes, labels, scores))
                 bar.update()
     done = read_parts(parts)
@@ -153,16 +153,16 @@ def detect(
     left = sum(name not in done for name in names)
     if left:
         return Detected(left, unreadable=unreadable)
-    pictures = [done[name] for name in names]
-    count = write_coco(out / DETECTIONS, pictures, model.config.names, model.config.num_classes)
+    images = [done[name] for name in names]
+    count = write_coco(out / DETECTIONS, images, model.config.names, model.config.num_classes)
     mot: list[Path] = []
     if label is not None and frames is not None:
-        mot = write_mot_files(out / MOT, pictures, frames, label)
-    return Detected(0, count, len(pictures) - len(unreadable), unreadable, tuple(mot))
+        mot = write_mot_files(out / MOT, images, frames, label)
+    return Detected(0, count, len(images) - len(unreadable), unreadable, tuple(mot))
 
 
 def annotated_names(files: Sequence[Path]) -> list[str]:
-    """A file name for each annotated picture; two pictures of one name in different folders keep apart."""
+    """A file name for each annotated image; two images of one name in different folders keep apart."""
     taken: set[str] = set()
     counts: dict[str, int] = {}
     names = []
@@ -177,7 +177,7 @@ def annotated_names(files: Sequence[Path]) -> list[str]:
 
 
 def _read(file: Path) -> np.ndarray | DataError:
-    """The picture, or why it cannot be read."""
+    """The image, or why it cannot be read."""
     try:
         return read_image(file)
     except DataError as error:

@@ -10,7 +10,7 @@ from jaxdet.evaluation.evaluators import Metrics as Metrics
 from jaxdet.evaluation.evaluators import check_metrics as check_metrics
 from jaxdet.evaluation.evaluators import make_evaluator as make_evaluator
 from jaxdet.evaluation.head_evaluator import HeadEvaluator as HeadEvaluator
-from jaxdet.evaluation.head_matching import ScoredPicture as ScoredPicture
+from jaxdet.evaluation.head_matching import ScoredImage as ScoredImage
 from jaxdet.evaluation.heads import HeadResult as HeadResult
 from jaxdet.evaluation.heads import evaluate_heads as evaluate_heads
 from jaxdet.evaluation.limits import limit_notes as limit_notes

@@ -24,7 +24,7 @@ class Accuracy:
 
         Args:
             scores: [B, K]; of equal ones the lower class comes first.
-            labels: [B] integers; a row of -1 holds no picture.
+            labels: [B] integers; a row of -1 holds no image.
         """
         scores, labels = np.asarray(scores, np.float64), np.asarray(labels)
         if scores.ndim != 2 or labels.shape != scores.shape[:1]:
@@ -37,7 +37,7 @@ class Accuracy:
 
     @property
     def counts(self) -> list[int]:
-        """The hits of each k, and how many pictures were counted."""
+        """The hits of each k, and how many images were counted."""
         return [*self._hits.values(), self._count]
 
     def merge(self, counts: Sequence[Sequence[int]]) -> None:

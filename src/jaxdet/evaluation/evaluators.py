@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, get_args
 
-from jaxdet.data.formats.coco import ground_truth
 from jaxdet.data.dataset import DetectionDataset
+from jaxdet.data.formats.coco import ground_truth
 from jaxdet.evaluation.coco import MAX_DETS, CocoEvaluator
 from jaxdet.evaluation.head_evaluator import HeadEvaluator
 

@@ -21,14 +21,14 @@ class HeadCurve:
     Detections of one score are one point, so that their order cannot matter. Absorbed ones are none.
 
     scores: [N]; hits, false: [N] counts of the detections of at least that score.
-    heads: that were there to find; pictures: all that were looked at, those without a head or a detection, too.
+    heads: that were there to find; images: all that were looked at, those without a head or a detection, too.
     """
 
     scores: np.ndarray
     hits: np.ndarray
     false: np.ndarray
     heads: int
-    pictures: int
+    images: int
 
     @property
     def precision(self) -> np.ndarray:
@@ -48,7 +48,7 @@ class HeadCurve:
     @property
     def fppi(self) -> np.ndarray:
         """[N] false positives per image."""
-        return self.false / self.pictures
+        return self.false / self.images
 
     @property
     def f1(self) -> np.ndarray:
@@ -56,16 +56,16 @@ class HeadCurve:
         return 2 * self.hits / (self.hits + self.false + self.heads)
 
 
-def head_curve(pictures: Sequence[HeadMatches]) -> HeadCurve:
-    """The curve of pictures matched by score (`jaxdet.evaluation.head_matching.match_by_score`)."""
-    counted = [~one.absorbed for one in pictures]
-    scores = np.concatenate([np.zeros(0), *(one.scores[keep] for one, keep in zip(pictures, counted, strict=True))])
-    hits = np.concatenate([np.zeros(0, bool), *(one.hits[keep] for one, keep in zip(pictures, counted, strict=True))])
+def head_curve(images: Sequence[HeadMatches]) -> HeadCurve:
+    """The curve of images matched by score (`jaxdet.evaluation.head_matching.match_by_score`)."""
+    counted = [~one.absorbed for one in images]
+    scores = np.concatenate([np.zeros(0), *(one.scores[keep] for one, keep in zip(images, counted, strict=True))])
+    hits = np.concatenate([np.zeros(0, bool), *(one.hits[keep] for one, keep in zip(images, counted, strict=True))])
     order = np.argsort(-scores, kind="stable")
     scores, hits = scores[order], hits[order]
     last = np.flatnonzero(np.append(scores[1:] != scores[:-1], True)) if len(scores) else np.zeros(0, int)
-    heads = sum(one.heads for one in pictures)
-    return HeadCurve(scores[last], np.cumsum(hits)[last], np.cumsum(~hits)[last], heads, len(pictures))
+    heads = sum(one.heads for one in images)
+    return HeadCurve(scores[last], np.cumsum(hits)[last], np.cumsum(~hits)[last], heads, len(images))
 
 
 def average_precision(curve: HeadCurve) -> float:

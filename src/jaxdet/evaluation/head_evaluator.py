@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxdet.data.dataset import DataError, DetectionDataset, Truth
-from jaxdet.evaluation.head_matching import ScoredPicture
+from jaxdet.evaluation.head_matching import ScoredImage
 from jaxdet.evaluation.heads import HeadResult, evaluate_heads
 from jaxdet.evaluation.results import DetectionResults
 
@@ -19,7 +19,7 @@ class HeadEvaluator(DetectionResults):
 
     Its ignored regions, such as COCO's crowds and heads of a list with another flag than 0, count neither way.
 
-    Every picture of the data set counts, also one without a box or without a detection.
+    Every image of the data set counts, also one without a box or without a detection.
 
     Args:
         dataset: of one class, whatever its name. Nothing is decoded.
@@ -45,7 +45,7 @@ class HeadEvaluator(DetectionResults):
         found: dict[int, list[dict[str, Any]]] = defaultdict(list)
         for one in self.known_results():
             found[one["image_id"]].append(one)
-        self.result = evaluate_heads(_picture(record.truth, found[record.image_id]) for record in self._records)
+        self.result = evaluate_heads(_image(record.truth, found[record.image_id]) for record in self._records)
         return self.result.metrics()
 
     def table(self) -> str:
@@ -54,12 +54,12 @@ class HeadEvaluator(DetectionResults):
         if result is None:
             return "nothing was evaluated"
         return (
-            f"{result.heads} boxes and {result.ignored} ignored regions on {result.pictures} pictures, "
+            f"{result.heads} boxes and {result.ignored} ignored regions on {result.images} images, "
             f"{result.detections} detections"
         )
 
 
-def _picture(truth: Truth, found: list[dict[str, Any]]) -> ScoredPicture:
+def _image(truth: Truth, found: list[dict[str, Any]]) -> ScoredImage:
     detections = np.array([one["bbox"] for one in found], np.float64).reshape(-1, 4)
     detections[:, 2:] += detections[:, :2]
-    return ScoredPicture(truth.boxes, detections, np.array([one["score"] for one in found]), truth.ignored)
+    return ScoredImage(truth.boxes, detections, np.array([one["score"] for one in found]), truth.ignored)

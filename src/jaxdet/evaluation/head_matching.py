@@ -1,6 +1,6 @@
-"""Which detections of a picture are heads, which are false, and which lie where nothing counts.
+"""Which detections of an image are heads, which are false, and which lie where nothing counts.
 
-Boxes are xyxy in pixels, continuous. Axes: G heads, I ignored regions, D detections of one picture.
+Boxes are xyxy in pixels, continuous. Axes: G heads, I ignored regions, D detections of one image.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ _NO_BOX = -1
 
 
 @dataclass(frozen=True, eq=False)
-class ScoredPicture:
-    """One picture's heads and what a detector found there; every part may be empty.
+class ScoredImage:
+    """One image's heads and what a detector found there; every part may be empty.
 
     boxes: [G, 4] of the heads.
     detections: [D, 4]; scores: [D].
@@ -41,22 +41,22 @@ class ScoredPicture:
                 raise ValueError(f"{name}: a number is not finite; leave padded slots out")
             object.__setattr__(self, name, array)
 
-    def above(self, score: float) -> ScoredPicture:
-        """The picture with the detections of at least this score."""
+    def above(self, score: float) -> ScoredImage:
+        """The image with the detections of at least this score."""
         keep = self.scores >= score
-        return ScoredPicture(self.boxes, self.detections[keep], self.scores[keep], self.ignored)
+        return ScoredImage(self.boxes, self.detections[keep], self.scores[keep], self.ignored)
 
-    def best(self, limit: int) -> ScoredPicture:
-        """The picture with its ``limit`` detections of the highest scores; of equal ones by their coordinates."""
+    def best(self, limit: int) -> ScoredImage:
+        """The image with its ``limit`` detections of the highest scores; of equal ones by their coordinates."""
         first = np.lexsort((*self.detections.T[::-1], -self.scores))[:limit]
-        return ScoredPicture(self.boxes, self.detections[first], self.scores[first], self.ignored)
+        return ScoredImage(self.boxes, self.detections[first], self.scores[first], self.ignored)
 
 
 @dataclass(frozen=True, eq=False)
 class HeadMatches:
-    """What became of a picture's detections.
+    """What became of an image's detections.
 
-    scores: [D]; the order of all three arrays is that of the matching, not of the picture.
+    scores: [D]; the order of all three arrays is that of the matching, not of the image.
     overlaps: [D] intersection over union with the head that was found, 0 where none was.
     absorbed: [D] whether a detection found no head and lies in an ignored region.
     heads: how many there were to find.
@@ -83,7 +83,7 @@ class HeadMatches:
         return self.heads - int(self.hits.sum())
 
 
-def match_by_score(picture: ScoredPicture, threshold: float) -> HeadMatches:
+def match_by_score(image: ScoredImage, threshold: float) -> HeadMatches:
     """The matching of precision-recall and miss-rate curves: by decreasing score, each head at most once.
 
     The rule of Caltech's benchmark (Dollar et al., PAMI 2012; ``evalRes`` of Piotr's toolbox). A detection takes, of
@@ -94,10 +94,10 @@ def match_by_score(picture: ScoredPicture, threshold: float) -> HeadMatches:
     Nothing depends on the order in which boxes are given: detections of equal score take their turn by decreasing
     overlap with any head, then by coordinates.
     """
-    boxes = picture.boxes[np.lexsort(picture.boxes.T[::-1])]
-    ious = box_ious(picture.detections, boxes)  # [D, G]
+    boxes = image.boxes[np.lexsort(image.boxes.T[::-1])]
+    ious = box_ious(image.detections, boxes)  # [D, G]
     nearest = ious.max(axis=1, initial=0.0)
-    order = np.lexsort((*picture.detections.T[::-1], -nearest, -picture.scores))
+    order = np.lexsort((*image.detections.T[::-1], -nearest, -image.scores))
     ious, overlaps = ious[order], np.zeros(len(order))
     # Most candidates reach no head at all, so that only the others need their turn.
     for row in np.flatnonzero(nearest[order] >= threshold):
@@ -105,23 +105,23 @@ def match_by_score(picture: ScoredPicture, threshold: float) -> HeadMatches:
         if ious[row, head] >= threshold:
             overlaps[row] = ious[row, head]
             ious[:, head] = _NO_BOX
-    return _matches(picture, order, overlaps, threshold)
+    return _matches(image, order, overlaps, threshold)
 
 
-def match_by_overlap(picture: ScoredPicture, threshold: float) -> HeadMatches:
+def match_by_overlap(image: ScoredImage, threshold: float) -> HeadMatches:
     """The matching of the CLEAR measures: the one-to-one mapping of the largest sum of overlaps, whatever the scores.
 
     As Kasturi et al. (PAMI 2009) and MOT17Det define it; pairs below ``threshold`` do not match. What matches nothing
     is absorbed by ignored regions as in `match_by_score`.
     """
-    ious = box_ious(picture.detections, picture.boxes)
+    ious = box_ious(image.detections, image.boxes)
     ious = np.where(ious >= threshold, ious, 0.0)
     from scipy.optimize import linear_sum_assignment  # a third of a second that nobody else need wait for
 
     rows, columns = linear_sum_assignment(ious, maximize=True)
     overlaps = np.zeros(len(ious))
     overlaps[rows] = ious[rows, columns]
-    return _matches(picture, np.arange(len(ious)), overlaps, threshold)
+    return _matches(image, np.arange(len(ious)), overlaps, threshold)
 
 
 def box_ious(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -135,9 +135,9 @@ def box_coverage(boxes: np.ndarray, regions: np.ndarray) -> np.ndarray:
     return _divided(_intersections(boxes, regions), np.broadcast_to(_areas(boxes)[:, None], (len(boxes), len(regions))))
 
 
-def _matches(picture: ScoredPicture, order: np.ndarray, overlaps: np.ndarray, threshold: float) -> HeadMatches:
-    covered = box_coverage(picture.detections[order], picture.ignored).max(axis=1, initial=0.0) >= threshold
-    return HeadMatches(picture.scores[order], overlaps, covered & (overlaps == 0), len(picture.boxes))
+def _matches(image: ScoredImage, order: np.ndarray, overlaps: np.ndarray, threshold: float) -> HeadMatches:
+    covered = box_coverage(image.detections[order], image.ignored).max(axis=1, initial=0.0) >= threshold
+    return HeadMatches(image.scores[order], overlaps, covered & (overlaps == 0), len(image.boxes))
 
 
 def _areas(boxes: np.ndarray) -> np.ndarray:

@@ -15,9 +15,9 @@ from jaxdet.evaluation.head_curves import (
     head_curve,
     log_average_miss_rate,
 )
-from jaxdet.evaluation.head_matching import HeadMatches, ScoredPicture, match_by_overlap, match_by_score
+from jaxdet.evaluation.head_matching import HeadMatches, ScoredImage, match_by_overlap, match_by_score
 
-RECALL_LIMIT = 300  # detections a picture, as HeadHunter keeps
+RECALL_LIMIT = 300  # detections an image, as HeadHunter keeps
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,13 @@ class HeadResult:
 
     ap: average precision; lamr: log-average miss rate, lower is better.
     f1, f1_threshold: the best F1, and the score threshold that gives it.
-    recall: of all detections; recall_300: of the 300 best of each picture.
-    moda, modp: CLEAR's detection accuracy and precision, pooled: counts and overlaps are summed over all pictures
+    recall: of all detections; recall_300: of the 300 best of each image.
+    moda, modp: CLEAR's detection accuracy and precision, pooled: counts and overlaps are summed over all images
         first. Accuracy is 1 - (missed + false) / heads, at most 1 and possibly negative; precision is the mean overlap
         of what was found.
-    moda_image, modp_image: the original HeadHunter's: computed picture by picture, then averaged over those that have
+    moda_image, modp_image: the original HeadHunter's: computed image by image, then averaged over those that have
         a head, or a hit.
-    pictures, heads, ignored, detections: how many of each there were.
+    images, heads, ignored, detections: how many of each there were.
     threshold: of overlap; curve: that the first five come from.
     """
 
@@ -46,7 +46,7 @@ class HeadResult:
     modp: float
     moda_image: float
     modp_image: float
-    pictures: int
+    images: int
     heads: int
     ignored: int
     detections: int
@@ -74,34 +74,34 @@ class HeadResult:
 
 
 def evaluate_heads(
-    pictures: Iterable[ScoredPicture],
+    images: Iterable[ScoredImage],
     *,
     threshold: float = 0.5,
     clear_threshold: float = 0.2,
     score_threshold: float = 0.3,
 ) -> HeadResult:
-    """All measures over pictures; one without a head or without a detection is as good as any.
+    """All measures over images; one without a head or without a detection is as good as any.
 
     Args:
-        pictures: with all their detections, down to the lowest score.
+        images: with all their detections, down to the lowest score.
         threshold: overlap of AP, LAMR, F1 and recall; see `jaxdet.evaluation.head_matching.match_by_score`.
         clear_threshold: overlap of MODA and MODP, HeadHunter's 0.2.
         score_threshold: of the detections that MODA and MODP judge, which unlike the others are of one operating point;
             HeadHunter's evaluation runs at 0.3.
     """
-    pictures = list(pictures)
+    images = list(images)
     for name, value in (("threshold", threshold), ("clear_threshold", clear_threshold)):
         if not 0 < value <= 1:
             raise ValueError(f"{name} is an overlap above 0 and at most 1, not {value:g}")
-    matches = [match_by_score(picture, threshold) for picture in pictures]
+    matches = [match_by_score(image, threshold) for image in images]
     curve = head_curve(matches)
     limited = [
-        match if len(picture.scores) <= RECALL_LIMIT else match_by_score(picture.best(RECALL_LIMIT), threshold)
-        for picture, match in zip(pictures, matches, strict=True)
+        match if len(image.scores) <= RECALL_LIMIT else match_by_score(image.best(RECALL_LIMIT), threshold)
+        for image, match in zip(images, matches, strict=True)
     ]
-    judged = [picture.above(score_threshold) for picture in pictures]
-    moda, modp = pooled_clear([match_by_overlap(picture, clear_threshold) for picture in judged])
-    moda_image, modp_image = mean_clear([match_by_score(picture, clear_threshold) for picture in judged])
+    judged = [image.above(score_threshold) for image in images]
+    moda, modp = pooled_clear([match_by_overlap(image, clear_threshold) for image in judged])
+    moda_image, modp_image = mean_clear([match_by_score(image, clear_threshold) for image in judged])
     f1, f1_threshold = best_f1(curve)
     return HeadResult(
         ap=average_precision(curve),
@@ -114,39 +114,39 @@ def evaluate_heads(
         modp=modp,
         moda_image=moda_image,
         modp_image=modp_image,
-        pictures=len(pictures),
+        images=len(images),
         heads=curve.heads,
-        ignored=sum(len(picture.ignored) for picture in pictures),
-        detections=sum(len(picture.scores) for picture in pictures),
+        ignored=sum(len(image.ignored) for image in images),
+        detections=sum(len(image.scores) for image in images),
         threshold=threshold,
         curve=curve,
     )
 
 
-def pooled_clear(pictures: Sequence[HeadMatches]) -> tuple[float, float]:
-    """MODA and MODP of pictures matched by overlap, from counts and overlaps summed over all of them.
+def pooled_clear(images: Sequence[HeadMatches]) -> tuple[float, float]:
+    """MODA and MODP of images matched by overlap, from counts and overlaps summed over all of them.
 
     As MOT17Det reports them (Kasturi et al., PAMI 2009, with both costs 1). NaN without a head, or without a hit.
     """
-    heads = sum(one.heads for one in pictures)
-    wrong = sum(one.missed + int(one.false.sum()) for one in pictures)
-    overlaps = np.concatenate([np.zeros(0), *(one.overlaps[one.hits] for one in pictures)])
+    heads = sum(one.heads for one in images)
+    wrong = sum(one.missed + int(one.false.sum()) for one in images)
+    overlaps = np.concatenate([np.zeros(0), *(one.overlaps[one.hits] for one in images)])
     return 1 - wrong / heads if heads else math.nan, _mean(overlaps)
 
 
-def mean_clear(pictures: Sequence[HeadMatches]) -> tuple[float, float]:
-    """MODA and MODP as the original HeadHunter averages them: per picture, matched by score, then over pictures.
+def mean_clear(images: Sequence[HeadMatches]) -> tuple[float, float]:
+    """MODA and MODP as the original HeadHunter averages them: per image, matched by score, then over images.
 
-    Accuracy over those with a head, precision over those with a hit; false alarms on a picture without a head do not
-    show in it. NaN where there is no such picture.
+    Accuracy over those with a head, precision over those with a hit; false alarms on an image without a head do not
+    show in it. NaN where there is no such image.
     """
-    accuracies = [1 - (one.missed + int(one.false.sum())) / one.heads for one in pictures if one.heads]
-    return _mean(accuracies), _mean([float(one.overlaps[one.hits].mean()) for one in pictures if one.hits.any()])
+    accuracies = [1 - (one.missed + int(one.false.sum())) / one.heads for one in images if one.heads]
+    return _mean(accuracies), _mean([float(one.overlaps[one.hits].mean()) for one in images if one.hits.any()])
 
 
-def _recall(pictures: Sequence[HeadMatches]) -> float:
-    heads = sum(one.heads for one in pictures)
-    return sum(int(one.hits.sum()) for one in pictures) / heads if heads else math.nan
+def _recall(images: Sequence[HeadMatches]) -> float:
+    heads = sum(one.heads for one in images)
+    return sum(int(one.hits.sum()) for one in images) / heads if heads else math.nan
 
 
 def _mean(values: Sequence[float] | np.ndarray) -> float:

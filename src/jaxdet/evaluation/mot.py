@@ -1,6 +1,6 @@
 """Detections as MOTChallenge's text: one file a sequence, a line ``frame,-1,x,y,w,h,score,-1,-1,-1`` a detection.
 
-Frames, and the pixel at the upper left corner, have number 1 there: a box that begins at the picture's edge is written
+Frames, and the pixel at the upper left corner, have number 1 there: a box that begins at the image's edge is written
 with x = 1. Everywhere else in jaxdet that edge is 0, as in the original HeadHunter's files, which ``origin=0`` reads
 and writes. A frame keeps the number that its file has, which is 1 for the first in MOTChallenge's own sets.
 """
@@ -14,18 +14,18 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxdet.data.formats.coco_fields import COORDINATE_LIMIT
 from jaxdet.data.dataset import DataError
+from jaxdet.data.formats.coco_fields import COORDINATE_LIMIT
 from jaxdet.paths import read_lines, write_text
 
-PICTURE_FOLDERS = ("img1", "img")  # within a sequence's folder, in MOTChallenge's sets and HeadHunter's
+IMAGE_FOLDERS = ("img1", "img")  # within a sequence's folder, in MOTChallenge's sets and HeadHunter's
 _NUMBER = re.compile(r"(\d+)$")
 _COLUMNS = 7  # those that a detection needs: frame, id, x, y, width, height, score
 
 
 @dataclass(frozen=True)
 class Frame:
-    """The sequence that a picture belongs to, and its number there."""
+    """The sequence that an image belongs to, and its number there."""
 
     sequence: str
     number: int
@@ -40,9 +40,9 @@ class FrameDetections:
 
 
 def frames_of(files: Sequence[str | Path]) -> list[Frame]:
-    """The frame of each picture file, by its path: ``MOT17-02/img1/000012.jpg`` is frame 12 of ``MOT17-02``.
+    """The frame of each image file, by its path: ``MOT17-02/img1/000012.jpg`` is frame 12 of ``MOT17-02``.
 
-    The sequence is the picture's folder, or the one above a folder ``img1`` or ``img``; the frame is the number at the
+    The sequence is the image's folder, or the one above a folder ``img1`` or ``img``; the frame is the number at the
     end of the file's name, as it stands there.
 
     Raises:
@@ -51,7 +51,7 @@ def frames_of(files: Sequence[str | Path]) -> list[Frame]:
     taken: dict[Frame, str | Path] = {}
     for file in files:
         path = Path(file).absolute()
-        folder = path.parent.parent if path.parent.name in PICTURE_FOLDERS else path.parent
+        folder = path.parent.parent if path.parent.name in IMAGE_FOLDERS else path.parent
         number = _NUMBER.search(path.stem)
         if number is None:
             raise DataError(f"{file}: its name ends in no frame number, as 000001.jpg does; rename the frames")
@@ -73,7 +73,7 @@ def write_mot(folder: str | Path, found: Mapping[Frame, FrameDetections], *, ori
 
     Args:
         folder: made where it does not exist.
-        origin: the coordinate of the picture's edge: 1 in MOTChallenge's format, 0 in HeadHunter's files.
+        origin: the coordinate of the image's edge: 1 in MOTChallenge's format, 0 in HeadHunter's files.
 
     Returns:
         The files.

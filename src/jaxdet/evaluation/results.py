@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxdet.data.formats.coco_fields import COORDINATE_LIMIT, finite_box, finite_number
 from jaxdet.data.dataset import DataError
+from jaxdet.data.formats.coco_fields import COORDINATE_LIMIT, finite_box, finite_number
 from jaxdet.paths import PathLike, parse_json, to_path, write_text
 
 

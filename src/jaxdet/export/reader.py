@@ -4,7 +4,7 @@
 
     from reader import load_export
     detector = load_export("folder")
-    (found,) = detector.detect([picture])       # [H, W, 3] uint8 RGB
+    (found,) = detector.detect([image])       # [H, W, 3] uint8 RGB
 
 The folder holds ``program.bin`` (`jax.export`), ``weights.npz`` and ``export.json``.
 """
@@ -49,7 +49,7 @@ class ExportedDetector:
     """A compiled detector for one batch size and one canvas.
 
     Attributes:
-        batch: pictures that go through it together; canvas: (height, width) that they lie on.
+        batch: images that go through it together; canvas: (height, width) that they lie on.
         names: of the classes, the background first; empty where the model did not know them.
         description: all that is known of it, as in ``export.json``.
     """
@@ -75,8 +75,8 @@ class ExportedDetector:
         """Detections of a batch, padded.
 
         Args:
-            pixels: ``[B, H, W, 3]`` float32, normalised; whatever lies beyond a picture's size is ignored.
-            sizes: ``[B, 2]`` int32, each picture's (height, width).
+            pixels: ``[B, H, W, 3]`` float32, normalised; whatever lies beyond an image's size is ignored.
+            sizes: ``[B, 2]`` int32, each image's (height, width).
 
         Returns:
             ``boxes [B, D, 4]`` xyxy on the canvas, ``scores [B, D]``, ``labels [B, D]`` and ``valid [B, D]``.
@@ -95,47 +95,47 @@ class ExportedDetector:
         found = self._run(self._weights, pixels, sizes)
         return dict(zip(OUTPUTS, found, strict=True))
 
-    def detect(self, pictures: Sequence[np.ndarray], *, score_threshold: float = 0.0) -> list[dict[str, Any]]:
-        """Detections in pictures ``[H, W, 3]`` RGB uint8 of any sizes, in each picture's own pixels.
+    def detect(self, images: Sequence[np.ndarray], *, score_threshold: float = 0.0) -> list[dict[str, Any]]:
+        """Detections in images ``[H, W, 3]`` RGB uint8 of any sizes, in each image's own pixels.
 
         Returns:
-            Per picture ``boxes [D, 4]`` xyxy, ``labels [D]`` and ``scores [D]`` by decreasing score, and ``names``
+            Per image ``boxes [D, 4]`` xyxy, ``labels [D]`` and ``scores [D]`` by decreasing score, and ``names``
             where the classes are known.
 
         Raises:
-            ValueError: a picture is no RGB picture, or once resized does not fit on the canvas.
+            ValueError: an image is no RGB image, or once resized does not fit on the canvas.
         """
         results: list[dict[str, Any]] = []
-        for start in range(0, len(pictures), self.batch):
-            part = pictures[start : start + self.batch]
+        for start in range(0, len(images), self.batch):
+            part = images[start : start + self.batch]
             pixels = np.zeros((self.batch, *self.canvas, 3), np.float32)
             sizes = np.zeros((self.batch, 2), np.int32)
-            for slot, picture in enumerate(part):
-                resized = self._prepare(np.asarray(picture), start + slot)
+            for slot, image in enumerate(part):
+                resized = self._prepare(np.asarray(image), start + slot)
                 height, width = sizes[slot] = resized.shape[:2]
                 pixels[slot, :height, :width] = resized
             found = {name: np.asarray(array) for name, array in self(pixels, sizes).items()}
-            for slot, picture in enumerate(part):
+            for slot, image in enumerate(part):
                 row = {name: array[slot] for name, array in found.items()}
-                results.append(self._result(row, sizes[slot], picture.shape[:2], score_threshold))
+                results.append(self._result(row, sizes[slot], image.shape[:2], score_threshold))
         return results
 
-    def _prepare(self, picture: np.ndarray, index: int) -> np.ndarray:
+    def _prepare(self, image: np.ndarray, index: int) -> np.ndarray:
         """Scaled to 0..1, normalised, resized: ``[h, w, 3]`` float32."""
-        if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
-            raise ValueError(f"picture {index} is {picture.dtype} {picture.shape}; expected uint8 [height, width, 3]")
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise ValueError(f"image {index} is {image.dtype} {image.shape}; expected uint8 [height, width, 3]")
         told = self.description["transform"]
-        height, width = picture.shape[:2]
+        height, width = image.shape[:2]
         scale = min(told["min_size"] / min(height, width), told["max_size"] / max(height, width))
         scale = scale if told["enlarge"] else min(scale, 1.0)
         size = math.floor(height * scale), math.floor(width * scale)
         if not (1 <= size[0] <= self.canvas[0] and 1 <= size[1] <= self.canvas[1]):
             raise ValueError(
-                f"picture {index}, {height}x{width}, becomes {size[0]}x{size[1]}, and this program's canvas is "
+                f"image {index}, {height}x{width}, becomes {size[0]}x{size[1]}, and this program's canvas is "
                 f"{self.canvas[0]}x{self.canvas[1]}; jaxdet export --canvas HxW writes another"
             )
         mean, std = (np.asarray(told[name], np.float32) for name in ("image_mean", "image_std"))
-        pixels = (picture.astype(np.float32) / np.float32(255) - mean) / std
+        pixels = (image.astype(np.float32) / np.float32(255) - mean) / std
         # The axis that shrinks most goes first, which is also the order in which sums are rounded.
         axes = (0, 1) if size[0] * width < size[1] * height else (1, 0)
         for axis in axes:

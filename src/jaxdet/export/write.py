@@ -19,14 +19,14 @@ from jax import Array, export
 
 from jaxdet.config import to_dict
 from jaxdet.data.batching.canvas import ALIGNMENT, Size
-from jaxdet.models import FasterRCNN, abstract
-from jaxdet.models.classes import check_classes
 from jaxdet.export import reader
 from jaxdet.extras import require
 from jaxdet.inference import infer_step
+from jaxdet.models import FasterRCNN, abstract
+from jaxdet.models.classes import check_classes
 from jaxdet.paths import is_remote
-from jaxdet.saving.model import arrays, fill
 from jaxdet.saving.disk import put_in_place, reason
+from jaxdet.saving.model import arrays, fill
 from jaxdet.types import Images
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -43,7 +43,7 @@ def export_detector(
     """Writes a detector to a folder that `jaxdet.export.load_export` opens; one that is there is replaced.
 
     Args:
-        canvas: (height, width), multiples of 32; batch: pictures. The program takes these alone.
+        canvas: (height, width), multiples of 32; batch: images. The program takes these alone.
         platforms: for which it is lowered; nothing of them needs to be here.
 
     Returns:
@@ -140,7 +140,7 @@ def check_export(path: str | os.PathLike[str], canvas: Size | None, batch: int, 
     if target.exists() and not own and (not target.is_dir() or any(target.iterdir())):
         raise ValueError(f"{path} is there and is no export: remove it, or choose another place")
     if batch < 1:
-        raise ValueError(f"a batch has at least 1 picture, not {batch}")
+        raise ValueError(f"a batch has at least 1 image, not {batch}")
     if canvas is not None and (min(canvas) < 1 or any(side % ALIGNMENT for side in canvas)):
         raise ValueError(f"the canvas is {canvas[0]}x{canvas[1]}; both sides have to be multiples of {ALIGNMENT}")
     unknown = [platform for platform in platforms if platform not in PLATFORMS]

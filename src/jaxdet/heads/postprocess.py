@@ -19,7 +19,7 @@ from jaxdet.ops.soft_nms import soft_nms
 from jaxdet.types import Detections, Proposals
 
 MIN_SIZE = 1e-2  # pixels; torchvision's RoIHeads
-FAST_CANDIDATES = 2048  # enough for almost every picture: the quadratic NMS sees this many
+FAST_CANDIDATES = 2048  # enough for almost every image: the quadratic NMS sees this many
 
 
 def postprocess(outputs: RoIOutputs, proposals: Proposals, sizes: Array, config: BoxConfig) -> Detections:

@@ -53,7 +53,7 @@ def pool_proposals(
 ) -> Array:
     """torchvision's ``MultiScaleRoIAlign`` with the levels' true strides.
 
-    torchvision infers the strides from its first picture's height, wrongly for thin pictures. As there, a pyramid that
+    torchvision infers the strides from its first image's height, wrongly for thin images. As there, a pyramid that
     leaves strides out has fewer maps than sizes of proposals: those beyond the last map give zeros.
 
     Args:
@@ -120,7 +120,7 @@ class MultiScaleRoIAlign(nnx.Module):
             maps: ``[B, H_l, W_l, C]`` by name.
             boxes: ``[B, R, 4]`` xyxy in input pixels.
             valid: ``[B, R]``; other slots give zeros.
-            strides: of the maps, in input pixels. torchvision infers them from the sizes of its pictures.
+            strides: of the maps, in input pixels. torchvision infers them from the sizes of its images.
             extents: ``[B, 2]`` by name: sampling ends there; None: at the map's end.
 
         Returns:

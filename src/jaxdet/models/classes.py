@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 from flax import nnx
 
 from jaxdet.backbones.base import Classifier
-from jaxdet.models.faster_rcnn.config import FasterRCNNConfig
 from jaxdet.heads import FastRCNNPredictor
+from jaxdet.models.faster_rcnn.config import FasterRCNNConfig
 from jaxdet.nn import Linear
 
 AnyModel = TypeVar("AnyModel", bound=nnx.Module)

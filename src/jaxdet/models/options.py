@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from jaxdet.config import option_names, override, unknown_option
-from jaxdet.models.faster_rcnn.config import FasterRCNNConfig
 from jaxdet.heads import AnchorGenerator
+from jaxdet.models.faster_rcnn.config import FasterRCNNConfig
 
 AnyConfig = TypeVar("AnyConfig")
 _BACKBONE = "backbone_"

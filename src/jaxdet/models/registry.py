@@ -21,11 +21,11 @@ from jaxdet.backbones import (
 )
 from jaxdet.backbones.base import ClassifierTransform
 from jaxdet.config import nearest, override
+from jaxdet.heads import AnchorGenerator, BoxConfig, RPNConfig
 from jaxdet.models.faster_rcnn.config import BackboneConfig, DetectorTransform, FasterRCNNConfig, FPNConfig
 from jaxdet.models.faster_rcnn.model import FasterRCNN
 from jaxdet.models.headhunter.presets import headhunter_config
 from jaxdet.models.options import override_model
-from jaxdet.heads import AnchorGenerator, BoxConfig, RPNConfig
 from jaxdet.necks import ContextConfig
 from jaxdet.nn import NormConfig, Numerics
 from jaxdet.ops.soft_nms import SoftNMS

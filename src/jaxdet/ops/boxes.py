@@ -107,7 +107,7 @@ def box_coverage(boxes: Array, regions: Array) -> Array:
 
 
 def clip_boxes(boxes: Array, size: ArrayLike | Sequence[ArrayLike]) -> Array:
-    """Clip ``boxes [..., 4]`` to a picture of ``size`` = (height, width), as ``clip_boxes_to_image`` does.
+    """Clip ``boxes [..., 4]`` to an image of ``size`` = (height, width), as ``clip_boxes_to_image`` does.
 
     ``size`` is a pair, or an array ``[..., 2]`` that broadcasts against the leading axes of ``boxes``.
     """
@@ -123,7 +123,7 @@ clip_boxes_to_image = clip_boxes  # torchvision's name
 
 
 def flip_boxes(boxes: Array, width: ArrayLike) -> Array:
-    """Mirror ``boxes [..., 4]`` left to right in a picture ``width`` pixels wide (a scalar, or ``[...]``)."""
+    """Mirror ``boxes [..., 4]`` left to right in an image ``width`` pixels wide (a scalar, or ``[...]``)."""
     width = jnp.asarray(width).astype(boxes.dtype)
     width = width.reshape((1,) * (boxes.ndim - 1 - width.ndim) + width.shape)
     x1, y1, x2, y2 = (boxes[..., i] for i in range(4))

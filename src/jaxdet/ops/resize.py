@@ -16,15 +16,15 @@ _ROWS_AT_ONCE = 16  # of a result: what is gathered, weighed and added stays in 
 
 
 def resized_size(height: int, width: int, min_size: int, max_size: int, *, enlarge: bool = True) -> tuple[int, int]:
-    """Size (height, width) of a picture after torchvision's ``GeneralizedRCNNTransform``.
+    """Size (height, width) of an image after torchvision's ``GeneralizedRCNNTransform``.
 
     The shorter side becomes ``min_size`` unless the longer one would exceed ``max_size``; both are rounded down from
-    a float64 product, so that the shorter side of some pictures is ``min_size - 1``. With ``enlarge=False`` a picture
+    a float64 product, so that the shorter side of some images is ``min_size - 1``. With ``enlarge=False`` an image
     that is smaller keeps its size, as in HeadHunter.
     """
     if min(height, width, min_size, max_size) < 1:
         raise ValueError(
-            f"resized_size: got a {height}x{width} picture, min_size={min_size}, max_size={max_size}; "
+            f"resized_size: got a {height}x{width} image, min_size={min_size}, max_size={max_size}; "
             "all four must be at least 1."
         )
     scale = min(min_size / min(height, width), max_size / max(height, width))

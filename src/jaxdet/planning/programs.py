@@ -14,8 +14,8 @@ from jax.sharding import Mesh, NamedSharding
 
 from jaxdet.backbones.base import Classifier
 from jaxdet.data.batching.canvas import Size
-from jaxdet.models import FasterRCNN, FasterRCNNConfig
 from jaxdet.inference import infer_step, logits_step
+from jaxdet.models import FasterRCNN, FasterRCNNConfig
 from jaxdet.parallel import batch_sharding, replicated
 from jaxdet.runs import TrainConfig
 from jaxdet.runs.config import run_length
@@ -25,7 +25,7 @@ from jaxdet.training import Objective, classification_losses, losses
 from jaxdet.training.state import under
 from jaxdet.types import Images, Targets
 
-BOX_SLOTS = 96  # as COCO's fullest training picture needs
+BOX_SLOTS = 96  # as COCO's fullest training image needs
 _STEPS_PER_EPOCH = 1000  # of a data set that is not opened; it enters the learning rate alone
 
 

@@ -1,10 +1,6 @@
 """A training run as a whole."""
 
-from jaxdet.saving.model import load as load
-from jaxdet.saving.model import save as save
 from jaxdet.runs.config import TrainConfig as TrainConfig
-
-
 from jaxdet.runs.evaluate import evaluate as evaluate
 from jaxdet.runs.evaluate import evaluate_classifier as evaluate_classifier
 from jaxdet.runs.failure import NotFinite as NotFinite
@@ -12,6 +8,8 @@ from jaxdet.runs.loop import Run as Run
 from jaxdet.runs.read import read_config as read_config
 from jaxdet.runs.recipes import RECIPES as RECIPES
 from jaxdet.runs.signals import Stopped as Stopped
-from jaxdet.saving.train_state import CheckpointError as CheckpointError
 from jaxdet.runs.task import Task as Task
 from jaxdet.runs.task import open_task as open_task
+from jaxdet.saving.model import load as load
+from jaxdet.saving.model import save as save
+from jaxdet.saving.train_state import CheckpointError as CheckpointError

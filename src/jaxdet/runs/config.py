@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 
 from jaxdet.backbones import Backbone
 from jaxdet.data import Augmentation, ClassAugmentation, DataSource
+from jaxdet.evaluation import Metrics, check_metrics
 from jaxdet.models import FasterRCNNConfig
 from jaxdet.models.registry import ModelConfig
-from jaxdet.evaluation import Metrics, check_metrics
 from jaxdet.nn import Numerics
 from jaxdet.training import Epochs, OptimizerConfig, Steps
 from jaxdet.training.spans import AnySpan, Span, to_span
@@ -35,7 +35,7 @@ class TrainConfig:
     freeze_norms: the body's batch norms keep their statistics, scales and biases.
     ema_decay: of moving averages of the parameters, which are then what is evaluated and kept; None: none.
     label_smoothing: of classifiers.
-    max_boxes: slots for boxes on a picture; by default as many as the fullest picture needs.
+    max_boxes: slots for boxes on an image; by default as many as the fullest image needs.
     square: also one canvas for both orientations, so that a set with few of one of them loses none.
     skip_faulty: leave out boxes that cannot be trained on, instead of stopping.
     workers: processes that decode and augment; 0: threads of this one.

@@ -31,15 +31,15 @@ from jaxdet.data import (
     resize_boxes,
 )
 from jaxdet.data.batching.sizing import SquareCrop
-from jaxdet.models import FasterRCNN
-from jaxdet.models.classes import check_classes
 from jaxdet.evaluation import Accuracy, Evaluator, Metrics, make_evaluator
 from jaxdet.inference import infer_step
+from jaxdet.models import FasterRCNN
+from jaxdet.models.classes import check_classes
+from jaxdet.models.faster_rcnn.losses import Losses
 from jaxdet.parallel import check_division, copy_to, fetch_rows, gather, gather_arrays, local_rows, split
 from jaxdet.runs.classes import category_ids_of, labels_of
 from jaxdet.training import image_keys, losses_and_detections
 from jaxdet.training.classification import cross_entropy
-from jaxdet.models.faster_rcnn.losses import Losses
 from jaxdet.types import Detections, Images, Targets
 
 
@@ -66,7 +66,7 @@ def evaluate(
             objects, says `jaxdet.evaluation.limit_notes`.
         category_ids: the dataset's category id of each label of the model, by default those of the dataset's classes
             that the model knows by name (see `category_ids_of`).
-        with_losses: also ``loss`` and its terms, means over the batches weighted by their pictures, from the same pass
+        with_losses: also ``loss`` and its terms, means over the batches weighted by their images, from the same pass
             through the backbone. Sampling is drawn from a fixed key.
         workers: processes that decode; 0: threads.
         mesh: splits each batch over its devices, of one process or of several.
@@ -113,12 +113,12 @@ def _announce(program: tuple[object, ...], batch: LoadedBatch, progress: bool) -
     _compilations.announce(program, batch.images.pixels.shape[1:3], say_beside_bars if progress else None)
 
 
-# A detection; place: of its picture in the evaluation plan, step x batch size + row.
+# A detection; place: of its image in the evaluation plan, step x batch size + row.
 _FOUND = np.dtype([("place", np.int64), ("box", np.float64, 4), ("score", np.float64), ("label", np.int64)])
 
 
 def _found(dataset: DetectionDataset, batch: LoadedBatch, found: Detections, place: int) -> Iterator[np.ndarray]:
-    """The detections of each picture of a batch, whose first row has this place, in the pictures' own pixels."""
+    """The detections of each image of a batch, whose first row has this place, in the images' own pixels."""
     for row, index in enumerate(batch.indices):
         if index < 0:
             continue
@@ -132,7 +132,7 @@ def _found(dataset: DetectionDataset, batch: LoadedBatch, found: Detections, pla
 
 
 def _by_place(found: np.ndarray) -> list[np.ndarray]:
-    """The detections of each picture that has any, in the order of the plan."""
+    """The detections of each image that has any, in the order of the plan."""
     if not len(found):
         return []
     found = found[np.argsort(found["place"], kind="stable")]

@@ -11,19 +11,19 @@ import jax.numpy as jnp
 
 from jaxdet.parallel import on_first
 from jaxdet.paths import write_text
-from jaxdet.saving.train_state import Checkpoints
 from jaxdet.saving.disk import remove
+from jaxdet.saving.train_state import Checkpoints
 from jaxdet.training import TrainState
 
 FAILURE, _REPORT = "failure", "failure.json"
 
 
 class NotFinite(FloatingPointError):
-    """A loss, or its gradient, is not finite: the step, the terms and the pictures, and where the state is."""
+    """A loss, or its gradient, is not finite: the step, the terms and the images, and where the state is."""
 
 
 def keep_failure(
-    out: Path, state: TrainState, step: int, values: Mapping[str, float], pictures: Sequence[str]
+    out: Path, state: TrainState, step: int, values: Mapping[str, float], images: Sequence[str]
 ) -> NotFinite:
     """Writes the state before ``step`` and what happened to ``out/failure``; gives the error to raise.
 
@@ -34,11 +34,11 @@ def keep_failure(
     on_first(lambda: remove(folder))
     with Checkpoints(folder) as checkpoints:
         checkpoints.save(replace(state, healthy=jnp.ones_like(state.healthy)), {}, wait=True)
-    report = {"step": step, "values": {name: repr(value) for name, value in values.items()}, "pictures": list(pictures)}
+    report = {"step": step, "values": {name: repr(value) for name, value in values.items()}, "pictures": list(images)}
     on_first(lambda: write_text(folder / _REPORT, json.dumps(report, indent=1)))
     terms = ", ".join(f"{name} {value:g}" for name, value in values.items())
     return NotFinite(
-        f"the loss is not finite at step {step}: {terms}; pictures {', '.join(pictures)}. The state before it is in "
+        f"the loss is not finite at step {step}: {terms}; images {', '.join(images)}. The state before it is in "
         f"{folder}, and the same command with --replay computes that step again. A lower learning rate, a longer "
         "warm-up or optimizer_clip_norm usually helps"
     )

@@ -10,11 +10,11 @@ from dataclasses import replace
 from typing import Any
 
 from jaxdet.backbones import Darknet53Config
+from jaxdet.heads import BoxConfig
 from jaxdet.models import FasterRCNNConfig
 from jaxdet.models.faster_rcnn.config import BackboneConfig
 from jaxdet.models.options import changes, differences, label, show_both
 from jaxdet.models.registry import ModelConfig
-from jaxdet.heads import BoxConfig
 from jaxdet.nn import NormConfig
 
 # Options that the configuration decides, but that the weights were trained with: a difference is told.
@@ -79,7 +79,7 @@ def _detector(ours: FasterRCNNConfig, theirs: FasterRCNNConfig) -> FasterRCNNCon
 
 
 def _backbone(ours: Any, theirs: Any) -> Any:
-    """Of a classifier, too: its classes and how pictures are prepared are ``ours``."""
+    """Of a classifier, too: its classes and how images are prepared are ``ours``."""
     norm = _norm(ours.norm, theirs.norm)
     return replace(theirs, norm=norm, num_classes=ours.num_classes, names=ours.names, transform=ours.transform)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from jaxdet.config import nearest
 from jaxdet.data import Augmentation, BrightnessContrast, DataError, HeadList, RGBShift
 from jaxdet.data.formats.head_list import read_head_list
-from jaxdet.data.statistics import MOST_PICTURES, mean_and_std
+from jaxdet.data.statistics import MOST_IMAGES, mean_and_std
 from jaxdet.models import FasterRCNNConfig, detector_config
 from jaxdet.runs.config import TrainConfig
 from jaxdet.runs.headhunter_yaml import HeadHunterYaml
@@ -42,7 +42,7 @@ class HeadHunterRun:
 def read_headhunter(file: str | Path) -> HeadHunterRun:
     """The training run that a YAML file of the original stands for.
 
-    Lists and pictures are looked for under ``base_path``, ``pretrained_model`` where the command runs, as there.
+    Lists and images are looked for under ``base_path``, ``pretrained_model`` where the command runs, as there.
 
     Raises:
         ValueError: with its line, a key or a value is not known, or a list is not there.
@@ -56,7 +56,7 @@ def read_headhunter(file: str | Path) -> HeadHunterRun:
     train, val = (_list(given, key) for key in ("train", "valid"))
     assert train is not None
     model = _model(given, train, note)
-    steps = max(1, _count_pictures(train) // given["batch_size"])
+    steps = max(1, _count_images(train) // given["batch_size"])
     weights, backbone_weights = _weights(given, note)
     config = TrainConfig(
         model=model,
@@ -85,7 +85,7 @@ def _list(given: HeadHunterYaml, key: str) -> HeadList | None:
     base = given["base_path"]
     if _is_placeholder(base):
         raise given.error(
-            "base_path", f"is still {base!r}; put the folder there that the lists and their pictures lie in"
+            "base_path", f"is still {base!r}; put the folder there that the lists and their images lie in"
         )
     if not os.path.isdir(base):
         raise given.error("base_path", f"is {base}, and there is no such folder; give the one that the lists lie in")
@@ -97,7 +97,7 @@ def _list(given: HeadHunterYaml, key: str) -> HeadList | None:
     return HeadList(path, base)
 
 
-def _count_pictures(source: HeadList) -> int:
+def _count_images(source: HeadList) -> int:
     return len(read_head_list(source.file)[0])
 
 
@@ -124,7 +124,7 @@ def _model(given: HeadHunterYaml, train: HeadList, note: Note) -> FasterRCNNConf
         note(
             "ohem",
             "the original keeps every proposal, which mines nothing, and so does jaxdet; a number in place of True "
-            "keeps so many of the hardest of each picture",
+            "keeps so many of the hardest of each image",
         )
     sizes = given["min_size"]
     mean, std = _mean_std(given, train, note)
@@ -155,7 +155,7 @@ def _mean_std(given: HeadHunterYaml, train: HeadList, note: Note) -> tuple[tuple
         mean, std = (tuple(value / 255 for value in values) for values in given["mean_std"])
         return mean, std
     assert train.root is not None
-    paths = [os.path.join(train.root, picture.path) for picture in read_head_list(train.file)[0]]
+    paths = [os.path.join(train.root, image.path) for image in read_head_list(train.file)[0]]
     try:
         mean, std = mean_and_std(paths)
     except DataError as error:
@@ -164,7 +164,7 @@ def _mean_std(given: HeadHunterYaml, train: HeadList, note: Note) -> tuple[tuple
     note(
         "mean_std",
         f"empty, where the original fails (its arguments are swapped, and it leaves out the division by 255); computed "
-        f"from {min(len(paths), MOST_PICTURES)} training pictures: [[{shown[0]}], [{shown[1]}]]",
+        f"from {min(len(paths), MOST_IMAGES)} training images: [[{shown[0]}], [{shown[1]}]]",
     )
     return mean, std
 
@@ -247,15 +247,15 @@ def _weights(given: HeadHunterYaml, note: Note) -> tuple[str | None, str | None]
 def _tell_of_the_rest(given: HeadHunterYaml, note: Note) -> None:
     if given["save_dir"] or given["log_dir"] or given["exp_name"]:
         note("save_dir", "with log_dir and exp_name without effect: --out names the folder of everything")
-    note("batch_size", f"{given['batch_size']} pictures over all devices; the original takes as many for each process")
+    note("batch_size", f"{given['batch_size']} images over all devices; the original takes as many for each process")
     note(
         "train",
         "boxes of negative flag are neither object nor background; the original takes them for background, as does "
         "--set train_negatives=background",
     )
-    note("train", "pictures without a head are trained on as they are; the original puts a box of 2 x 2 px on them")
+    note("train", "images without a head are trained on as they are; the original puts a box of 2 x 2 px on them")
     note("train", "is shuffled anew in every epoch; several processes of the original keep one order")
-    note("train", "boxes without area are left out, and those that reach out of their pictures clipped, as there")
+    note("train", "boxes without area are left out, and those that reach out of their images clipped, as there")
     if given["valid"]:
         note(
             "eval_every",

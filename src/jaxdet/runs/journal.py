@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from tqdm.auto import tqdm
 
@@ -51,7 +50,7 @@ class Journal:
         if last is not None:
             rate = (self._bar.format_dict["rate"] or 0) * self._batch_size
             self._bar.set_postfix_str(
-                f"loss {last['loss']:.3f}, learning rate {last['learning_rate']:.2g}, {rate:.1f} pictures/s"
+                f"loss {last['loss']:.3f}, learning rate {last['learning_rate']:.2g}, {rate:.1f} images/s"
             )
         self._file.flush()
         self._board.flush()

@@ -24,23 +24,23 @@ from jax.sharding import Mesh
 from jaxdet.compiling import Compilations, say_beside_bars
 from jaxdet.data import LoadedBatch
 from jaxdet.data.batching.workers import leave_unguarded_script
+from jaxdet.models.faster_rcnn.losses import Losses
 from jaxdet.models.options import changes
 from jaxdet.parallel import check_division, copy_to, data_mesh, gather, is_first, many, on_first, replicated, split
 from jaxdet.paths import to_path
-from jaxdet.saving.model import save
-from jaxdet.saving.description import Description
 from jaxdet.runs.failure import keep_failure, restore_failure
 from jaxdet.runs.journal import Journal, open_journal
 from jaxdet.runs.record import check_record, keep_record, make_record
 from jaxdet.runs.signals import Stopped, StopRequest
 from jaxdet.runs.start import first_state, model_for, with_frozen_norms
-from jaxdet.saving.train_state import Checkpoints
-from jaxdet.saving.open import BEST, CHECKPOINTS, DESCRIPTION
-from jaxdet.saving.stored_state import saved_steps
 from jaxdet.runs.take_over import Taken, take_over
 from jaxdet.runs.task import Task
+from jaxdet.saving.description import Description
+from jaxdet.saving.model import save
+from jaxdet.saving.open import BEST, CHECKPOINTS, DESCRIPTION
+from jaxdet.saving.stored_state import saved_steps
+from jaxdet.saving.train_state import Checkpoints
 from jaxdet.training import TrainState, make_schedule, to_model
-from jaxdet.models.faster_rcnn.losses import Losses
 
 _AHEAD = 2  # steps that are dispatched before the first of them is done
 
@@ -218,8 +218,8 @@ class Run:
             if not all(math.isfinite(number) for number in numbers.values()):
                 waiting.clear()
                 journal.show()
-                pictures = self.task.describe(self.task.plan.batch(step).indices)
-                raise keep_failure(self.out, self.state, step, numbers, pictures)
+                images = self.task.describe(self.task.plan.batch(step).indices)
+                raise keep_failure(self.out, self.state, step, numbers, images)
             journal.train(step + 1, {**numbers, "learning_rate": float(self._schedule(step))})
         waiting.clear()
         journal.show()

@@ -26,7 +26,7 @@ def _detector(name: str, **fields: object) -> TrainConfig:
 
 
 def _resnet_detector() -> TrainConfig:
-    """box AP 37.0 in torchvision: 26 epochs of 16 pictures on an ImageNet body (pytorch/vision, references)."""
+    """box AP 37.0 in torchvision: 26 epochs of 16 images on an ImageNet body (pytorch/vision, references)."""
     return _detector(
         "fasterrcnn_resnet50_fpn",
         epochs=26,
@@ -38,7 +38,7 @@ def _resnet_detector() -> TrainConfig:
 
 
 def _resnet_detector_v2() -> TrainConfig:
-    """box AP 46.7 in torchvision: 400 epochs of 64 pictures from scratch, large-scale jitter (pytorch/vision#5763)."""
+    """box AP 46.7 in torchvision: 400 epochs of 64 images from scratch, large-scale jitter (pytorch/vision#5763)."""
     return _detector(
         "fasterrcnn_resnet50_fpn_v2",
         epochs=400,
@@ -71,7 +71,7 @@ def _small_body(name: str) -> Callable[[], TrainConfig]:
 
 
 def _finetune() -> TrainConfig:
-    """A COCO model on a few hundred to a few thousand pictures of your own: give them with --data."""
+    """A COCO model on a few hundred to a few thousand images of your own: give them with --data."""
     return _detector(
         "fasterrcnn_resnet50_fpn",
         epochs=20,
@@ -91,7 +91,7 @@ def _finetune() -> TrainConfig:
 
 def _classifier(name: str, num_classes: int = 1000) -> Callable[[], TrainConfig]:
     def recipe() -> TrainConfig:
-        """torchvision's classification reference: 90 epochs of 256 pictures, a tenth of the rate every 30."""
+        """torchvision's classification reference: 90 epochs of 256 images, a tenth of the rate every 30."""
         return TrainConfig(
             model=model_config(name, num_classes=num_classes),
             train=ClassFolder("imagenet/train"),

@@ -56,7 +56,7 @@ def check_record(out: Path, record: dict[str, Any]) -> dict[str, Any] | None:
         )
     if old["data"] != record["data"]:
         raise ValueError(
-            f"{out} holds a run on other data by its {RECORD} ({old['data']['pictures']} pictures, now "
+            f"{out} holds a run on other data by its {RECORD} ({old['data']['pictures']} images, now "
             f"{record['data']['pictures']}, or other boxes); go on with the same, or take another folder; "
             f"--from {out} --out NEW goes on from there with other data"
         )
@@ -72,7 +72,7 @@ def read_record(path: Path) -> dict[str, Any]:
     try:
         record = _upgraded(parse_json(path.read_bytes()))
         if not isinstance(record["config"], dict) or type(record["data"]["pictures"]) is not int:
-            raise ValueError("its 'config' is no object, or its count of pictures no integer")
+            raise ValueError("its 'config' is no object, or its count of images no integer")
         if not isinstance(record.get("from", {"run": ""})["run"], str):
             raise ValueError("its 'from' names no run")
         length = record.get("length")
@@ -98,7 +98,7 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     found = _differences(old["config"], new["config"], free=())
     if old["data"] != new["data"]:
         before, after = old["data"]["pictures"], new["data"]["pictures"]
-        counts = f"was {before} pictures, now {after}" if before != after else f"{after} pictures, but not the same"
+        counts = f"was {before} images, now {after}" if before != after else f"{after} images, but not the same"
         found.append(f"data ({counts})")
     return found
 

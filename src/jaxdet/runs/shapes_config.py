@@ -1,16 +1,16 @@
-"""Trains a small Faster R-CNN on pictures of shapes; a start for data of your own.
+"""Trains a small Faster R-CNN on images of shapes; a start for data of your own.
 
     jaxdet train config.py --out run
 
-Put the paths of your own COCO files into `train` and `val`; the classes follow the training set. For pictures of
+Put the paths of your own COCO files into `train` and `val`; the classes follow the training set. For images of
 ordinary size take min_size=800, max_size=1333 and torchvision's other values, which are the defaults.
 """
 
 from pathlib import Path
 
 from jaxdet.data import CocoFiles
-from jaxdet.models import detector_config
 from jaxdet.heads import AnchorGenerator
+from jaxdet.models import detector_config
 from jaxdet.runs import TrainConfig
 from jaxdet.training import OptimizerConfig
 

@@ -13,9 +13,9 @@ from jaxdet.backbones import Backbone
 from jaxdet.models import FasterRCNNConfig, build
 from jaxdet.models.registry import Model, ModelConfig
 from jaxdet.nn import NormConfig, Numerics
-from jaxdet.saving.model import arrays, fill
 from jaxdet.runs.config import TrainConfig
 from jaxdet.runs.follow import follow_weights
+from jaxdet.saving.model import arrays, fill
 from jaxdet.training import Objective, OptimizerConfig, TrainState, init_state, make_optimizer, make_train_step
 from jaxdet.training.step import TrainStep
 from jaxdet.typed import shortened

@@ -19,9 +19,9 @@ import numpy as np
 from jaxdet.paths import absolute
 from jaxdet.runs.config import Length
 from jaxdet.runs.record import RECORD, differences, read_record
-from jaxdet.saving.train_state import flat, names_of
 from jaxdet.saving.open import CHECKPOINTS
 from jaxdet.saving.stored_state import StoredState, is_checkpoint, saved_steps
+from jaxdet.saving.train_state import flat, names_of
 from jaxdet.training import OptimizerConfig, TrainState, make_schedule
 
 _CHAIN = re.compile(r"\[\d+\](?=\.)")  # a place in the chain of an optimizer's parts

@@ -22,8 +22,8 @@ from jaxdet.data import (
     LoadedBatch,
     load_batches,
 )
-from jaxdet.models import FasterRCNNConfig
 from jaxdet.evaluation import Evaluator, limit_notes, make_evaluator
+from jaxdet.models import FasterRCNNConfig
 from jaxdet.parallel import local_rows
 from jaxdet.runs.classes import match_classes
 from jaxdet.runs.config import Length, TrainConfig, run_length
@@ -71,8 +71,8 @@ class Task(ABC):
         left_out = f", {skipped} faulty boxes left out" if skipped else ""
         names = self.names[1:] if isinstance(config.model, FasterRCNNConfig) else self.names
         lines = [
-            f"train       {len(self.train)} pictures{left_out}",
-            f"validate    {'nothing: see --val-fraction' if self.val is None else f'{len(self.val)} pictures'}",
+            f"train       {len(self.train)} images{left_out}",
+            f"validate    {'nothing: see --val-fraction' if self.val is None else f'{len(self.val)} images'}",
             f"classes     {len(names)}: {', '.join(names[:20])}{', ...' if len(names) > 20 else ''}",
             f"length      {self.length.steps} steps of {config.batch_size} ({steps} an epoch)",
         ]
@@ -88,7 +88,7 @@ class Task(ABC):
             if config.optimizer.schedule == "multistep" and step >= self.length.steps  # type: ignore[operator]
         ]
         if left:
-            lines.append(f"left out    {left} pictures, others each epoch, that fill no batch of their canvas")
+            lines.append(f"left out    {left} images, others each epoch, that fill no batch of their canvas")
         return lines
 
     def batches(self, start: int, *, mesh: Mesh | None = None) -> Generator[LoadedBatch, None, None]:
@@ -111,7 +111,7 @@ class Task(ABC):
         )
 
     def describe(self, indices: np.ndarray) -> list[str]:
-        """The pictures at these positions of the training set, for messages."""
+        """The images at these positions of the training set, for messages."""
         return [self._describe(self.train.records[index]) for index in indices.tolist() if index >= 0]
 
     def digest(self) -> str:
@@ -197,7 +197,7 @@ class DetectionTask(Task):
 
 
 class ClassificationTask(Task):
-    """A classifier on labelled pictures, judged by its accuracy."""
+    """A classifier on labelled images, judged by its accuracy."""
 
     metric, shown = "top1", ("top1", "top5", "loss")
 
@@ -268,5 +268,5 @@ def _open(config: TrainConfig, name: str) -> Any:
     source = getattr(config, name)
     dataset = source.open(skip_faulty=config.skip_faulty)
     if len(dataset) == 0:
-        raise DataError(f"{name}: {source} holds no pictures; give a data set that does")
+        raise DataError(f"{name}: {source} holds no images; give a data set that does")
     return dataset

@@ -12,8 +12,8 @@ from flax import nnx
 from jaxdet.backbones import Backbone
 from jaxdet.models.registry import Model
 from jaxdet.paths import absolute, to_path
-from jaxdet.saving.model import abstract_of, fill, is_model, load, read_description
 from jaxdet.saving.description import Description, from_values
+from jaxdet.saving.model import abstract_of, fill, is_model, load, read_description
 from jaxdet.saving.run_folder import METRICS_FILE, RECORD, read_rows
 from jaxdet.saving.stored_state import CheckpointError, StoredState, is_checkpoint, saved_steps
 

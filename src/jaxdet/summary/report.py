@@ -22,9 +22,9 @@ RULE = NAME + SHAPE + 36
 
 @dataclass(frozen=True)
 class Summary:
-    """A model on one picture of ``height x width``, or on a batch of such.
+    """A model on one image of ``height x width``, or on a batch of such.
 
-    batch: None: one picture, and shapes are printed with -1 in its place.
+    batch: None: one image, and shapes are printed with -1 in its place.
     stages: a detector's, in calling order; empty for a classifier.
     trainable, frozen: parameters. Frozen are the weight and bias of frozen batch norms, as torchsummary counts them;
         running means and variances are not parameters.
@@ -62,15 +62,15 @@ def summarize(model: Classifier | FasterRCNN, height: int, width: int, *, batch:
     """Summarise a model, abstract (`jaxdet.models.abstract`) or not; it is left as it is.
 
     Args:
-        height, width: of the picture: for a classifier as it enters the model, for a detector before resizing.
+        height, width: of the image: for a classifier as it enters the model, for a detector before resizing.
 
     Raises:
         ValueError: a size is below 1 pixel, or becomes so when the detector resizes it.
     """
     if min(height, width) < 1:
-        raise ValueError(f"a picture's height and width are at least 1 pixel each; got {height} and {width}")
+        raise ValueError(f"an image's height and width are at least 1 pixel each; got {height} and {width}")
     if batch is not None and batch < 1:
-        raise ValueError(f"a batch has at least 1 picture; got {batch}")
+        raise ValueError(f"a batch has at least 1 image; got {batch}")
     stages: tuple[Stage, ...] = ()
     if isinstance(model, FasterRCNN):
         rows, stages = detector_stages(model, height, width, batch or 1)

@@ -132,17 +132,17 @@ def _walk(model: FasterRCNN, images: Images) -> tuple[Any, ...]:
 
 
 def _transform(model: FasterRCNN, height: int, width: int) -> tuple[Stage, tuple[int, int]]:
-    """The first stage, and the canvas: as large as the resized picture needs, so that the counts are the picture's."""
+    """The first stage, and the canvas: as large as the resized image needs, so that the counts are the image's."""
     options = model.config.transform
     resized = resized_size(height, width, options.min_size, options.max_size, enlarge=options.enlarge)
     if min(resized) < 1:
-        raise ValueError(f"a picture of {height}x{width} has no pixels left once resized to {resized[0]}x{resized[1]}")
+        raise ValueError(f"an image of {height}x{width} has no pixels left once resized to {resized[0]}x{resized[1]}")
     canvas = (align(resized[0]), align(resized[1]))
     usual = choose_canvas(resized, canvases(options.min_size, options.max_size))
     detail = f"shorter side to {options.min_size}, longer to at most {options.max_size}; sides to multiples of 32"
     note = "" if usual == canvas else f"jaxdet.predict uses one of its few canvases, {usual[0]}x{usual[1]}"
     outputs = (
-        Output("picture", (3, height, width)),
+        Output("image", (3, height, width)),
         Output("resized", (3, *resized)),
         Output("canvas", (3, *canvas), note),
     )

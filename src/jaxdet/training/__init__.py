@@ -1,8 +1,8 @@
 """Targets, losses and the compiled train step."""
 
-from jaxdet.training.classification import classification_losses as classification_losses
 from jaxdet.models.faster_rcnn.losses import losses as losses
 from jaxdet.models.faster_rcnn.losses import losses_and_detections as losses_and_detections
+from jaxdet.training.classification import classification_losses as classification_losses
 from jaxdet.training.optimizers import make_optimizer as make_optimizer
 from jaxdet.training.schedules import OptimizerConfig as OptimizerConfig
 from jaxdet.training.schedules import make_schedule as make_schedule

@@ -12,8 +12,8 @@ from jax import Array
 from jax.sharding import Mesh
 
 from jaxdet.backbones.base import Classifier
-from jaxdet.ops.boxes import float_dtype
 from jaxdet.models.faster_rcnn.losses import Losses
+from jaxdet.ops.boxes import float_dtype
 from jaxdet.types import Images
 
 

@@ -12,8 +12,8 @@ from flax import nnx
 from jax import Array
 from jax.sharding import Mesh
 
-from jaxdet.parallel import batch_sharding, data_mesh, replicated
 from jaxdet.models.faster_rcnn.losses import Losses, losses
+from jaxdet.parallel import batch_sharding, data_mesh, replicated
 from jaxdet.training.state import TrainState, moving_average, trainable
 from jaxdet.types import Images
 

@@ -20,7 +20,7 @@ def _separable(inputs: int, outputs: int, stride: int) -> nn.Sequential:
 
 
 class MobileNetV1(nn.Module):
-    """Stages halve the picture at their first block, the first stage at its stem, second and fourth block."""
+    """Stages halve the image at their first block, the first stage at its stem, second and fourth block."""
 
     def __init__(self, width: float = 0.25, num_classes: int = 1000) -> None:
         super().__init__()

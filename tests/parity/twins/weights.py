@@ -14,7 +14,7 @@ BRANCH = 0.2  # of a residual block's last norm
 
 
 def randomise(module: nn.Module, seed: int = 0, *, size: int = 160, last: tuple[str, ...] = ()) -> nn.Module:
-    """The module in evaluation mode, with random affine parameters and the statistics of random pictures.
+    """The module in evaluation mode, with random affine parameters and the statistics of random images.
 
     Args:
         last: how the names of the residual blocks' last norms end.
@@ -33,7 +33,7 @@ def randomise(module: nn.Module, seed: int = 0, *, size: int = 160, last: tuple[
             if last and name.endswith(last):
                 layer.weight.mul_(BRANCH)
                 layer.bias.mul_(BRANCH)
-            layer.momentum = 1.0  # the statistics become the pictures'
+            layer.momentum = 1.0  # the statistics become the images'
         module.train()(torch.randn(2, 3, size, size, generator=generator))
         for layer in norms.values():
             layer.momentum = 0.1

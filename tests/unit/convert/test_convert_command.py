@@ -49,7 +49,7 @@ def test_there_and_back(capsys, classifier, empty_folder):
     assert (status, err) == (0, "")
     for part in (
         "mobilenet_v1, 6 classes, 214,614 parameters", "torch-zip, under 'state_dict'", "batch norm, eps 1e-05",
-        "epoch (left in the file)", "jaxdet classify PICTURES --weights mobilenet.jaxdet",
+        "epoch (left in the file)", "jaxdet classify IMAGES --weights mobilenet.jaxdet",
     ):  # fmt: skip
         assert part in out
     status, out, err = run(capsys, "mobilenet.jaxdet", "--to-torch", "new/back.pth")
@@ -69,7 +69,7 @@ def test_a_detector_with_names_and_options(capsys, detection_weights, tmp_path):
         "--norm-eps", "0.001", "--set", "box_score_thresh=0.3", "--set", "canvas=fast",
     )  # fmt: skip
     assert (status, err) == (0, "")
-    assert "5 classes, named" in out and "eps 0.001" in out and "jaxdet detect PICTURES --weights model" in out
+    assert "5 classes, named" in out and "eps 0.001" in out and "jaxdet detect IMAGES --weights model" in out
     assert "told      fpn_out_channels = 32" in out
     config = jaxdet.load("model").config
     assert config.names == ("__background__", "a", "b", "c", "d")

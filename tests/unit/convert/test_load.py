@@ -13,8 +13,8 @@ import pytest
 import jaxdet
 from jaxdet.backbones.base import IMAGENET_MEAN
 from jaxdet.data.formats.coco_names import COCO_NAMES
-from jaxdet.models import abstract, model_config
 from jaxdet.heads import AnchorGenerator
+from jaxdet.models import abstract, model_config
 from jaxdet.nn import NormConfig
 from jaxdet.saving.model import arrays, fill, flatten
 from jaxdet_convert import ConversionError, RecognitionError, WeightsError, convert_weights, load_torch, to_torch

@@ -119,7 +119,7 @@ def test_known_by_its_bytes_and_not_its_name(tmp_path):
 
 
 def test_the_table_is_torchvisions(torchvision):
-    """Names, hashes and the resizing of pictures, as the installed torchvision has them."""
+    """Names, hashes and the resizing of images, as the installed torchvision has them."""
     models = torchvision.models
     for name, weights in OFFICIAL.items():
         if name == "tiny":

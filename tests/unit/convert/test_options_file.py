@@ -13,9 +13,9 @@ import jaxdet
 from filled_model import filled
 from jaxdet.backbones.base import ClassifierTransform
 from jaxdet.cli.__main__ import main
-from jaxdet.models import model_config
 from jaxdet.heads import AnchorGenerator
 from jaxdet.inference import with_options
+from jaxdet.models import model_config
 from jaxdet.nn import NormConfig, Numerics
 from jaxdet.nn.parameters import arrays
 from jaxdet.saving.model import is_model

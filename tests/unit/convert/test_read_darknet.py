@@ -5,9 +5,9 @@ import struct
 import numpy as np
 import pytest
 
-from jaxdet_convert.read.weights import read_weights
 from jaxdet_convert.read.darknet_file import DarknetHeader, DarknetLayer, darknet_tensors, read_darknet
 from jaxdet_convert.read.errors import WeightsError
+from jaxdet_convert.read.weights import read_weights
 
 LAYERS = (DarknetLayer("conv1", 2, 3, 3), DarknetLayer("conv2", 4, 2, 1), DarknetLayer("fc", 5, 4, 1, batch_norm=False))
 BACKBONE = (4 * 2 + 2 * 3 * 9) + (4 * 4 + 4 * 2)

@@ -1,4 +1,4 @@
-"""Pictures as ``np.asarray(Image.open(...))`` gives them cannot be written to; PyTorch warns of such arrays."""
+"""Images as ``np.asarray(Image.open(...))`` gives them cannot be written to; PyTorch warns of such arrays."""
 
 import numpy as np
 import pytest
@@ -17,13 +17,13 @@ def every_warning_is_given():
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-def test_read_only_pictures_become_tensors(dtype):
-    picture = np.ones((4, 5, 3), dtype)
-    picture.flags.writeable = False
+def test_read_only_images_become_tensors(dtype):
+    image = np.ones((4, 5, 3), dtype)
+    image.flags.writeable = False
     with torch_stages._evaluating(torch.nn.Conv2d(3, 1, 1)) as to_input:
-        assert to_input(picture).shape == (3, 4, 5)
+        assert to_input(image).shape == (3, 4, 5)
     if dtype == np.uint8:
-        assert weights._tensor(picture).max() == 1 / 255
+        assert weights._tensor(image).max() == 1 / 255
     # A single channel: transposed, it is still the same memory.
     grey = np.ones((4, 5, 1), np.float32)
     grey.flags.writeable = False

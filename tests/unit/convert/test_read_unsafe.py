@@ -11,9 +11,9 @@ import zipfile
 import numpy as np
 import pytest
 
-from jaxdet_convert.read.weights import read_weights
 from jaxdet_convert.read.errors import WeightsError
 from jaxdet_convert.read.pickle_file import Storage, TensorRef, materialize, scan
+from jaxdet_convert.read.weights import read_weights
 
 SAVE = re.escape('torch.save(model.state_dict(), "weights.pth")')
 

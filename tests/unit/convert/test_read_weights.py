@@ -10,8 +10,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from jaxdet_convert.read.weights import read_weights
 from jaxdet_convert.read.errors import WeightsError
+from jaxdet_convert.read.weights import read_weights
 
 torch = pytest.importorskip("torch", reason="torch writes the checkpoints that are read here")
 

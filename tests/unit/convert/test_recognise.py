@@ -129,7 +129,7 @@ def test_mobilenet_and_its_width(width):
     ]
 
 
-def test_darknets_slope_and_pictures_follow_its_source():
+def test_darknets_slope_and_images_follow_its_source():
     listing, timm = recognise(shapes(Darknet53, 18)), recognise(shapes(TimmDarknet53, 1000))
     assert (listing.name, listing.origin, listing.options["num_classes"]) == ("darknet53", ("listing",), 18)
     assert (timm.name, timm.origin, timm.options["num_classes"]) == ("darknet53", ("timm",), 1000)

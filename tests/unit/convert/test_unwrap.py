@@ -7,8 +7,8 @@ import pytest
 
 from jaxdet.saving.model import arrays
 from jaxdet_convert import WeightsError, convert_weights, from_torch, load_backbone, load_torch, read_weights, to_torch
-from jaxdet_convert.read.weights import Weights
 from jaxdet_convert.read.unwrap import model_prefixes, read_model
+from jaxdet_convert.read.weights import Weights
 from parity.twins.darknet53 import Darknet53
 from parity.twins.mobilenet_v1 import MobileNetV1
 

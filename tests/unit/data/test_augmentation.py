@@ -1,4 +1,4 @@
-"""Augmentations of detection pictures against values worked out by hand."""
+"""Augmentations of detection images against values worked out by hand."""
 
 from dataclasses import replace
 
@@ -18,8 +18,8 @@ from jaxdet.data import (
     load_batches,
 )
 from jaxdet.data.augment.augmentation import Augmentation
-from jaxdet.data.batching.detection_rows import box_slots
 from jaxdet.data.augment.photometric import adjust_levels, photometric_distort, shift_rgb
+from jaxdet.data.batching.detection_rows import box_slots
 from jaxdet.data.batching.sizing import ScaleJitter, ShortestSide
 
 
@@ -143,7 +143,7 @@ def _doubled(example, generator):
     return replace(example, boxes=boxes, labels=labels)
 
 
-def test_what_own_functions_return_is_checked_and_the_picture_named(many_images):
+def test_what_own_functions_return_is_checked_and_the_image_named(many_images):
     dataset = CocoDataset(*many_images)
     plan = BatchPlan(dataset.sizes, 4, ShortestSide((48,), 64))
     for function, message in (

@@ -1,4 +1,4 @@
-"""Batches of labelled pictures, for training and for evaluation."""
+"""Batches of labelled images, for training and for evaluation."""
 
 import jax
 import numpy as np
@@ -18,15 +18,15 @@ from jaxdet.data import (
     load_batches,
 )
 from jaxdet.data.augment.augmentation import random_crop
-from jaxdet.data.formats.class_folder import LabelledPath
 from jaxdet.data.batching.sizing import ShortestSide, SquareCrop
+from jaxdet.data.formats.class_folder import LabelledPath
 
 SIZING = SquareCrop(resize=20, crop=16)
 
 
 @pytest.fixture
 def dataset(tmp_path):
-    """Eleven pictures of three classes and of four sizes."""
+    """Eleven images of three classes and of four sizes."""
     records = []
     for number in range(11):
         height, width = ((24, 30), (50, 18), (16, 16), (12, 40))[number % 4]
@@ -36,7 +36,7 @@ def dataset(tmp_path):
     return ClassificationDataset(records, ("ant", "bee", "cat"))
 
 
-def test_evaluation_takes_the_centre_of_every_picture_once(dataset):
+def test_evaluation_takes_the_centre_of_every_image_once(dataset):
     plan = eval_plan(len(dataset), 4, SIZING)
     batches = list(load_batches(dataset, plan, 0, len(plan)))
     assert [batch.indices.tolist() for batch in batches] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, -1]]
@@ -79,7 +79,7 @@ def test_a_crop_by_hand():
     assert random_crop(50, 80, (0.0, 1.0), (0.5, 2.0), Draws(1.0, 1.0, *draws)) == (5, 18, 45, 45)
 
 
-def test_a_crop_as_large_as_the_picture_fits():
+def test_a_crop_as_large_as_the_image_fits():
     assert random_crop(50, 50, (0.0, 1.0), (0.5, 2.0), Draws(1.0, 0.5, 0.9, 0.9)) == (0, 0, 50, 50)
 
 
@@ -117,8 +117,8 @@ def test_kinds_of_data_and_of_augmentation_do_not_mix(dataset):
             ClassAugmentation(**fields)
 
 
-def test_an_unreadable_picture_is_named(dataset):
+def test_an_unreadable_image_is_named(dataset):
     with open(dataset.records[6].path, "wb") as file:
-        file.write(b"no picture")
+        file.write(b"no image")
     with pytest.raises(DataError, match=r"6\.png: cannot be decoded"):
         list(load_batches(dataset, eval_plan(11, 4, SIZING), 0, 3))

@@ -12,7 +12,7 @@ def root(tmp_path):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (6, 4)).save(path)
-    (tmp_path / "dog" / "notes.txt").write_text("no picture")
+    (tmp_path / "dog" / "notes.txt").write_text("no image")
     (tmp_path / ".cache").mkdir()
     return tmp_path
 
@@ -45,19 +45,19 @@ def test_folders_that_are_wrong(root):
     assert len(caught.value.dataset) == 1
     with pytest.raises(DataError, match="no such folder"):
         ClassFolder(str(root / "cow")).open()
-    with pytest.raises(DataError, match=r"holds no pictures .*expected a folder for each class"):
+    with pytest.raises(DataError, match=r"holds no images .*expected a folder for each class"):
         ClassFolder(str(root / ".cache")).open()
     with pytest.raises(DataError, match="a name twice"):
         ClassFolder(str(root), ("ant", "dog", "ant")).open()
 
 
-def test_pictures_that_are_wrong(root):
+def test_images_that_are_wrong(root):
     (root / "ant" / "z.png").write_bytes(b"")
     (root / "dog" / "b.png").unlink()
     Image.new("L", (6, 4)).save(root / "dog" / "b.png")
     dataset = ClassFolder(str(root)).open()
     assert [[problem.kind for problem in dataset.inspect(index)] for index in range(4)] == [
-        ["unreadable-picture"],
+        ["unreadable-image"],
         [],
         ["colour-mode"],
         [],

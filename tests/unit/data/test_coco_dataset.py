@@ -155,7 +155,7 @@ def _set(section, key, value):
         ),
         (_again("images"), "duplicate-image", "has id 10, as entry 0 of 'images' has; give each its own"),
         (_again("categories"), "duplicate-category", "category 7 has id 7, as entry 0 of 'categories' has"),
-        (_set("images", "file_name", "c.png"), "missing-picture", "its file .*c.png is missing; check that"),
+        (_set("images", "file_name", "c.png"), "missing-image", "its file .*c.png is missing; check that"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_said_in_one_line(write_coco, edit, kind, message):
@@ -185,7 +185,7 @@ def test_all_faults_are_found_at_once_and_the_rest_is_read(write_coco):
         ("degenerate-box", "a.png (id 10)", "100"),
         ("duplicate-annotation", "77", "201"),
         ("duplicate-image", "b.png (id 11)", ""),
-        ("missing-picture", "gone.png (id 50)", ""),
+        ("missing-image", "gone.png (id 50)", ""),
         ("unknown-category", "a.png (id 10)", "201"),
         ("unknown-image", "77", "201"),
     ]
@@ -245,6 +245,6 @@ def test_images_that_contradict_the_annotation(write_coco):
     file, folder = write_coco({"a.png": (20, 30, [])}, edit=_set("images", "height", 25))
     with pytest.raises(DataError, match=r"a\.png: the image is 30 x 20 but its annotation says 30 x 25"):
         CocoDataset(file, folder)[0]
-    (folder / "a.png").write_bytes(b"no picture")
+    (folder / "a.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"a\.png: cannot be decoded as an image"):
         CocoDataset(file, folder)[0]

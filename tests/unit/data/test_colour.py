@@ -12,7 +12,7 @@ from PIL import Image
 
 from jaxdet.data import ClassFolder, DataError, read_image
 from jaxdet.data.colour import to_rgb
-from jaxdet.data.images import picture_problems
+from jaxdet.data.images import image_problems
 
 HEIGHT, WIDTH = 4, 6
 DEEP = np.linspace(0, 65535, HEIGHT * WIDTH).round().astype(np.uint16).reshape(HEIGHT, WIDTH)
@@ -117,7 +117,7 @@ def test_modes_that_have_colours(tmp_path, name):
     expected = np.broadcast_to(expected[..., None] if expected.ndim == 2 else expected, pixels.shape).astype(int)
     # Pillow decodes what was stored; YCbCr and a scaled PGM are rounded on the way.
     np.testing.assert_allclose(pixels.astype(int), expected, atol=2 if name in ("ycbcr", "10-bit pgm") else 0)
-    problems = picture_problems(lambda: SimpleNamespace(image=pixels), str(path))
+    problems = image_problems(lambda: SimpleNamespace(image=pixels), str(path))
     assert [problem.kind for problem in problems] == ([] if mode == "RGB" else ["colour-mode"])
     if mode != "RGB":
         assert f"is {mode} and is converted to RGB" in problems[0].text
@@ -133,8 +133,8 @@ def test_modes_that_have_none_are_refused_with_the_reason(tmp_path, name):
     pattern = re.escape(f"{path}: the image has {reason}") + ".*scale it yourself and store it as 8-bit RGB"
     with pytest.raises(DataError, match=pattern) as caught:
         read_image(path)
-    assert caught.value.faults[0].kind == "unreadable-picture"
-    (problem,) = picture_problems(lambda: SimpleNamespace(image=read_image(path)), str(path))
+    assert caught.value.faults[0].kind == "unreadable-image"
+    (problem,) = image_problems(lambda: SimpleNamespace(image=read_image(path)), str(path))
     assert problem.kind.severity == "error" and reason in problem.text
 
 

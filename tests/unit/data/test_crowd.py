@@ -1,4 +1,4 @@
-"""Drawn crowds: hundreds of heads, lists that read back, and the same pictures from the same seed."""
+"""Drawn crowds: hundreds of heads, lists that read back, and the same images from the same seed."""
 
 import numpy as np
 import pytest

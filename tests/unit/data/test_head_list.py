@@ -7,18 +7,18 @@ from PIL import Image
 from jaxdet.data import DataError, HeadList, find_sources, ground_truth
 from jaxdet.data.augment.augmentation import Augmentation
 from jaxdet.data.batching.detection_rows import DetectionRows, box_slots
-from jaxdet.data.formats.head_list import ListBox, ListPicture, read_head_list, write_head_list
 from jaxdet.data.batching.sizing import ShortestSide
+from jaxdet.data.formats.head_list import ListBox, ListImage, read_head_list, write_head_list
 from jaxdet.evaluation import HeadEvaluator
 
 
 @pytest.fixture
 def write_list(tmp_path):
-    """A function that writes pictures of 40 x 30 (width x height) and a list of the given lines."""
+    """A function that writes images of 40 x 30 (width x height) and a list of the given lines."""
 
-    def write(*lines, pictures=("a", "b")):
+    def write(*lines, images=("a", "b")):
         (tmp_path / "images").mkdir(exist_ok=True)
-        for name in pictures:
+        for name in images:
             Image.new("RGB", (40, 30), (90, 80, 70)).save(tmp_path / "images" / f"{name}.png")
         (tmp_path / "train.txt").write_text("\n".join([*lines, ""]))
         return HeadList(str(tmp_path / "train.txt"))
@@ -103,7 +103,7 @@ def test_faults_have_their_lines(write_list, tmp_path):
         source.open()
     assert [(fault.kind, fault.line) for fault in caught.value.faults] == [
         ("malformed-entry", 1), ("malformed-box", 4), ("malformed-box", 5), ("malformed-box", 8), ("degenerate-box", 3),
-        ("outside-box", 6), ("non-finite-box", 7), ("missing-picture", 9), ("shared-picture", 11), ("empty-region", 12),
+        ("outside-box", 6), ("non-finite-box", 7), ("missing-image", 9), ("shared-image", 11), ("empty-region", 12),
     ]  # fmt: skip
     assert f"{tmp_path / 'train.txt'}:5: image a.png: '1 2 3 4' is not 'x1 y1 x2 y2 flag'" in str(caught.value)
     write_list(*lines[1:8])
@@ -113,7 +113,7 @@ def test_faults_have_their_lines(write_list, tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [(None, "there is no such list"), ("\n", "names no picture"), (b"\xff\xfe\x00", "cannot be read as text")],
+    [(None, "there is no such list"), ("\n", "names no image"), (b"\xff\xfe\x00", "cannot be read as text")],
 )
 def test_no_list(tmp_path, text, message):
     path = tmp_path / "list.txt"
@@ -126,18 +126,18 @@ def test_no_list(tmp_path, text, message):
 
 
 def test_written_lists_read_back(tmp_path):
-    pictures = [
-        ListPicture("a b/1.jpg", 1, [ListBox(2, (0.1, 2.0, 1 / 3, 1e7), 0), ListBox(3, (1.0, 2.0, 3.0, 4.0), -1)]),
-        ListPicture("2.jpg", 4),
+    images = [
+        ListImage("a b/1.jpg", 1, [ListBox(2, (0.1, 2.0, 1 / 3, 1e7), 0), ListBox(3, (1.0, 2.0, 3.0, 4.0), -1)]),
+        ListImage("2.jpg", 4),
     ]
-    write_head_list(tmp_path / "list.txt", pictures)
-    assert read_head_list(tmp_path / "list.txt") == (pictures, [])
+    write_head_list(tmp_path / "list.txt", images)
+    assert read_head_list(tmp_path / "list.txt") == (images, [])
     assert (tmp_path / "list.txt").read_text().splitlines()[2] == "1 2 3 4 -1"
     assert [path.name for path in tmp_path.iterdir()] == ["list.txt"]
 
 
-def test_a_picture_without_heads_is_a_row_without_boxes(write_list):
-    """No placeholder: the row has the picture, and no slot is valid or ignored."""
+def test_a_image_without_heads_is_a_row_without_boxes(write_list):
+    """No placeholder: the row has the image, and no slot is valid or ignored."""
     dataset = write_list(*FLAGS).open()
     sizing = ShortestSide((30,), 40)
     rows = DetectionRows(dataset, sizing, Augmentation(flip=0.0), box_slots(dataset), (0.0,) * 3, (1.0,) * 3)

@@ -24,8 +24,8 @@ from jaxdet.data import (
     split_source,
 )
 from jaxdet.data.held_out import held_out
-from jaxdet.runs import open_task, read_config
 from jaxdet.data_report.check import check
+from jaxdet.runs import open_task, read_config
 from jaxdet.runs.record import make_record
 
 
@@ -106,7 +106,7 @@ def test_faults_refuse_either_part_and_are_told_once(coco):
         assert len(caught.value.dataset) == (7 if part is train else 3)
         assert len(part.open(skip_faulty=True)) == len(caught.value.dataset)
     report = check(_config(train=train, val=val), progress=False, decode=False)
-    assert [(found.name, found.pictures, len(found.faults)) for found in report.sets] == [
+    assert [(found.name, found.images, len(found.faults)) for found in report.sets] == [
         ("train", 7, 1),
         ("val", 3, 0),
     ]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from jaxdet.cli.models import picture_files
+from jaxdet.cli.models import image_files
 from jaxdet.data import ClassFolder, DataError, YoloFolder
 from jaxdet.data.image_files import find_files, find_images
 
@@ -100,7 +100,7 @@ def test_class_folders_have_no_hidden_classes_or_images(fill, tmp_path):
 def test_detection_takes_the_same_files(fill, tmp_path, capsys):
     root = fill("images")
     extra = fill("other", [".single.jpg"]) / ".single.jpg"
-    assert picture_files([str(root), str(extra)]) == [*(root / name for name in KEPT), Path(extra)]  # given: taken
+    assert image_files([str(root), str(extra)]) == [*(root / name for name in KEPT), Path(extra)]  # given: taken
     assert "hidden and system files are left out: 9" in capsys.readouterr().err
-    with pytest.raises(ValueError, match="no pictures in this folder"):
-        picture_files([str(tmp_path / "other")])
+    with pytest.raises(ValueError, match="no images in this folder"):
+        image_files([str(tmp_path / "other")])

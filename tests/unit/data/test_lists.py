@@ -25,8 +25,8 @@ def scut_head(tmp_path):
 
     names = ("xmin", "ymin", "xmax", "ymax")
 
-    def write(part, name, *objects, picture=True, text=None):
-        if picture:
+    def write(part, name, *objects, image=True, text=None):
+        if image:
             draw(root / part / "JPEGImages" / f"{name}.jpg")
         lines = []
         for kind, *box in objects:
@@ -34,7 +34,7 @@ def scut_head(tmp_path):
             lines.append(f"<object><name>{kind}</name><bndbox>{corners}</bndbox></object>")
         file = root / part / "Annotations" / f"{name}.xml"
         file.parent.mkdir(parents=True, exist_ok=True)
-        # The size is wrong, as some are: the picture's own counts.
+        # The size is wrong, as some are: the image's own counts.
         body = "\n".join(["<annotation><size><width>0</width><height>0</height></size>", *lines, "</annotation>"])
         file.write_text(body if text is None else text)
         return file
@@ -42,7 +42,7 @@ def scut_head(tmp_path):
     write("Part_A", "1", ("head", 1, 2, 11, 12), ("person", 20, 2, 30, 12), ("haed", 40, 2, 50, 12))
     write("Part_A", "2")  # without an object
     write("Part_A", "3", ("head", 5, 5, 5, 9), ("head", 50, 30, 70, 50), ("head", 70, 5, 80, 9), ("bag", 1, 1, 9, 9))
-    write("Part_B", "4", ("head", 1, 2, 11, 12), picture=False)
+    write("Part_B", "4", ("head", 1, 2, 11, 12), image=False)
     write("Part_B", "5", text="<annotation>\n<object>\n")
     write("Part_B", "6", ("Head ", 1, 2, 11, "x"), ("head", 2, 3, 4), ("head", 1, 2, 11, 12))
     for part, names in (("Part_A", "1\n3\n"), ("Part_B", "6\n\n7\n")):
@@ -70,7 +70,7 @@ def test_scut_head(scut_head, tmp_path):
         ("degenerate-box", "Part_A/Annotations/3.xml", 2),
         ("outside-box", "Part_A/Annotations/3.xml", 4),
         ("misspelt-class", "Part_A/Annotations/3.xml", 5),
-        ("missing-picture", "Part_B/Annotations/4.xml", None),
+        ("missing-image", "Part_B/Annotations/4.xml", None),
         ("unreadable-annotation", "Part_B/Annotations/5.xml", 3),
         ("misspelt-class", "Part_B/Annotations/6.xml", 2),
         ("malformed-box", "Part_B/Annotations/6.xml", 2),
@@ -78,10 +78,10 @@ def test_scut_head(scut_head, tmp_path):
     ]
     assert "is a 'haed', which is read as 'head'" in str(found.faults[0])
     assert list(found.report())[:5] == [
-        "pictures    4, 1 of them without a box",
+        "images    4, 1 of them without a box",
         "heads       5",
         "ignored     1 boxes of flag -1",
-        "clipped     1 boxes that reached out of their pictures",
+        "clipped     1 boxes that reached out of their images",
         "left out    4 boxes, 2 other entries",
     ]
     dataset = HeadList(str(tmp_path / "heads.txt"), str(scut_head)).open()
@@ -90,11 +90,11 @@ def test_scut_head(scut_head, tmp_path):
 
 def test_a_split_of_scut_head(scut_head):
     found = convert_scut_head(scut_head, "train", base=scut_head.parent)
-    assert [picture.path for picture in found.pictures] == [
+    assert [image.path for image in found.images] == [
         f"SCUT_HEAD/Part_{name}.jpg" for name in ("A/JPEGImages/1", "A/JPEGImages/3", "B/JPEGImages/6")
     ]
     assert ("missing-annotation", "Part_B/ImageSets/Main/train.txt", 3) in places(found, scut_head)
-    assert len(convert_scut_head(scut_head / "Part_A", "train").pictures) == 2  # a part by itself
+    assert len(convert_scut_head(scut_head / "Part_A", "train").images) == 2  # a part by itself
     with pytest.raises(DataError, match=r"there is no ImageSets/Main/gone.txt in .*Part_A, .*Part_B"):
         convert_scut_head(scut_head, "gone")
     with pytest.raises(DataError, match="neither it nor a folder in it has 'Annotations'"):
@@ -116,8 +116,8 @@ def test_scut_head_reads_xml_as_voc_does(scut_head):
     (part / "__MACOSX" / "Annotations" / "y.xml").write_text("<a/>")
     for split in (None, "train"):
         found = convert_scut_head(part, split)
-        assert found.faults == [] and found.pictures[0].path == "jpegimages/x 1.BMP"
-        assert [box.box for box in found.pictures[0].boxes] == [(1, 2, 11, 12)]  # as they stand
+        assert found.faults == [] and found.images[0].path == "jpegimages/x 1.BMP"
+        assert [box.box for box in found.images[0].boxes] == [(1, 2, 11, 12)]  # as they stand
 
 
 def person(hbox, *, tag="person", **fields):
@@ -162,13 +162,13 @@ def test_crowd_human(crowd_human, tmp_path):
     assert [(str(f.kind), f.line, f.annotation) for f in found.faults] == [
         ("degenerate-box", 2, "gtboxes[0]"), ("outside-box", 2, "gtboxes[1]"), ("malformed-box", 2, "gtboxes[2]"),
         ("malformed-box", 2, "gtboxes[3]"), ("malformed-box", 2, "gtboxes[4]"), ("duplicate-image", 5, ""),
-        ("missing-picture", 6, ""), ("malformed-entry", 7, ""), ("unreadable-annotation", 8, ""),
+        ("missing-image", 6, ""), ("malformed-entry", 7, ""), ("unreadable-annotation", 8, ""),
     ]  # fmt: skip
     assert list(found.report())[:5] == [
-        "pictures    3, 2 of them without a box",
+        "images    3, 2 of them without a box",
         "heads       2",
         "ignored     4 boxes of flag -1",
-        "clipped     1 boxes that reached out of their pictures",
+        "clipped     1 boxes that reached out of their images",
         "left out    5 boxes, 4 other entries",
     ]
     assert len(HeadList(str(tmp_path / "new" / "heads.txt"), str(images)).open().records[0].truth.ignored) == 4
@@ -195,12 +195,12 @@ def test_fields_of_crowd_human_are_checked(tmp_path, fields, expected):
     file.write_text(json.dumps({"ID": "a", "gtboxes": [{**person([1, 2, 10, 12]), **fields}]}))
     found = convert_crowd_human(file, tmp_path)
     left_out = isinstance(expected, str)
-    assert [box.flag for box in found.pictures[0].boxes] == ([] if left_out else [expected])
+    assert [box.flag for box in found.images[0].boxes] == ([] if left_out else [expected])
     assert [(str(fault.kind), fault.line) for fault in found.faults] == ([(expected, 1)] if left_out else [])
 
 
 @pytest.mark.parametrize("name", [None, True, 1.5, ["a"], ""])
-def test_a_crowd_human_picture_needs_a_name(tmp_path, name):
+def test_a_crowd_human_image_needs_a_name(tmp_path, name):
     (tmp_path / "a.odgt").write_text(json.dumps({"ID": name, "gtboxes": []}))
     (fault,) = convert_crowd_human(tmp_path / "a.odgt", tmp_path).faults
     assert fault.kind == "malformed-entry" and "has 'ID' = " in fault.problem
@@ -247,7 +247,7 @@ def test_crohd(crohd, tmp_path):
         "# HT21-02/img1/000003.jpg", "0.5 1 10.5 13 0",
     ]  # fmt: skip
     assert places(found, crohd) == [
-        ("missing-picture", "HT21-01/seqinfo.ini", None),
+        ("missing-image", "HT21-01/seqinfo.ini", None),
         ("unknown-image", "HT21-02/gt/gt.txt", 9),
         ("malformed-box", "HT21-02/gt/gt.txt", 10),
         ("malformed-box", "HT21-02/gt/gt.txt", 11),
@@ -255,16 +255,16 @@ def test_crohd(crohd, tmp_path):
         ("outside-box", "HT21-02/gt/gt.txt", 8),
     ]
     assert list(found.report())[:5] == [
-        "pictures    5, 2 of them without a box",
+        "images    5, 2 of them without a box",
         "heads       4",
         "ignored     3 boxes of flag -1",
-        "clipped     1 boxes that reached out of their pictures",
+        "clipped     1 boxes that reached out of their images",
         "left out    4 boxes, 2 other entries",
     ]
     hidden = convert_crohd(crohd / "HT21-02", visibility=0.3, origin=0)  # one sequence, paths from its own folder
-    assert hidden.pictures[0].boxes[0].box == (1, 2, 11, 14)
-    assert [box.flag for box in hidden.pictures[0].boxes] == [0, -1, -1, -1, -1]
-    assert hidden.pictures[0].path == "img1/000001.jpg"
+    assert hidden.images[0].boxes[0].box == (1, 2, 11, 14)
+    assert [box.flag for box in hidden.images[0].boxes] == [0, -1, -1, -1, -1]
+    assert hidden.images[0].path == "img1/000001.jpg"
 
 
 def test_broken_sequences(crohd):
@@ -298,7 +298,7 @@ def test_the_command_prints_counts_and_faults(command, crowd_human, crohd, scut_
     out = tmp_path / "list.txt"
     assert command("crowdhuman", file, "--images", images, "--out", out, "--base", tmp_path) == 0
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0] == "pictures    3, 2 of them without a box"
+    assert printed[0] == "images    3, 2 of them without a box"
     assert printed[-1] == f"list        {out}, paths relative to {tmp_path}"
     fault = f"left out: degenerate-box: {file}:2: image b.jpg, annotation gtboxes[0]: box from (5, 5) to (5, 14) has"
     assert any(line.startswith(fault) for line in printed)
@@ -311,6 +311,6 @@ def test_the_command_prints_counts_and_faults(command, crowd_human, crohd, scut_
         command("crohd", crohd, "--split", "train", "--out", out)
     with pytest.raises(ValueError, match="give their folder with --images"):
         command("crowdhuman", file, "--out", out)
-    with pytest.raises(DataError, match="no picture is left to write"):
+    with pytest.raises(DataError, match="no image is left to write"):
         command("crowdhuman", file, "--images", tmp_path / "gone", "--out", out)
     assert out.read_text() == before  # what was there stays

@@ -128,7 +128,7 @@ def test_too_many_boxes_are_named_at_once(dataset, plan):
 @pytest.mark.parametrize("threads", [0, 2])
 def test_an_unreadable_image_is_named(dataset, plan, threads):
     with open(dataset.records[int(plan.batch(1).indices[2])].path, "wb") as file:
-        file.write(b"no picture")
+        file.write(b"no image")
     batches = load_batches(dataset, plan, 0, 4, threads=threads)
     assert next(batches).step == 0
     with pytest.raises(DataError, match="cannot be decoded as an image"):

@@ -12,7 +12,7 @@ from PIL import Image
 from jaxdet.data import ClassFolder, CocoFiles, DataError, Examples, HeadList, VocFolder, YoloFolder, read_image
 from jaxdet.data.formats.lists.conversion import Conversion
 from jaxdet.data.formats.packed import open_packed
-from jaxdet.data.images import picture_problems, read_image_size
+from jaxdet.data.images import image_problems, read_image_size
 from jaxdet.data_report.pack import pack
 
 HEIGHT, WIDTH = 20, 30
@@ -79,7 +79,7 @@ def test_what_was_done_is_told(tmp_path, orientation):
     if orientation > 4:
         annotations[STORED_SIZE] = "gives the stored size 30 x 20 (width x height), so it is read as stored"
     for size, ending in annotations.items():
-        ((kind, text),) = picture_problems(lambda: SimpleNamespace(image=STORED), str(path), size)
+        ((kind, text),) = image_problems(lambda: SimpleNamespace(image=STORED), str(path), size)
         assert kind == "exif-rotation" and kind.severity == "warning" and text.endswith(ending)
         assert f"orientation {orientation}" in text
 
@@ -200,10 +200,10 @@ def test_class_folders_and_their_packed_form_are_upright(tmp_path):
 def test_head_lists_are_converted_in_upright_coordinates(tmp_path):
     _write(tmp_path / "a.png")
     conversion = Conversion(tmp_path)
-    assert conversion.add_picture(tmp_path / "a.png", ("list", 1))
-    assert conversion.add_picture(tmp_path / "a.png", ("list", 1), UPRIGHT)
+    assert conversion.add_image(tmp_path / "a.png", ("list", 1))
+    assert conversion.add_image(tmp_path / "a.png", ("list", 1), UPRIGHT)
     conversion.add_box((5, 20, 25, 40), 0, ("list", 2))  # reaches out below and to the right of 20 x 30
-    assert conversion.pictures[1].boxes[0].box == (5, 20, 20, 30)
+    assert conversion.images[1].boxes[0].box == (5, 20, 20, 30)
     # Boxes made on the stored pixels do not fit what readers of the list see.
-    assert not conversion.add_picture(tmp_path / "a.png", ("list", 1), STORED_SIZE)
-    assert len(conversion.pictures) == 2 and "store the image upright" in conversion.left_out[0].problem
+    assert not conversion.add_image(tmp_path / "a.png", ("list", 1), STORED_SIZE)
+    assert len(conversion.images) == 2 and "store the image upright" in conversion.left_out[0].problem

@@ -21,8 +21,8 @@ from jaxdet.data import (
     ground_truth,
     load_batches,
 )
-from jaxdet.data.formats.packed import shard_name
 from jaxdet.data.batching.sizing import ShortestSide
+from jaxdet.data.formats.packed import shard_name
 from jaxdet.data_report.pack import pack
 
 
@@ -35,7 +35,7 @@ def dataset(write_coco):
     )
 
 
-def test_pictures_and_annotations_come_back(dataset, tmp_path):
+def test_images_and_annotations_come_back(dataset, tmp_path):
     assert pack(dataset, tmp_path / "train", shard_bytes=1, progress=False) == (1, 1, 1)
     packed = PackedFolder(str(tmp_path / "train")).open()
     assert packed.names == dataset.names and packed.category_ids == dataset.category_ids
@@ -106,10 +106,10 @@ def test_damage_is_told(dataset, tmp_path):
     (folder / shard_name(1)).write_bytes(b"nothing of the kind")
     packed = PackedFolder(str(folder)).open()
     assert packed[0].image_id == 10
-    with pytest.raises(DataError, match=r"pictures-00001\.array_record: picture 1 cannot be read .*pack the data set"):
+    with pytest.raises(DataError, match=r"images-00001\.array_record: image 1 cannot be read .*pack the data set"):
         packed[1]
     (folder / shard_name(1)).unlink()
-    with pytest.raises(DataError, match=r"pictures-00001\.array_record is missing\); pack it again"):
+    with pytest.raises(DataError, match=r"images-00001\.array_record is missing\); pack it again"):
         PackedFolder(str(folder)).open()
     with pytest.raises(DataError, match="there is no packed data set"):
         PackedFolder(str(tmp_path / "images")).open()

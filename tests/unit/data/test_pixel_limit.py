@@ -11,8 +11,8 @@ from PIL import Image
 
 from jaxdet.cli.__main__ import main
 from jaxdet.data import BatchPlan, CocoDataset, DataError, load_batches, read_image, set_max_pixels
-from jaxdet.data.images import read_image_size
 from jaxdet.data.batching.sizing import ShortestSide
+from jaxdet.data.images import read_image_size
 from jaxdet.data_report import inspection
 
 
@@ -54,8 +54,8 @@ def test_worker_processes_take_the_limit_over(many_images, monkeypatch):
     plan = BatchPlan(dataset.sizes, 4, ShortestSide((48,), 64))
     with pytest.raises(DataError, match="exceeds limit of 1000 pixels"):
         list(load_batches(dataset, plan, 0, 2, workers=1))
-    monkeypatch.setattr(inspection, "PICTURES_A_PROCESS", 10)
-    faults = inspection.picture_faults(dataset, workers=2, progress=False)
+    monkeypatch.setattr(inspection, "IMAGES_A_PROCESS", 10)
+    faults = inspection.image_faults(dataset, workers=2, progress=False)
     assert len(faults) == len(dataset) and all("exceeds limit of 1000" in fault.problem for fault in faults)
 
 

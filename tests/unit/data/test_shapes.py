@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxdet.data import CocoDataset, draw_shapes
-from jaxdet.data.synthetic.shapes import draw_picture
+from jaxdet.data.synthetic.shapes import draw_image
 
 
 def _digest(folder):
@@ -26,9 +26,9 @@ def test_the_same_seed_draws_the_same_files(tmp_path):
         *(f"val/{i:05d}.jpg" for i in range(3)),
     }
     assert a["val.json"] == b["val.json"]
-    pictures = [name for name in a if name.endswith("jpg")]
-    assert all(a[name] == b[name] != c[name] for name in pictures)
-    assert len({a[name] for name in pictures}) == len(pictures)
+    images = [name for name in a if name.endswith("jpg")]
+    assert all(a[name] == b[name] != c[name] for name in images)
+    assert len({a[name] for name in images}) == len(images)
 
 
 def test_it_is_an_ordinary_coco_folder_within_its_promises(tmp_path):
@@ -53,7 +53,7 @@ def test_boxes_lie_tightly_around_what_is_painted(monkeypatch):
     monkeypatch.setattr("jaxdet.data.synthetic.shapes.textured_ground", lambda generator, h, w: np.zeros((h, w, 3)))
     monkeypatch.setattr("jaxdet.data.synthetic.shapes._COLOURS", ((255, 255, 255),))
     for seed in range(12):
-        image, boxes, labels = draw_picture(np.random.default_rng(seed), 110, 120, 1)
+        image, boxes, labels = draw_image(np.random.default_rng(seed), 110, 120, 1)
         bright = image.max(-1) > 60
         rows, columns = np.flatnonzero(bright.any(1)), np.flatnonzero(bright.any(0))
         painted = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)

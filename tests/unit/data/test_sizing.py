@@ -18,7 +18,7 @@ def _example(height, width, boxes, ignored=()):
     return Example(image, boxes, np.arange(1, len(boxes) + 1, dtype=np.int32), 7, "a.png", ignored)
 
 
-def test_each_picture_draws_one_of_the_sizes():
+def test_each_image_draws_one_of_the_sizes():
     sizing = ShortestSide((40, 50, 80), 100)
     example = _example(50, 60, [[10, 10, 20, 30]], [[0, 0, 60, 50]])
     for draw, size in ((0.0, (40, 48)), (0.34, (50, 60)), (0.999, (80, 96))):
@@ -49,8 +49,8 @@ def test_one_size_draws_nothing():
     np.testing.assert_array_equal(placed.boxes, [[2, 4, 6, 8]])
 
 
-def test_a_picture_of_another_shape_than_planned_is_shrunk_into_its_canvas():
-    example = _example(50, 20, [[0, 0, 20, 50]])  # 160 x 64 on a canvas for wide pictures
+def test_a_image_of_another_shape_than_planned_is_shrunk_into_its_canvas():
+    example = _example(50, 20, [[0, 0, 20, 50]])  # 160 x 64 on a canvas for wide images
     pixels, placed = ShortestSide((64,), 160).apply(example, (64, 160), Draws(), **PLAIN)
     assert pixels.shape == (64, 25, 3)
     np.testing.assert_allclose(placed.boxes, [[0, 0, 25, 64]], rtol=1e-6)
@@ -58,16 +58,16 @@ def test_a_picture_of_another_shape_than_planned_is_shrunk_into_its_canvas():
     assert pixels.shape == (1, 160, 3)
 
 
-def test_a_picture_without_pixels_at_the_smallest_size_is_an_error():
+def test_a_image_without_pixels_at_the_smallest_size_is_an_error():
     with pytest.raises(DataError, match="an image of 3000 x 2 would be resized to 160 x 0"):
         ShortestSide((8, 96), 160).largest(2, 3000)
 
 
-def test_jitter_that_enlarges_crops_boxes_with_the_picture():
+def test_jitter_that_enlarges_crops_boxes_with_the_image():
     sizing = ScaleJitter((0.5, 2.0), (100, 100))
     boxes = [[0, 0, 40, 40], [60, 10, 130, 50], [150, 20, 190, 90]]
     example = _example(100, 200, boxes, [[0, 0, 30, 100], [90, 40, 110, 60]])
-    # The scale is 2, the picture fits at 1/2: 100 x 200 stays, and half of the 100 surplus columns go on the left.
+    # The scale is 2, the image fits at 1/2: 100 x 200 stays, and half of the 100 surplus columns go on the left.
     pixels, placed = sizing.apply(example, (128, 128), Draws(1.0, 0.5), **PLAIN)
     assert pixels.shape == (100, 100, 3)
     np.testing.assert_allclose(pixels, example.image[:, 50:150] / np.float32(255), atol=1e-6)
@@ -77,7 +77,7 @@ def test_jitter_that_enlarges_crops_boxes_with_the_picture():
 
 
 def test_jitter_into_a_size_that_is_no_square():
-    """The picture fits 40 x 100 at 40 / 80, its height, and the scale is 2: 80 x 120, cropped in the middle."""
+    """The image fits 40 x 100 at 40 / 80, its height, and the scale is 2: 80 x 120, cropped in the middle."""
     example = _example(80, 120, [[0, 0, 120, 80], [30, 50, 40, 60]])
     pixels, placed = ScaleJitter((0.5, 2.0), (40, 100)).apply(example, (64, 128), Draws(1.0, 0.5), **PLAIN)
     np.testing.assert_allclose(pixels, example.image[20:60, 10:110] / np.float32(255), atol=1e-6)
@@ -91,9 +91,9 @@ def test_a_box_that_only_touches_the_crop_goes():
     np.testing.assert_array_equal(placed.labels, [2, 4])
 
 
-def test_jitter_that_shrinks_keeps_the_whole_picture():
+def test_jitter_that_shrinks_keeps_the_whole_image():
     example = _example(80, 40, [[4, 8, 12, 16]], [[0, 0, 40, 80]])
-    # The picture fits at 100 / 80 and the scale is 0.4: half its size.
+    # The image fits at 100 / 80 and the scale is 0.4: half its size.
     pixels, placed = ScaleJitter((0.4, 2.0), (100, 100)).apply(example, (128, 128), Draws(0.0, 0.9), **PLAIN)
     small = np.asarray(Image.fromarray(example.image).resize((20, 40), Image.Resampling.BILINEAR))
     np.testing.assert_allclose(pixels, small / np.float32(255), atol=1e-6)
@@ -101,12 +101,12 @@ def test_jitter_that_shrinks_keeps_the_whole_picture():
     np.testing.assert_allclose(placed.ignored, [[0, 0, 20, 40]], rtol=1e-6)
 
 
-def test_jitter_never_leaves_a_picture_without_pixels():
+def test_jitter_never_leaves_a_image_without_pixels():
     pixels, _ = ScaleJitter((0.1, 2.0), (64, 64)).apply(_example(1, 500, []), (64, 64), Draws(0.0, 0.0), **PLAIN)
     assert pixels.shape == (1, 6, 3)
 
 
-def test_jitter_has_one_canvas_for_all_pictures():
+def test_jitter_has_one_canvas_for_all_images():
     sizing = ScaleJitter((0.1, 2.0), (100, 90))
     assert sizing.canvases == ((128, 96),)
     for sizes in (np.array([(10, 900), (900, 10), (50, 50)]), 3):

@@ -51,7 +51,7 @@ def test_floats_are_taken_as_values_from_0_to_1():
     np.testing.assert_allclose(preprocess(image / np.float32(255), 4, 9), preprocess(image, 4, 9), atol=1e-6)
 
 
-def test_centre_crop_keeps_the_middle_of_the_resized_picture():
+def test_centre_crop_keeps_the_middle_of_the_resized_image():
     image = np.zeros((40, 80, 3), np.uint8)
     image[:, 30:50] = 255
     out = centre_crop(image, 40, 20, (0, 0, 0), (1, 1, 1))

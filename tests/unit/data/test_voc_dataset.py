@@ -119,7 +119,7 @@ def test_errors_say_what_to_do(write_voc):
     with pytest.raises(DataError, match="3 faults; correct them:") as caught:
         VocDataset(root, "train", skip_faulty=True)
     assert [(fault.kind, Path(fault.file).name, fault.line) for fault in caught.value.faults] == [
-        ("missing-picture", "train.txt", 1),
+        ("missing-image", "train.txt", 1),
         ("unreadable-annotation", "b.xml", 3),
         ("missing-annotation", "train.txt", 3),
     ]

@@ -65,7 +65,7 @@ def test_fewer_steps_than_workers(dataset):
 def test_an_error_in_a_worker_is_the_callers(dataset):
     plan = BatchPlan(dataset.sizes, 4, ShortestSide((48,), 64))
     path = dataset.records[int(plan.batch(1).indices[2])].path
-    Path(path).write_bytes(b"no picture")
+    Path(path).write_bytes(b"no image")
     batches = load_batches(dataset, plan, 0, 4, workers=2)
     assert next(batches).step == 0
     with pytest.raises(DataError, match="cannot be decoded as an image") as error:
@@ -111,8 +111,8 @@ from jaxdet.data_report import inspection
 
 dataset = CocoDataset(*{files!r})
 if {inspect}:
-    inspection.PICTURES_A_PROCESS = 1
-    inspection.picture_faults(dataset, workers=2, progress=False)
+    inspection.IMAGES_A_PROCESS = 1
+    inspection.image_faults(dataset, workers=2, progress=False)
 plan = BatchPlan(dataset.sizes, 4, ShortestSide((100,), 160), seed=3)
 print(len(list(load_batches(dataset, plan, 0, 3, workers=2))), "batches")
 """

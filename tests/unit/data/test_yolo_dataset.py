@@ -14,7 +14,7 @@ CAT, DOG = 1, 2
 
 @pytest.fixture
 def write_yolo(tmp_path):
-    """A function that writes pictures and label files from {split: {stem: (height, width, lines or None)}}."""
+    """A function that writes images and label files from {split: {stem: (height, width, lines or None)}}."""
 
     def write(splits, **description):
         description = {"names": ["cat", "dog"], **{split: f"images/{split}" for split in splits}, **description}
@@ -31,7 +31,7 @@ def write_yolo(tmp_path):
     return write
 
 
-def test_boxes_polygons_and_pictures_without_either(write_yolo):
+def test_boxes_polygons_and_images_without_either(write_yolo):
     lines = ["1 0.5 0.5 0.2 0.5", "", "0 0.1 0.1 0.3 0.1 0.3 0.6 0.2 0.9"]
     root = write_yolo({"train": {"a": (20, 40, lines), "b": (8, 8, []), "c": (9, 7, None)}})
     dataset = YoloFolder(str(root), "train").open()
@@ -69,7 +69,7 @@ def test_of_lines_with_keypoints_the_box_is_taken(write_yolo):
     np.testing.assert_allclose(YoloFolder(str(root), "train").open()[0].boxes, [[3, 3, 7, 7]], rtol=1e-6)
 
 
-def test_exif_turned_pictures_have_the_size_that_is_seen(write_yolo):
+def test_exif_turned_images_have_the_size_that_is_seen(write_yolo):
     root = write_yolo({"train": {"a": (20, 30, ["0 .5 .5 .5 .5"])}})
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -143,14 +143,14 @@ def test_what_is_no_box_always_refuses(write_yolo):
     (root / "list.txt").write_text("".join(f"images/train/{stem}.png\n" for stem in "abcd"))
     (root / "labels" / "train" / "a.txt").write_text("2 .5 .5 .5 .5")
     (root / "labels" / "train" / "c.txt").write_bytes(b"\xff\xfe\xfa")
-    (root / "images" / "train" / "b.png").write_text("no picture")
+    (root / "images" / "train" / "b.png").write_text("no image")
     with pytest.raises(DataError, match="4 faults; correct them:") as caught:
         YoloFolder(str(root), "train").open(skip_faulty=True)
     assert [(fault.kind, fault.file[-8:], fault.line) for fault in caught.value.faults] == [
         ("unknown-category", "in/a.txt", 1),
-        ("unreadable-picture", "list.txt", 2),
+        ("unreadable-image", "list.txt", 2),
         ("unreadable-annotation", "in/c.txt", None),
-        ("missing-picture", "list.txt", 4),
+        ("missing-image", "list.txt", 4),
     ]
     assert "is of class 2, but data.yaml names 0..1" in str(caught.value)
 
@@ -166,8 +166,8 @@ def test_what_is_no_box_always_refuses(write_yolo):
         ({"nc": True, "names": ["cat"]}, "has nc True; expected the number"),
         ({"train": None, "val": "images"}, "has no 'train'; it has val"),
         ({"train": "pictures"}, "'train' names pictures, but there is no .*pictures"),
-        ({"train": "empty"}, "'train' is empty, where there are no pictures"),
-        ({"train": "bare"}, r"none of the 1 pictures of 'train' has a label file; .*x\.png, would have .*x\.txt"),
+        ({"train": "empty"}, "'train' is empty, where there are no images"),
+        ({"train": "bare"}, r"none of the 1 images of 'train' has a label file; .*x\.png, would have .*x\.txt"),
         ({"kpt_shape": 17}, "has kpt_shape 17; expected a list"),
     ],
 )

@@ -11,13 +11,13 @@ from PIL import Image
 from jaxdet.data import CocoDataset, Examples
 from jaxdet.data.dataset import DataError
 from jaxdet.data.formats.head_list import HeadListDataset
-from jaxdet.evaluation import CocoEvaluator, HeadEvaluator, ScoredPicture, evaluate_heads, make_evaluator
+from jaxdet.evaluation import CocoEvaluator, HeadEvaluator, ScoredImage, evaluate_heads, make_evaluator
 from jaxdet.plots import plot_evaluation, plot_head_curves
 
 
 @pytest.fixture
 def dataset(tmp_path):
-    """Two pictures of one class, whose category id is 7: a head beside a crowd region, and nothing."""
+    """Two images of one class, whose category id is 7: a head beside a crowd region, and nothing."""
     for name in "ab":
         Image.new("RGB", (100, 80)).save(tmp_path / f"{name}.png")
     entries = [
@@ -30,15 +30,15 @@ def dataset(tmp_path):
     return CocoDataset(tmp_path / "data.json", tmp_path)
 
 
-def test_crowds_are_ignored_regions_and_every_picture_counts(dataset):
+def test_crowds_are_ignored_regions_and_every_image_counts(dataset):
     evaluator = HeadEvaluator(dataset)
     boxes = np.array([[10, 10, 30, 30], [60, 20, 80, 40], [np.nan] * 4])
     evaluator.add(10, boxes, np.array([0.8, 0.9, np.nan]), np.ones(3, int), valid=np.array([True, True, False]))
     metrics = evaluator.evaluate()
     assert metrics["AP"] == metrics["MODA"] == metrics["recall_300"] == 1.0
     result = evaluator.result
-    assert (result.pictures, result.heads, result.ignored, result.detections) == (2, 1, 1, 2)
-    assert evaluator.table() == "1 boxes and 1 ignored regions on 2 pictures, 2 detections"
+    assert (result.images, result.heads, result.ignored, result.detections) == (2, 1, 1, 2)
+    assert evaluator.table() == "1 boxes and 1 ignored regions on 2 images, 2 detections"
     evaluator.add(11, np.array([[0, 0, 9, 9]]), np.array([0.95]), np.array([1]))
     assert evaluator.evaluate()["AP"] == 0.5 and evaluator.result.curve.fppi.tolist() == [0.5, 0.5]
 
@@ -76,7 +76,7 @@ def test_curves_are_drawn(dataset, tmp_path):
     drawn = [np.asarray(Image.open(tmp_path / f"{name}.png").convert("RGB"), int) for name in ("empty", "found")]
     assert drawn[0].shape[1] > 1000 and np.abs(drawn[0] - drawn[1]).max() > 100
     with pytest.raises(ValueError, match="no head"):
-        plot_head_curves(evaluate_heads([ScoredPicture([], [], [])]), tmp_path / "none.png")
+        plot_head_curves(evaluate_heads([ScoredImage([], [], [])]), tmp_path / "none.png")
     assert not (tmp_path / "none.png").exists()
 
 

@@ -1,4 +1,4 @@
-"""Pictures: what must be where, pixel by pixel."""
+"""Images: what must be where, pixel by pixel."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def test_a_box_is_outlined_in_its_class_colour():
 
 
 @pytest.mark.parametrize("box", [[-50, -50, 500, 500], [150, 110, 160, 120], [0, 0, 4, 4], [155, 0, 160, 3]])
-def test_text_stays_within_the_picture(box):
+def test_text_stays_within_the_image(box):
     """The label's background is drawn whole: as many of its pixels as for a label with room around it."""
     args = (np.array([1]), np.array([0.97]), ("__background__", "cat"))
     free = draw_detections(GREY, np.array([[40, 60, 44, 62]]), *args)
@@ -30,12 +30,12 @@ def test_text_stays_within_the_picture(box):
     assert (image != 128).any(-1).sum() >= changed - 30
 
 
-def test_a_name_too_long_for_the_picture_is_cut():
+def test_a_name_too_long_for_the_image_is_cut():
     image = draw_detections(GREY[:, :60], np.array([[5, 30, 50, 90]]), np.array([1]), None, ("", "word" * 40))
     assert image.shape == (120, 60, 3)
 
 
-def test_padding_and_empty_pictures():
+def test_padding_and_empty_images():
     nan = np.full((1, 4), np.nan)
     assert (draw_detections(GREY, nan, np.array([1])) == 128).all()
     assert (draw_detections(GREY, np.zeros((0, 4)), np.zeros(0, int), np.zeros(0)) == 128).all()
@@ -45,7 +45,7 @@ def test_padding_and_empty_pictures():
         draw_detections(GREY / 255, nan, np.array([1]))
 
 
-def test_scale_enlarges_picture_and_boxes():
+def test_scale_enlarges_image_and_boxes():
     image = draw_detections(GREY, np.array([[40, 50, 100, 110]]), np.array([2]), scale=3)
     assert image.shape == (360, 480, 3) and tuple(image[240, 299]) == class_colour(2)
 
@@ -56,14 +56,14 @@ def test_colours_are_distinct():
     assert distances.min() > 50 and len({class_colour(label) for label in range(1, 92)}) == 91
 
 
-def test_contact_sheet_puts_pictures_side_by_side():
+def test_contact_sheet_puts_images_side_by_side():
     red, blue = np.zeros((2, 3, 3), np.uint8), np.zeros((4, 1, 3), np.uint8)
     red[..., 0], blue[..., 2] = 255, 255
     sheet = contact_sheet([red, blue, red], 2, gap=1)
     assert sheet.shape == (1 + 4 + 1 + 2 + 1, 1 + 3 + 1 + 1 + 1, 3)
     assert (sheet[2:4, 1:4] == (255, 0, 0)).all() and (sheet[1:5, 5] == (0, 0, 255)).all()
     assert (sheet[6:8, 1:4] == (255, 0, 0)).all() and (sheet[6:8, 4:] == 255).all()
-    with pytest.raises(ValueError, match="at least one picture"):
+    with pytest.raises(ValueError, match="at least one image"):
         contact_sheet([], 2)
 
 

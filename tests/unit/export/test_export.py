@@ -11,9 +11,9 @@ import pytest
 
 import jaxdet
 from jaxdet.cli.__main__ import main
-from jaxdet.models import build
 from jaxdet.export import load_export
 from jaxdet.export.write import export_detector, in_dtype
+from jaxdet.models import build
 from jaxdet.saving.model import save
 from tiny_model import tiny_config
 
@@ -27,8 +27,8 @@ import jax, numpy as np
 from jax import export
 from reader import load_export
 
-pictures = list(np.load("pictures.npz").values())
-found = load_export(".").detect(pictures, score_threshold=0.05)
+images = list(np.load("images.npz").values())
+found = load_export(".").detect(images, score_threshold=0.05)
 
 told = json.load(open("export.json"))
 program = export.deserialize(bytearray(open("program.bin", "rb").read()))
@@ -58,12 +58,12 @@ def folder(model, tmp_path_factory):
 def test_the_same_detections_without_jaxdet(model, folder):
     rng = np.random.default_rng(0)
     sizes = [(64, 96), (50, 80), (128, 190)]  # as they are, enlarged, shrunk; and a batch that is half full
-    pictures = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
-    np.savez(folder / "pictures.npz", *pictures)
+    images = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
+    np.savez(folder / "pictures.npz", *images)
     run = subprocess.run([sys.executable, "-c", ALONE], cwd=folder, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     found = np.load(folder / "found.npz")
-    for row, ours in enumerate(jaxdet.predict(model, pictures, score_threshold=0.05, batch_size=BATCH)):
+    for row, ours in enumerate(jaxdet.predict(model, images, score_threshold=0.05, batch_size=BATCH)):
         assert len(ours["boxes"]) > 20
         for name, value in ours.items():
             np.testing.assert_array_equal(found[f"{row}/{name}"], value)
@@ -77,11 +77,9 @@ def test_another_batch_or_canvas_is_said(folder):
         detector(np.zeros((3, *CANVAS, 3), np.float32), sizes)
     with pytest.raises(ValueError, match=r"takes pixels \[2, 64, 96, 3\].* not \[2, 96, 64, 3\]"):
         detector(np.zeros((2, 96, 64, 3), np.float32), sizes[:2])
-    with pytest.raises(
-        ValueError, match=r"picture 1, 90x60, becomes 96x64, .* canvas is 64x96; jaxdet export --canvas"
-    ):
+    with pytest.raises(ValueError, match=r"image 1, 90x60, becomes 96x64, .* canvas is 64x96; jaxdet export --canvas"):
         detector.detect([np.zeros((60, 90, 3), np.uint8), np.zeros((90, 60, 3), np.uint8)])
-    with pytest.raises(ValueError, match=r"picture 0 is float64 \(60, 90, 3\); expected uint8"):
+    with pytest.raises(ValueError, match=r"image 0 is float64 \(60, 90, 3\); expected uint8"):
         detector.detect([np.zeros((60, 90, 3))])
 
 

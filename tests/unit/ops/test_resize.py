@@ -75,7 +75,7 @@ def test_nearest_index_for_every_length():
 
 
 def transformed_size(height, width, min_size, max_size):
-    """The size torchvision's own function gives, from a picture without memory."""
+    """The size torchvision's own function gives, from an image without memory."""
     import torch
     from torchvision.models.detection.transform import _resize_image_and_masks
 

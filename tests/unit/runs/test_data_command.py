@@ -54,14 +54,14 @@ def test_errors_give_status_one_and_warnings_none(run, tmp_path, capsys):
     assert run("--check", "--workers", "0", "--set", "skip_faulty=True") == 0
     assert capsys.readouterr().out.endswith("0 errors, 2 warnings, 1 box left out (skip_faulty)\n")
     assert run("--check", "--no-decode", "--set", "skip_faulty=True") == 0
-    assert "0 errors, 1 warning, 1 box left out (skip_faulty); the pictures were not decoded" in capsys.readouterr().out
+    assert "0 errors, 1 warning, 1 box left out (skip_faulty); the images were not decoded" in capsys.readouterr().out
 
 
 def test_show_draws_a_page(run, tmp_path, capsys):
     page = tmp_path / "page.png"
     assert run("--show", "--out", str(page), "--count", "1", "--set", "skip_faulty=True") == 0
-    with Image.open(page) as picture:
-        assert picture.size[0] > 32
+    with Image.open(page) as image:
+        assert image.size[0] > 32
     assert str(page) in capsys.readouterr().out
 
 

@@ -1,4 +1,4 @@
-"""Pictures from 16 to 8000 pixels wide, with no box, one, or 500: one compilation a canvas, no NaN, nothing dropped."""
+"""Images from 16 to 8000 pixels wide, with no box, one, or 500: one compilation a canvas, no NaN, nothing dropped."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from jaxdet.training import OptimizerConfig
 from tiny_model import tiny_config
 
 # (height, width) and how many boxes; no squares: their canvas would take a third compilation of everything
-PICTURES = (
+IMAGES = (
     ((16, 24), 1), ((48, 16), 0), ((600, 8000), 1), ((90, 60), 500), ((64, 96), 0), ((3000, 2000), 3), ((20, 30), 1),
     ((60, 90), 500),
 )  # fmt: skip
 
 
-def _pictures():
+def _images():
     rng = np.random.default_rng(0)
-    for (height, width), count in PICTURES:
+    for (height, width), count in IMAGES:
         corner = rng.uniform(0, 0.5, (count, 2)) * (width, height)
         boxes = np.concatenate([corner, corner + rng.uniform(0.2, 0.5, (count, 2)) * (width, height)], 1)
         yield {
@@ -36,7 +36,7 @@ def _pictures():
 
 @pytest.fixture(scope="module")
 def source():
-    return Examples(tuple(_pictures()), ("a", "b", "c"))
+    return Examples(tuple(_images()), ("a", "b", "c"))
 
 
 def _config(source, **fields):
@@ -67,7 +67,7 @@ def test_too_many_boxes_are_refused_and_not_dropped(source):
 
 
 def test_data_that_does_not_fit_is_told(source):
-    with pytest.raises(DataError, match="holds no pictures"):
+    with pytest.raises(DataError, match="holds no images"):
         open_task(_config(Examples((), ("a",))))
     other = Examples(source.sequence, ("a", "b", "zebra"))
     with pytest.raises(ValueError, match="classes that the model lacks: zebra"):

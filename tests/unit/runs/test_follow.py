@@ -14,13 +14,13 @@ from jaxdet.backbones.base import ClassifierTransform
 from jaxdet.cli.weights import config_or_given, effective_config, first_model
 from jaxdet.config import from_dict
 from jaxdet.data import Augmentation, Examples
+from jaxdet.data_report.check import check
+from jaxdet.heads import AnchorGenerator
 from jaxdet.models import abstract, detector_config, model_config
 from jaxdet.models.registry import CONFIG_TYPES
-from jaxdet.heads import AnchorGenerator
 from jaxdet.nn import NormConfig
 from jaxdet.nn.parameters import shapes
 from jaxdet.runs import RECIPES, Run, TrainConfig, open_task
-from jaxdet.data_report.check import check
 from jaxdet.runs.follow import follow_classifier, follow_weights
 from tiny_model import tiny_config
 

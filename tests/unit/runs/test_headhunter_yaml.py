@@ -15,13 +15,13 @@ from jaxdet.runs.headhunter import read_headhunter
 from jaxdet.runs.headhunter_yaml import SECTIONS
 from jaxdet.training import Epochs
 
-PICTURES = 24
+IMAGES = 24
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two lists; the first two of the training pictures are there."""
-    lines = [f"# {number}.png\n1 1 5 5 0\n" for number in range(PICTURES)]
+    """Two lists; the first two of the training images are there."""
+    lines = [f"# {number}.png\n1 1 5 5 0\n" for number in range(IMAGES)]
     (tmp_path / "train.txt").write_text("".join(lines))
     (tmp_path / "val.txt").write_text(lines[0])
     for number, colour in enumerate(((51, 102, 153), (153, 102, 51))):
@@ -50,7 +50,7 @@ def test_the_pre_training_file(folder):
         (Epochs(10), Epochs(25), Epochs(40)),
         0.1,
     )
-    assert (optimizer.warmup_steps, optimizer.warmup_factor) == (PICTURES - 1, 1e-3)
+    assert (optimizer.warmup_steps, optimizer.warmup_factor) == (IMAGES - 1, 1e-3)
     assert config.augment.flip == 0.5 and config.augment.extra == (RGBShift(), BrightnessContrast())
     assert (config.weights, config.backbone_weights) == (None, "resnet50_v1")
     model = config.model
@@ -69,7 +69,7 @@ def test_fine_tuning_and_scut_head(folder):
     assert (tuned.optimizer.learning_rate, tuned.optimizer.gamma, tuned.epochs) == (0.001, 0.5, 40)
     scut = read(folder, **SCUT_HEAD).config
     assert scut.model.rpn.anchor_generator.sizes == ((18,), (36,), (72,), (128,))
-    assert (scut.batch_size, scut.optimizer.warmup_steps) == (2, PICTURES // 2 - 1)
+    assert (scut.batch_size, scut.optimizer.warmup_steps) == (2, IMAGES // 2 - 1)
 
 
 def test_every_line_of_the_report(folder):
@@ -89,7 +89,7 @@ def test_every_line_of_the_report(folder):
         "optimizer_momentum=0.01 is its value"
     ]
     (text,) = notes_of(run, "start_epoch")
-    assert "warms up in an epoch 0 only" in text and f"over the first {PICTURES - 1} steps" in text
+    assert "warms up in an epoch 0 only" in text and f"over the first {IMAGES - 1} steps" in text
     assert "ImageNet's numbers instead" in notes_of(run, "mean_std")[0]
     assert "keeps every proposal" in notes_of(run, "ohem")[0]
     assert "--set train_negatives=background" in notes_of(run, "train")[0]
@@ -99,7 +99,7 @@ def test_every_line_of_the_report(folder):
 def test_nothing_is_said_of_what_the_original_did_alike(folder):
     run = read(folder, momentum=0.01, start_epoch=0, ohem=False, exp_name=..., save_dir=None, log_dir=..., valid=None)
     assert {note.split(": ")[1] for note in run.notes} == {"mean_std", "pretrained_model", "batch_size", "train"}
-    assert run.config.epochs == 51 and run.config.optimizer.warmup_steps == PICTURES - 1 and run.config.val is None
+    assert run.config.epochs == 51 and run.config.optimizer.warmup_steps == IMAGES - 1 and run.config.val is None
 
 
 def test_what_the_original_ignored(folder):
@@ -141,7 +141,7 @@ def test_an_empty_mean_std_is_computed(folder):
     (folder / "train.txt").write_text("# 0.png\n# 1.png\n1 1 5 5 0\n")
     run = read(folder, mean_std=None)
     np.testing.assert_allclose(run.config.model.transform.image_mean, (0.4, 0.4, 0.4))
-    np.testing.assert_allclose(run.config.model.transform.image_std, 0.0, atol=1e-12)  # each picture is of one colour
+    np.testing.assert_allclose(run.config.model.transform.image_std, 0.0, atol=1e-12)  # each image is of one colour
     assert "[[102.00, 102.00, 102.00], [0.00, 0.00, 0.00]]" in notes_of(run, "mean_std")[0]
     (folder / "train.txt").write_text("# gone.png\n")
     with pytest.raises(ValueError, match=r"mean_std is empty, and computing it failed: .*gone\.png"):

@@ -9,11 +9,11 @@ from flax import nnx
 from PIL import Image
 
 from jaxdet.data import ClassFolder, DetectionDataset, Record, ground_truth
+from jaxdet.detect.run import _label
 from jaxdet.evaluation import CocoEvaluator
 from jaxdet.nn import Numerics
 from jaxdet.runs import evaluate_classifier
 from jaxdet.runs.classes import category_ids_of, labels_of, match_classes
-from jaxdet.detect.run import _label
 
 BG = "__background__"
 

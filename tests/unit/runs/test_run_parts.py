@@ -14,9 +14,9 @@ from jaxdet.data import Augmentation, ClassAugmentation, CocoFiles
 from jaxdet.runs import RECIPES, TrainConfig, read_config
 from jaxdet.runs.config import run_length
 from jaxdet.runs.journal import Journal
-from jaxdet.saving.run_folder import read_rows
 from jaxdet.runs.record import check_record, keep_record, make_record
 from jaxdet.runs.signals import StopRequest
+from jaxdet.saving.run_folder import read_rows
 from jaxdet.training import OptimizerConfig
 
 

@@ -123,7 +123,7 @@ def test_rate_batch_and_data_may_differ_and_are_told(images, four, tmp_path):
         "optimizer.clip_norm (was null, now 1.0)",
         "steps (was 4, now 9)",
         "workers (was 0, now 1)",
-        "data (was 8 pictures, now 16)",
+        "data (was 8 images, now 16)",
         "train.root",
     ):
         assert line in told

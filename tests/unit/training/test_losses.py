@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxdet.models import FasterRCNN, abstract
 from jaxdet.heads import RoIOutputs, RPNOutputs
-from jaxdet.training import image_keys, losses, losses_and_detections
+from jaxdet.models import FasterRCNN, abstract
 from jaxdet.models.faster_rcnn.losses import box_losses, rpn_losses, smooth_l1
 from jaxdet.models.faster_rcnn.targets import AnchorTargets, ProposalTargets
+from jaxdet.training import image_keys, losses, losses_and_detections
 from jaxdet.types import Images, Targets
 from tiny_model import tiny_config
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdet.models import detector_config
 from jaxdet.heads import RoIOutputs
+from jaxdet.models import detector_config
 from jaxdet.models.faster_rcnn.losses import box_losses
 from jaxdet.models.faster_rcnn.targets import ProposalTargets
 

@@ -1,6 +1,6 @@
-"""What training changes about its pictures at random.
+"""What training changes about its images at random.
 
-Every draw comes from the generator of the picture's row, which depends on the seed, the step and the row alone, so that
+Every draw comes from the generator of the image's row, which depends on the seed, the step and the row alone, so that
 workers, hosts and restarts change nothing.
 """
 
@@ -14,12 +14,12 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from jaxdet.data.dataset import Example
 from jaxdet.data.augment.photometric import Range, photometric_distort
 from jaxdet.data.batching.sizing import ScaleJitter, ShortestSide, Sizing, SquareCrop
+from jaxdet.data.dataset import Example
 from jaxdet.data.transforms import random_horizontal_flip
 
-_ATTEMPTS = 10  # torchvision's, to find a crop that fits the picture
+_ATTEMPTS = 10  # torchvision's, to find a crop that fits the image
 
 
 class DetectionTransform(Protocol):
@@ -49,15 +49,15 @@ class ClassificationTransform(Protocol):
 class Augmentation:
     """For detectors; steps are taken in this order: flip, photometric, extra, and the resizing at last.
 
-    flip: probability of mirroring a picture left to right.
-    min_sizes: multi-scale training: the shorter side of each picture becomes one of these, the longer one at most the
+    flip: probability of mirroring an image left to right.
+    min_sizes: multi-scale training: the shorter side of each image becomes one of these, the longer one at most the
         model's ``max_size``; () is the model's own ``min_size``. The canvas is chosen for the largest of them.
     scale_jitter: large-scale jitter (see `jaxdet.data.batching.sizing.ScaleJitter`), lowest and highest scale, such as
         (0.1, 2.0); one canvas of ``jitter_size`` (height, width). Boxes are clipped to the crop, and those of which
         nothing is left go. Not together with ``min_sizes``.
     photometric: probability of each of torchvision's photometric distortions; 0: none. The ranges of their factors
         are ``brightness``, ``contrast``, ``saturation`` and ``hue``.
-    extra: your own functions of an `Example` and the row's generator. Workers receive them pickled. A picture that
+    extra: your own functions of an `Example` and the row's generator. Workers receive them pickled. An image that
         comes out in another shape is resized as usual, and shrunk further where it would not fit its canvas.
     """
 
@@ -76,7 +76,7 @@ class Augmentation:
         _check_probability("flip", self.flip)
         _check_probability("photometric", self.photometric)
         if self.min_sizes and self.scale_jitter is not None:
-            raise ValueError("min_sizes and scale_jitter both say how large a picture becomes; give one of them")
+            raise ValueError("min_sizes and scale_jitter both say how large an image becomes; give one of them")
         if min((*self.min_sizes, *self.jitter_size)) < 1:
             raise ValueError(f"expected sizes of at least 1 pixel, got {self.min_sizes=}, {self.jitter_size=}")
         if self.scale_jitter is not None:
@@ -86,7 +86,7 @@ class Augmentation:
         _check_range("hue", self.hue, -0.5, 0.5)
 
     def sizing(self, transform: DetectionTransform, *, square: bool = False) -> ShortestSide | ScaleJitter:
-        """How large pictures become for a model with this transform; ``square``: see `ShortestSide`."""
+        """How large images become for a model with this transform; ``square``: see `ShortestSide`."""
         if self.scale_jitter is not None:
             return ScaleJitter(self.scale_jitter, self.jitter_size)
         return ShortestSide(self.min_sizes or (transform.min_size,), transform.max_size, square, transform.enlarge)
@@ -122,7 +122,7 @@ class Augmentation:
 class ClassAugmentation:
     """For classifiers: torchvision's ``RandomResizedCrop`` and ``RandomHorizontalFlip``.
 
-    scale: range of the crop's area, as a part of the picture's.
+    scale: range of the crop's area, as a part of the image's.
     ratio: range of the crop's width over its height, drawn uniformly in its logarithm.
     flip: probability of mirroring left to right.
     """
@@ -137,12 +137,12 @@ class ClassAugmentation:
         _check_range("ratio", self.ratio, 0.0, math.inf, above=True)
 
     def sizing(self, transform: ClassificationTransform, *, square: bool = False) -> SquareCrop:
-        """How large pictures become for a model with this transform. They are square in any case."""
+        """How large images become for a model with this transform. They are square in any case."""
         del square
         return SquareCrop(transform.resize, transform.crop)
 
     def __call__(self, image: np.ndarray, crop: int, generator: np.random.Generator) -> np.ndarray:
-        """A random part of the picture ``[H, W, 3]`` uint8 as ``[crop, crop, 3]`` uint8."""
+        """A random part of the image ``[H, W, 3]`` uint8 as ``[crop, crop, 3]`` uint8."""
         top, left, height, width = random_crop(image.shape[0], image.shape[1], self.scale, self.ratio, generator)
         part = Image.fromarray(image[top : top + height, left : left + width])
         resized = np.asarray(part.resize((crop, crop), Image.Resampling.BILINEAR))

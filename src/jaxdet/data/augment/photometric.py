@@ -1,4 +1,4 @@
-"""Random changes of colour, with torchvision's numbers on PIL pictures, and with albumentations'."""
+"""Random changes of colour, with torchvision's numbers on PIL images, and with albumentations'."""
 
 from __future__ import annotations
 
@@ -41,24 +41,24 @@ def photometric_distort(
     order = np.argsort(generator.random(3), kind="stable")
     if not chosen.any():
         return image
-    picture = Image.fromarray(image)
+    pil_image = Image.fromarray(image)
     if chosen[0]:
-        picture = ImageEnhance.Brightness(picture).enhance(factors[0])
+        pil_image = ImageEnhance.Brightness(pil_image).enhance(factors[0])
     if chosen[1] and contrast_first:
-        picture = ImageEnhance.Contrast(picture).enhance(factors[1])
+        pil_image = ImageEnhance.Contrast(pil_image).enhance(factors[1])
     if chosen[2]:
-        picture = ImageEnhance.Color(picture).enhance(factors[2])
+        pil_image = ImageEnhance.Color(pil_image).enhance(factors[2])
     if chosen[3]:
-        picture = adjust_hue(picture, factors[3])
+        pil_image = adjust_hue(pil_image, factors[3])
     if chosen[1] and not contrast_first:
-        picture = ImageEnhance.Contrast(picture).enhance(factors[1])
-    changed = np.asarray(picture)
+        pil_image = ImageEnhance.Contrast(pil_image).enhance(factors[1])
+    changed = np.asarray(pil_image)
     return np.ascontiguousarray(changed[..., order]) if chosen[4] else changed
 
 
-def adjust_hue(picture: Image.Image, factor: float) -> Image.Image:
-    """An RGB picture with its hue turned by ``factor`` of the whole circle, -0.5 to 0.5."""
-    hue, saturation, value = picture.convert("HSV").split()
+def adjust_hue(pil_image: Image.Image, factor: float) -> Image.Image:
+    """An RGB image with its hue turned by ``factor`` of the whole circle, -0.5 to 0.5."""
+    hue, saturation, value = pil_image.convert("HSV").split()
     turned = hue.point([(level + int(factor * 255)) % 256 for level in range(256)])
     return Image.merge("HSV", (turned, saturation, value)).convert("RGB")
 

@@ -1,4 +1,4 @@
-"""The few fixed picture sizes that batches come in, so that a training step is compiled a handful of times.
+"""The few fixed image sizes that batches come in, so that a training step is compiled a handful of times.
 
 A canvas is (height, width), both multiples of 32. An image lies in its top left corner at the size that
 `jaxdet.ops.resize.resized_size` gives it; what a canvas has to hold is that size rounded up to multiples of 32.

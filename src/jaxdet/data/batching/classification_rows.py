@@ -1,4 +1,4 @@
-"""What the rows of a classifier's batch hold: a decoded, cropped picture and its label."""
+"""What the rows of a classifier's batch hold: a decoded, cropped image and its label."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 
 from jaxdet.data.augment.augmentation import ClassAugmentation
 from jaxdet.data.batching.canvas import Size
-from jaxdet.data.formats.class_folder import ClassificationDataset
 from jaxdet.data.batching.detection_rows import as_arrays
 from jaxdet.data.batching.sizing import SquareCrop
+from jaxdet.data.formats.class_folder import ClassificationDataset
 from jaxdet.data.transforms import centre_crop, normalize
 from jaxdet.types import Images
 

@@ -1,4 +1,4 @@
-"""What the rows of a detector's batch hold: a decoded, augmented, resized picture and its padded boxes."""
+"""What the rows of a detector's batch hold: a decoded, augmented, resized image and its padded boxes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 
 from jaxdet.data.augment.augmentation import Augmentation
 from jaxdet.data.batching.canvas import Size
-from jaxdet.data.dataset import DataError, DetectionDataset, Example
 from jaxdet.data.batching.sizing import DetectionSizing
+from jaxdet.data.dataset import DataError, DetectionDataset, Example
 from jaxdet.types import Images, Targets
 
 _SLOTS = 8  # the number of slots is a multiple of this, so that like data sets share their compiled programs

@@ -15,14 +15,14 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from jaxdet.data.augment.augmentation import Augmentation, ClassAugmentation
-from jaxdet.data.batching.plan import NO_IMAGE, Plan
 from jaxdet.data.batching.canvas import Size
-from jaxdet.data.formats.class_folder import ClassificationDataset
 from jaxdet.data.batching.classification_rows import ClassificationRows
-from jaxdet.data.dataset import DataError, DetectionDataset
 from jaxdet.data.batching.detection_rows import DetectionRows, box_slots, check_box_count
+from jaxdet.data.batching.plan import NO_IMAGE, Plan
 from jaxdet.data.batching.sizing import ScaleJitter, ShortestSide, SquareCrop
 from jaxdet.data.batching.workers import read_ahead
+from jaxdet.data.dataset import DataError, DetectionDataset
+from jaxdet.data.formats.class_folder import ClassificationDataset
 from jaxdet.ops.pixels import IMAGENET_MEAN, IMAGENET_STD
 from jaxdet.types import Images
 

@@ -18,8 +18,8 @@ from typing import Protocol
 import numpy as np
 
 from jaxdet.data.batching.canvas import Size, choose_canvas, covers
-from jaxdet.data.dataset import DataError
 from jaxdet.data.batching.sizing import Sizing
+from jaxdet.data.dataset import DataError
 
 NO_IMAGE = -1  # the index of a row that no image fills
 

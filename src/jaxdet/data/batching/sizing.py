@@ -1,4 +1,4 @@
-"""How large a picture becomes for the model, and on which canvases it can lie.
+"""How large an image becomes for the model, and on which canvases it can lie.
 
 A plan chooses canvases by a sizing, and the loader resizes by the same one. Boxes are xyxy in pixels. H W stored
 pixels, h w pixels of the model's input.
@@ -29,10 +29,10 @@ class Sizing(Protocol):
         ...
 
     def largest(self, height: int, width: int) -> Size:
-        """The largest (height, width) that a stored picture can become; a canvas has to hold it.
+        """The largest (height, width) that a stored image can become; a canvas has to hold it.
 
         Raises:
-            DataError: the picture could become one without pixels.
+            DataError: the image could become one without pixels.
         """
         ...
 
@@ -48,7 +48,7 @@ class DetectionSizing(Sizing, Protocol):
         mean: Sequence[float],
         std: Sequence[float],
     ) -> tuple[np.ndarray, Example]:
-        """A picture as the model takes it, ``[h, w, 3]`` float32 normalised, and its example with boxes to match."""
+        """An image as the model takes it, ``[h, w, 3]`` float32 normalised, and its example with boxes to match."""
         ...
 
 
@@ -56,11 +56,11 @@ class DetectionSizing(Sizing, Protocol):
 class ShortestSide:
     """The shorter side becomes one of ``min_sizes``, unless the longer one would exceed ``max_size``.
 
-    As torchvision's ``GeneralizedRCNNTransform`` resizes; of several sizes each picture draws one. Its canvas is chosen
+    As torchvision's ``GeneralizedRCNNTransform`` resizes; of several sizes each image draws one. Its canvas is chosen
     for the largest of them: the plan stays a function of stored sizes, and few programs are compiled.
 
     square: add the ``max_size`` square to the canvases (see `jaxdet.data.batching.canvas.canvases`).
-    enlarge: whether a picture smaller than that is enlarged.
+    enlarge: whether an image smaller than that is enlarged.
     """
 
     min_sizes: tuple[int, ...]
@@ -93,7 +93,7 @@ class ShortestSide:
         mean: Sequence[float],
         std: Sequence[float],
     ) -> tuple[np.ndarray, Example]:
-        """See `DetectionSizing`; a picture that an augmentation gave another shape is made to fit its canvas."""
+        """See `DetectionSizing`; an image that an augmentation gave another shape is made to fit its canvas."""
         number = int(generator.random() * len(self.min_sizes)) if len(self.min_sizes) > 1 else 0
         old = example.image.shape[0], example.image.shape[1]
         new = self._resized(*old, self.min_sizes[number])
@@ -110,7 +110,7 @@ class ShortestSide:
 class ScaleJitter:
     """Large-scale jitter as in torchvision's detection reference (``ScaleJitter``, then ``FixedSizeCrop``).
 
-    A scale is drawn uniformly, relative to the largest at which the picture fits ``size`` (height, width). A larger
+    A scale is drawn uniformly, relative to the largest at which the image fits ``size`` (height, width). A larger
     result is cropped to it at a random place, boxes with it; a smaller one lies in the corner of the canvas. The one
     canvas is ``size`` rounded up to multiples of 32.
     """
@@ -152,7 +152,7 @@ class ScaleJitter:
 
 @dataclass(frozen=True)
 class SquareCrop:
-    """Classifiers' pictures: ``crop`` pixels high and wide; in evaluation of a shorter side of ``resize``."""
+    """Classifiers' images: ``crop`` pixels high and wide; in evaluation of a shorter side of ``resize``."""
 
     resize: int
     crop: int

@@ -1,4 +1,4 @@
-"""Pictures with one label each: a folder a class, torchvision's ``ImageFolder`` layout."""
+"""Images with one label each: a folder a class, torchvision's ``ImageFolder`` layout."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 
 from jaxdet.data.faults import DataError, Fault, FaultKind, Problem, refuse_faults
 from jaxdet.data.image_files import find_images, is_system_name
-from jaxdet.data.images import PICTURE_SUFFIXES, picture_problems, read_file, read_image
+from jaxdet.data.images import IMAGE_SUFFIXES, image_problems, read_file, read_image
 from jaxdet.paths import to_path
 
 
 @dataclass(frozen=True)
 class LabelledPath:
-    """What is known of a picture before it is decoded."""
+    """What is known of an image before it is decoded."""
 
     path: str
     label: int  # 0..K-1
@@ -25,7 +25,7 @@ class LabelledPath:
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """One decoded picture with its label."""
+    """One decoded image with its label."""
 
     image: np.ndarray  # [H, W, 3] uint8 RGB
     label: int  # 0..K-1
@@ -33,10 +33,10 @@ class LabelledImage:
 
 
 class ClassificationDataset:
-    """A sequence of labelled pictures, decoded on access. There is no background: labels are 0..K-1.
+    """A sequence of labelled images, decoded on access. There is no background: labels are 0..K-1.
 
     Args:
-        records: one a picture, in the dataset's order.
+        records: one an image, in the dataset's order.
         names: class names by label.
         faults: what is wrong with the source; the records are without it.
 
@@ -54,20 +54,20 @@ class ClassificationDataset:
         return len(self.records)
 
     def __getitem__(self, index: int) -> LabelledImage:
-        """Decodes picture ``index``. Raises DataError where the file is unreadable."""
+        """Decodes image ``index``. Raises DataError where the file is unreadable."""
         record = self.records[index]
         return LabelledImage(read_image(record.path), record.label, record.path)
 
     def encoded(self, index: int) -> bytes:
-        """Picture ``index`` as an image file's bytes. Raises DataError where there is none."""
+        """Image ``index`` as an image file's bytes. Raises DataError where there is none."""
         return read_file(self.records[index].path)
 
     def inspect(self, index: int) -> list[Problem]:
-        """What is wrong with picture ``index``, which is decoded for it."""
-        return picture_problems(lambda: self[index], self.records[index].path)
+        """What is wrong with image ``index``, which is decoded for it."""
+        return image_problems(lambda: self[index], self.records[index].path)
 
     def places(self, indices: Sequence[int]) -> list[tuple[str, int | None]]:
-        """The file and line where the annotations of these pictures begin: the pictures themselves."""
+        """The file and line where the annotations of these images begin: the images themselves."""
         return [(self.records[index].path, None) for index in indices]
 
     def __repr__(self) -> str:
@@ -75,15 +75,15 @@ class ClassificationDataset:
 
 
 def read_class_folder(root: str | Path, class_names: Sequence[str] | None = None) -> ClassificationDataset:
-    """The pictures of a folder of class folders, in torchvision's order.
+    """The images of a folder of class folders, in torchvision's order.
 
     Args:
-        root: its folders are the classes; pictures lie anywhere below them. Other files are left alone, and hidden and
+        root: its folders are the classes; images lie anywhere below them. Other files are left alone, and hidden and
             system files and folders left out (`jaxdet.data.image_files`).
         class_names: the folders in the order of their labels; by default all, sorted.
 
     Raises:
-        DataError: there is no folder, or one that is no class; or no pictures.
+        DataError: there is no folder, or one that is no class; or no images.
     """
     root = to_path(root)
     if not root.is_dir():
@@ -109,12 +109,12 @@ def read_class_folder(root: str | Path, class_names: Sequence[str] | None = None
     records = []
     for label, (name, paths) in enumerate(members.items()):
         if not paths:
-            faults.append(Fault(FaultKind.EMPTY_CLASS, str(root / name), None, "the class has no pictures"))
+            faults.append(Fault(FaultKind.EMPTY_CLASS, str(root / name), None, "the class has no images"))
         paths.sort(key=lambda path: path.rpartition("/")[::2])  # torchvision's order: the files of a folder together
         records += [LabelledPath(path, label) for path in paths]
     if not records:
-        suffixes = ", ".join(PICTURE_SUFFIXES)
-        raise DataError(f"{root}: holds no pictures ({suffixes}); expected a folder for each class, with its pictures")
+        suffixes = ", ".join(IMAGE_SUFFIXES)
+        raise DataError(f"{root}: holds no images ({suffixes}); expected a folder for each class, with its images")
     return ClassificationDataset(records, names, faults=faults)
 
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxdet.data.boxes import clean_box, clip_region, from_xywh, pack_boxes
+from jaxdet.data.dataset import BACKGROUND, DetectionDataset, Record
+from jaxdet.data.faults import DataError, FaultKind, Problem
 from jaxdet.data.formats.coco_fields import is_crowd, stated_size
 from jaxdet.data.formats.coco_format import EntryProblem, entry_problems, load_coco_json, locate
 from jaxdet.data.formats.coco_format import check_coco as check_coco
 from jaxdet.data.formats.coco_format import read_coco_json as read_coco_json
-from jaxdet.data.dataset import BACKGROUND, DetectionDataset, Record
-from jaxdet.data.faults import DataError, FaultKind, Problem
 from jaxdet.data.formats.json_lines import entry_lines
 from jaxdet.data.images import read_image_size
 from jaxdet.paths import Listing, to_path
@@ -38,7 +38,7 @@ class CocoDataset(DetectionDataset):
 
     Raises:
         DataError: the file is missing or not in the format; or, listing every one with its line, entries or boxes are
-            faulty, or pictures are missing.
+            faulty, or images are missing.
     """
 
     def __init__(self, annotation_file: str | Path, image_dir: str | Path, *, skip_faulty: bool = False) -> None:
@@ -156,7 +156,7 @@ def _read_images(
         problem = None
         if path not in files:
             text = f"its file {path} is missing; check that {str(image_dir)!r} is what the file names are relative to"
-            problem = Problem(FaultKind.MISSING_PICTURE, text)
+            problem = Problem(FaultKind.MISSING_IMAGE, text)
         elif size is None:
             try:
                 size = read_image_size(path)
@@ -177,7 +177,7 @@ def _read_annotations(
     problems = []
     for number, entry in entries:
         image, label = images.get(entry["image_id"]), labels.get(entry["category_id"])
-        if image is None or label is None:  # its picture is missing, or its category is faulty, which has been told
+        if image is None or label is None:  # its image is missing, or its category is faulty, which has been told
             continue
         crowd = is_crowd(entry)
         corners: Sequence[float] | Problem = from_xywh(entry["bbox"], "bbox")

@@ -7,8 +7,8 @@ import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jaxdet.data.formats.coco_fields import finite_box, is_crowd, optional_misfits
 from jaxdet.data.faults import DataError, Fault, FaultKind, Problem, refuse_faults
+from jaxdet.data.formats.coco_fields import finite_box, is_crowd, optional_misfits
 from jaxdet.data.formats.json_lines import entry_lines
 from jaxdet.paths import PathLike, parse_json, to_path
 

@@ -1,4 +1,4 @@
-"""HeadHunter's lists: ``# path`` of a picture, then a line ``x1 y1 x2 y2 flag`` for each head on it.
+"""HeadHunter's lists: ``# path`` of an image, then a line ``x1 y1 x2 y2 flag`` for each head on it.
 
 A flag of 0 is a head like any other. A positive one is trained on and ignored in evaluation. A negative one is not
 trained on, and ignored in evaluation. Commas in place of spaces and paths without ``#`` read as well: the original's
@@ -19,7 +19,7 @@ import numpy as np
 from jaxdet.data.boxes import clip_box, clip_region, pack_boxes
 from jaxdet.data.dataset import BACKGROUND, DetectionDataset, Record, Truth
 from jaxdet.data.faults import DataError, Fault, FaultKind, Problem
-from jaxdet.data.images import PICTURE_SUFFIXES, read_image_size
+from jaxdet.data.images import IMAGE_SUFFIXES, read_image_size
 from jaxdet.paths import read_lines, write_text
 
 HEAD = 1  # the label
@@ -36,8 +36,8 @@ class ListBox(NamedTuple):
 
 
 @dataclass
-class ListPicture:
-    """A picture of a list, on its line, with its boxes and with what is wrong with lines of them."""
+class ListImage:
+    """An image of a list, on its line, with its boxes and with what is wrong with lines of them."""
 
     path: str
     line: int
@@ -46,9 +46,9 @@ class ListPicture:
 
 
 class HeadListDataset(DetectionDataset):
-    """The pictures of a HeadHunter list. The only class, label and category 1, is ``"head"``.
+    """The images of a HeadHunter list. The only class, label and category 1, is ``"head"``.
 
-    Pictures without heads stay what they are. A box that reaches out of its picture is clipped to it, as the original
+    Images without heads stay what they are. A box that reaches out of its image is clipped to it, as the original
     does and CrowdHuman's boxes need; how many, a warning says.
 
     Args:
@@ -58,11 +58,11 @@ class HeadListDataset(DetectionDataset):
         ones: what evaluation does with positive flags: ``"ignored"``, or ``"counted"`` as heads like any other. By
             default they are ignored where the list has flags of 0, too, and counted where it has not: SCUT-HEAD's own
             script writes 1 on every box, which leaves nothing to evaluate; a warning says so.
-        skip_faulty: leave out boxes that are degenerate, not finite, not numbers or out of the picture as a whole, and
+        skip_faulty: leave out boxes that are degenerate, not finite, not numbers or out of the image as a whole, and
             count them in `skipped`, instead of raising.
 
     Raises:
-        DataError: the list is not there or no text; or, listing every one with its line, pictures are missing or
+        DataError: the list is not there or no text; or, listing every one with its line, images are missing or
             unreadable, lines are not in the format, or boxes are faulty.
         ValueError: ``negatives`` or ``ones`` is something else.
     """
@@ -81,39 +81,39 @@ class HeadListDataset(DetectionDataset):
                 raise ValueError(f"{name} of a head list is one of {', '.join(map(str, known))}, not {value!r}")
         self.file = Path(file)
         root = self.file.parent if root is None else Path(root)
-        pictures, faults = read_head_list(self.file)
-        flags = {box.flag for picture in pictures for box in picture.boxes}
+        images, faults = read_head_list(self.file)
+        flags = {box.flag for image in images for box in image.boxes}
         count_ones = ones == "counted" or (ones is None and 0 not in flags and max(flags, default=0) > 0)
         records: list[Record] = []
         clipped: list[int] = []
         self._lines: list[int] = []
         seen: dict[str, int] = {}
-        for picture in pictures:
-            path = os.path.join(root, picture.path)
+        for image in images:
+            path = os.path.join(root, image.path)
             try:
                 size = read_image_size(path)
             except DataError as error:
-                faults.append(Fault(error.faults[0].kind, str(self.file), picture.line, str(error)))
+                faults.append(Fault(error.faults[0].kind, str(self.file), image.line, str(error)))
                 continue
-            first = seen.setdefault(path, picture.line)
-            if first != picture.line:
+            first = seen.setdefault(path, image.line)
+            if first != image.line:
                 text = f"is also on line {first}; it counts twice"
-                faults.append(self._fault(picture, picture.line, Problem(FaultKind.SHARED_PICTURE, text)))
-            faults += [self._fault(picture, line, problem) for line, problem in picture.problems]
+                faults.append(self._fault(image, image.line, Problem(FaultKind.SHARED_IMAGE, text)))
+            faults += [self._fault(image, line, problem) for line, problem in image.problems]
             kept: list[ListBox] = []
-            for line, box, flag in picture.boxes:
+            for line, box, flag in image.boxes:
                 found = clip_region(box, size) if flag < 0 else clip_box(box, size)
                 if isinstance(found, Problem):
-                    faults.append(self._fault(picture, line, found))
+                    faults.append(self._fault(image, line, found))
                     continue
                 x1, y1, x2, y2 = found
                 kept.append(ListBox(line, (x1, y1, x2, y2), 0 if flag > 0 and count_ones else flag))
                 if _reaches_out(box, size):
                     clipped.append(line)
             records.append(_record(len(records) + 1, path, size, kept, negatives))
-            self._lines.append(picture.line)
+            self._lines.append(image.line)
         if clipped:
-            text = f"boxes reach out of their pictures and are clipped to them: {len(clipped)}, here the first"
+            text = f"boxes reach out of their images and are clipped to them: {len(clipped)}, here the first"
             faults.append(Fault(FaultKind.CLIPPED_BOXES, str(self.file), clipped[0], text))
         if count_ones and ones is None:
             text = (
@@ -126,15 +126,15 @@ class HeadListDataset(DetectionDataset):
     def places(self, indices: Sequence[int]) -> list[tuple[str, int | None]]:
         return [(str(self.file), self._lines[index]) for index in indices]
 
-    def _fault(self, picture: ListPicture, line: int, problem: Problem) -> Fault:
-        return Fault(problem.kind, str(self.file), line, problem.text, os.path.basename(picture.path))
+    def _fault(self, image: ListImage, line: int, problem: Problem) -> Fault:
+        return Fault(problem.kind, str(self.file), line, problem.text, os.path.basename(image.path))
 
 
-def read_head_list(file: str | Path) -> tuple[list[ListPicture], list[Fault]]:
-    """The pictures of a list with their boxes, as they stand there, and the faults that belong to no picture.
+def read_head_list(file: str | Path) -> tuple[list[ListImage], list[Fault]]:
+    """The images of a list with their boxes, as they stand there, and the faults that belong to no image.
 
     Raises:
-        DataError: the file is not there, is no text, or names no picture.
+        DataError: the file is not there, is no text, or names no image.
     """
     try:
         lines = read_lines(file)
@@ -142,42 +142,42 @@ def read_head_list(file: str | Path) -> tuple[list[ListPicture], list[Fault]]:
         raise DataError(f"{file}: there is no such list; check the path") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file}: cannot be read as text ({error}); write '# path' and 'x1 y1 x2 y2 flag'") from None
-    pictures: list[ListPicture] = []
+    images: list[ListImage] = []
     faults: list[Fault] = []
     for number, line in enumerate(map(str.strip, lines), start=1):
         if not line:
             continue
-        if line.startswith("#") or line.lower().endswith(PICTURE_SUFFIXES):
-            pictures.append(ListPicture(line.lstrip("#").strip(), number))
-        elif not pictures:
-            text = f"{reprlib.repr(line)} stands before the first picture; expected '# path'"
+        if line.startswith("#") or line.lower().endswith(IMAGE_SUFFIXES):
+            images.append(ListImage(line.lstrip("#").strip(), number))
+        elif not images:
+            text = f"{reprlib.repr(line)} stands before the first image; expected '# path'"
             faults.append(Fault(FaultKind.MALFORMED_ENTRY, str(file), number, text))
         else:
-            _read_line(line, number, pictures[-1])
-    if not pictures:
-        raise DataError(f"{file}: names no picture; expected '# path', and lines 'x1 y1 x2 y2 flag' after it")
-    return pictures, faults
+            _read_line(line, number, images[-1])
+    if not images:
+        raise DataError(f"{file}: names no image; expected '# path', and lines 'x1 y1 x2 y2 flag' after it")
+    return images, faults
 
 
-def write_head_list(file: str | Path, pictures: Iterable[ListPicture]) -> None:
+def write_head_list(file: str | Path, images: Iterable[ListImage]) -> None:
     """Writes a list, which appears whole or not at all; numbers as short as they read back the same."""
     lines: list[str] = []
-    for picture in pictures:
-        lines.append(f"# {picture.path}")
-        lines += [" ".join([*map(_number, box.box), str(box.flag)]) for box in picture.boxes]
+    for image in images:
+        lines.append(f"# {image.path}")
+        lines += [" ".join([*map(_number, box.box), str(box.flag)]) for box in image.boxes]
     write_text(Path(file), "\n".join([*lines, ""]))
 
 
-def _read_line(line: str, number: int, picture: ListPicture) -> None:
+def _read_line(line: str, number: int, image: ListImage) -> None:
     try:
         x1, y1, x2, y2, flag = map(float, line.replace(",", " ").split())
         if not flag.is_integer():
             raise ValueError
     except (ValueError, OverflowError):
         text = f"{reprlib.repr(line)} is not 'x1 y1 x2 y2 flag', four numbers and a whole one"
-        picture.problems.append((number, Problem(FaultKind.MALFORMED_BOX, text)))
+        image.problems.append((number, Problem(FaultKind.MALFORMED_BOX, text)))
         return
-    picture.boxes.append(ListBox(number, (x1, y1, x2, y2), int(flag)))
+    image.boxes.append(ListBox(number, (x1, y1, x2, y2), int(flag)))
 
 
 def _record(image_id: int, path: str, size: tuple[int, int], found: Sequence[ListBox], negatives: str) -> Record:

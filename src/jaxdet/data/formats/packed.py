@@ -1,10 +1,10 @@
-"""Packed data sets: pictures in a few large ArrayRecord files, which a bucket or a network disk delivers faster than
+"""Packed data sets: images in a few large ArrayRecord files, which a bucket or a network disk delivers faster than
 many small ones, beside one index of all annotations.
 
-A folder holds ``index.json``, ``pictures-00000.array_record`` and so on (a record is a picture's file, as it was) and,
+A folder holds ``index.json``, ``images-00000.array_record`` and so on (a record is an image's file, as it was) and,
 where the source had one, the COCO ground truth. `jaxdet.data_report.pack` writes it.
 
-Any process opens the whole index, and reads the pictures that it needs.
+Any process opens the whole index, and reads the images that it needs.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from jaxdet.data.formats.class_folder import ClassificationDataset, LabelledImage
-from jaxdet.data.formats.coco_format import check_boxes, read_coco_json
 from jaxdet.data.dataset import DetectionDataset, Example, Record, Truth
 from jaxdet.data.faults import DataError, Problem
+from jaxdet.data.formats.class_folder import ClassificationDataset, LabelledImage
+from jaxdet.data.formats.coco_format import check_boxes, read_coco_json
 from jaxdet.data.formats.packed_index import check_shards, read_labelled, read_names, read_records
-from jaxdet.data.images import picture_problems, read_image
+from jaxdet.data.images import image_problems, read_image
 from jaxdet.paths import PathLike, parse_json, to_path
 
 INDEX_FILE, GROUND_TRUTH_FILE = "index.json", "ground_truth.json"
@@ -29,12 +29,12 @@ _BOXES, _LABELS = "boxes", "labels"
 
 
 def shard_name(number: int) -> str:
-    """Of the file with the pictures of a shard, from 0."""
+    """Of the file with the images of a shard, from 0."""
     return f"pictures-{number:05d}.array_record"
 
 
-class PackedPictures:
-    """The pictures of a packed folder, by their position; it pickles, and threads may share it."""
+class PackedImages:
+    """The images of a packed folder, by their position; it pickles, and threads may share it."""
 
     def __init__(self, folder: PathLike, shards: Sequence[int]) -> None:
         self.folder, self.shards = str(to_path(folder)), tuple(shards)
@@ -52,7 +52,7 @@ class PackedPictures:
             return self._source[index]
         except Exception as error:  # the library's own kinds are those of C++
             shard = int(np.searchsorted(np.cumsum(self.shards), index, side="right"))
-            text = f"picture {index} cannot be read ({error}); pack the data set again"
+            text = f"image {index} cannot be read ({error}); pack the data set again"
             raise DataError(f"{to_path(self.folder) / shard_name(shard)}: {text}") from error
 
     def __getstate__(self) -> dict[str, Any]:
@@ -60,24 +60,24 @@ class PackedPictures:
 
 
 class PackedDataset(DetectionDataset):
-    """Pictures with boxes. Records, classes and ids are those of the data set that was packed."""
+    """Images with boxes. Records, classes and ids are those of the data set that was packed."""
 
     def __init__(self, folder: PathLike, content: dict[str, Any]) -> None:
-        self.pictures = PackedPictures(folder, content["shards"])
+        self.images = PackedImages(folder, content["shards"])
         names, category_ids = read_names(content["names"]), content["category_ids"]
         super().__init__(read_records(content["pictures"], len(names), category_ids), names, category_ids)
 
     def __getitem__(self, index: int) -> Example:
         record = self.records[index]
-        image = read_image(record.path, record.size, content=self.pictures[index])
+        image = read_image(record.path, record.size, content=self.images[index])
         return Example(image, record.boxes, record.labels, record.image_id, record.path, record.ignored)
 
     def encoded(self, index: int) -> bytes:
-        return self.pictures[index]
+        return self.images[index]
 
     def own_ground_truth(self) -> dict[str, Any] | None:
         """The COCO file that was packed, if there was one. Raises DataError where it is damaged or of another set."""
-        file = to_path(self.pictures.folder) / GROUND_TRUTH_FILE
+        file = to_path(self.images.folder) / GROUND_TRUTH_FILE
         if not file.exists():
             return None
         content = read_coco_json(file)
@@ -88,30 +88,30 @@ class PackedDataset(DetectionDataset):
 
     def inspect(self, index: int) -> list[Problem]:
         record = self.records[index]
-        return picture_problems(lambda: self[index], record.path, record.size, content=lambda: self.pictures[index])
+        return image_problems(lambda: self[index], record.path, record.size, content=lambda: self.images[index])
 
     def places(self, indices: Sequence[int]) -> list[tuple[str, int | None]]:
-        return [(str(to_path(self.pictures.folder) / INDEX_FILE), None) for _ in indices]
+        return [(str(to_path(self.images.folder) / INDEX_FILE), None) for _ in indices]
 
 
 class PackedClasses(ClassificationDataset):
-    """Pictures with one label each."""
+    """Images with one label each."""
 
     def __init__(self, folder: PathLike, content: dict[str, Any]) -> None:
-        self.pictures = PackedPictures(folder, content["shards"])
+        self.images = PackedImages(folder, content["shards"])
         names = read_names(content["names"])
         super().__init__(read_labelled(content["pictures"], len(names)), names)
 
     def __getitem__(self, index: int) -> LabelledImage:
         record = self.records[index]
-        return LabelledImage(read_image(record.path, content=self.pictures[index]), record.label, record.path)
+        return LabelledImage(read_image(record.path, content=self.images[index]), record.label, record.path)
 
     def encoded(self, index: int) -> bytes:
-        return self.pictures[index]
+        return self.images[index]
 
     def inspect(self, index: int) -> list[Problem]:
         path = self.records[index].path
-        return picture_problems(lambda: self[index], path, content=lambda: self.pictures[index])
+        return image_problems(lambda: self[index], path, content=lambda: self.images[index])
 
 
 _KINDS: dict[str, type[PackedDataset] | type[PackedClasses]] = {_BOXES: PackedDataset, _LABELS: PackedClasses}
@@ -149,12 +149,12 @@ def open_packed(folder: PathLike) -> PackedDataset | PackedClasses:
 
 
 def index_content(dataset: DetectionDataset | ClassificationDataset, shards: Sequence[int]) -> dict[str, Any]:
-    """What ``index.json`` says of a data set whose shards have so many pictures each."""
+    """What ``index.json`` says of a data set whose shards have so many images each."""
     content: dict[str, Any] = {"format": FORMAT, "shards": list(shards), "names": list(dataset.names)}
     if isinstance(dataset, ClassificationDataset):
         entries = [{"path": record.path, "label": record.label} for record in dataset.records]
         return {**content, "kind": _LABELS, "pictures": entries}
-    pictures = [
+    images = [
         {
             "id": record.image_id,
             "path": record.path,
@@ -164,7 +164,7 @@ def index_content(dataset: DetectionDataset | ClassificationDataset, shards: Seq
         }
         for record in dataset.records
     ]
-    return {**content, "kind": _BOXES, "category_ids": list(dataset.category_ids), "pictures": pictures}
+    return {**content, "kind": _BOXES, "category_ids": list(dataset.category_ids), "pictures": images}
 
 
 def _entry(said: Record | Truth) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What ``index.json`` of a packed data set says, checked: nothing of it is taken on trust.
 
-Each function raises ValueError, which names the entry, where it is not what `jaxdet.data.formats.packed.index_content` writes.
+Each function raises ValueError, which names the entry, where it is not what
+`jaxdet.data.formats.packed.index_content` writes.
 """
 
 from __future__ import annotations
@@ -11,21 +12,21 @@ from typing import Any
 
 import numpy as np
 
+from jaxdet.data.dataset import Record, Truth
 from jaxdet.data.formats.class_folder import LabelledPath
 from jaxdet.data.formats.coco_fields import SIDE_LIMIT
-from jaxdet.data.dataset import Record, Truth
 
 _PARTS = ("boxes", "labels", "ignored")
 
 
-def check_shards(shards: Any, pictures: Any) -> None:
-    """Checks that the shards hold as many pictures as are listed."""
+def check_shards(shards: Any, images: Any) -> None:
+    """Checks that the shards hold as many images as are listed."""
     if not isinstance(shards, list) or not all(type(count) is int and count >= 0 for count in shards):
         raise ValueError(f"'shards' is {reprlib.repr(shards)}; expected a list of counts")
-    if not isinstance(pictures, list) or not all(isinstance(entry, dict) for entry in pictures):
-        raise ValueError("'pictures' is not a list of objects")
-    if sum(shards) != len(pictures):
-        raise ValueError(f"its shards hold {sum(shards)} pictures, and {len(pictures)} are listed")
+    if not isinstance(images, list) or not all(isinstance(entry, dict) for entry in images):
+        raise ValueError("'images' is not a list of objects")
+    if sum(shards) != len(images):
+        raise ValueError(f"its shards hold {sum(shards)} images, and {len(images)} are listed")
 
 
 def read_names(names: Any) -> tuple[str, ...]:
@@ -36,18 +37,18 @@ def read_names(names: Any) -> tuple[str, ...]:
 
 
 def read_labelled(entries: Sequence[dict[str, Any]], classes: int) -> list[LabelledPath]:
-    """The pictures of a set of ``classes`` classes, with their labels."""
+    """The images of a set of ``classes`` classes, with their labels."""
     found = []
     for number, entry in enumerate(entries):
         path, label = _text(entry["path"], number), entry["label"]
         if type(label) is not int or not 0 <= label < classes:
-            raise ValueError(f"picture {number} has label {reprlib.repr(label)}; expected one of 0..{classes - 1}")
+            raise ValueError(f"image {number} has label {reprlib.repr(label)}; expected one of 0..{classes - 1}")
         found.append(LabelledPath(path, label))
     return found
 
 
 def read_records(entries: Sequence[dict[str, Any]], classes: int, category_ids: Any) -> list[Record]:
-    """The pictures of a set of ``classes`` classes, the background included, with their boxes."""
+    """The images of a set of ``classes`` classes, the background included, with their boxes."""
     if not isinstance(category_ids, list) or not all(type(number) is int for number in category_ids):
         raise ValueError(f"'category_ids' is {reprlib.repr(category_ids)}; expected a list of integers")
     return [_record(entry, number, classes) for number, entry in enumerate(entries)]
@@ -56,9 +57,9 @@ def read_records(entries: Sequence[dict[str, Any]], classes: int, category_ids: 
 def _record(entry: dict[str, Any], number: int, classes: int) -> Record:
     path, image_id, size, judged = _text(entry["path"], number), entry["id"], entry["size"], entry["judged"]
     if type(image_id) is not int:
-        raise ValueError(f"picture {number} has the id {reprlib.repr(image_id)}; expected an integer")
+        raise ValueError(f"image {number} has the id {reprlib.repr(image_id)}; expected an integer")
     if not isinstance(size, list) or len(size) != 2 or not all(map(_is_side, size)):
-        raise ValueError(f"picture {number} has the size {reprlib.repr(size)}; expected [height, width]")
+        raise ValueError(f"image {number} has the size {reprlib.repr(size)}; expected [height, width]")
     trained = _truth(entry, number, size, classes)
     truth = None if judged is None else _truth(judged, number, size, classes)
     height, width = size
@@ -67,17 +68,17 @@ def _record(entry: dict[str, Any], number: int, classes: int) -> Record:
 
 def _truth(entry: Any, number: int, size: Sequence[int], classes: int) -> Truth:
     if not isinstance(entry, dict) or not all(isinstance(entry[part], list) for part in _PARTS):
-        raise ValueError(f"picture {number} lacks a list of {', '.join(_PARTS)}")
+        raise ValueError(f"image {number} lacks a list of {', '.join(_PARTS)}")
     labels = entry["labels"]
     if len(labels) != len(entry["boxes"]) or not all(type(label) is int and 0 < label < classes for label in labels):
         text = f"{len(entry['boxes'])} boxes and labels {reprlib.repr(labels)}; expected one of 1..{classes - 1} a box"
-        raise ValueError(f"picture {number} has {text}")
+        raise ValueError(f"image {number} has {text}")
     boxes, ignored = (_boxes(entry[part], number, size) for part in ("boxes", "ignored"))
     return Truth(boxes, np.array(labels, np.int32), ignored)
 
 
 def _boxes(rows: list[Any], number: int, size: Sequence[int]) -> np.ndarray:
-    """[G, 4] float32 xyxy within the picture."""
+    """[G, 4] float32 xyxy within the image."""
     try:
         with np.errstate(over="ignore"):  # becomes infinite, and is refused
             boxes = np.array(rows, np.float32) if rows else np.zeros((0, 4), np.float32)
@@ -89,7 +90,7 @@ def _boxes(rows: list[Any], number: int, size: Sequence[int]) -> np.ndarray:
             return boxes
     height, width = size
     text = f"boxes {reprlib.repr(rows)}; expected [x1, y1, x2, y2] each, within its {width} x {height} pixels"
-    raise ValueError(f"picture {number} has {text}")
+    raise ValueError(f"image {number} has {text}")
 
 
 def _is_side(value: Any) -> bool:
@@ -98,5 +99,5 @@ def _is_side(value: Any) -> bool:
 
 def _text(path: Any, number: int) -> str:
     if not isinstance(path, str):
-        raise ValueError(f"picture {number} has the path {reprlib.repr(path)}; expected a string")
+        raise ValueError(f"image {number} has the path {reprlib.repr(path)}; expected a string")
     return path

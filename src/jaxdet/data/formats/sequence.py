@@ -82,11 +82,11 @@ class SequenceDataset(DetectionDataset):
             image = _pixels(image)
             if image.shape[:2] != record.size:
                 text = f"{record.path}: its image is {image.shape[:2]} and was {record.size} (height, width)"
-                raise _unusable(text, FaultKind.PICTURE_SIZE)
+                raise _unusable(text, FaultKind.IMAGE_SIZE)
         return Example(image, record.boxes, record.labels, record.image_id, record.path, record.ignored)
 
     def encoded(self, index: int) -> bytes:
-        """Picture ``index`` as an image file's bytes: its own, or a PNG of the array that it is."""
+        """Image ``index`` as an image file's bytes: its own, or a PNG of the array that it is."""
         image = self._sequence[self._positions[index]]["image"]
         if isinstance(image, (str, os.PathLike)):
             return read_file(image)
@@ -102,7 +102,7 @@ def _sizes(sizes: Any, count: int) -> list[list[int]]:
         found = found.astype(np.int64)
     if found.shape != (count, 2) or (count and found.dtype.kind not in "iu"):
         given = f"{found.dtype} {list(found.shape)}"
-        raise DataError(f"expected sizes [{count}, 2], integers, one a picture of the sequence, got {given}")
+        raise DataError(f"expected sizes [{count}, 2], integers, one an image of the sequence, got {given}")
     if (found < 1).any():
         position = int(np.argmax((found < 1).any(1)))
         raise DataError(f"example {position} has size {found[position].tolist()}; expected (height, width) from 1")

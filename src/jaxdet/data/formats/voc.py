@@ -15,12 +15,12 @@ from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from jaxdet.data.boxes import clean_box, pack_boxes
-from jaxdet.data.formats.coco_fields import SIDE_LIMIT
 from jaxdet.data.dataset import BACKGROUND, DetectionDataset, Record
 from jaxdet.data.faults import DataError, Fault, FaultKind, Problem, refuse_faults
-from jaxdet.data.images import read_image_size
+from jaxdet.data.formats.coco_fields import SIDE_LIMIT
 from jaxdet.data.formats.voc_layout import VocEntry, VocLayout, open_layout
 from jaxdet.data.formats.xml_files import NOT_XML, element_lines, error_line, parse_xml
+from jaxdet.data.images import read_image_size
 from jaxdet.paths import Listing
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -43,7 +43,7 @@ class VocDataset(DetectionDataset):
             `skipped`, instead of raising.
 
     Raises:
-        DataError: there is no such split; or, listing every one with its line, pictures or annotations are missing or
+        DataError: there is no such split; or, listing every one with its line, images or annotations are missing or
             not in the format, a class is unknown, or boxes are faulty.
     """
 
@@ -124,7 +124,7 @@ class _Reader:
         self._lines: dict[Element, int] = {}  # of the entry's xml, once they are needed
 
     def read(self, image_id: int, entry: VocEntry) -> Record | None:
-        """What the annotation says; None where there is none, or no picture."""
+        """What the annotation says; None where there is none, or no image."""
         self._entry, self._lines = entry, {}
         try:
             tree = parse_xml(entry.annotation)
@@ -143,7 +143,7 @@ class _Reader:
         if path is None:
             name = Path(entry.annotation).name
             text = f"{self._layout.images / entry.stem}.jpg: the image of annotation {name} is missing; add it"
-            self._fault(Problem(FaultKind.MISSING_PICTURE, text), entry.file, entry.line)
+            self._fault(Problem(FaultKind.MISSING_IMAGE, text), entry.file, entry.line)
             return None
         try:
             size = image_size(tree) or read_image_size(path)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from jaxdet.data.faults import DataError, Fault, FaultKind
 from jaxdet.data.image_files import FoundFiles, counted, find_files, visible
-from jaxdet.data.images import PICTURE_SUFFIXES
+from jaxdet.data.images import IMAGE_SUFFIXES
 from jaxdet.paths import PathLike, read_lines, to_path
 
 _ANNOTATIONS, _IMAGES, _LISTS = ("Annotations",), ("JPEGImages", "images"), ("ImageSets",)
@@ -44,7 +44,7 @@ class VocLayout:
 
     @cached_property
     def _image_files(self) -> _ByStem:
-        return _ByStem(_find(self.images, PICTURE_SUFFIXES))
+        return _ByStem(_find(self.images, IMAGE_SUFFIXES))
 
     @cached_property
     def _list_files(self) -> dict[str, Path]:
@@ -202,7 +202,7 @@ def _named(line: str, known: _ByStem) -> tuple[str, str | None]:
     """
     flagged = _FLAG.fullmatch(line)
     names = [line, *([flagged[1]] if flagged else [])]
-    suffixes = (".xml", *PICTURE_SUFFIXES)
+    suffixes = (".xml", *IMAGE_SUFFIXES)
     names += [os.path.splitext(name)[0] for name in names if name.lower().endswith(suffixes)]
     for name in names:
         files = known.of(name)
@@ -212,4 +212,4 @@ def _named(line: str, known: _ByStem) -> tuple[str, str | None]:
 
 
 def _rank(path: str) -> tuple[int, str]:
-    return PICTURE_SUFFIXES.index(os.path.splitext(path)[1].lower()), path
+    return IMAGE_SUFFIXES.index(os.path.splitext(path)[1].lower()), path

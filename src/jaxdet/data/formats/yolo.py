@@ -1,4 +1,4 @@
-"""YOLO folders as Ultralytics lays them out: ``data.yaml``, pictures in ``images``, a text file each in ``labels``.
+"""YOLO folders as Ultralytics lays them out: ``data.yaml``, images in ``images``, a text file each in ``labels``.
 
 A line of a text file is ``class cx cy w h``, or ``class x1 y1 x2 y2 x3 y3 ...`` for a polygon, whose bounding box is
 taken; all in parts of the upright image's size (see `jaxdet.data.orientation`).
@@ -14,24 +14,24 @@ from pathlib import Path
 from jaxdet.data.boxes import clean_box, pack_boxes
 from jaxdet.data.dataset import BACKGROUND, DetectionDataset, Record
 from jaxdet.data.faults import DataError, Fault, FaultKind, Problem
-from jaxdet.data.images import read_image_size
 from jaxdet.data.formats.yolo_yaml import Place, YoloDescription, read_description
+from jaxdet.data.images import read_image_size
 from jaxdet.paths import read_lines
 
 
 class YoloDataset(DetectionDataset):
     """One split of a YOLO folder. The file's classes, from 0, become labels 1..K; `category_ids` keeps their numbers.
 
-    A picture without a text file has no boxes.
+    An image without a text file has no boxes.
 
     Args:
         root: the folder of ``data.yaml``, or the yaml file itself.
-        split: its key there, such as ``"train"``: a folder, a file that lists pictures, or several of these.
+        split: its key there, such as ``"train"``: a folder, a file that lists images, or several of these.
         skip_faulty: leave out boxes that are degenerate, not finite, not numbers or out of the image, and count them in
             `skipped`, instead of raising.
 
     Raises:
-        DataError: the yaml file or the split is not there; or, listing every one with its line, pictures are missing or
+        DataError: the yaml file or the split is not there; or, listing every one with its line, images are missing or
             unreadable, a class is unknown, or boxes are faulty.
     """
 
@@ -40,11 +40,11 @@ class YoloDataset(DetectionDataset):
         numbers = sorted(description.names)
         labels = {number: label for label, number in enumerate(numbers, start=1)}
         records: list[Record] = []
-        pictures, faults = description.pictures(split)
+        images, faults = description.images(split)
         faults += _shared_names(description)
         self._places: list[Place] = []
         labelled = False
-        for image_id, (path, place) in enumerate(pictures, start=1):
+        for image_id, (path, place) in enumerate(images, start=1):
             try:
                 size = read_image_size(path)
             except DataError as error:
@@ -65,7 +65,7 @@ class YoloDataset(DetectionDataset):
             self._places.append(place)
         if records and not labelled:
             raise DataError(
-                f"{description.file}: none of the {len(records)} pictures of {split!r} has a label file; the first, "
+                f"{description.file}: none of the {len(records)} images of {split!r} has a label file; the first, "
                 f"{records[0].path}, would have {label_file(records[0].path)}"
             )
         names = (BACKGROUND, *(description.names[number] for number in numbers))
@@ -85,23 +85,23 @@ def _shared_names(description: YoloDescription) -> list[Fault]:
     return found
 
 
-def label_file(picture: str) -> str:
-    """The text file that belongs to a picture: under the last folder ``images``, called ``labels`` instead."""
-    before, images, after = picture.rpartition(f"{os.sep}images{os.sep}")
+def label_file(image: str) -> str:
+    """The text file that belongs to an image: under the last folder ``images``, called ``labels`` instead."""
+    before, images, after = image.rpartition(f"{os.sep}images{os.sep}")
     stem = os.path.splitext(after)[0]
     return f"{before}{os.sep}labels{os.sep}{stem}.txt" if images else f"{stem}.txt"
 
 
-def _read_lines(picture: str, faults: list[Fault]) -> list[tuple[int, str]]:
-    """(number from 1, text) of the lines of a picture's text file that are not empty; of none where there is none."""
-    file = label_file(picture)
+def _read_lines(image: str, faults: list[Fault]) -> list[tuple[int, str]]:
+    """(number from 1, text) of the lines of an image's text file that are not empty; of none where there is none."""
+    file = label_file(image)
     try:
         lines = read_lines(file)
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError) as error:
         kind, text = FaultKind.UNREADABLE_ANNOTATION, f"cannot be read as text ({error}); replace the file"
-        faults.append(Fault(kind, file, None, text, os.path.basename(picture)))
+        faults.append(Fault(kind, file, None, text, os.path.basename(image)))
         return []
     return [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
 

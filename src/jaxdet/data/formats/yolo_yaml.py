@@ -1,4 +1,4 @@
-"""The ``data.yaml`` of a YOLO folder: class names, and which pictures a split has."""
+"""The ``data.yaml`` of a YOLO folder: class names, and which images a split has."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from jaxdet.data.faults import DataError, Fault
-from jaxdet.data.image_files import find_images
 from jaxdet.data.formats.yaml_text import read_yaml, yaml_value
+from jaxdet.data.image_files import find_images
 from jaxdet.paths import is_remote, read_lines
 
 _MOST_CLASSES = 1_000_000  # that a count alone makes
@@ -35,8 +35,8 @@ class YoloDescription:
     keypoints: int
     content: Mapping[str, Any]
 
-    def pictures(self, split: str) -> tuple[list[tuple[str, Place]], list[Fault]]:
-        """The pictures of a split in order, each with the file and line that names it, or else itself.
+    def images(self, split: str) -> tuple[list[tuple[str, Place]], list[Fault]]:
+        """The images of a split in order, each with the file and line that names it, or else itself.
 
         Folders with files that were left out (`jaxdet.data.image_files`) have a warning each.
 
@@ -47,7 +47,7 @@ class YoloDescription:
         if value is None:
             known = [key for key in ("train", "val", "test") if self.content.get(key)]
             raise DataError(f"{self.file}: has no {split!r}; it has {', '.join(known) or 'no splits'}")
-        pictures: list[tuple[str, Place]] = []
+        images: list[tuple[str, Place]] = []
         faults: list[Fault] = []
         for entry in value if isinstance(value, list) else [value]:
             if not isinstance(entry, str):
@@ -55,17 +55,17 @@ class YoloDescription:
             path = self._resolve(entry, split)
             try:
                 if not path.is_dir():
-                    pictures += self._in_list(path)
+                    images += self._in_list(path)
                     continue
                 found = find_images(path)
             except DataError as error:
                 raise DataError(f"{self.file}: {split!r} names {entry}: {error}") from None
-            pictures += [(file, (file, None)) for file in found.paths]
+            images += [(file, (file, None)) for file in found.paths]
             faults += found.skipped_faults()
-        if not pictures:
+        if not images:
             shown = value if isinstance(value, str) else reprlib.repr(value)
-            raise DataError(f"{self.file}: {split!r} is {shown}, where there are no pictures; correct it")
-        return pictures, faults
+            raise DataError(f"{self.file}: {split!r} is {shown}, where there are no images; correct it")
+        return images, faults
 
     def _resolve(self, entry: str, split: str) -> Path:
         # Exports say ../train/images and mean train/images, so Ultralytics looks there, too.
@@ -81,7 +81,7 @@ class YoloDescription:
         try:
             lines = read_lines(path)
         except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{path}: cannot be read as a list of pictures ({error})") from None
+            raise DataError(f"{path}: cannot be read as a list of images ({error})") from None
         for number, line in enumerate(lines, start=1):
             if line.strip():
                 candidates = [os.path.abspath(folder / line.strip()) for folder in (path.parent, self.folder)]

@@ -1,4 +1,4 @@
-"""Grounds of the pictures that jaxdet draws for itself."""
+"""Grounds of the images that jaxdet draws for itself."""
 
 from __future__ import annotations
 

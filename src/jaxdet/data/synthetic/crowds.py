@@ -1,7 +1,7 @@
-"""Crowds drawn on the spot: hundreds of small round heads a picture, as HeadHunter lists with regions to be ignored.
+"""Crowds drawn on the spot: hundreds of small round heads an image, as HeadHunter lists with regions to be ignored.
 
 People stand in rows, the further the smaller, and hide each other: heads of which little is seen have flags other than
-0. Some pictures have a far crowd too small to be told apart, a region of flag -1. Balloons are as round as heads.
+0. Some images have a far crowd too small to be told apart, a region of flag -1. Balloons are as round as heads.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
+from jaxdet.data.formats.head_list import ListBox, ListImage, write_head_list
 from jaxdet.data.synthetic.backgrounds import textured_ground
-from jaxdet.data.formats.head_list import ListBox, ListPicture, write_head_list
 
-# The width of a head in the first and in the last row, in pixels: the ranges from which a picture's own are drawn.
+# The width of a head in the first and in the last row, in pixels: the ranges from which an image's own are drawn.
 NEAREST, FARTHEST = (15.0, 24.0), (8.0, 12.0)
 TALL = 1.2  # a head's height by its width
 UNTRAINED, UNSCORED = 0.25, 0.5  # heads of which less is visible have flag -1, and flag 1
-_EMPTY_EVERY = 16  # one picture in so many shows nobody
+_EMPTY_EVERY = 16  # one image in so many shows nobody
 _FAR_EVERY = 3  # one in so many has a far crowd
 _HAIR = ((28, 22, 20), (60, 40, 28), (104, 72, 44), (160, 128, 84), (120, 118, 116), (36, 34, 44))
 _SKIN = ((240, 206, 178), (214, 168, 132), (172, 122, 86), (120, 82, 58), (86, 60, 46))
@@ -51,20 +51,20 @@ def draw_crowds(
 ) -> Path:
     """Draws a training and a validation set into ``directory``.
 
-    Writes ``train/*.jpg``, ``val/*.jpg`` and the lists ``train.txt`` and ``val.txt`` (`jaxdet.data.formats.head_list`). A
-    picture of 256 x 256 has about 50 to 300 heads, 7 to 28 pixels wide; every sixteenth has none. Picture i of a split
+    Writes ``train/*.jpg``, ``val/*.jpg`` and the lists ``train.txt`` and ``val.txt`` (`jaxdet.data.formats.head_list`). An
+    image of 256 x 256 has about 50 to 300 heads, 7 to 28 pixels wide; every sixteenth has none. Image i of a split
     depends on the seed, the split and i only. The lists are written last.
 
     Args:
-        size: (height, width) of the pictures, at least 64 x 64.
+        size: (height, width) of the images, at least 64 x 64.
 
     Returns:
         ``directory``.
     """
     if min(size) < 64:
-        raise ValueError(f"expected pictures of at least 64 x 64 pixels, got {size}")
+        raise ValueError(f"expected images of at least 64 x 64 pixels, got {size}")
     directory = Path(directory)
-    lists: dict[str, list[ListPicture]] = {}
+    lists: dict[str, list[ListImage]] = {}
     for split_number, (split, count) in enumerate((("train", images_train), ("val", images_val))):
         (directory / split).mkdir(parents=True, exist_ok=True)
         lists[split] = []
@@ -75,38 +75,38 @@ def draw_crowds(
             name = f"{split}/{number:05d}.jpg"
             Image.fromarray(image).save(directory / name, quality=95, subsampling=0)
             entries = [ListBox(0, box, flag) for box, flag in zip(boxes, flags, strict=True)]
-            lists[split].append(ListPicture(name, 0, entries))
-    for split, pictures in lists.items():
-        write_head_list(directory / f"{split}.txt", pictures)
+            lists[split].append(ListImage(name, 0, entries))
+    for split, images in lists.items():
+        write_head_list(directory / f"{split}.txt", images)
     return directory
 
 
 def draw_crowd(
     generator: np.random.Generator, height: int, width: int, *, density: float
 ) -> tuple[np.ndarray, list[tuple[float, float, float, float]], list[int]]:
-    """One picture.
+    """One image.
 
     Args:
         density: the share of the places that are taken, 0 to 1.
 
     Returns:
-        (image [H, W, 3] uint8, xyxy boxes in pixels, rounded to hundredths and clipped to the picture, their flags).
+        (image [H, W, 3] uint8, xyxy boxes in pixels, rounded to hundredths and clipped to the image, their flags).
     """
-    picture = textured_ground(generator, height, width)
+    image = textured_ground(generator, height, width)
     far = height * generator.uniform(0.12, 0.2) if density and generator.random() < 1 / _FAR_EVERY else 0.0
     if far:
-        _draw_far_crowd(generator, picture, far)
+        _draw_far_crowd(generator, image, far)
     owner = np.full((height, width), -1, np.int32)  # whose head is seen
     people = _places(generator, far, height, width, density)
-    areas = [_draw_person(generator, picture, owner, person, number) for number, person in enumerate(people)]
+    areas = [_draw_person(generator, image, owner, person, number) for number, person in enumerate(people)]
     for _ in range(int(generator.integers(0, 7))):
-        _draw_balloon(generator, picture, owner)
+        _draw_balloon(generator, image, owner)
     seen = np.bincount(owner[owner >= 0], minlength=len(people)) / np.maximum(areas, 1) if people else np.zeros(0)
     boxes, flags = _listed([person.box for person in people], seen, (height, width))
     if far:
         boxes.append((0.0, 0.0, float(width), round(far, 2)))
         flags.append(-1)
-    soft = Image.fromarray(picture.round().clip(0, 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(0.5))
+    soft = Image.fromarray(image.round().clip(0, 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(0.5))
     grain = generator.normal(0.0, 5.0, (height, width, 1))
     return (np.asarray(soft) + grain).round().clip(0, 255).astype(np.uint8), boxes, flags
 
@@ -128,53 +128,53 @@ def _places(generator: np.random.Generator, far: float, height: int, width: int,
 
 
 def _draw_person(
-    generator: np.random.Generator, picture: np.ndarray, owner: np.ndarray, person: _Person, number: int
+    generator: np.random.Generator, image: np.ndarray, owner: np.ndarray, person: _Person, number: int
 ) -> int:
-    """Draws a body and the head above it; returns how many pixels of the head lie in the picture."""
+    """Draws a body and the head above it; returns how many pixels of the head lie in the image."""
     x, y, width = person.x, person.y, person.width
     clothes = generator.uniform(20.0, 220.0, 3)
     window, body = _ellipse(owner.shape, x, y + 1.75 * width, 0.95 * width, 1.35 * width)
-    _blend(picture[window], body, clothes)
+    _blend(image[window], body, clothes)
     owner[window][body > 0.5] = -1
     hair, skin = (np.array(colours[generator.integers(len(colours))], float) for colours in (_HAIR, _SKIN))
     hair, skin = hair + generator.normal(0.0, 8.0, 3), skin + generator.normal(0.0, 8.0, 3)
     window, head = _ellipse(owner.shape, x, y, width / 2, width * TALL / 2)
-    _blend(picture[window], head, hair)
+    _blend(image[window], head, hair)
     if generator.random() < 0.6:  # else it is seen from behind
         side = generator.uniform(-0.12, 0.12) * width
         inner, face = _ellipse(owner.shape, x + side, y + 0.14 * width, 0.36 * width, 0.42 * width)
-        _blend(picture[inner], face, skin)
+        _blend(image[inner], face, skin)
     covered = head > 0.5
     owner[window][covered] = number
     return int(covered.sum())
 
 
-def _draw_balloon(generator: np.random.Generator, picture: np.ndarray, owner: np.ndarray) -> None:
+def _draw_balloon(generator: np.random.Generator, image: np.ndarray, owner: np.ndarray) -> None:
     height, width = owner.shape
     radius = generator.uniform(FARTHEST[0], NEAREST[1]) / 2
     x, y = generator.uniform(0, width), generator.uniform(0, height)
     window, disc = _ellipse(owner.shape, x, y, radius, radius)
-    _blend(picture[window], disc, np.array(_BALLOONS[generator.integers(len(_BALLOONS))], float))
+    _blend(image[window], disc, np.array(_BALLOONS[generator.integers(len(_BALLOONS))], float))
     inner, shine = _ellipse(owner.shape, x - radius * 0.35, y - radius * 0.35, radius * 0.3, radius * 0.3)
-    _blend(picture[inner], shine, np.full(3, 255.0))
+    _blend(image[inner], shine, np.full(3, 255.0))
     owner[window][disc > 0.5] = -1
 
 
-def _draw_far_crowd(generator: np.random.Generator, picture: np.ndarray, far: float) -> None:
-    """Dots of heads over the picture's top."""
-    width = picture.shape[1]
+def _draw_far_crowd(generator: np.random.Generator, image: np.ndarray, far: float) -> None:
+    """Dots of heads over the image's top."""
+    width = image.shape[1]
     for _ in range(int(width * far / 10)):
         colours = _HAIR if generator.random() < 0.6 else _SKIN
         colour = np.array(colours[generator.integers(len(colours))], float)
         x, y, radius = generator.uniform(0, width), generator.uniform(0, far - 2), generator.uniform(1.2, 2.2)
-        window, dot = _ellipse(picture.shape[:2], x, y, radius, radius)
-        _blend(picture[window], dot, colour)
+        window, dot = _ellipse(image.shape[:2], x, y, radius, radius)
+        _blend(image[window], dot, colour)
 
 
 def _ellipse(
     size: tuple[int, ...], x: float, y: float, half_width: float, half_height: float
 ) -> tuple[tuple[slice, slice], np.ndarray]:
-    """The part of the picture that an ellipse lies in, and how much of each pixel there it covers."""
+    """The part of the image that an ellipse lies in, and how much of each pixel there it covers."""
     top, left = max(0, int(y - half_height - 1)), max(0, int(x - half_width - 1))
     bottom, right = min(size[0], int(y + half_height + 2)), min(size[1], int(x + half_width + 2))
     rows, columns = np.arange(top, max(top, bottom))[:, None] + 0.5, np.arange(left, max(left, right))[None] + 0.5
@@ -184,7 +184,7 @@ def _ellipse(
 
 
 def _blend(part: np.ndarray, cover: np.ndarray, colour: np.ndarray) -> None:
-    """Paints on a part of the picture, lighter towards its upper left."""
+    """Paints on a part of the image, lighter towards its upper left."""
     rows, columns = cover.shape
     light = 1.12 - 0.24 * (np.linspace(0, 1, rows)[:, None] + np.linspace(0, 1, columns)[None]) / 2
     part += cover[..., None] * ((colour * light[..., None]).clip(0, 255) - part)
@@ -193,7 +193,7 @@ def _blend(part: np.ndarray, cover: np.ndarray, colour: np.ndarray) -> None:
 def _listed(
     boxes: Sequence[tuple[float, float, float, float]], seen: np.ndarray, size: tuple[int, int]
 ) -> tuple[list[tuple[float, float, float, float]], list[int]]:
-    """The boxes with a visible middle in the picture, clipped to it, and their flags by how much of each is seen."""
+    """The boxes with a visible middle in the image, clipped to it, and their flags by how much of each is seen."""
     height, width = size
     kept, flags = [], []
     for (x1, y1, x2, y2), share in zip(boxes, seen.tolist(), strict=True):

@@ -71,17 +71,17 @@ def draw_shapes(
     return directory
 
 
-def draw_picture(
+def draw_image(
     generator: np.random.Generator, height: int, width: int, objects: int
 ) -> tuple[np.ndarray, list[tuple[float, float, float, float]], list[int]]:
-    """One picture.
+    """One image.
 
     Returns:
         (image [H, W, 3] uint8, xyxy boxes in pixels, labels 1..3): up to ``objects`` shapes, fewer where no room is
         left, but at least one if any are asked for.
     """
     ground = textured_ground(generator, height, width)
-    picture = Image.fromarray(ground.round().clip(0, 255).astype(np.uint8))
+    image = Image.fromarray(ground.round().clip(0, 255).astype(np.uint8))
     boxes: list[tuple[float, float, float, float]] = []
     labels: list[int] = []
     for _ in range(objects):
@@ -92,11 +92,11 @@ def draw_picture(
         box = _box(outline)
         left, top, right, bottom = (int(value) for value in box)
         colour = _contrasting_colour(generator, ground[top : bottom + 1, left : right + 1].mean((0, 1)))
-        picture = _paint(picture, outline, colour, hole=0.5 if SHAPE_NAMES[label - 1] == "ring" else 0.0)
+        image = _paint(image, outline, colour, hole=0.5 if SHAPE_NAMES[label - 1] == "ring" else 0.0)
         boxes.append(box)
         labels.append(label)
     grain = generator.normal(0.0, 4.0, (height, width, 1))
-    return (np.asarray(picture) + grain).round().clip(0, 255).astype(np.uint8), boxes, labels
+    return (np.asarray(image) + grain).round().clip(0, 255).astype(np.uint8), boxes, labels
 
 
 def _draw_split(folder: Path, count: int, size: tuple[int, int], key: tuple[int, int]) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def _draw_split(folder: Path, count: int, size: tuple[int, int], key: tuple[int,
         generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence((*key, number))))
         height, width = (int(side) for side in generator.integers(size[0], size[1] + 1, 2))
         objects = 0 if number % _EMPTY_EVERY == _EMPTY_EVERY // 3 else int(generator.integers(1, _MAX_OBJECTS + 1))
-        image, boxes, labels = draw_picture(generator, height, width, objects)
+        image, boxes, labels = draw_image(generator, height, width, objects)
         name = f"{number:05d}.jpg"
         Image.fromarray(image).save(folder / name, quality=95, subsampling=0)
         images.append({"id": number + 1, "file_name": name, "height": height, "width": width})
@@ -145,7 +145,7 @@ def _place(
     size: tuple[int, int],
     others: list[tuple[float, float, float, float]],
 ) -> np.ndarray | None:
-    """The outline at a free place of the picture, in pixels; the shape gets smaller with every failed attempt."""
+    """The outline at a free place of the image, in pixels; the shape gets smaller with every failed attempt."""
     height, width = size
     largest = float(LARGEST)
     for _ in range(60):
@@ -180,9 +180,9 @@ def _contrasting_colour(generator: np.random.Generator, ground: np.ndarray) -> n
     return candidates[generator.choice(visible) if len(visible) else distance.argmax()].clip(0, 255)
 
 
-def _paint(picture: Image.Image, outline: np.ndarray, colour: np.ndarray, *, hole: float) -> Image.Image:
-    """The picture with the shape on it: a soft shadow, a lighter top, a darker rim, a hole of this share of it."""
-    width, height = picture.size
+def _paint(image: Image.Image, outline: np.ndarray, colour: np.ndarray, *, hole: float) -> Image.Image:
+    """The image with the shape on it: a soft shadow, a lighter top, a darker rim, a hole of this share of it."""
+    width, height = image.size
     middle = (outline.min(0) + outline.max(0)) / 2
 
     def scaled(share: float) -> Image.Image:
@@ -192,12 +192,12 @@ def _paint(picture: Image.Image, outline: np.ndarray, colour: np.ndarray, *, hol
     if hole:
         mask, inner = ImageChops.subtract(mask, scaled(hole)), ImageChops.subtract(inner, scaled(hole + 0.1))
     shadow = _mask(outline + 2.0, (height, width)).filter(ImageFilter.GaussianBlur(2.5)).point(lambda v: v * 0.45)
-    picture = Image.composite(Image.new("RGB", picture.size, (15, 15, 25)), picture, shadow)
+    image = Image.composite(Image.new("RGB", image.size, (15, 15, 25)), image, shadow)
     _, top, _, bottom = _box(outline)
     shade = np.interp(np.arange(height), (top, bottom), (1.1, 0.86))[:, None, None]
     body = np.broadcast_to(colour * shade, (height, width, 3)).clip(0, 255).astype(np.uint8)
     rim = Image.fromarray((body * 0.68).astype(np.uint8))
-    return Image.composite(Image.fromarray(body), Image.composite(rim, picture, mask), inner)
+    return Image.composite(Image.fromarray(body), Image.composite(rim, image, mask), inner)
 
 
 def _mask(outline: np.ndarray, size: tuple[int, int]) -> Image.Image:

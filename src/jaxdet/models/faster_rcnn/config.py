@@ -15,11 +15,11 @@ BackboneConfig = ResNetConfig | MobileNetV1Config | Darknet53Config
 
 @dataclass(frozen=True)
 class DetectorTransform:
-    """How a detector wants its pictures (torchvision's ``GeneralizedRCNNTransform``).
+    """How a detector wants its images (torchvision's ``GeneralizedRCNNTransform``).
 
     min_size: of the shorter side in pixels, unless the longer one would exceed ``max_size``.
     image_mean, image_std: of values in 0..1, before resizing.
-    enlarge: whether a picture smaller than that is enlarged.
+    enlarge: whether an image smaller than that is enlarged.
     """
 
     min_size: int = 800

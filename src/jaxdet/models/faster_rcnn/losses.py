@@ -13,12 +13,12 @@ import optax
 from jax import Array
 from jax.sharding import Mesh
 
+from jaxdet.heads import RoIOutputs, RPNOutputs
 from jaxdet.models import FasterRCNN
 from jaxdet.models.faster_rcnn.model import Features
-from jaxdet.heads import RoIOutputs, RPNOutputs
+from jaxdet.models.faster_rcnn.targets import AnchorTargets, ProposalTargets, sample_anchors, sample_proposals
 from jaxdet.ops.boxes import float_dtype
 from jaxdet.parallel import over_images
-from jaxdet.models.faster_rcnn.targets import AnchorTargets, ProposalTargets, sample_anchors, sample_proposals
 from jaxdet.types import Detections, Images, Proposals, Targets
 
 Losses = dict[str, Array]  # scalars, torchvision's names

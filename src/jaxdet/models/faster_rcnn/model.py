@@ -12,7 +12,6 @@ from jax import Array
 from jax.sharding import Mesh
 
 from jaxdet.backbones import Backbone
-from jaxdet.models.faster_rcnn.config import FasterRCNNConfig, FPNConfig
 from jaxdet.heads import (
     FastRCNNConvFCHead,
     FastRCNNPredictor,
@@ -24,6 +23,7 @@ from jaxdet.heads import (
     postprocess,
     select_proposals,
 )
+from jaxdet.models.faster_rcnn.config import FasterRCNNConfig, FPNConfig
 from jaxdet.necks import FPN, POOL, RetinaFaceFPN, make_context, map_extents
 from jaxdet.nn import SIZE_DIVISIBLE, NormConfig, Numerics, Upscale, image_extents, inside
 from jaxdet.parallel import over_images

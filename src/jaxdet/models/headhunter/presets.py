@@ -13,8 +13,8 @@ from typing import Any
 
 from jaxdet.backbones import MobileNetV1, MobileNetV1Config, ResNet, ResNetConfig
 from jaxdet.config import nearest
-from jaxdet.models.faster_rcnn.config import BackboneConfig, DetectorTransform, FasterRCNNConfig, FPNConfig
 from jaxdet.heads import AnchorGenerator, BoxConfig, RPNConfig
+from jaxdet.models.faster_rcnn.config import BackboneConfig, DetectorTransform, FasterRCNNConfig, FPNConfig
 from jaxdet.necks import ContextConfig
 from jaxdet.ops.soft_nms import SoftNMS
 

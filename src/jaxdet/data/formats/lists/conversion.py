@@ -1,4 +1,4 @@
-"""What a conversion gathers: pictures for a list, and everything that is wrong with the source."""
+"""What a conversion gathers: images for a list, and everything that is wrong with the source."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from pathlib import Path
 
 from jaxdet.data.boxes import clip_box, clip_region
 from jaxdet.data.faults import DataError, Fault, FaultKind, Problem
-from jaxdet.data.formats.head_list import ListBox, ListPicture, write_head_list
-from jaxdet.data.orientation import Size
+from jaxdet.data.formats.head_list import ListBox, ListImage, write_head_list
 from jaxdet.data.images import image_orientation
+from jaxdet.data.orientation import Size
 
 Place = tuple[str | Path, int | None]  # file and line
 
 
 class Conversion:
-    """Gathers the pictures of a list. Boxes are clipped to their pictures; a faulty one is left out and told.
+    """Gathers the images of a list. Boxes are clipped to their images; a faulty one is left out and told.
 
     Args:
         base: the folder that the list's paths are relative to.
 
     Attributes:
-        pictures: for the list; faults: what was left out, or is unusual enough to be told (see `left_out`).
-        clipped: how many boxes reached out of their pictures.
+        images: for the list; faults: what was left out, or is unusual enough to be told (see `left_out`).
+        clipped: how many boxes reached out of their images.
     """
 
     def __init__(self, base: str | Path) -> None:
         self.base = Path(base)
-        self.pictures: list[ListPicture] = []
+        self.images: list[ListImage] = []
         self.faults: list[Fault] = []
         self.clipped = 0
         self._size = (0, 0)
 
-    def add_picture(self, path: str | Path, place: Place, annotated: Size | None = None) -> bool:
-        """Begins a picture, to which the next boxes belong. False, and a fault, where it is missing or no image.
+    def add_image(self, path: str | Path, place: Place, annotated: Size | None = None) -> bool:
+        """Begins an image, to which the next boxes belong. False, and a fault, where it is missing or no image.
 
         Args:
             annotated: the (height, width) that the source gives. Where it is that of stored pixels which EXIF turns
@@ -48,24 +48,24 @@ class Conversion:
             return False
         if orientation.fits_stored(annotated):
             text = f"{path}: its boxes were made on the stored pixels, which EXIF turns; store the image upright"
-            self.tell(Problem(FaultKind.PICTURE_SIZE, text), place)
+            self.tell(Problem(FaultKind.IMAGE_SIZE, text), place)
             return False
         self._size = orientation.upright
-        self.pictures.append(ListPicture(Path(os.path.relpath(path, self.base)).as_posix(), 0))
+        self.images.append(ListImage(Path(os.path.relpath(path, self.base)).as_posix(), 0))
         return True
 
     def add_box(self, box: Sequence[float] | Problem, flag: int, place: Place, annotation: str = "") -> None:
-        """Adds an xyxy box to the last picture, or what is wrong with it to the faults."""
+        """Adds an xyxy box to the last image, or what is wrong with it to the faults."""
         if isinstance(box, Problem):
             found: Sequence[float] | Problem = box
         else:
             found = clip_region(box, self._size) if flag < 0 else clip_box(box, self._size)
         if isinstance(found, Problem):
-            self.tell(found, place, self.pictures[-1].path, annotation)
+            self.tell(found, place, self.images[-1].path, annotation)
             return
         x1, y1, x2, y2 = found
         self.clipped += (x1, y1, x2, y2) != tuple(map(float, box))  # type: ignore[arg-type]
-        self.pictures[-1].boxes.append(ListBox(0, (x1, y1, x2, y2), flag))
+        self.images[-1].boxes.append(ListBox(0, (x1, y1, x2, y2), flag))
 
     def tell(self, problem: Problem, place: Place, image: str = "", annotation: str = "") -> None:
         """Adds a fault."""
@@ -81,23 +81,23 @@ class Conversion:
         """Writes the list, which appears whole or not at all.
 
         Raises:
-            DataError: there is no picture to write; the message has the faults.
+            DataError: there is no image to write; the message has the faults.
         """
-        if not self.pictures:
-            raise DataError("no picture is left to write:\n  " + "\n  ".join(map(str, self.faults)), self.faults)
+        if not self.images:
+            raise DataError("no image is left to write:\n  " + "\n  ".join(map(str, self.faults)), self.faults)
         Path(file).parent.mkdir(parents=True, exist_ok=True)
-        write_head_list(file, self.pictures)
+        write_head_list(file, self.images)
 
     def report(self) -> Iterator[str]:
         """Lines with the counts, then one for each fault."""
-        flags = Counter(box.flag for picture in self.pictures for box in picture.boxes)
-        empty = sum(not picture.boxes for picture in self.pictures)
+        flags = Counter(box.flag for image in self.images for box in image.boxes)
+        empty = sum(not image.boxes for image in self.images)
         left_out = self.left_out
         boxes = sum(fault.kind.of_box or fault.kind is FaultKind.EMPTY_REGION for fault in left_out)
-        yield f"pictures    {len(self.pictures)}, {empty} of them without a box"
+        yield f"images    {len(self.images)}, {empty} of them without a box"
         yield f"heads       {flags[0]}"
         yield f"ignored     {flags[-1]} boxes of flag -1"
-        yield f"clipped     {self.clipped} boxes that reached out of their pictures"
+        yield f"clipped     {self.clipped} boxes that reached out of their images"
         yield f"left out    {boxes} boxes, {len(left_out) - boxes} other entries"
         for fault in self.faults:
             yield f"{'left out' if fault in left_out else 'told'}: {fault.kind}: {fault}"

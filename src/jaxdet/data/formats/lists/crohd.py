@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxdet.data.faults import DataError, FaultKind, Problem
-from jaxdet.data.image_files import visible
 from jaxdet.data.formats.lists.conversion import Conversion
+from jaxdet.data.image_files import visible
 from jaxdet.paths import read_lines
 
 _COLUMNS = "frame,id,x,y,width,height,confidence,class,visibility"
@@ -23,7 +23,7 @@ _LONGEST = 10**7  # frames of a sequence: four days of video
 
 
 class _Info(NamedTuple):
-    """frames: those of 1 to ``length`` that have a picture."""
+    """frames: those of 1 to ``length`` that have an image."""
 
     file: Path
     images: Path
@@ -31,8 +31,8 @@ class _Info(NamedTuple):
     length: int
     frames: frozenset[int]
 
-    def picture(self, frame: int) -> Path:
-        return self.images / _picture_name(frame, self.suffix)
+    def image(self, frame: int) -> Path:
+        return self.images / _image_name(frame, self.suffix)
 
 
 class _Row(NamedTuple):
@@ -53,7 +53,7 @@ def convert_crohd(
     Args:
         root: holds ``seqinfo.ini`` and ``gt/gt.txt``, or folders that do.
         visibility: heads of no more than this, 0 to 1, have flag -1.
-        origin: the coordinate of a picture's edge, which is 0 in lists: 1 in MOTChallenge's format.
+        origin: the coordinate of an image's edge, which is 0 in lists: 1 in MOTChallenge's format.
         base: the folder that paths in the list are relative to, by default ``root``.
 
     Raises:
@@ -69,19 +69,19 @@ def convert_crohd(
         rows = _read_truth(truth, info.length, visibility, origin, conversion)
         _tell_missing(info, conversion)
         for frame in sorted(info.frames | rows.keys()):
-            if conversion.add_picture(info.picture(frame), (info.file, None)):
+            if conversion.add_image(info.image(frame), (info.file, None)):
                 for row in rows[frame]:
                     conversion.add_box(row.box, row.flag, (truth, row.line), row.annotation)
     return conversion
 
 
 def _tell_missing(info: _Info, conversion: Conversion) -> None:
-    """In one fault, since a damaged seqLength may be 10^12: the frames without a picture."""
+    """In one fault, since a damaged seqLength may be 10^12: the frames without an image."""
     missing = info.length - len(info.frames)
     if missing:
         first = next(frame for frame in range(1, info.length + 1) if frame not in info.frames)
-        text = f"seqLength is {info.length}, and {missing} of these frames have no picture; the first is "
-        problem = Problem(FaultKind.MISSING_PICTURE, f"{text}{info.picture(first)}")
+        text = f"seqLength is {info.length}, and {missing} of these frames have no image; the first is "
+        problem = Problem(FaultKind.MISSING_IMAGE, f"{text}{info.image(first)}")
         conversion.tell(problem, (info.file, None))
 
 
@@ -105,11 +105,11 @@ def _read_info(folder: Path) -> _Info:
     stems = (name.removesuffix(suffix) for name in names)
     numbers = {int(stem) for stem in stems if stem.isascii() and stem.isdigit() and len(stem) <= _MOST_DIGITS}
     listed = set(names)
-    frames = frozenset(n for n in numbers if 1 <= n <= length and _picture_name(n, suffix) in listed)
+    frames = frozenset(n for n in numbers if 1 <= n <= length and _image_name(n, suffix) in listed)
     return _Info(file, images, suffix, length, frames)
 
 
-def _picture_name(frame: int, suffix: str) -> str:
+def _image_name(frame: int, suffix: str) -> str:
     return f"{frame:06d}{suffix}"
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from jaxdet.data.boxes import from_xywh
-from jaxdet.data.formats.coco_fields import is_flag
 from jaxdet.data.faults import DataError, FaultKind, Problem
+from jaxdet.data.formats.coco_fields import is_flag
 from jaxdet.data.formats.lists.conversion import Conversion, Place
 from jaxdet.paths import parse_json, read_lines
 
@@ -22,7 +22,7 @@ def convert_crowd_human(file: str | Path, images: str | Path, *, base: str | Pat
     original leaves out the last two, which makes background of them.)
 
     Args:
-        file: the annotations; images: the folder of the pictures, ``<ID>.jpg``.
+        file: the annotations; images: the folder of the images, ``<ID>.jpg``.
         base: the folder that paths in the list are relative to, by default ``images``.
 
     Raises:
@@ -41,7 +41,7 @@ def convert_crowd_human(file: str | Path, images: str | Path, *, base: str | Pat
         if first != number:
             text = f"{name} is also on line {first}; this line is left out"
             conversion.tell(Problem(FaultKind.DUPLICATE_IMAGE, text), place)
-        elif conversion.add_picture(Path(images) / f"{name}.jpg", place):
+        elif conversion.add_image(Path(images) / f"{name}.jpg", place):
             for index, person in enumerate(entry["gtboxes"]):
                 _add(person, f"gtboxes[{index}]", place, conversion)
     return conversion
@@ -63,12 +63,12 @@ def _parse(line: str) -> dict[str, Any] | Problem:
     try:
         entry = parse_json(line)
     except ValueError as error:
-        return Problem(FaultKind.UNREADABLE_ANNOTATION, f"is not JSON ({error}); its picture is left out")
+        return Problem(FaultKind.UNREADABLE_ANNOTATION, f"is not JSON ({error}); its image is left out")
     if not isinstance(entry, dict) or not isinstance(entry.get("gtboxes"), list):
-        return Problem(FaultKind.MALFORMED_ENTRY, "has no list 'gtboxes'; its picture is left out")
+        return Problem(FaultKind.MALFORMED_ENTRY, "has no list 'gtboxes'; its image is left out")
     name = entry.get("ID")
     if isinstance(name, bool) or not isinstance(name, str | int) or name == "":
-        text = f"has 'ID' = {reprlib.repr(name)}; it must be a string or an integer; its picture is left out"
+        text = f"has 'ID' = {reprlib.repr(name)}; it must be a string or an integer; its image is left out"
         return Problem(FaultKind.MALFORMED_ENTRY, text)
     return entry
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from jaxdet.data.faults import DataError, FaultKind, Problem
-from jaxdet.data.image_files import visible
 from jaxdet.data.formats.lists.conversion import Conversion
 from jaxdet.data.formats.voc import box_corners, image_size
 from jaxdet.data.formats.voc_layout import VocEntry, VocLayout, find_layout
 from jaxdet.data.formats.xml_files import NOT_XML, element_lines, error_line, parse_xml
+from jaxdet.data.image_files import visible
 
 NAMES = ("head", "person")  # what the data set calls a head
 _LIKENESS = 0.6  # difflib's, from which a name is one of these misspelt
@@ -22,7 +22,7 @@ def convert_scut_head(root: str | Path, split: str | None = None, *, base: str |
 
     Every head has flag 0 (the original's script writes 1, and its evaluation then ignores them all). A misspelt
     ``head`` or ``person`` is one, and told; an object of any other name has flag -1, and is told. An annotation without
-    an object is a picture without heads. Sizes are the pictures' own, not those of the xml files. Corners are taken as
+    an object is an image without heads. Sizes are the images' own, not those of the xml files. Corners are taken as
     they stand, as the original's script takes them; `jaxdet.data.VocFolder` reads such files as one-based.
 
     Args:
@@ -55,20 +55,20 @@ def _convert(entry: VocEntry, layout: VocLayout, conversion: Conversion) -> None
     try:
         tree = parse_xml(file)
     except FileNotFoundError:
-        text = f"there is no annotation file {file}; its picture is left out"
+        text = f"there is no annotation file {file}; its image is left out"
         conversion.tell(Problem(FaultKind.MISSING_ANNOTATION, text), (entry.file, entry.line))
         return
     except NOT_XML as error:
-        text = f"is not XML ({error}); its picture is left out"
+        text = f"is not XML ({error}); its image is left out"
         conversion.tell(Problem(FaultKind.UNREADABLE_ANNOTATION, text), (file, error_line(error)))
         return
-    picture = layout.image_of(entry.stem, tree.findtext("filename", "").strip())
-    path = layout.images / f"{entry.stem}.jpg" if picture is None else picture
-    if not conversion.add_picture(path, (file, None), image_size(tree)):
+    image = layout.image_of(entry.stem, tree.findtext("filename", "").strip())
+    path = layout.images / f"{entry.stem}.jpg" if image is None else image
+    if not conversion.add_image(path, (file, None), image_size(tree)):
         return
     items = tree.findall("object")
     if not items:
-        problem = Problem(FaultKind.EMPTY_ANNOTATION, "has no object; it is a picture without heads")
+        problem = Problem(FaultKind.EMPTY_ANNOTATION, "has no object; it is an image without heads")
         conversion.tell(problem, (file, None))
         return
     lines = element_lines(file, tree)

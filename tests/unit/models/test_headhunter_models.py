@@ -12,9 +12,9 @@ from flax import nnx
 
 import jaxdet
 import jaxdet_convert
+from jaxdet.heads import AnchorGenerator, pool_proposals
 from jaxdet.models import abstract, detector_config, list_models
 from jaxdet.models.registry import CONFIG_TYPES
-from jaxdet.heads import AnchorGenerator, pool_proposals
 from jaxdet.ops import SoftNMS, resized_size
 from jaxdet.saving.model import fill, flatten
 from jaxdet.summary.stages import detector_stages
@@ -165,7 +165,7 @@ def test_a_cfg_that_does_not_fit_is_refused(changes, says, monkeypatch):
         jaxdet.headhunter_from_cfg(CFG | changes)
 
 
-def test_pictures_are_never_enlarged():
+def test_images_are_never_enlarged():
     assert resized_size(300, 420, 800, 1400, enlarge=False) == (300, 420)
     assert resized_size(300, 420, 800, 1400) == (800, 1120)
     assert resized_size(1080, 1920, 800, 1400, enlarge=False) == resized_size(1080, 1920, 800, 1400) == (787, 1400)

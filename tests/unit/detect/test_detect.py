@@ -1,4 +1,4 @@
-"""Detection over folders: in shares, again and again, each picture once; broken pictures cost no others."""
+"""Detection over folders: in shares, again and again, each image once; broken images cost no others."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from PIL import Image
 
 import jaxdet
 from jaxdet.data import DataError
-from jaxdet.models import build
-from jaxdet.evaluation.mot import read_mot
 from jaxdet.detect import Detected, detect
 from jaxdet.detect import detect as detect_function
+from jaxdet.evaluation.mot import read_mot
+from jaxdet.models import build
 from tiny_model import tiny_config
 
 NAMES = ("__background__", "head", "hat", "wig")
@@ -48,7 +48,7 @@ def whole(model, frames, tmp_path_factory):
     """What one undisturbed process leaves."""
     out = tmp_path_factory.mktemp("whole")
     done = _detect(model, sorted(frames.rglob("*.png")), out, batch_size=2, draw=True, mot_class="head")
-    assert isinstance(done, Detected) and (done.left, done.pictures, done.unreadable) == (0, 6, ())
+    assert isinstance(done, Detected) and (done.left, done.images, done.unreadable) == (0, 6, ())
     return out
 
 
@@ -71,8 +71,8 @@ def test_detections_are_those_of_predict(model, files, whole):
     assert [image["id"] for image in content["images"]] == [1, 2, 3, 4, 5, 6]
     assert content["categories"] == [{"id": label, "name": NAMES[label]} for label in (1, 2, 3)]
     assert [one["id"] for one in content["annotations"]] == list(range(1, len(content["annotations"]) + 1))
-    pictures = [np.asarray(Image.open(file)) for file in files]
-    for number, found in enumerate(jaxdet.predict(model, pictures, score_threshold=0.2, batch_size=2), start=1):
+    images = [np.asarray(Image.open(file)) for file in files]
+    for number, found in enumerate(jaxdet.predict(model, images, score_threshold=0.2, batch_size=2), start=1):
         own = [one for one in content["annotations"] if one["image_id"] == number]
         boxes = np.array([one["bbox"] for one in own])
         boxes[:, 2:] += boxes[:, :2]
@@ -136,14 +136,14 @@ def test_it_goes_on_where_it_was_stopped_also_with_another_number_of_processes(
     assert _lines(tmp_path) == before
 
 
-def test_a_broken_picture_is_named_each_time_until_it_is_whole(model, files, tmp_path):
+def test_a_broken_image_is_named_each_time_until_it_is_whole(model, files, tmp_path):
     broken, thin = tmp_path / "broken.png", tmp_path / "thin.png"
     broken.write_bytes(files[0].read_bytes()[:100])
     Image.new("RGB", (5000, 1)).save(thin)
     given, out, said = [broken, *files[1:3], thin], tmp_path / "out", []
     for _ in range(2):
         done = _detect(model, given, out, say=said.append)
-        assert done.unreadable == (str(broken), str(thin)) and done.pictures == 2
+        assert done.unreadable == (str(broken), str(thin)) and done.images == 2
         assert [image["id"] for image in _content(out)["images"]] == [2, 3]
     assert len(said) == 4 and said[0].startswith(str(broken)) and "no pixels" in said[1] and said[:2] == said[2:]
     broken.write_bytes(files[0].read_bytes())
@@ -156,14 +156,14 @@ def test_other_detections_are_refused_and_overwritten_on_request(model, files, t
     other = build(tiny_config(names=NAMES, min_size=64, max_size=64, box_nms_thresh=0.4))
     for changed, says in (
         ({"score_threshold": 0.3}, r"score threshold \(was 0.2, now 0.3\)"),
-        ({"files": files[:2]}, r"pictures \(was 1, now 2\)"),
-        ({"files": files[1:2]}, "names of pictures"),
-        ({"draw": True}, "annotated pictures"),
+        ({"files": files[:2]}, r"images \(was 1, now 2\)"),
+        ({"files": files[1:2]}, "names of images"),
+        ({"draw": True}, "annotated images"),
         ({"model": other}, r"model \(was"),
     ):
         with pytest.raises(ValueError, match=says):
             _detect(**{"model": model, "files": files[:1], "out": tmp_path} | changed)
-    assert _detect(model, files[1:2], tmp_path, score_threshold=0.3, overwrite=True).pictures == 1
+    assert _detect(model, files[1:2], tmp_path, score_threshold=0.3, overwrite=True).images == 1
     assert [image["file_name"] for image in _content(tmp_path)["images"]] == [str(files[1])]
 
 

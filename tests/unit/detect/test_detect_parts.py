@@ -20,7 +20,7 @@ def _same(one, two):
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
 
 
-def test_every_bit_of_a_picture_comes_back(tmp_path):
+def test_every_bit_of_a_image_comes_back(tmp_path):
     given = [_found("a.jpg"), _found("b/ü \udcff.jpg", 0), _found("c.jpg", 300, seed=1)]
     with Part(tmp_path, 0) as part:
         for one in given:

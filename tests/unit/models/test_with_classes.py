@@ -11,15 +11,15 @@ from flax import nnx
 
 import jaxdet
 from filled_model import filled
-from jaxdet.models.registry import model_config
 from jaxdet.heads import AnchorGenerator, FastRCNNPredictor
 from jaxdet.inference import with_options
+from jaxdet.models.registry import model_config
 from jaxdet.nn import NormConfig
 from jaxdet.nn.parameters import arrays
 from jaxdet.saving.model import is_model
 from tiny_model import tiny_config
 
-PICTURE = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+IMAGE = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_a_detector_gets_other_classes_and_keeps_the_rest(stored, classes, names
 
 def test_a_detector_with_other_classes_detects_saves_and_loads(stored, tmp_path):
     model = jaxdet.with_classes(with_options(stored, box_score_thresh=0.0), ["cat", "dog"])
-    (found,) = jaxdet.predict(model, [PICTURE])
+    (found,) = jaxdet.predict(model, [IMAGE])
     assert len(found["names"]) and set(found["names"]) <= {"cat", "dog"}
     jaxdet.save(model, tmp_path / "model")
     again = jaxdet.load(tmp_path / "model")
@@ -95,7 +95,7 @@ def test_classes_that_are_none_are_refused(stored, classes, says):
 def test_a_predictor_that_the_configuration_does_not_know_is_refused(stored, tmp_path):
     model = replaced(stored)
     with pytest.raises(ValueError, match=r"predictor has 3 classes and the model's configuration 4.*with_classes"):
-        jaxdet.predict(model, [PICTURE])
+        jaxdet.predict(model, [IMAGE])
     with pytest.raises(ValueError, match=r"cls_score.kernel is 32x3 in the model and 32x4 by its conf") as found:
         jaxdet.save(model, tmp_path / "deep" / "model")
     assert "\n" not in str(found.value) and list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Picture files: what is wrong with one, and what is only unusual."""
+"""Image files: what is wrong with one, and what is only unusual."""
 
 from types import SimpleNamespace
 
@@ -7,38 +7,38 @@ import pytest
 from PIL import Image
 
 from jaxdet.data import read_image
-from jaxdet.data.images import picture_problems
+from jaxdet.data.images import image_problems
 
 STORED = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
 
 
 def _problems(path, size=None):
-    return picture_problems(lambda: SimpleNamespace(image=read_image(path, size)), str(path), size)
+    return image_problems(lambda: SimpleNamespace(image=read_image(path, size)), str(path), size)
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp"])
-def test_nothing_is_wrong_with_a_good_picture(tmp_path, name):
+def test_nothing_is_wrong_with_a_good_image(tmp_path, name):
     Image.fromarray(STORED).save(tmp_path / name)
     assert _problems(tmp_path / name) == [] == _problems(tmp_path / name, (20, 30))
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "bmp", "gif", "tif", "webp"])
-def test_truncated_pictures_are_told(tmp_path, suffix):
+def test_truncated_images_are_told(tmp_path, suffix):
     path = tmp_path / f"a.{suffix}"
     Image.fromarray(STORED).save(path)
     whole = path.read_bytes()
     for length in (0, 10, len(whole) // 2):
         path.write_bytes(whole[:length])
         ((kind, text),) = _problems(path)
-        assert kind == "unreadable-picture" and f"{path}: cannot be decoded" in text and "\n" not in text
+        assert kind == "unreadable-image" and f"{path}: cannot be decoded" in text and "\n" not in text
 
 
-def test_missing_pictures_and_other_sizes(tmp_path):
+def test_missing_images_and_other_sizes(tmp_path):
     ((kind, text),) = _problems(tmp_path / "no.png")
-    assert kind == "missing-picture" and "no.png: there is no such image file" in text
+    assert kind == "missing-image" and "no.png: there is no such image file" in text
     Image.fromarray(STORED).save(tmp_path / "a.png")
     ((kind, text),) = _problems(tmp_path / "a.png", (20, 31))
-    assert kind == "picture-size" and "is 30 x 20 but its annotation says 31 x 20" in text
+    assert kind == "image-size" and "is 30 x 20 but its annotation says 31 x 20" in text
 
 
 @pytest.mark.parametrize(("mode", "name"), [("L", "a.png"), ("P", "a.png"), ("RGBA", "a.png"), ("CMYK", "a.jpg")])

@@ -4,9 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdet.heads import AnchorGenerator
 from jaxdet.data_report import anchor_recall
 from jaxdet.data_report.anchor_recall import best_anchor_ious, recall_of
+from jaxdet.heads import AnchorGenerator
 
 EXTENT = (64, 96)
 

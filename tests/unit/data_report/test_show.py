@@ -1,4 +1,4 @@
-"""The page of training pictures, on pictures of one colour each."""
+"""The page of training images, on images of one colour each."""
 
 import json
 
@@ -9,10 +9,10 @@ from PIL import Image
 from jaxdet.backbones import MobileNetV1Config
 from jaxdet.backbones.base import ClassifierTransform
 from jaxdet.data import Augmentation, ClassAugmentation, ClassFolder, CocoFiles
+from jaxdet.data_report.page import show
 from jaxdet.models import detector_config
 from jaxdet.ops.pixels import IMAGENET_MEAN
 from jaxdet.runs import TrainConfig
-from jaxdet.data_report.page import show
 from jaxdet.visualize import class_colour, titled
 
 COLOURS = ((200, 30, 60), (20, 160, 90), (70, 80, 220), (240, 240, 10), (5, 5, 5))
@@ -20,7 +20,7 @@ TILE, GAP = 440, 8
 
 
 def _detection(folder):
-    """Five pictures of 64 x 48, each with a crowd and a box of the second class; the canvas is 64 x 64."""
+    """Five images of 64 x 48, each with a crowd and a box of the second class; the canvas is 64 x 64."""
     content = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "bee"}, {"id": 2, "name": "cat"}]}
     for number, colour in enumerate(COLOURS):
         Image.new("RGB", (64, 48), colour).save(folder / f"{number}.png")
@@ -45,7 +45,7 @@ def _tiles(path, rows, columns):
     ]
 
 
-def test_each_picture_appears_in_its_own_colours(tmp_path):
+def test_each_image_appears_in_its_own_colours(tmp_path):
     show(_detection(tmp_path), tmp_path / "page.png", count=4)
     shown = [tile[300, 100].tolist() for tile in _tiles(tmp_path / "page.png", 2, 2)]
     found = [min(range(5), key=lambda n: np.abs(np.subtract(COLOURS[n], colour)).max()) for colour in shown]
@@ -63,7 +63,7 @@ def test_box_crowd_true_size_and_canvas(tmp_path):
     assert 0.4 < edge.mean() < 0.75 and np.abs(np.diff(edge)).sum() > 10
 
 
-def test_classes_of_labelled_pictures(tmp_path):
+def test_classes_of_labelled_images(tmp_path):
     for number, colour in enumerate(COLOURS[:4]):
         folder = tmp_path / "data" / ("ant", "bee")[number % 2]
         folder.mkdir(parents=True, exist_ok=True)
@@ -78,11 +78,11 @@ def test_classes_of_labelled_pictures(tmp_path):
 
 
 def test_nothing_to_show(tmp_path):
-    with pytest.raises(ValueError, match="at least one picture to show, got count=0"):
+    with pytest.raises(ValueError, match="at least one image to show, got count=0"):
         show(_detection(tmp_path), tmp_path / "page.png", count=0)
 
 
-def test_a_title_keeps_to_the_pictures_width():
+def test_a_title_keeps_to_the_images_width():
     image = np.full((10, 60, 3), 7, np.uint8)
     short, long = titled(image, "a"), titled(image, "a title of many words")
     assert short.shape == long.shape and short.shape[1] == 60

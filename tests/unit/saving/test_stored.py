@@ -112,8 +112,8 @@ def test_commands_take_a_run_and_say_what_they_took(interrupted, images, tmp_pat
     out, models = interrupted
     assert main(["summary", str(out), "--size", "32", "32"]) == 0
     assert "taking the checkpoint of step 3" in capsys.readouterr().err
-    picture = next((images / "a").iterdir())
-    assert main(["classify", str(picture), "--weights", str(out), "--top", "1"]) == 0
+    image = next((images / "a").iterdir())
+    assert main(["classify", str(image), "--weights", str(out), "--top", "1"]) == 0
     assert "taking the checkpoint of step 3" in capsys.readouterr().err
     assert main(["convert", str(out), "--out", str(tmp_path / "model"), "--to-torch", str(tmp_path / "m.pth")]) == 0
     _same(jaxdet.load(tmp_path / "model"), models[3])

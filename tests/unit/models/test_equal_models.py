@@ -10,8 +10,8 @@ import pytest
 from flax import nnx
 
 import jaxdet
-from jaxdet.models import build, model_config
 from jaxdet.inference import infer_step, logits_step
+from jaxdet.models import build, model_config
 from jaxdet.saving.model import arrays
 from tiny_model import tiny_config
 

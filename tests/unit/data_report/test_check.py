@@ -7,13 +7,13 @@ import pytest
 from PIL import Image
 
 from jaxdet.data import ClassFolder, CocoFiles, DataError, Examples, PackedFolder
-from jaxdet.models import detector_config, model_config
-from jaxdet.heads import AnchorGenerator
 from jaxdet.data_report import inspection
-from jaxdet.runs import TrainConfig, open_task
 from jaxdet.data_report.check import check
-from jaxdet.data_report.text import to_text
 from jaxdet.data_report.pack import pack
+from jaxdet.data_report.text import to_text
+from jaxdet.heads import AnchorGenerator
+from jaxdet.models import detector_config, model_config
+from jaxdet.runs import TrainConfig, open_task
 
 MODEL = detector_config(
     "fasterrcnn_mobilenet_v1_fpn",
@@ -77,10 +77,10 @@ def test_statistics_by_hand(write_set):
     report = _check(write_set("train", images, edit))
     (train,) = report.sets
     assert report.errors == report.warnings == () and report.decoded
-    assert [(entry.name, entry.pictures, entry.boxes) for entry in train.classes] == [("cat", 2, 3), ("dog", 1, 1)]
+    assert [(entry.name, entry.images, entry.boxes) for entry in train.classes] == [("cat", 2, 3), ("dog", 1, 1)]
     boxes = train.boxes
-    assert (train.pictures, boxes.boxes, boxes.ignored, boxes.without_boxes) == (3, 4, 1, 1)
-    assert (boxes.median_per_picture, boxes.most_per_picture) == (1, 3)
+    assert (train.images, boxes.boxes, boxes.ignored, boxes.without_boxes) == (3, 4, 1, 1)
+    assert (boxes.median_per_image, boxes.most_per_image) == (1, 3)
     tall = (1.5 * 85 / 40, 3.75 * 64 / 30)  # 3.1875 wide, 8 high
     sizes = sorted([16, 16, np.sqrt(32 * 16), np.sqrt(tall[0] * tall[1])])
     found = dict(boxes.sizes)
@@ -88,7 +88,7 @@ def test_statistics_by_hand(write_set):
     ratios = dict(boxes.aspect_ratios)
     np.testing.assert_allclose([ratios[0.0], ratios[0.5], ratios[1.0]], [0.5, 1, tall[1] / tall[0]])
     assert (boxes.finest_stride, boxes.below_stride) == (8, 1)
-    assert [(use.height, use.width, use.pictures) for use in train.canvases] == [(64, 64, 1), (64, 96, 2)]
+    assert [(use.height, use.width, use.images) for use in train.canvases] == [(64, 64, 1), (64, 96, 2)]
     np.testing.assert_allclose([use.padding for use in train.canvases], [0, (96 - 85) / (2 * 96)])
     # IoU 1, 0.6, 0.5 and little: see test_anchor_recall.
     assert boxes.thresholds == (0.5, 0.7)
@@ -102,8 +102,8 @@ def test_statistics_by_hand(write_set):
         ("16 to 32 px", 3, (1.0, 1 / 3)),
     ]
     text = to_text(report)
-    assert "train: 3 pictures, 4 boxes, 1 ignored region, 1 picture without boxes" in text
-    assert "canvas 64 x 96: 2 pictures, 5.7% padding" in text and "1 box smaller than the finest stride, 8 px" in text
+    assert "train: 3 images, 4 boxes, 1 ignored region, 1 image without boxes" in text
+    assert "canvas 64 x 96: 2 images, 5.7% padding" in text and "1 box smaller than the finest stride, 8 px" in text
     assert text.endswith("0 errors, 0 warnings")
 
 
@@ -142,14 +142,14 @@ def test_every_planted_fault_is_found_with_its_line(write_set, tmp_path):
         ("duplicate-image", 'id": 1'),
         ("exif-rotation", 'id": 4'),
         ("malformed-box", 'id": 4'),
-        ("missing-picture", 'id": 20'),
+        ("missing-image", 'id": 20'),
         ("non-finite-box", 'id": 1'),
         ("outside-box", 'id": 3'),
-        ("picture-size", 'id": 5'),
-        ("picture-size", 'id": 6'),
+        ("image-size", 'id": 5'),
+        ("image-size", 'id": 6'),
         ("unknown-category", 'id": 30'),
         ("unknown-image", 'id": 30'),
-        ("unreadable-picture", 'id": 2'),
+        ("unreadable-image", 'id": 2'),
     ]
     assert {str(fault.kind) for fault in report.warnings} == {
         "colour-mode",
@@ -157,10 +157,10 @@ def test_every_planted_fault_is_found_with_its_line(write_set, tmp_path):
         "duplicate-annotation",
         "no-boxes",
     }
-    assert len(report.errors) == 12 and report.sets[0].pictures == 6 and report.sets[0].boxes.boxes == 0
+    assert len(report.errors) == 12 and report.sets[0].images == 6 and report.sets[0].boxes.boxes == 0
     text = to_text(report)
     assert text.endswith("12 errors, 4 warnings") and text.count("\nerror ") == 12
-    assert f"error unreadable-picture: {file}:3: {folder / 'truncated.png'}: cannot be decoded" in text
+    assert f"error unreadable-image: {file}:3: {folder / 'truncated.png'}: cannot be decoded" in text
     assert "900 x 2 would be resized" in text
 
 
@@ -187,12 +187,12 @@ def test_what_training_would_refuse_of_the_sets_as_a_whole(write_set, tmp_path):
     many = write_set("many", {"a.png": (32, 32, [[0, 0, 9, 9]] * 9)})
     assert "9 boxes, more than max_boxes=8" in str(_check(many, max_boxes=8).errors[0])
     report = _check(CocoFiles(str(tmp_path / "no.json"), "no"), train)
-    assert "no.json: there is no such annotation file" in str(report.errors[0]) and report.sets[1].pictures == 2
+    assert "no.json: there is no such annotation file" in str(report.errors[0]) and report.sets[1].images == 2
     (tmp_path / "classes" / "cat").mkdir(parents=True)
     Image.new("RGB", (8, 8)).save(tmp_path / "classes" / "cat" / "a.png")
     report = _check(ClassFolder(str(tmp_path / "classes")))
     assert "has class labels, and the model is a detector" in str(report.errors[0])
-    assert "holds no picture that could be used" in str(_check(Examples([], ("cat",))).errors[0])
+    assert "holds no image that could be used" in str(_check(Examples([], ("cat",))).errors[0])
 
 
 def test_a_set_without_any_box_is_told(write_set):
@@ -238,7 +238,7 @@ def test_classes_of_one_name_are_counted_apart(write_set):
     source = write_set("train", images, rename)
     report = _check(source, source)
     assert report.errors == ()
-    assert [(entry.name, entry.pictures, entry.boxes) for entry in report.sets[0].classes] == [
+    assert [(entry.name, entry.images, entry.boxes) for entry in report.sets[0].classes] == [
         ("cat", 2, 2),
         ("cat", 1, 1),
     ]
@@ -246,11 +246,11 @@ def test_classes_of_one_name_are_counted_apart(write_set):
     assert rows == [["cat", "2", "2"], ["cat", "1", "1"]] * 2
 
 
-def test_pictures_in_both_sets_are_told(write_set, tmp_path):
+def test_images_in_both_sets_are_told(write_set, tmp_path):
     train = write_set("train", {"a.png": (32, 32, [[0, 0, 9, 9]]), "b.png": (32, 32, [])})
     report = _check(train, CocoFiles(str(tmp_path / "train.json"), str(tmp_path / "train")))
     assert report.errors == ()
-    assert [(fault.kind, fault.line) for fault in report.warnings] == [("shared-picture", 2), ("shared-picture", 3)]
+    assert [(fault.kind, fault.line) for fault in report.warnings] == [("shared-image", 2), ("shared-image", 3)]
 
 
 def test_many_warnings_of_a_kind_are_cut_short(write_set, tmp_path):
@@ -272,11 +272,11 @@ def test_class_folders_are_counted(tmp_path):
     model = model_config("mobilenet_v1", num_classes=3)
     source = ClassFolder(str(tmp_path))
     report = check(TrainConfig(model=model, train=source, val=source, steps=1, batch_size=2), progress=False)
-    assert [(entry.name, entry.pictures) for entry in report.sets[0].classes] == [("ant", 2), ("bee", 1), ("cow", 0)]
+    assert [(entry.name, entry.images) for entry in report.sets[0].classes] == [("ant", 2), ("bee", 1), ("cow", 0)]
     broken = str(tmp_path / "ant" / "b.png")
-    assert [(fault.kind, fault.file) for fault in report.errors] == [("unreadable-picture", broken)] * 2
-    assert [str(fault.kind) for fault in report.warnings] == ["empty-class", "empty-class", *["shared-picture"] * 3]
-    assert "train: 3 pictures\n    class  pictures\n    ant           2\n" in to_text(report)
+    assert [(fault.kind, fault.file) for fault in report.errors] == [("unreadable-image", broken)] * 2
+    assert [str(fault.kind) for fault in report.warnings] == ["empty-class", "empty-class", *["shared-image"] * 3]
+    assert "train: 3 images\n    class  images\n    ant           2\n" in to_text(report)
 
 
 def test_processes_find_the_same(write_set, tmp_path, monkeypatch):
@@ -284,7 +284,7 @@ def test_processes_find_the_same(write_set, tmp_path, monkeypatch):
     for number in (1, 3):
         (tmp_path / "train" / f"{number}.png").write_bytes(b"")
     dataset = source.open()
-    here = inspection.picture_faults(dataset, workers=0, progress=False)
-    monkeypatch.setattr(inspection, "PICTURES_A_PROCESS", 5)
-    assert inspection.picture_faults(dataset, workers=4, progress=False) == here
+    here = inspection.image_faults(dataset, workers=0, progress=False)
+    monkeypatch.setattr(inspection, "IMAGES_A_PROCESS", 5)
+    assert inspection.image_faults(dataset, workers=4, progress=False) == here
     assert [fault.line for fault in here] == [3, 5]

@@ -1,4 +1,4 @@
-"""Pictures of every size and with any number of boxes reach the model whole, on few canvases, and independently."""
+"""Images of every size and with any number of boxes reach the model whole, on few canvases, and independently."""
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def _rows(dataset, plan, steps):
     return rows, shapes
 
 
-def test_every_picture_comes_whole_and_on_few_canvases(dataset):
+def test_every_image_comes_whole_and_on_few_canvases(dataset):
     plan = eval_plan(dataset.sizes, 2, SIZING)
     rows, shapes = _rows(dataset, plan, len(plan))
     assert sorted(set(rows) - {-1}) == list(range(len(SIZES)))
@@ -53,7 +53,7 @@ def test_every_picture_comes_whole_and_on_few_canvases(dataset):
         np.testing.assert_allclose(boxes, expected, rtol=1e-5)
 
 
-def test_a_picture_gives_the_same_numbers_in_any_batch(dataset):
+def test_a_image_gives_the_same_numbers_in_any_batch(dataset):
     alone, _ = _rows(dataset, eval_plan(dataset.sizes, 1, SIZING), len(SIZES))
     large = ShortestSide((96,), 160, square=True)
     for plan in (eval_plan(dataset.sizes, 7, large), BatchPlan(dataset.sizes, 3, large, seed=4)):
