@@ -70,7 +70,8 @@ def headhunter_from_cfg(
     """HeadHunter as its ``customRCNN(cfg, **options)`` makes it, from the same dictionary and options.
 
     A key or an option that had no effect is named in the log; see
-    `jaxdet.models.headhunter.presets.options_of_cfg`. The anchors of the cfg are used unless ``median_anchors`` is False or a benchmark's name.
+    `jaxdet.models.headhunter.presets.options_of_cfg`. The anchors of the cfg are used unless ``median_anchors`` is
+    False or a benchmark's name.
 
     Args:
         cfg: such as ``{"name": "Resnet50", "return_layers": {"layer1": 0, ...}, "out_channel": 256, ...}``. Its

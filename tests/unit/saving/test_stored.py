@@ -8,7 +8,6 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from small_run import small_config, start
 
 import jaxdet
 from jaxdet.cli.__main__ import main
@@ -16,6 +15,7 @@ from jaxdet.cli.weights import first_model
 from jaxdet.saving.model import arrays
 from jaxdet.saving.open import describe_stored, open_stored
 from jaxdet.saving.stored_state import CheckpointError
+from small_run import small_config, start
 
 # What Orbax reads in parts is given up in the middle, which shows when garbage is collected.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
