@@ -51,9 +51,9 @@ def draw_crowds(
 ) -> Path:
     """Draws a training and a validation set into ``directory``.
 
-    Writes ``train/*.jpg``, ``val/*.jpg`` and the lists ``train.txt`` and ``val.txt`` (`jaxdet.data.formats.head_list`). An image
-    of 256 x 256 has about 50 to 300 heads, 7 to 28 pixels wide; every sixteenth has none. Image i of a split
-    depends on the seed, the split and i only. The lists are written last.
+    Writes ``train/*.jpg``, ``val/*.jpg`` and the lists ``train.txt`` and ``val.txt``
+    (`jaxdet.data.formats.head_list`). An image of 256 x 256 has about 50 to 300 heads, 7 to 28 pixels wide; every
+    sixteenth has none. Image i of a split depends on the seed, the split and i only. The lists are written last.
 
     Args:
         size: (height, width) of the images, at least 64 x 64.
