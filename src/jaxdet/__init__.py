@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from jaxdet.inference import predict as predict
     from jaxdet.inference import with_options as with_options
     from jaxdet.models import FasterRCNN as FasterRCNN
-    from jaxdet.models import faster_rcnn as faster_rcnn
+    from jaxdet.models import HeadHunter as HeadHunter
     from jaxdet.models import list_models as list_models
     from jaxdet.models import with_classes as with_classes
+    from jaxdet.models.faster_rcnn import faster_rcnn as faster_rcnn
     from jaxdet.necks import FPN as FPN
     from jaxdet.ops import BoxCoder as BoxCoder
     from jaxdet.ops import batched_nms as batched_nms
@@ -40,7 +41,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "jaxdet.backbones": ("Darknet53", "MobileNetV1", "ResNet"),
     "jaxdet.compilation_cache": ("enable_compilation_cache",),
-    "jaxdet.models": ("FasterRCNN", "faster_rcnn", "list_models", "with_classes"),
+    "jaxdet.models": ("FasterRCNN", "HeadHunter", "list_models", "with_classes"),
+    "jaxdet.models.faster_rcnn": ("faster_rcnn",),
     "jaxdet.heads": ("AnchorGenerator",),
     "jaxdet.inference": ("predict", "with_options"),
     "jaxdet.create": ("create_model", "headhunter_from_cfg"),

@@ -10,10 +10,9 @@ from typing import Any
 
 from flax import nnx
 
-from jaxdet.models import FasterRCNN, build, model_config
+from jaxdet.models import HeadHunter, Model, Task, build, model_config
 from jaxdet.models.headhunter.presets import options_of_cfg
 from jaxdet.models.options import changes, model_options
-from jaxdet.models.registry import Model
 from jaxdet.nn import Numerics
 
 
@@ -44,7 +43,7 @@ def create_model(
     model = build(model_config(name, **options), numerics=Numerics(dtype, precision=precision), rngs=rngs)
     if backbone_weights is None:
         return model
-    if not isinstance(model, FasterRCNN):
+    if model.config.task is not Task.DETECTION:
         raise ValueError(
             f"backbone_weights fills a detector's body, and {name} has none: use jaxdet_convert.load_torch"
         )
@@ -66,7 +65,7 @@ def headhunter_from_cfg(
     use_deform: bool = False,
     rngs: nnx.Rngs | None = None,
     **options: Any,
-) -> FasterRCNN:
+) -> HeadHunter:
     """HeadHunter as its ``customRCNN(cfg, **options)`` makes it, from the same dictionary and options.
 
     A key or an option that had no effect is named in the log; see
@@ -96,6 +95,5 @@ def headhunter_from_cfg(
     if weights is True:
         log.warning("pretrain=True names no checkpoint, so the body is not filled: give the path of one")
         weights = None
-    model = create_model(name, backbone_weights=weights or None, rngs=rngs, **(told | options))
-    assert isinstance(model, FasterRCNN)
+    model: Any = create_model(name, backbone_weights=weights or None, rngs=rngs, **(told | options))
     return model

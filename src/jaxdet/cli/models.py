@@ -6,13 +6,13 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from jaxdet.backbones import Backbone
 from jaxdet.config import nearest
 from jaxdet.data.image_files import find_images
 from jaxdet.data.images import IMAGE_SUFFIXES
-from jaxdet.models import FasterRCNN, list_models
-from jaxdet.models.registry import Model
+from jaxdet.models import Detector, Model, Task, list_models
 from jaxdet.parallel import is_first
 from jaxdet.paths import is_remote, read_lines, to_path
 from jaxdet.saving.open import open_stored
@@ -72,10 +72,10 @@ def find_weights(weights: str) -> str:
     raise ValueError(f"{weights}: there is no such file or folder, nor official weights of that name{hint}")
 
 
-def open_detector(weights: str | None, *, config: str | None = None) -> FasterRCNN:
+def open_detector(weights: str | None, *, config: str | None = None) -> Detector:
     """As `open_model`, where only a detector will do."""
-    model = open_model(weights, config=config)
-    if not isinstance(model, FasterRCNN):
+    model: Any = open_model(weights, config=config)
+    if model.config.task is not Task.DETECTION:
         raise ValueError(f"{weights} holds a {type(model).__name__}, which does not detect; use jaxdet classify")
     return model
 

@@ -15,14 +15,16 @@ from jaxdet.heads.box_head import BoxConfig, RoIOutputs
 from jaxdet.ops.box_coder import BoxCoder
 from jaxdet.ops.boxes import clip_boxes, float_dtype, large_enough
 from jaxdet.ops.nms import batched_nms, greedy_nms
-from jaxdet.ops.soft_nms import soft_nms
+from jaxdet.ops.soft_nms import SoftNMS, soft_nms
 from jaxdet.types import Detections, Proposals
 
 MIN_SIZE = 1e-2  # pixels; torchvision's RoIHeads
 FAST_CANDIDATES = 2048  # enough for almost every image: the quadratic NMS sees this many
 
 
-def postprocess(outputs: RoIOutputs, proposals: Proposals, sizes: Array, config: BoxConfig) -> Detections:
+def postprocess(
+    outputs: RoIOutputs, proposals: Proposals, sizes: Array, config: BoxConfig, decay: SoftNMS | None = None
+) -> Detections:
     """Detections of a batch, in torchvision's order of steps (``RoIHeads.postprocess_detections``).
 
     Softmax; every (proposal, class) pair but the background's decoded and clipped to the true ``sizes [B, 2]``; scores
@@ -33,7 +35,7 @@ def postprocess(outputs: RoIOutputs, proposals: Proposals, sizes: Array, config:
     detections asked for: what ranks lower could suppress nothing that ranks higher. Otherwise (one image of the batch
     is enough) the greedy algorithm runs over all candidates.
 
-    With ``soft_nms`` scores decay in its place; it always looks at all candidates, and may leave scores below
+    With ``decay`` scores decay in its place (soft-NMS); it always looks at all candidates, and may leave scores below
     ``score_thresh``.
     """
     scores = jax.nn.softmax(outputs.logits.astype(float_dtype(outputs.logits)), axis=-1)[..., 1:]  # [B, R, K - 1]
@@ -74,13 +76,13 @@ def postprocess(outputs: RoIOutputs, proposals: Proposals, sizes: Array, config:
         boxes, labels, valid = candidates(jnp.arange(scores.shape[0]), scores, *rest)
         groups = None if config.class_agnostic_nms else labels
         limit = min(config.detections_per_img, scores.shape[0])
-        assert config.soft_nms is not None
-        chosen, kept, found = soft_nms(boxes, scores, groups, config.soft_nms, valid=valid, max_outputs=limit)
+        assert decay is not None
+        chosen, kept, found = soft_nms(boxes, scores, groups, decay, valid=valid, max_outputs=limit)
         return replace(pack(boxes, scores, labels, chosen, found), scores=kept)
 
     first = max(FAST_CANDIDATES, config.detections_per_img)
     args = (scores, outputs.deltas, proposals.boxes, sizes)
-    if config.soft_nms is not None:
+    if decay is not None:
         return jax.vmap(decayed)(*args)
     fast = best_candidates(*args)
     if scores.shape[1] <= first:
