@@ -30,7 +30,7 @@ from jaxdet_convert.fill import fill_strictly
 from jaxdet_convert.load import recognise_weights
 from jaxdet_convert.read.weights import read_weights
 from jaxdet_convert.rules import Table
-from jaxdet_convert.tables import model_table
+from jaxdet_convert.sources.registry import model_table
 
 
 def run(job: Job) -> tuple[Arrays, Any]:
