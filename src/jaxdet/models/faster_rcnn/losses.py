@@ -18,18 +18,11 @@ from jaxdet.models import FasterRCNN
 from jaxdet.models.faster_rcnn.model import Features
 from jaxdet.models.faster_rcnn.targets import AnchorTargets, ProposalTargets, sample_anchors, sample_proposals
 from jaxdet.ops.boxes import float_dtype
+from jaxdet.ops.smooth_l1 import smooth_l1
 from jaxdet.parallel import over_images
 from jaxdet.types import Detections, Images, Proposals, Targets
 
 Losses = dict[str, Array]  # scalars, torchvision's names
-
-
-def smooth_l1(prediction: Array, target: Array, beta: float) -> Array:
-    """PyTorch's ``smooth_l1_loss`` elementwise: quadratic below ``beta``, linear above; ``beta=0`` is L1."""
-    error = jnp.abs(prediction - target)
-    if beta == 0:
-        return error
-    return jnp.where(error < beta, 0.5 * jnp.square(error) / beta, error - 0.5 * beta)
 
 
 def rpn_losses(rpn: RPNOutputs, sampled: AnchorTargets, beta: float) -> Losses:
