@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from jaxdet.ops import roi_align as roi_align
     from jaxdet.saving.model import load as load
     from jaxdet.saving.model import save as save
+    from jaxdet.saving.resolve import list_weights as list_weights
     from jaxdet.types import Detections as Detections
     from jaxdet.types import Images as Images
     from jaxdet.types import Proposals as Proposals
@@ -49,6 +50,7 @@ _HOMES = {
     "jaxdet.necks": ("FPN",),
     "jaxdet.ops": ("BoxCoder", "batched_nms", "box_iou", "nms", "roi_align"),
     "jaxdet.saving.model": ("load", "save"),
+    "jaxdet.saving.resolve": ("list_weights",),
     "jaxdet.types": ("Detections", "Images", "Proposals", "Targets"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

@@ -29,6 +29,7 @@ MAY_CONVERT = {
     "cli/weights.py",
     "cli/classify.py",
     "create.py",
+    "saving/resolve.py",
 }
 
 
