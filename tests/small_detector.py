@@ -5,8 +5,7 @@ from __future__ import annotations
 from flax import nnx
 
 from jaxdet.heads import AnchorGenerator, BoxConfig, RPNConfig
-from jaxdet.models import FasterRCNNConfig
-from jaxdet.models.faster_rcnn.config import DetectorTransform, FPNConfig
+from jaxdet.models import DetectorTransform, FasterRCNNConfig, FPNConfig
 from jaxdet.nn import ConvNormAct, NormConfig, Numerics, strided
 
 # XLA's flags for programs that run for a moment.

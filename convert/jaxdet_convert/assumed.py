@@ -6,9 +6,9 @@ from collections.abc import Collection
 from typing import Any
 
 from jaxdet.backbones import ResNetConfig
+from jaxdet.base import ModelConfig
 from jaxdet.models import FasterRCNNConfig
 from jaxdet.models.options import label, model_options, show, value_at
-from jaxdet.models.registry import ModelConfig
 from jaxdet_convert.recognise_body import RESNETS
 
 _OF_DETECTORS = (

@@ -10,11 +10,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdet.backbones import Darknet53Config, MobileNetV1Config, ResNetConfig
-from jaxdet.models import FasterRCNN, FasterRCNNConfig, abstract
-from jaxdet.models.faster_rcnn.config import BackboneConfig
+from jaxdet.backbones import BackboneConfig, Darknet53Config, MobileNetV1Config, ResNetConfig
+from jaxdet.base import Model
+from jaxdet.models import Detector, DetectorConfig, Task, abstract
 from jaxdet.models.options import override_model
-from jaxdet.models.registry import Model
 from jaxdet.paths import to_path
 from jaxdet.runs.follow import follow_classifier
 from jaxdet.saving.model import arrays, fill
@@ -34,12 +33,12 @@ _SHAPING: dict[type, tuple[str, ...]] = {
 
 
 def load_backbone(
-    model: FasterRCNN,
+    model: Detector,
     weights: str | os.PathLike[str] | Mapping[str, Any],
     *,
     container: str | None = None,
     keep: Mapping[str, Any] | None = None,
-) -> tuple[FasterRCNN, tuple[str, ...]]:
+) -> tuple[Detector, tuple[str, ...]]:
     """The detector with its body taken from a classifier, and the names of the classifier's ``fc`` that are dropped.
 
     Weights of a detector's backbone alone (a HeadHunter's, or RetinaFace's, whose heads are dropped) fill the pyramid
@@ -63,7 +62,7 @@ def load_backbone(
         ConversionError: with all that does not fit.
     """
     config = model.config
-    if not isinstance(config, FasterRCNNConfig) or config.backbone is None:
+    if config.task is not Task.DETECTION or config.needs_backbone:
         raise ValueError("a classifier's weights go into a detector on a named backbone, as create_model makes it")
     bare: tuple[str, ...] | None = None
     if not isinstance(weights, Mapping) and to_path(weights).is_dir() and not is_sharded(weights):
@@ -79,9 +78,9 @@ def load_backbone(
     theirs: Any = classifier.config
     if bare is not None:
         theirs = theirs.backbone
-    elif isinstance(theirs, FasterRCNNConfig):
+    elif theirs.task is Task.DETECTION:
         raise ValueError(f"{where} are of a whole detector; give a classifier's, or start from that detector")
-    _check_kind(config.backbone, theirs, where)
+    _check_kind(config.backbone_config, theirs, where)
     told = override_model(follow_classifier(config, theirs, described=described), keep or {})
     if bare is not None:
         return _with_backbone(model, told, classifier), bare
@@ -94,18 +93,16 @@ def load_backbone(
     body = _fitted({_BODY + path: array for path, array in found.items() if not path.startswith(_CLASSIFIER)}, target)
     filled = fill(abstract(told, numerics=model.numerics), current | body)
     filled.origin = getattr(model, "origin", ())
-    assert isinstance(filled, FasterRCNN)
     return filled, tuple(sorted(names))
 
 
-def _with_backbone(model: FasterRCNN, config: FasterRCNNConfig, other: Model) -> FasterRCNN:
+def _with_backbone(model: Detector, config: DetectorConfig, other: Model) -> Detector:
     """The detector, under a configuration, with the body, the pyramid and the context modules of another one."""
     found, target = (
         {path: array for path, array in arrays(whole).items() if path.startswith(_BARE)} for whole in (other, model)
     )
     filled = fill(abstract(config, numerics=model.numerics), arrays(model) | _fitted(found, target))
     filled.origin = getattr(model, "origin", ())
-    assert isinstance(filled, FasterRCNN)
     return filled
 
 

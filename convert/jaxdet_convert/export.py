@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxdet.backbones import Darknet53Config
+from jaxdet.base import Model, ModelConfig
 from jaxdet.models import FasterRCNNConfig, FPNConfig
-from jaxdet.models.registry import Model, ModelConfig
 from jaxdet.saving.model import arrays
 from jaxdet_convert import apply
 from jaxdet_convert.rules import Spelling

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxdet.base import Model, ModelConfig
 from jaxdet.heads import FastRCNNPredictor
 from jaxdet.models import FasterRCNNConfig, abstract, build
-from jaxdet.models.registry import Model, ModelConfig
 from jaxdet.nn import Linear, Numerics
 from jaxdet.nn.parameters import arrays, fill, flatten
 from jaxdet_convert.apply import Converted, matching, to_jax

@@ -11,9 +11,9 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from jaxdet.base import Model
 from jaxdet.heads import AnchorGenerator
 from jaxdet.models import model_config
-from jaxdet.models.registry import Model
 from jaxdet.nn import NormConfig, Numerics
 from jaxdet_convert.fill import fill_strictly
 from jaxdet_convert.load import NORM_EPS, coco_names, recognise_weights

@@ -12,10 +12,10 @@ from typing import Any
 from flax import nnx
 
 from jaxdet.backbones import ClassifierTransform
+from jaxdet.base import Model, ModelConfig
 from jaxdet.data.formats.coco_names import COCO_NAMES
 from jaxdet.models import FasterRCNNConfig, model_config
 from jaxdet.models.options import changes, override_model
-from jaxdet.models.registry import Model, ModelConfig
 from jaxdet.nn import NormConfig, Numerics
 from jaxdet.saving.description import Description
 from jaxdet_convert.assumed import assumed
@@ -187,9 +187,9 @@ def convert_weights(
 def override_described(config: ModelConfig, options: Mapping[str, Any], norm_eps: float | None) -> ModelConfig:
     """The configuration beside some weights with what was given otherwise; names of other classes go."""
     if options.get("num_classes", config.num_classes) != config.num_classes and "names" not in options:
-        config = replace(config, names=(), num_classes=options["num_classes"])
+        config = config.with_classes((), options["num_classes"])
     if "names" in options:
-        config = replace(config, names=())
+        config = config.with_classes((), config.num_classes)
     config = override_model(config, dict(options))
     return config if norm_eps is None else with_eps(config, norm_eps)
 
@@ -197,7 +197,7 @@ def override_described(config: ModelConfig, options: Mapping[str, Any], norm_eps
 def official_config(name: str) -> ModelConfig:
     """The configuration of the model that official weights give, which need not be here for it."""
     weights = OFFICIAL[name]
-    config = model_config(re.sub("_v[12]$", "", name) if name.startswith("resnet") else name)
+    config: Any = model_config(re.sub("_v[12]$", "", name) if name.startswith("resnet") else name)
     if not isinstance(config, FasterRCNNConfig):
         return replace(config, transform=ClassifierTransform(resize=weights.resize))
     return replace(config, backbone=with_eps(config.backbone, weights.norm_eps), names=COCO_NAMES)

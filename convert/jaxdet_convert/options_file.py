@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from jaxdet.base import Model, ModelConfig
 from jaxdet.models import FasterRCNNConfig
 from jaxdet.models.fit import check_fit
-from jaxdet.models.registry import Model, ModelConfig
 from jaxdet.nn import NormConfig
 from jaxdet.paths import is_remote, write_text, write_whole
 from jaxdet.saving.description import Description, parse

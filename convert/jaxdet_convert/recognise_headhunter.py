@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from jaxdet.backbones import MobileNetV1Config
-from jaxdet.models import FasterRCNNConfig
+from jaxdet.models import HeadHunterConfig
 from jaxdet_convert.recognise_body import RESNETS, Body, RecognitionError, Shapes, norm_config
 
 RETINAFACE_HEADS = ("ClassHead.{x:path}", "BboxHead.{x:path}", "LandmarkHead.{x:path}")
@@ -64,7 +64,7 @@ def _context(names: list[str]) -> str | None:
     raise RecognitionError(f"a detector whose context modules are neither SSH nor CPM: {', '.join(names[:6])}")
 
 
-def describe(config: FasterRCNNConfig) -> str:
+def describe(config: HeadHunterConfig) -> str:
     """The variant, as ``jaxdet convert`` says it."""
     context = config.context.kind or "no context"
     if config.context.kind in ("ssh", "deform_ssh"):

@@ -7,13 +7,13 @@ and Darknet's own reader name it. A detector's table is its backbone's under ``b
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from jaxdet.backbones import Darknet53Config, MobileNetV1Config, ResNetConfig
+from jaxdet.backbones import BackboneConfig, Darknet53Config, MobileNetV1Config, ResNetConfig
 from jaxdet.backbones.darknet import BLOCKS as DARKNET_BLOCKS
 from jaxdet.backbones.darknet import STEM_CHANNELS as DARKNET_STEM
 from jaxdet.backbones.mobilenet_v1 import STAGES as MOBILENET_STAGES
 from jaxdet.models import FasterRCNNConfig, FPNConfig
-from jaxdet.models.faster_rcnn.config import BackboneConfig
 from jaxdet_convert.read.darknet_file import DarknetLayer
 from jaxdet_convert.rules import CONV, CONV_TRANSPOSE, COUNTER, DEPTHWISE, IDENTITY, LINEAR, Rule, Spelling, Table
 from jaxdet_convert.rules import Transform as Transform
@@ -197,8 +197,9 @@ def detector_table(config: FasterRCNNConfig, *, names: str = "") -> Table:
     body = backbone_table(config.backbone, source="backbone.body.", target="backbone.", names=names)
     side = config.box.output_size
     rules = [*body.rules, *_fpn(config.fpn)]
-    for level in range(len(config.fpn.levels) if config.context.kind else 0):
-        rules += _context(config.context.kind, f"backbone.ssh{level + 1}", f"context.{level}")
+    context: Any = getattr(config, "context", None)  # of a HeadHunter
+    for level in range(len(config.fpn.levels) if config.has_context else 0):
+        rules += _context(context.kind, f"backbone.ssh{level + 1}", f"context.{level}")
     for theirs, ours in (("rpn", "rpn_upscale"), ("roi_heads", "box_upscale")):
         rules += conv(f"{theirs}.upscale_feat", ours, transform=CONV_TRANSPOSE, bias=True)
     rules += conv("rpn.head.conv.{i}.0", "rpn_head.conv.{i}.conv", bias=True)
@@ -219,7 +220,7 @@ def detector_table(config: FasterRCNNConfig, *, names: str = "") -> Table:
     return Table(tuple(rules), OLD_SPELLINGS + BARE_SPELLINGS)
 
 
-def model_table(config: BackboneConfig | FasterRCNNConfig, origin: Sequence[str] = ()) -> Table:
+def model_table(config: Any, origin: Sequence[str] = ()) -> Table:
     """The table of any model; of a Darknet-53, under the names that its origin says."""
     names = next((name for name in origin if name in DARKNET_SOURCES), "")
     if isinstance(config, FasterRCNNConfig):

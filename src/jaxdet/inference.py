@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -13,16 +12,16 @@ from flax import nnx
 from jax import Array
 from jax.sharding import Mesh
 
-from jaxdet.backbones.base import Classifier, ClassifierTransform
+from jaxdet.backbones.base import Classifier
+from jaxdet.base import Model, ModelConfig, Task, check_task
 from jaxdet.compiling import Compilations, Say
 from jaxdet.data.arrays import checked_images, checked_pixels
 from jaxdet.data.batching.canvas import canvases, choose_canvas
 from jaxdet.data.transforms import centre_crop, preprocess_to, resize_boxes
-from jaxdet.models import DetectorTransform, FasterRCNN, FasterRCNNConfig
+from jaxdet.models import Detector, DetectorTransform, abstract
 from jaxdet.models.classes import check_classes
-from jaxdet.models.fit import abstract_on, check_fit, unlike, wanted_shapes
+from jaxdet.models.fit import check_fit, unlike, wanted_shapes
 from jaxdet.models.options import override_model
-from jaxdet.models.registry import Model, ModelConfig
 from jaxdet.nn.parameters import arrays, fill, shapes
 from jaxdet.ops.resize import resized_size
 from jaxdet.parallel import batch_sharding, replicated
@@ -55,44 +54,31 @@ def with_options(model: AnyModel, **options: Any) -> AnyModel:
             f"num_classes is {old.num_classes} and cannot change on an existing model: use jaxdet.with_classes"
         )
     new = override_model(old, options)
-    wanted = wanted_shapes(new, model) if _unshaping(old) != _unshaping(new) else None
-    if wanted is not None and wanted != shapes(model):
+    if old.architecture() == new.architecture():
+        return under_config(model, new)
+    wanted = wanted_shapes(new, model)
+    if wanted != shapes(model):
         told = unlike(wanted_shapes(old, model), wanted, of="this model", by="these options")
         if told is not None:
             raise ValueError(
                 f"{', '.join(options)}: an existing model cannot take options that shape its parameters: {told}. "
                 "Give them to jaxdet.create_model"
             )
-    if _built_in(old) != _built_in(new):
-        check_fit(model)
-        empty = abstract_on(new, getattr(model, "backbone", None), model.numerics)
-        changed: Any = fill(empty, arrays(model))
-        changed.origin = model.origin
-        return changed
-    return _under(model, new)
+    check_fit(model)
+    changed = fill(abstract(new, numerics=model.numerics, backbone=getattr(model, "backbone", None)), arrays(model))
+    changed.origin = model.origin
+    return changed
 
 
-def _unshaping(config: ModelConfig) -> ModelConfig:
-    """The configuration without what shapes nothing, so that the usual options cost no abstract build."""
-    transform: Any = DetectorTransform() if isinstance(config, FasterRCNNConfig) else ClassifierTransform()
-    return replace(config, transform=transform, names=())
-
-
-def _built_in(config: ModelConfig) -> Any:
-    """What the modules keep from when they were built; all else is read from the configuration at each call."""
-    if isinstance(config, FasterRCNNConfig):
-        return config.backbone, config.fpn, config.context, config.box.norm
-    return _unshaping(config)
-
-
-def _under(model: AnyModel, config: ModelConfig) -> AnyModel:
+def under_config(model: AnyModel, config: ModelConfig) -> AnyModel:
+    """The same parameters under a configuration of the same `ModelConfig.architecture`."""
     copy: AnyModel = nnx.merge(*nnx.split(model))
     copy.config = config  # type: ignore[assignment]
     return copy
 
 
 def predict(
-    model: FasterRCNN,
+    model: Detector,
     images: Sequence[np.ndarray],
     *,
     score_threshold: float | None = None,
@@ -123,7 +109,7 @@ def predict(
 
 
 def predict_each(
-    model: FasterRCNN,
+    model: Detector,
     images: Iterable[tuple[Key, np.ndarray]],
     *,
     score_threshold: float | None = None,
@@ -146,9 +132,8 @@ def predict_each(
             number of classes than the model's configuration.
     """
     _check_detector(model)
-    if score_threshold is not None and score_threshold < model.config.box.score_thresh:
-        box = replace(model.config.box, score_thresh=score_threshold)
-        model = _under(model, replace(model.config, box=box))
+    if score_threshold is not None and score_threshold < model.config.score_threshold:
+        model = under_config(model, model.config.with_score_threshold(score_threshold))
     check_classes(model)
     if batch_size < 1:
         raise ValueError(f"batch_size is at least 1, not {batch_size}")
@@ -184,7 +169,7 @@ def predict_each(
         yield from run(canvas, waiting)
 
 
-def checked_image(model: FasterRCNN, image: np.ndarray, name: str = "the image") -> np.ndarray:
+def checked_image(model: Detector, image: np.ndarray, name: str = "the image") -> np.ndarray:
     """The image as arrays of it go into a model: uint8, or float32 in 0..1.
 
     Raises:
@@ -195,7 +180,7 @@ def checked_image(model: FasterRCNN, image: np.ndarray, name: str = "the image")
     return image
 
 
-def _check_resized(model: FasterRCNN, image: np.ndarray, name: str) -> None:
+def _check_resized(model: Detector, image: np.ndarray, name: str) -> None:
     size = _size(image, model.config.transform)
     if min(size) < 1:
         raise ValueError(f"{name} of {image.shape[:2]} would be resized to {size}, which has no pixels")
@@ -213,9 +198,7 @@ def collate(images: Sequence[np.ndarray], canvas: tuple[int, int], batch_size: i
 
 
 def _check_detector(model: Any) -> None:
-    if not isinstance(model, FasterRCNN):
-        kind = "is a classifier; use classify" if isinstance(model, Classifier) else "is none"
-        raise ValueError(f"predict takes a detector, and this {type(model).__name__} {kind}")
+    check_task(model, Task.DETECTION, by="predict", use="classify")
 
 
 def _preprocess(image: np.ndarray, transform: DetectorTransform) -> np.ndarray:
@@ -260,8 +243,7 @@ def classify(model: Classifier, images: Sequence[np.ndarray]) -> list[np.ndarray
     Raises:
         ValueError: the model is no classifier, or something is no image; the message says what to do.
     """
-    if isinstance(model, FasterRCNN):
-        raise ValueError(f"classify takes a classifier, and this {type(model).__name__} is a detector; use predict")
+    check_task(model, Task.CLASSIFICATION, by="classify", use="predict")
     images = checked_images(images)
     graphdef, state = nnx.split(model)
     transform = model.config.transform  # type: ignore[attr-defined]

@@ -36,7 +36,8 @@ def check_field(config: Any, field: str, option: str, value: Any) -> Any:
 def field_types(cls: type) -> dict[str, Any]:
     """The annotated types of a dataclass's fields."""
     try:
-        return typing.get_type_hints(cls)
+        hints = typing.get_type_hints(cls)
+        return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
     except Exception:  # a class of the user's own may name types that only a checker sees
         return {}
 

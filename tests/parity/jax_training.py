@@ -23,7 +23,7 @@ from jaxdet.models import FasterRCNNConfig
 from jaxdet.nn import Numerics
 from jaxdet.parallel import data_mesh, replicated
 from jaxdet.saving.model import fill, flatten
-from jaxdet.training import classification_losses, init_state, losses, make_optimizer, make_train_step, to_model
+from jaxdet.training import init_state, losses, make_optimizer, make_train_step, to_model
 from jaxdet.types import Images, Targets
 from jaxdet_convert.apply import to_jax, to_torch
 from jaxdet_convert.fill import fill_strictly
@@ -37,7 +37,7 @@ def run(job: Job) -> tuple[Arrays, Any]:
     """The outcome, and the model that came out of it."""
     model, table = _model(job)
     detector = isinstance(job.config, FasterRCNNConfig)
-    objective = losses if detector else partial(classification_losses, label_smoothing=job.label_smoothing)
+    objective = losses if detector else partial(losses, label_smoothing=job.label_smoothing)
     optimizer = optax.chain(_remembering(), make_optimizer(job.optimizer, job.steps))
     graphdef, state = init_state(model, optimizer)
     state = jax.device_put(state, replicated(data_mesh(jax.devices()[:1])))

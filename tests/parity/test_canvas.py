@@ -12,10 +12,10 @@ from flax import nnx
 
 from jaxdet.data import preprocess
 from jaxdet.inference import collate, infer_step
-from jaxdet.models.faster_rcnn.losses import losses
 from jaxdet.models.registry import abstract, model_config
 from jaxdet.nn import BatchNorm, NormConfig, Numerics
 from jaxdet.saving.model import fill, flatten
+from jaxdet.training import losses
 from jaxdet.types import Images, Targets
 from jaxdet_convert.parity.match import Boxes, match
 from torchvision_cpu import torchvision_or_skip

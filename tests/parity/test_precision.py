@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 
-from jaxdet.models.faster_rcnn.losses import losses
 from jaxdet.models.registry import abstract, model_config
 from jaxdet.nn import Numerics
+from jaxdet.training import losses
 from jaxdet.types import Images, Targets
 
 DETECTORS = (

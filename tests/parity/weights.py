@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from jaxdet.models.registry import Model
+from jaxdet.base import Model
 from jaxdet_convert import from_torch
 from jaxdet_convert.parity.weights import DETECTORS as DETECTORS
 from jaxdet_convert.parity.weights import smooth_image as smooth_image

@@ -15,8 +15,9 @@ ROOT = Path(__file__).resolve().parents[2]
 # Each room may import from those to the left of it, and from itself.
 ORDER = (
     "compilation_cache", "types", "typed", "extras", "config", "paths", "ops", "nn", "base", "backbones", "necks",
-    "heads", "parallel", "models", "training", "data", "evaluation", "compiling", "inference", "label_layout",
-    "visualize", "plots", "summary", "saving", "create", "detect", "runs", "data_report", "planning", "export", "cli",
+    "heads", "parallel", "models", "detectors", "training", "data", "evaluation", "compiling", "inference",
+    "label_layout", "visualize", "plots", "summary", "saving", "create", "detect", "runs", "data_report", "planning",
+    "export", "cli",
 )  # fmt: skip
 TORCH_NAMES = {"torch", "torchvision"}
 # Inside of functions: what opens PyTorch's files on a user's behalf.
@@ -28,6 +29,7 @@ MAY_CONVERT = {
     "cli/weights.py",
     "cli/classify.py",
     "create.py",
+    "saving/resolve.py",
 }
 
 

@@ -12,10 +12,10 @@ import jax
 import numpy as np
 from flax import nnx
 
+from jaxdet.base import Model
 from jaxdet.data import centre_crop, resize_boxes
 from jaxdet.data.arrays import checked_images
 from jaxdet.models import FasterRCNN
-from jaxdet.models.registry import Model
 from jaxdet.necks import POOL
 from jaxdet_convert.parity import jax_stages, ties, torch_stages
 from jaxdet_convert.parity.match import Boxes, match
@@ -226,7 +226,7 @@ def _notes(module: Any, model: Model) -> tuple[str, ...]:
         return ("Both see the same images, cropped and normalised as the model's transform says.",)
     scales = getattr(module.roi_heads.box_roi_pool, "scales", None)
     levels = model.config.box.pool_levels or [level for level in model.strides if level != POOL]
-    strides = [model.strides[level] // model.scale for level in levels]
+    strides = [model.strides[level] // getattr(model, "scale", 1) for level in levels]
     if scales is None or [round(1 / scale) for scale in scales] == strides:
         return ()
     return (

@@ -72,9 +72,14 @@ def trace_detector(model: FasterRCNN, image: np.ndarray, given: np.ndarray) -> T
     def cut(maps: Any, scale: int = 1) -> list[np.ndarray]:
         return [x[0, : scale * h, : scale * w] for x, (h, w) in zip(maps, grids, strict=False)]
 
+    scale = getattr(model, "scale", 1)  # a HeadHunter's heads see larger maps
+
     def gridded(levels: Any, *last: int) -> list[np.ndarray]:
-        shapes = [(model.scale * x.shape[1], model.scale * x.shape[2]) for x in pyramid]
-        return cut([x.reshape(1, *shape, -1, *last) for x, shape in zip(levels, shapes, strict=True)], model.scale)
+        shapes = [(scale * x.shape[1], scale * x.shape[2]) for x in pyramid]
+        return cut(
+            [x.reshape(1, *shape, -1, *last) for x, shape in zip(levels, shapes, strict=True)],
+            getattr(model, "scale", 1),
+        )
 
     rpn, detections = found["rpn"], found["detections"]
     proposed, kept = found["proposals"].valid[0], detections.valid[0]

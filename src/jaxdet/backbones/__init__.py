@@ -1,6 +1,7 @@
 """Classifiers whose inner maps a detector stands on."""
 
 from jaxdet.backbones.base import Backbone as Backbone
+from jaxdet.backbones.base import BackboneConfig as BackboneConfig
 from jaxdet.backbones.base import ClassifierTransform as ClassifierTransform
 from jaxdet.backbones.darknet import Darknet53 as Darknet53
 from jaxdet.backbones.darknet import Darknet53Config as Darknet53Config

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from flax import nnx
 from jax import Array
+from jax.sharding import Mesh
 
+from jaxdet.base import Losses, Model, ModelConfig, Task
 from jaxdet.nn import GlobalAvgPool, Linear, Numerics
+from jaxdet.ops.cross_entropy import cross_entropy
 from jaxdet.ops.pixels import IMAGENET_MEAN, IMAGENET_STD
+from jaxdet.types import Images
 
 
 @runtime_checkable
@@ -47,11 +51,23 @@ class ClassifierTransform:
     image_std: tuple[float, float, float] = IMAGENET_STD
 
 
-class Classifier(nnx.Module):
+class BackboneConfig(ModelConfig):
+    """The parent of every backbone's configuration. With ``num_classes=None`` it has no classifier.
+
+    Attributes:
+        told_by_names: fields, beside those that shape parameters, that follow from whose names weights came under.
+    """
+
+    task: ClassVar[Task] = Task.CLASSIFICATION
+    predictor: ClassVar[tuple[str, ...]] = ("fc.",)
+    told_by_names: ClassVar[tuple[str, ...]] = ()
+    norm: Any
+
+
+class Classifier(Model):
     """Shared by the backbones: global average pooling of the last map and a linear layer give the logits."""
 
     names: tuple[str, ...]  # of the maps that `features` returns
-    origin: tuple[str, ...] = ()  # whose names its weights came under, for the way back to PyTorch
 
     def __init__(self, channels: int, num_classes: int | None, *, numerics: Numerics, rngs: nnx.Rngs):
         self.numerics = numerics
@@ -69,3 +85,27 @@ class Classifier(nnx.Module):
             )
         x = self.features(x, train=train)[self.names[-1]]
         return self.fc(self.avgpool(x)[:, 0, 0])
+
+    def losses(
+        self,
+        images: Images,
+        targets: Array,
+        keys: Array | None = None,
+        *,
+        train: bool = True,
+        mesh: Mesh | None = None,
+        label_smoothing: float = 0.0,
+    ) -> Losses:
+        """Mean cross-entropy of a batch under ``loss_cross_entropy``, as PyTorch's ``CrossEntropyLoss`` computes it.
+
+        Args:
+            targets: ``[B]`` int32, 0..K-1; a row of -1 is no image and counts for nothing.
+            keys, mesh: not needed.
+            train: normalise by the batch's statistics and move the running ones.
+            label_smoothing: share of the target that is spread over all classes.
+        """
+        logits = self(images.pixels.astype(self.numerics.dtype), train=train)  # [B, K]
+        return {"loss_cross_entropy": cross_entropy(logits, targets, label_smoothing)}
+
+    def predicted_classes(self) -> int | None:
+        return None if self.fc is None else self.fc.kernel.shape[-1]

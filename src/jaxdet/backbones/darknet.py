@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from flax import nnx
 from jax import Array
 
-from jaxdet.backbones.base import Classifier, ClassifierTransform
+from jaxdet.backbones.base import BackboneConfig, Classifier, ClassifierTransform
 from jaxdet.nn import TORCH_DEFAULT, ConvNormAct, NormConfig, Numerics, strided
 
 STEM_CHANNELS = 32
@@ -18,11 +19,13 @@ DARKNET_TRANSFORM = ClassifierTransform(256, 256, (0.0, 0.0, 0.0), (1.0, 1.0, 1.
 
 
 @dataclass(frozen=True)
-class Darknet53Config:
+class Darknet53Config(BackboneConfig):
     """negative_slope: 0.1 in Darknet itself; 0.01 in timm's weights and in the PyTorch listings.
 
     num_classes: None leaves the classifier out. names: of the classes; empty: unknown.
     """
+
+    told_by_names: ClassVar[tuple[str, ...]] = ("negative_slope", "transform")
 
     negative_slope: float = 0.1
     num_classes: int | None = 18

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from flax import nnx
 from jax import Array
 
-from jaxdet.backbones.base import Classifier, ClassifierTransform
+from jaxdet.backbones.base import BackboneConfig, Classifier, ClassifierTransform
 from jaxdet.nn import TORCH_DEFAULT, ConvNormAct, NormConfig, Numerics, strided
 
 STEM_CHANNELS = 32
@@ -20,7 +20,7 @@ STAGES = (
 
 
 @dataclass(frozen=True)
-class MobileNetV1Config:
+class MobileNetV1Config(BackboneConfig):
     """width: multiplies all channel counts.
 
     stem: ``"3x3s2"`` (the paper's and RetinaFace's, maps at strides 8, 16, 32) or ``"2x2s1"`` (a 2x2 convolution of

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from flax import nnx
 from jax import Array
 
-from jaxdet.backbones.base import Classifier, ClassifierTransform
+from jaxdet.backbones.base import BackboneConfig, Classifier, ClassifierTransform
 from jaxdet.nn import Activation, ConvNormAct, MaxPool, NormConfig, Numerics, strided
 
 EXPANSION = 4
@@ -15,7 +15,7 @@ _MOST_BLOCKS = 256  # a stage; a damaged file may name 10^12, which would be bui
 
 
 @dataclass(frozen=True)
-class ResNetConfig:
+class ResNetConfig(BackboneConfig):
     """blocks: bottlenecks a stage: (3, 4, 6, 3) is ResNet-50.
 
     num_classes: None leaves the classifier out. names: of the classes; empty: unknown.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from jaxdet.cli.images import add_image_arguments
 
@@ -24,12 +25,12 @@ def run(args: argparse.Namespace) -> int:
     from jaxdet.cli.models import image_files, open_model, read_names
     from jaxdet.data import read_image
     from jaxdet.inference import classify
-    from jaxdet.models import FasterRCNN
+    from jaxdet.models import Task
 
     files = image_files(args.images)
-    model = open_model(args.weights)
-    if isinstance(model, FasterRCNN):
-        raise ValueError(f"{args.weights} holds a detector; use jaxdet detect")
+    model: Any = open_model(args.weights)
+    if model.config.task is not Task.CLASSIFICATION:
+        raise ValueError(f"{args.weights} holds {model.config.task.value}; use jaxdet detect")
     classes = model.config.num_classes
     if classes is None:
         raise ValueError(f"{args.weights} has no classifier")

@@ -144,7 +144,7 @@ def _converted(args: argparse.Namespace) -> tuple[Model, bool]:
     """The model, and whether parts of it are new."""
     from flax import nnx
 
-    from jaxdet.cli.models import find_weights
+    from jaxdet.saving.resolve import find_weights
     from jaxdet_convert import convert_weights
 
     source = find_weights(args.source)
@@ -169,10 +169,10 @@ def _new_detector(args: argparse.Namespace) -> tuple[Model, bool]:
     """A detector by its name, whose body is a classifier's; its heads are new."""
     from flax import nnx
 
-    from jaxdet.cli.models import find_weights
     from jaxdet.create import create_model
-    from jaxdet.models import FasterRCNN
+    from jaxdet.models import Task
     from jaxdet.models.options import changes, model_options
+    from jaxdet.saving.resolve import find_weights
     from jaxdet_convert import load_backbone
 
     if args.norm_eps is not None or args.fresh_predictor or args.model:
@@ -185,8 +185,8 @@ def _new_detector(args: argparse.Namespace) -> tuple[Model, bool]:
         options["num_classes"] = len(names)
     if args.num_classes is not None:
         options["num_classes"] = args.num_classes
-    model = create_model(args.source, rngs=nnx.Rngs(args.seed), **options)
-    if not isinstance(model, FasterRCNN):
+    model: Any = create_model(args.source, rngs=nnx.Rngs(args.seed), **options)
+    if model.config.task is not Task.DETECTION:
         raise ValueError(f"--backbone-weights is for a detector, and {args.source} is a classifier: give it as FILE")
     keep = {name: value for name, value in options.items() if name in model_options(model.config)}
     filled, dropped = load_backbone(model, weights, container=args.container, keep=keep)
@@ -207,7 +207,7 @@ def _write_torch(model: Model, args: argparse.Namespace) -> None:
 
 
 def _report(result: Conversion, source: str) -> None:
-    from jaxdet.models import FasterRCNNConfig, model_config
+    from jaxdet.models import HeadHunterConfig, model_config
     from jaxdet_convert.options_file import options_file
     from jaxdet_convert.recognise_headhunter import describe
 
@@ -220,7 +220,7 @@ def _report(result: Conversion, source: str) -> None:
     print(f"model     {result.name}, {classes}{named}, {_count(result.model):,} parameters")
     print(f"source    {result.source}{under}{f', names without {result.prefix!r}' if result.prefix else ''}")
     print(f"norms     {_norm_kind(config)}, eps {result.norm_eps:g}")
-    if result.name.startswith("headhunter_") and isinstance(config, FasterRCNNConfig):
+    if isinstance(config, HeadHunterConfig):
         print(f"variant   {describe(config)}")
     for key in told:
         if not key.endswith(("norm", "num_classes")):
@@ -273,22 +273,11 @@ def _class_names(args: argparse.Namespace) -> list[str] | None:
 
 
 def _options(given: list[str]) -> dict[str, Any]:
-    """``KEY=VALUE`` with values as JSON; what is no JSON is a string, and an object names its ``"type"``."""
-    import json
+    """The options of ``--set``, of which none has a flag of its own."""
+    from jaxdet.cli.options import parse_options
 
-    from jaxdet.config import from_dict
-    from jaxdet.models.registry import CONFIG_TYPES
-
-    options = {}
-    for item in given:
-        key, equals, text = item.partition("=")
-        if not equals:
-            raise ValueError(f"--set takes KEY=VALUE, not {item!r}")
-        if key in _OWN_FLAGS:
-            raise ValueError(f"--set {item}: give --{key.replace('_', '-')} instead")
-        try:
-            value = json.loads(text)
-        except json.JSONDecodeError:
-            value = text
-        options[key] = from_dict(value, CONFIG_TYPES)
+    options = parse_options(given)
+    for name in options:
+        if name in _OWN_FLAGS:
+            raise ValueError(f"--set {name}: give --{name.replace('_', '-')} instead")
     return options

@@ -64,14 +64,14 @@ def run(args: argparse.Namespace) -> int:
 
     from jaxdet.cli.models import open_model
     from jaxdet.evaluation import limit_notes
-    from jaxdet.models import FasterRCNN
+    from jaxdet.models import Task
     from jaxdet.parallel import data_mesh, is_first, on_first
     from jaxdet.paths import to_path, write_text
     from jaxdet.plots import plot_evaluation
     from jaxdet.runs import evaluate, evaluate_classifier
 
     source, skip_faulty = _source(args)
-    model = open_model(args.weights, config=args.config)
+    model: Any = open_model(args.weights, config=args.config)
     dataset = source.open(skip_faulty=skip_faulty)
     options: Any = {
         "batch_size": args.batch_size, "workers": args.workers, "mesh": data_mesh(), "progress": is_first()
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     for path in files:
         on_first(partial(path.parent.mkdir, parents=True, exist_ok=True))
     evaluator = None
-    if not isinstance(model, FasterRCNN):
+    if model.config.task is not Task.DETECTION:
         given = [f"--{name.replace('_', '-')}" for name in _OF_DETECTORS if getattr(args, name)]
         if given:
             raise ValueError(f"{', '.join(given)}: for detectors, and {args.weights} holds a {type(model).__name__}")
@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
         )
         _print({name: value for name, value in metrics.items() if not name.startswith("AP/")})
         say(f"\n{evaluator.table()}")
-        for note in limit_notes(dataset, model.config.box.detections_per_img, metrics=kind, max_dets=max_dets):
+        for note in limit_notes(dataset, model.config.max_detections, metrics=kind, max_dets=max_dets):
             say(f"note: {note}")
         if args.results:
             on_first(partial(evaluator.write, args.results))
@@ -127,13 +127,13 @@ def _metrics(args: argparse.Namespace) -> tuple[Any, int | None]:
 
 def _of_as_many(model: Any, max_dets: int | None) -> Any:
     """The model, giving at least as many detections of an image as are counted."""
-    from jaxdet.inference import with_options
+    from jaxdet.inference import under_config
 
-    own = model.config.box.detections_per_img
+    own = model.config.max_detections
     if max_dets is None or max_dets <= own:
         return model
     say(f"the model gives up to {max_dets} detections of an image, for --max-dets; its own limit is {own}")
-    return with_options(model, box_detections_per_img=max_dets)
+    return under_config(model, model.config.with_max_detections(max_dets))
 
 
 def _source(args: argparse.Namespace) -> tuple[Any, bool]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxdet.models.registry import Model, ModelConfig
+    from jaxdet.models import Model, ModelConfig
     from jaxdet.runs import TrainConfig
 
 _OF_DETECTORS = "backbone_weights fills a detector's backbone; start a classifier from weights"
@@ -21,7 +21,7 @@ def effective_config(config: TrainConfig) -> tuple[TrainConfig, list[str]]:
     Raises:
         ValueError, OSError: the weights are not there, do not read, or are of another kind of model.
     """
-    from jaxdet.models import FasterRCNNConfig
+    from jaxdet.models import Task
     from jaxdet.models.options import changes
     from jaxdet.runs.follow import follow_classifier, follow_weights
 
@@ -33,13 +33,13 @@ def effective_config(config: TrainConfig) -> tuple[TrainConfig, list[str]]:
         return replace(config, model=model), lines
     if not config.backbone_weights:
         return config, []
-    if not isinstance(config.model, FasterRCNNConfig):
+    if config.model.task is not Task.DETECTION:
         raise ValueError(_OF_DETECTORS)
     classifier: Any
     classifier, described = _configuration(config.backbone_weights, config)
-    if isinstance(classifier, FasterRCNNConfig):
-        classifier = classifier.backbone  # a HeadHunter's without its heads
-    model = follow_classifier(config.model, classifier, described=described)
+    detector: Any = config.model
+    # The weights may be a detector's without its heads.
+    model = follow_classifier(detector, classifier.backbone_config, described=described)
     return replace(config, model=model), [f"{line}, as the weights have" for line in changes(config.model, model)]
 
 
@@ -60,9 +60,10 @@ def first_model(config: TrainConfig, names: tuple[str, ...], tell: Callable[[str
     """
     from flax import nnx
 
-    from jaxdet.cli.models import find_weights, open_weights
-    from jaxdet.models import FasterRCNN
+    from jaxdet.cli.models import open_weights
+    from jaxdet.models import Task
     from jaxdet.runs.start import fresh, model_for, numerics_of, own_backbone, start_from
+    from jaxdet.saving.resolve import find_weights
 
     if config.weights:
         if config.backbone_weights:
@@ -76,10 +77,10 @@ def first_model(config: TrainConfig, names: tuple[str, ...], tell: Callable[[str
             where=config.weights,
             tell=tell,
         )
-    model = fresh(config, names)
+    model: Any = fresh(config, names)
     if not config.backbone_weights:
         return model
-    if not isinstance(model, FasterRCNN):
+    if model.config.task is not Task.DETECTION:
         raise ValueError(_OF_DETECTORS)
     from jaxdet.models.options import changes
     from jaxdet_convert import load_backbone
@@ -97,9 +98,9 @@ def _idle(config: TrainConfig) -> str:
 
 def _configuration(weights: str, config: TrainConfig) -> tuple[ModelConfig, bool]:
     """What weights say of their model, and whether it was stored with them; official ones need not be here for it."""
-    from jaxdet.cli.models import find_weights
     from jaxdet.paths import to_path
     from jaxdet.saving.open import describe_stored
+    from jaxdet.saving.resolve import find_weights
     from jaxdet_convert.read.safetensors_file import is_sharded
 
     if to_path(weights).is_dir() and not is_sharded(weights):

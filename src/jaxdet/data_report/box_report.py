@@ -14,7 +14,7 @@ import numpy as np
 from jaxdet.data import BatchPlan, DetectionDataset, EvalPlan
 from jaxdet.data.batching.sizing import ShortestSide, Sizing
 from jaxdet.data_report.anchor_recall import AnchorRecall, best_anchor_ious, recall_of
-from jaxdet.models import FasterRCNNConfig
+from jaxdet.models import DetectorConfig
 from jaxdet.nn.masking import SIZE_DIVISIBLE
 from jaxdet.ops.resize import resized_size
 
@@ -40,7 +40,8 @@ class BoxReport:
     """The boxes of a data set. Sizes are square roots of areas, aspect ratios heights over widths.
 
     below_stride: boxes whose size is less than ``finest_stride``, that of the level with the highest resolution.
-    thresholds: the IoUs that ``anchors`` (of all boxes) and its parts by class and by size refer to.
+    thresholds: the IoUs that ``anchors`` (of all boxes) and its parts by class and by size refer to; a detector without
+        anchors has none of these.
     """
 
     boxes: int
@@ -53,12 +54,12 @@ class BoxReport:
     finest_stride: int
     below_stride: int
     thresholds: tuple[float, ...]
-    anchors: AnchorRecall
+    anchors: AnchorRecall | None
     anchors_by_class: tuple[AnchorRecall, ...]
     anchors_by_size: tuple[AnchorRecall, ...]
 
 
-def box_report(dataset: DetectionDataset, config: FasterRCNNConfig, strides: Sequence[int]) -> BoxReport:
+def box_report(dataset: DetectionDataset, config: DetectorConfig, strides: Sequence[int]) -> BoxReport:
     """Counts and statistics at the scale of the model's own transform.
 
     Args:
@@ -70,9 +71,20 @@ def box_report(dataset: DetectionDataset, config: FasterRCNNConfig, strides: Seq
     boxes, extents = _at_input(dataset, counts, config)
     widths, heights = (boxes[:, 2:] - boxes[:, :2]).T
     sizes = np.sqrt(widths * heights)
-    thresholds = (HALF, config.rpn.fg_iou_thresh)
-    ious = best_anchor_ious(boxes, extents, config.rpn.anchor_generator, strides)
-    bins = np.digitize(sizes, SIZE_EDGES) - 1
+    thresholds: tuple[float, ...] = ()
+    found: AnchorRecall | None = None
+    by_class: list[AnchorRecall] = []
+    by_size: list[AnchorRecall] = []
+    trained = config.anchors()
+    if trained is not None:
+        thresholds = (HALF, trained.fg_iou_thresh)
+        ious = best_anchor_ious(boxes, extents, trained.generator, strides)
+        bins = np.digitize(sizes, SIZE_EDGES) - 1
+        found = recall_of("all", ious, thresholds)
+        by_class = [recall_of(name, ious[labels == label], thresholds) for label, name in enumerate(dataset.names)][1:]
+        by_size = [
+            recall_of(_bin_name(number), ious[bins == number], thresholds) for number in np.unique(bins).tolist()
+        ]
     return BoxReport(
         boxes=len(boxes),
         ignored=sum(len(record.ignored) for record in records),
@@ -84,13 +96,9 @@ def box_report(dataset: DetectionDataset, config: FasterRCNNConfig, strides: Seq
         finest_stride=min(strides),
         below_stride=int((sizes < min(strides)).sum()),
         thresholds=thresholds,
-        anchors=recall_of("all", ious, thresholds),
-        anchors_by_class=tuple(
-            recall_of(name, ious[labels == label], thresholds) for label, name in enumerate(dataset.names) if label
-        ),
-        anchors_by_size=tuple(
-            recall_of(_bin_name(number), ious[bins == number], thresholds) for number in np.unique(bins).tolist()
-        ),
+        anchors=found,
+        anchors_by_class=tuple(by_class),
+        anchors_by_size=tuple(by_size),
     )
 
 
@@ -110,7 +118,7 @@ def canvas_use(plan: BatchPlan | EvalPlan, sizes: np.ndarray) -> tuple[CanvasUse
     )
 
 
-def _at_input(dataset: DetectionDataset, counts: np.ndarray, config: FasterRCNNConfig) -> tuple[np.ndarray, np.ndarray]:
+def _at_input(dataset: DetectionDataset, counts: np.ndarray, config: DetectorConfig) -> tuple[np.ndarray, np.ndarray]:
     """All boxes [G, 4] in pixels of the model's input, and the extents [G, 2] of their images."""
     transform = config.transform
     distinct, inverse = np.unique(dataset.sizes, axis=0, return_inverse=True)

@@ -31,10 +31,10 @@ from jaxdet.data.faults import fatal
 from jaxdet.data.formats.class_folder import LabelledPath
 from jaxdet.data_report.box_report import BoxReport, CanvasUse, box_report, canvas_use
 from jaxdet.data_report.inspection import image_faults
-from jaxdet.models import FasterRCNN, FasterRCNNConfig
+from jaxdet.models import Task
 from jaxdet.runs.config import TrainConfig
 from jaxdet.runs.start import fresh
-from jaxdet.runs.task import ClassificationTask, DetectionTask, set_faults
+from jaxdet.runs.task import set_faults, task_of
 
 Dataset = DetectionDataset | ClassificationDataset
 
@@ -139,9 +139,9 @@ def _open(config: TrainConfig, name: str) -> tuple[Dataset | None, list[Fault]]:
         if dataset is None:
             return None, list(error.faults) or [_unusable(name, str(error))]
     faults = list(dataset.faults)
-    detects = isinstance(config.model, FasterRCNNConfig)
+    detects = config.model.task is Task.DETECTION
     if isinstance(dataset, DetectionDataset) != detects:
-        has, model = ("class labels", "a detector") if detects else ("boxes", "a classifier")
+        has, model = "class labels" if detects else "boxes", config.model.task.value
         return None, [*faults, _unusable(name, f"{dataset} has {has}, and the model is {model}: give data of its kind")]
     if len(dataset) == 0:
         return None, [*faults, _unusable(name, "holds no image that could be used; give a data set that does")]
@@ -159,7 +159,7 @@ def _plans(
     plans: dict[str, BatchPlan | EvalPlan] = {}
     train, val = sets.get("train"), sets.get("val")
     # Made as a run makes it, so that what a run would refuse is refused here.
-    task: Any = DetectionTask if isinstance(config.model, FasterRCNNConfig) else ClassificationTask
+    task: Any = task_of(config)
     if train is not None and _all_have_pixels(train, _train_sizing(config), faults["train"]):
         try:
             plans["train"] = task(config, train, None).plan
@@ -171,7 +171,7 @@ def _plans(
             task(config, train, val)
         except ValueError as error:
             faults["val"].append(_unusable("val", str(error)))
-    if isinstance(val, DetectionDataset) and isinstance(config.model, FasterRCNNConfig):
+    if isinstance(val, DetectionDataset):
         sizing = Augmentation().sizing(config.model.transform)
         if _all_have_pixels(val, sizing, faults["val"]):
             plans["val"] = eval_plan(val.sizes, config.eval_batch_size, sizing)
@@ -229,13 +229,12 @@ def _paths(dataset: Dataset) -> list[str]:
 
 
 def _strides(config: TrainConfig, sets: dict[str, Dataset]) -> tuple[int, ...]:
-    """Of the maps that the run's model puts its anchors on; it is not made for it."""
-    if not isinstance(config.model, FasterRCNNConfig) or not sets:
+    """Of the maps that a detector's heads see; the model is not made for it."""
+    if config.model.task is not Task.DETECTION or not sets:
         return ()
     names = tuple(next(iter(sets.values())).names)
-    model = nnx.eval_shape(lambda: fresh(config, names))
-    assert isinstance(model, FasterRCNN)
-    return tuple(stride // model.scale for stride in model.strides.values())
+    model: Any = nnx.eval_shape(lambda: fresh(config, names))
+    return model.anchor_strides()
 
 
 def _report(
@@ -252,9 +251,9 @@ def _report(
         counts = np.bincount([record.label for record in dataset.records], minlength=len(dataset.names)).tolist()
         labelled = tuple(ClassCount(*pair, None) for pair in zip(dataset.names, counts, strict=True))
         return SetReport(name, len(dataset), labelled, None, (), tuple(faults))
-    assert isinstance(config.model, FasterRCNNConfig)
     canvases = () if plan is None else canvas_use(plan, dataset.sizes)
-    boxes = box_report(dataset, config.model, strides)
+    model: Any = config.model
+    boxes = box_report(dataset, model, strides)
     return SetReport(name, len(dataset), _class_counts(dataset), boxes, canvases, tuple(faults))
 
 

@@ -54,6 +54,9 @@ def _boxes(report: SetReport, boxes: BoxReport) -> Iterator[str]:
     yield f"    size (root of the area, px)  {_quantiles(boxes.sizes)}"
     yield f"    aspect ratio (height/width)  {_quantiles(boxes.aspect_ratios)}"
     yield f"    {_count(boxes.below_stride, 'box', 'boxes')} smaller than the finest stride, {boxes.finest_stride} px"
+    if boxes.anchors is None:
+        yield from _table([("class", "images"), *((entry.name, str(entry.images)) for entry in report.classes)])
+        return
     yield "  anchors, by the part of the boxes whose best one has an IoU of at least"
     recalls = [f"{threshold:g}" for threshold in boxes.thresholds]
     rows = [("", "boxes", "images", *recalls)]

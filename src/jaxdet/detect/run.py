@@ -23,7 +23,7 @@ from jaxdet.detect.join import DETECTIONS, write_coco, write_mot_files
 from jaxdet.detect.parts import PARTS, Found, Part, check_detect_record, digest_of, read_parts
 from jaxdet.evaluation.mot import frames_of
 from jaxdet.inference import checked_image, predict_each
-from jaxdet.models import FasterRCNN
+from jaxdet.models import Detector
 from jaxdet.models.classes import check_classes
 from jaxdet.saving.model import fingerprint
 from jaxdet.visualize import draw_detections, save_image
@@ -49,7 +49,7 @@ class Detected:
 
 
 def detect(
-    model: FasterRCNN,
+    model: Detector,
     files: Sequence[Path],
     out: str | Path,
     *,
@@ -184,7 +184,7 @@ def _read(file: Path) -> np.ndarray | DataError:
         return error
 
 
-def _label(model: FasterRCNN, wanted: str | int) -> int:
+def _label(model: Detector, wanted: str | int) -> int:
     names = model.config.names
     if isinstance(wanted, str) and wanted.isdecimal() and wanted not in names[1:]:
         wanted = int(wanted)

@@ -22,7 +22,7 @@ from jaxdet.data.batching.canvas import ALIGNMENT, Size
 from jaxdet.export import reader
 from jaxdet.extras import require
 from jaxdet.inference import infer_step
-from jaxdet.models import FasterRCNN, abstract
+from jaxdet.models import Detector, abstract
 from jaxdet.models.classes import check_classes
 from jaxdet.paths import is_remote
 from jaxdet.saving.disk import put_in_place, reason
@@ -33,7 +33,7 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 def export_detector(
-    model: FasterRCNN,
+    model: Detector,
     path: str | os.PathLike[str],
     *,
     canvas: Size,
@@ -78,16 +78,13 @@ def export_detector(
     return sizes
 
 
-def in_dtype(model: FasterRCNN, dtype: str) -> FasterRCNN:
+def in_dtype(model: Detector, dtype: str) -> Detector:
     """A detector with the same parameters that computes in another type; its backbone is one of jaxdet's."""
     changed = abstract(model.config, numerics=replace(model.numerics, dtype=dtype))
-    assert isinstance(changed, FasterRCNN)
     return fill(changed, arrays(model))
 
 
-def _exported(
-    model: FasterRCNN, names: list[str], canvas: Size, batch: int, platforms: Sequence[str]
-) -> export.Exported:
+def _exported(model: Detector, names: list[str], canvas: Size, batch: int, platforms: Sequence[str]) -> export.Exported:
     graphdef, state = nnx.split(model)
     empty = nnx.eval_shape(lambda: nnx.merge(graphdef, state))
 
@@ -103,7 +100,7 @@ def _exported(
 
 
 def _description(
-    model: FasterRCNN, exported: export.Exported, canvas: Size, batch: int, names: list[str]
+    model: Detector, exported: export.Exported, canvas: Size, batch: int, names: list[str]
 ) -> dict[str, Any]:
     """The flat lists of arrays that the program takes and gives, and what they mean."""
     config = model.config

@@ -13,7 +13,6 @@ from flax import nnx
 from jax import Array
 
 from jaxdet.nn import ConvNormAct, Linear, NormConfig, Numerics
-from jaxdet.ops.soft_nms import SoftNMS
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,6 @@ class BoxConfig:
     class_agnostic_nms: boxes of different classes suppress each other, too.
     fg_iou_thresh, bg_iou_thresh, batch_size_per_image, positive_fraction: which proposals the loss samples.
     smooth_l1_beta: where the box loss turns from quadratic to linear.
-    soft_nms: in place of NMS; True is short for ``SoftNMS()``.
     ohem: how many proposals of an image, those hardest to classify, the classification loss looks at; None: all that
         were sampled.
     pool_levels: the levels of the pyramid that proposals are pooled from; None: all but the max-pooled one. Where
@@ -55,15 +53,10 @@ class BoxConfig:
     positive_fraction: float = 0.25
     smooth_l1_beta: float = 1 / 9
     ignore_thresh: float | None = 0.5
-    soft_nms: SoftNMS | None = field(default=None, metadata={"option": "soft_nms", "also": bool})
     ohem: int | None = field(default=None, metadata={"option": "ohem", "also": bool})
     pool_levels: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.soft_nms, bool):
-            object.__setattr__(self, "soft_nms", SoftNMS() if self.soft_nms else None)
-        if self.soft_nms is not None and not isinstance(self.soft_nms, SoftNMS):
-            raise ValueError(f"soft_nms is True, False or a jaxdet.ops.SoftNMS, not {self.soft_nms!r}")
         if self.ohem is False:
             object.__setattr__(self, "ohem", None)
         if self.ohem is not None and (self.ohem is True or not isinstance(self.ohem, int) or self.ohem < 1):

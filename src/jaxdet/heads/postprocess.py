@@ -15,20 +15,22 @@ from jaxdet.heads.box_head import BoxConfig, RoIOutputs
 from jaxdet.heads.suppression import best_detections, pack_detections
 from jaxdet.ops.box_coder import BoxCoder
 from jaxdet.ops.boxes import clip_boxes, float_dtype, large_enough
-from jaxdet.ops.soft_nms import soft_nms
+from jaxdet.ops.soft_nms import SoftNMS, soft_nms
 from jaxdet.types import Detections, Proposals
 
 MIN_SIZE = 1e-2  # pixels; torchvision's RoIHeads
 
 
-def postprocess(outputs: RoIOutputs, proposals: Proposals, sizes: Array, config: BoxConfig) -> Detections:
+def postprocess(
+    outputs: RoIOutputs, proposals: Proposals, sizes: Array, config: BoxConfig, decay: SoftNMS | None = None
+) -> Detections:
     """Detections of a batch, in torchvision's order of steps (``RoIHeads.postprocess_detections``).
 
     Softmax; every (proposal, class) pair but the background's decoded and clipped to the true ``sizes [B, 2]``; scores
     of at most ``score_thresh`` and boxes with a side under 0.01 pixels dropped; NMS within a class, or over all of
     them; the ``detections_per_img`` highest scores.
 
-    With ``soft_nms`` scores decay in its place; it always looks at all candidates, and may leave scores below
+    With ``decay`` scores decay in its place (soft-NMS); it always looks at all candidates, and may leave scores below
     ``score_thresh``.
     """
     scores = jax.nn.softmax(outputs.logits.astype(float_dtype(outputs.logits)), axis=-1)[..., 1:]  # [B, R, K - 1]
@@ -48,12 +50,12 @@ def postprocess(outputs: RoIOutputs, proposals: Proposals, sizes: Array, config:
         boxes, labels, valid = candidates(jnp.arange(scores.shape[0]), scores, *arrays)
         groups = None if config.class_agnostic_nms else labels
         limit = min(config.detections_per_img, scores.shape[0])
-        assert config.soft_nms is not None
-        chosen, kept, found = soft_nms(boxes, scores, groups, config.soft_nms, valid=valid, max_outputs=limit)
+        assert decay is not None
+        chosen, kept, found = soft_nms(boxes, scores, groups, decay, valid=valid, max_outputs=limit)
         return replace(pack_detections(boxes, scores, labels, chosen, found), scores=kept)
 
     arrays = (outputs.deltas, proposals.boxes, sizes)
-    if config.soft_nms is not None:
+    if decay is not None:
         return jax.vmap(decayed)(scores, *arrays)
     return best_detections(
         candidates,

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, TypeVar
 
 from flax import nnx
 
-from jaxdet.backbones.base import Classifier
-from jaxdet.heads import FastRCNNPredictor
-from jaxdet.models.faster_rcnn.config import FasterRCNNConfig
-from jaxdet.nn import Linear
+from jaxdet.base import ModelConfig, Task
+from jaxdet.models.registry import abstract, draw
+from jaxdet.nn.parameters import arrays, fill
 
 AnyModel = TypeVar("AnyModel", bound=nnx.Module)
 BACKGROUND = "__background__"
@@ -22,6 +20,11 @@ def with_background(names: Sequence[str]) -> tuple[str, ...]:
     """A detector's class names with the background in front, where it is left out."""
     first = names[0].strip("_").lower() if names else ""
     return tuple(names) if first == "background" else (BACKGROUND, *names)
+
+
+def class_names(config: ModelConfig, names: Sequence[str]) -> Sequence[str]:
+    """The names of a model's labels without the background, which a detector has in front."""
+    return names[1:] if config.task is Task.DETECTION else names
 
 
 def with_classes(model: AnyModel, classes: Sequence[str] | int, *, rngs: nnx.Rngs | None = None) -> AnyModel:
@@ -39,35 +42,26 @@ def with_classes(model: AnyModel, classes: Sequence[str] | int, *, rngs: nnx.Rng
     Raises:
         ValueError: there are too few classes, or two of one name.
     """
-    rngs = nnx.Rngs(0) if rngs is None else rngs
-    old: Any = model.config  # type: ignore[attr-defined]
-    detects = isinstance(old, FasterRCNNConfig)
-    count, names = _count_and_names(classes, detects)
-    config = replace(old, num_classes=count, names=names)
-    numerics = model.numerics  # type: ignore[attr-defined]
-    copy: Any = nnx.merge(*nnx.split(model))
-    copy.config = config
-    if isinstance(config, FasterRCNNConfig):
-        copy.box_predictor = FastRCNNPredictor(config.box.representation_size, count, numerics=numerics, rngs=rngs)
-    else:
-        assert isinstance(copy, Classifier)
-        features = copy.channels[copy.names[-1]]  # type: ignore[attr-defined]
-        copy.fc = nnx.data(Linear(features, count, numerics=numerics, rngs=rngs))
-    return copy
+    old: Any = model
+    count, names = _count_and_names(classes, old.config.task is Task.DETECTION)
+    config = old.config.with_classes(names, count)
+    changed = abstract(config, numerics=old.numerics, backbone=getattr(old, "backbone", None))
+    changed = fill(changed, arrays(model) | draw(changed, config.predictor, rngs=rngs))
+    changed.origin = old.origin
+    return changed
 
 
 def check_classes(model: Any) -> None:
-    """Refuses a detector whose predictor and configuration differ in the number of classes.
+    """Refuses a model whose predictor and configuration differ in the number of classes.
 
     Raises:
         ValueError: they differ, so that labels have no names or wrong ones.
     """
-    score = getattr(model.box_predictor, "cls_score", None)
-    kernel = getattr(score, "kernel", None)
-    if kernel is not None and kernel.shape[-1] != model.config.num_classes:
+    found = model.predicted_classes()
+    if found is not None and found != model.config.num_classes:
         named = "with" if model.config.names else "without"
         raise ValueError(
-            f"the predictor has {kernel.shape[-1]} classes and the model's configuration {model.config.num_classes}, "
+            f"the predictor has {found} classes and the model's configuration {model.config.num_classes}, "
             f"{named} names: exchange classes by jaxdet.with_classes(model, names), which changes both"
         )
 

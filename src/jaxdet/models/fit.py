@@ -5,11 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from flax import nnx
-
-from jaxdet.backbones import Backbone
-from jaxdet.models.faster_rcnn.config import FasterRCNNConfig
-from jaxdet.models.registry import Model, ModelConfig, abstract, build
+from jaxdet.base import Model, ModelConfig
+from jaxdet.models.registry import abstract
 from jaxdet.nn import Numerics
 from jaxdet.nn.parameters import shapes
 
@@ -17,17 +14,10 @@ Shapes = dict[str, tuple[int, ...]]
 _SHOWN = 5  # parameters in a message
 
 
-def abstract_on(config: ModelConfig, backbone: Backbone | None, numerics: Numerics) -> Model:
-    """`jaxdet.models.abstract`, on the caller's own backbone where the configuration leaves it to them."""
-    if backbone is None or not isinstance(config, FasterRCNNConfig) or config.backbone is not None:
-        return abstract(config, numerics=numerics)
-    return nnx.eval_shape(lambda: build(config, backbone=backbone, numerics=numerics, rngs=nnx.Rngs(0)))
-
-
 def wanted_shapes(config: ModelConfig, model: Model) -> Shapes:
     """The shapes that a configuration gives to a model's parameters."""
-    if isinstance(config, FasterRCNNConfig) and config.backbone is None:
-        return shapes(abstract_on(config, getattr(model, "backbone", None), model.numerics))
+    if config.needs_backbone:
+        return shapes(abstract(config, numerics=model.numerics, backbone=getattr(model, "backbone", None)))
     return _shapes_of(config, model.numerics)
 
 

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 from jaxdet.config import option_names, override, unknown_option
 from jaxdet.heads import AnchorGenerator
-from jaxdet.models.faster_rcnn.config import FasterRCNNConfig
 
 AnyConfig = TypeVar("AnyConfig")
 _BACKBONE = "backbone_"
@@ -18,7 +17,7 @@ _BACKBONE = "backbone_"
 def model_options(config: Any) -> dict[str, tuple[str, ...]]:
     """Every option of a model's configuration and the path of its field; a backbone's begin with ``backbone_``."""
     names = option_names(config)
-    backbone = config.backbone if isinstance(config, FasterRCNNConfig) else None
+    backbone = getattr(config, "backbone", None)  # a detector's
     if backbone is not None:
         names |= {_BACKBONE + name: ("backbone", *path) for name, path in option_names(backbone).items()}
     return names
@@ -39,9 +38,9 @@ def override_model(config: AnyConfig, options: Mapping[str, Any], *, also: Colle
             raise unknown_option(name, {*known, *also}, "jaxdet.models.options.model_options(config)")
     inner = {name: value for name, value in options.items() if len(known[name]) > 1 and known[name][0] == "backbone"}
     if inner:
-        assert isinstance(config, FasterRCNNConfig)
         own = {name.removeprefix(_BACKBONE): value for name, value in inner.items()}
-        config = replace(config, backbone=override(config.backbone, own))
+        changed: Any = config
+        config = replace(changed, backbone=override(changed.backbone, own))
     return override(config, {name: value for name, value in options.items() if name not in inner})
 
 
@@ -53,9 +52,11 @@ def value_at(config: Any, path: tuple[str, ...]) -> Any:
 
 
 def differences(before: Any, after: Any) -> list[tuple[str, Any, Any]]:
-    """(option, value before, value after) of every option in which two configurations of one kind differ."""
-    names = model_options(before)
-    if isinstance(before, FasterRCNNConfig) and type(before.backbone) is type(after.backbone):
+    """(option, value before, value after) of every option that two configurations have and in which they differ."""
+    common = model_options(after)
+    names = {name: path for name, path in model_options(before).items() if name in common}
+    bodies = [getattr(config, "backbone", None) for config in (before, after)]
+    if "backbone" in names and type(bodies[0]) is type(bodies[1]):
         names.pop("backbone")  # its own options say it
         for option in ("num_classes", "names", "transform"):  # of a classifier, which it is not in a detector
             names.pop(_BACKBONE + option, None)

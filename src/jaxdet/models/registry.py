@@ -1,11 +1,13 @@
-"""Named models, and how a configuration becomes a module."""
+"""Every family of models, a row each, and all that follows from the rows: names, configurations, and building."""
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
-from collections.abc import Callable
-from functools import partial
-from typing import Any, overload
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 from flax import nnx
@@ -19,90 +21,61 @@ from jaxdet.backbones import (
     ResNet,
     ResNetConfig,
 )
-from jaxdet.backbones.base import ClassifierTransform
-from jaxdet.config import nearest, override
-from jaxdet.heads import AnchorGenerator, BoxConfig, RPNConfig
-from jaxdet.models.faster_rcnn.config import BackboneConfig, DetectorTransform, FasterRCNNConfig, FPNConfig
-from jaxdet.models.faster_rcnn.model import FasterRCNN
-from jaxdet.models.headhunter.presets import headhunter_config
+from jaxdet.backbones.presets import DARKNET, MOBILENET_V1, RESNET
+from jaxdet.base import Model, ModelConfig, Task
+from jaxdet.config import nearest
+from jaxdet.models import faster_rcnn, headhunter
 from jaxdet.models.options import override_model
-from jaxdet.necks import ContextConfig
-from jaxdet.nn import NormConfig, Numerics
-from jaxdet.ops.soft_nms import SoftNMS
-
-Model = ResNet | MobileNetV1 | Darknet53 | FasterRCNN
-ModelConfig = BackboneConfig | FasterRCNNConfig
-
-# Everything that a stored configuration may hold.
-CONFIG_TYPES: dict[str, type] = {
-    cls.__name__: cls
-    for cls in (
-        AnchorGenerator, BoxConfig, ClassifierTransform, ContextConfig, Darknet53Config, DetectorTransform,
-        FasterRCNNConfig, FPNConfig, MobileNetV1Config, NormConfig, Numerics, ResNetConfig, RPNConfig, SoftNMS,
-    )
-}  # fmt: skip
-
-_BACKBONES: dict[type, Callable[..., Any]] = {
-    ResNetConfig: ResNet,
-    MobileNetV1Config: MobileNetV1,
-    Darknet53Config: Darknet53,
-}
+from jaxdet.nn import Numerics
+from jaxdet.nn.parameters import arrays, flatten
+from jaxdet.typed import field_types
 
 
-def _resnet_detector() -> FasterRCNNConfig:
-    # torchvision freezes the norms of a pretrained backbone, which is how this model is used.
-    return FasterRCNNConfig(backbone=ResNetConfig(num_classes=None, norm=NormConfig("frozen")))
+@dataclass(frozen=True)
+class Family:
+    """Models of one configuration type.
+
+    model: made of the configuration, and of a detector's backbone.
+    presets: what makes the configuration of each named model, by its own keyword arguments where it has any.
+    """
+
+    config: type[ModelConfig]
+    model: Callable[..., Model]
+    presets: Mapping[str, Callable[..., ModelConfig]]
 
 
-def _resnet_detector_v2() -> FasterRCNNConfig:
-    return FasterRCNNConfig(
-        backbone=ResNetConfig(num_classes=None),
-        fpn=FPNConfig(norm=NormConfig()),
-        rpn=RPNConfig(conv_depth=2),
-        box=BoxConfig(conv_layers=(256, 256, 256, 256)),
-    )
+FAMILIES: tuple[Family, ...] = (
+    Family(ResNetConfig, ResNet, RESNET),
+    Family(MobileNetV1Config, MobileNetV1, MOBILENET_V1),
+    Family(Darknet53Config, Darknet53, DARKNET),
+    Family(faster_rcnn.FasterRCNNConfig, faster_rcnn.FasterRCNN, faster_rcnn.PRESETS),
+    Family(headhunter.HeadHunterConfig, headhunter.HeadHunter, headhunter.PRESETS),
+)
+
+_MODELS = {family.config: family.model for family in FAMILIES}
+_PRESETS = {name: preset for family in FAMILIES for name, preset in family.presets.items()}
+_TASKS = {name: family.config.task for family in FAMILIES for name in family.presets}
 
 
-def _mobilenet_detector() -> FasterRCNNConfig:
-    return FasterRCNNConfig(
-        backbone=MobileNetV1Config(num_classes=None),
-        fpn=FPNConfig(levels=MobileNetV1.names),
-        rpn=RPNConfig(anchor_generator=AnchorGenerator((32, 64, 128, 256), (0.5, 1.0, 2.0))),
-    )
+def _config_types(types: Iterable[type]) -> dict[str, type]:
+    """Configuration classes, and those that their fields hold, by name."""
+    found: dict[str, type] = {}
+    waiting = list(types)
+    while waiting:
+        hint = waiting.pop()
+        waiting += typing.get_args(hint)
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint) and found.setdefault(hint.__name__, hint) is hint:
+            waiting += [each for each in field_types(hint).values() if each not in found.values()]
+    return found
 
 
-def _darknet_detector() -> FasterRCNNConfig:
-    backbone = Darknet53Config(num_classes=None)
-    return FasterRCNNConfig(
-        backbone=backbone,
-        fpn=FPNConfig(levels=Darknet53.names[1:]),
-        transform=DetectorTransform(image_mean=backbone.transform.image_mean, image_std=backbone.transform.image_std),
-    )
+CONFIG_TYPES = _config_types([Numerics, *_MODELS])
+"""Everything that a stored configuration may hold, by the names of the classes."""
 
 
-# What makes each, by its own keyword arguments where it has any.
-_PRESETS: dict[str, Callable[..., ModelConfig]] = {
-    "resnet50": lambda: ResNetConfig((3, 4, 6, 3)),
-    "resnet101": lambda: ResNetConfig((3, 4, 23, 3)),
-    "resnet152": lambda: ResNetConfig((3, 8, 36, 3)),
-    "mobilenet_v1": lambda: MobileNetV1Config(),
-    "darknet53": lambda: Darknet53Config(),
-    "fasterrcnn_resnet50_fpn": _resnet_detector,
-    "fasterrcnn_resnet50_fpn_v2": _resnet_detector_v2,
-    "fasterrcnn_mobilenet_v1_fpn": _mobilenet_detector,
-    "fasterrcnn_darknet53_fpn": _darknet_detector,
-    "headhunter_resnet50": partial(headhunter_config, ResNetConfig((3, 4, 6, 3), num_classes=None)),
-    "headhunter_resnet152": partial(headhunter_config, ResNetConfig((3, 8, 36, 3), num_classes=None)),
-    "headhunter_mobilenet": partial(headhunter_config, MobileNetV1Config(num_classes=None)),
-}
-
-
-_DETECTORS = ("fasterrcnn_", "headhunter_")
-
-
-def list_models() -> list[str]:
-    """The names of the models there are."""
-    return list(_PRESETS)
+def list_models(task: Task | None = None) -> list[str]:
+    """The names of the models there are, or of those for a task."""
+    return [name for name in _PRESETS if task is None or _TASKS[name] is task]
 
 
 def model_config(name: str, **options: Any) -> ModelConfig:
@@ -120,79 +93,69 @@ def model_config(name: str, **options: Any) -> ModelConfig:
     return override_model(config, options, also=known)
 
 
-def detector_config(name: str, **options: Any) -> FasterRCNNConfig:
+def detector_config(name: str, **options: Any) -> Any:
     """The configuration of a named detector with some options changed, as `model_config`'s."""
     config = model_config(name, **options)
-    if not isinstance(config, FasterRCNNConfig):
-        raise ValueError(
-            f"{name} is a classifier; detectors are {', '.join(n for n in _PRESETS if n.startswith(_DETECTORS))}"
-        )
+    if config.task is not Task.DETECTION:
+        raise ValueError(f"{name} is {config.task.value}; detectors are {', '.join(list_models(Task.DETECTION))}")
     return config
 
 
-@overload
-def build(
-    config: FasterRCNNConfig,
-    *,
-    backbone: Backbone | None = None,
-    numerics: Numerics = ...,
-    rngs: nnx.Rngs | None = None,
-) -> FasterRCNN: ...
-@overload
-def build(
-    config: ModelConfig, *, backbone: Backbone | None = None, numerics: Numerics = ..., rngs: nnx.Rngs | None = None
-) -> Model: ...
 def build(
     config: ModelConfig,
     *,
     backbone: Backbone | None = None,
     numerics: Numerics = Numerics(),
     rngs: nnx.Rngs | None = None,
-) -> Model:
-    """The model of a configuration; ``backbone`` where the configuration leaves it to the caller."""
-    rngs = nnx.Rngs(0) if rngs is None else rngs
-    if not isinstance(config, FasterRCNNConfig):
-        return _BACKBONES[type(config)](config, numerics=numerics, rngs=rngs)
-    if backbone is None:
-        if config.backbone is None:
-            raise ValueError("this detector stands on a backbone of your own: pass it as backbone=")
-        backbone = _BACKBONES[type(config.backbone)](config.backbone, numerics=numerics, rngs=rngs)
-    return FasterRCNN(config, backbone, numerics=numerics, rngs=rngs)
-
-
-def abstract(config: ModelConfig, *, numerics: Numerics = Numerics()) -> Model:
-    """The model with shapes in place of parameters: to be filled without making random ones first."""
-    return nnx.eval_shape(lambda: build(config, numerics=numerics, rngs=nnx.Rngs(jax.random.key(0))))
-
-
-def faster_rcnn(
-    backbone: Backbone,
-    num_classes: int,
-    *,
-    levels: tuple[str, ...] | None = None,
-    anchor_sizes: tuple[tuple[float, ...], ...] | None = None,
-    numerics: Numerics = Numerics(),
-    rngs: nnx.Rngs,
-    **options: Any,
-) -> FasterRCNN:
-    """A Faster R-CNN on a backbone of your own: any NNX module that returns named maps (`jaxdet.backbones.Backbone`).
+) -> Any:
+    """The model of a configuration, with freshly initialised parameters.
 
     Args:
-        backbone: declares ``channels`` and ``strides`` a map, and whether it masks padding; one that does not needs
-            ``canvas="fast"``.
-        num_classes: with the background.
-        levels: the maps to build the pyramid on, highest resolution first; by default all.
-        anchor_sizes: a tuple a level, the max-pooled one included; by default eight times each level's stride.
-        options: see `model_config`.
+        backbone: of a detector whose configuration leaves it to the caller.
+        rngs: of the parameters; by default ``nnx.Rngs(0)``.
     """
-    levels = tuple(backbone.channels) if levels is None else tuple(levels)
-    strides = [backbone.strides[level] for level in levels]
-    pooled = [2 * strides[-1]] if options.get("fpn_pool", True) else []
-    sizes = anchor_sizes or tuple((8 * stride,) for stride in [*strides, *pooled])
-    config = FasterRCNNConfig(
-        backbone=None,
-        fpn=FPNConfig(levels=levels),
-        rpn=RPNConfig(anchor_generator=AnchorGenerator(sizes, (0.5, 1.0, 2.0))),
-        num_classes=num_classes,
-    )
-    return build(override(config, options), backbone=backbone, numerics=numerics, rngs=rngs)
+    rngs = nnx.Rngs(0) if rngs is None else rngs
+    make = _MODELS[type(config)]
+    if config.task is not Task.DETECTION:
+        return make(config, numerics=numerics, rngs=rngs)
+    if backbone is None:
+        if config.needs_backbone:
+            raise ValueError("this detector stands on a backbone of your own: pass it as backbone=")
+        backbone = build(config.backbone_config, numerics=numerics, rngs=rngs)
+    return make(config, backbone, numerics=numerics, rngs=rngs)
+
+
+def abstract(config: ModelConfig, *, numerics: Numerics = Numerics(), backbone: Backbone | None = None) -> Any:
+    """The model with shapes in place of parameters: to be filled without making random ones first.
+
+    Args:
+        backbone: the caller's own; it is used where the configuration leaves it to them.
+    """
+    own = backbone if config.needs_backbone else None
+    return nnx.eval_shape(lambda: build(config, backbone=own, numerics=numerics, rngs=nnx.Rngs(jax.random.key(0))))
+
+
+def draw(model: Model, begins: tuple[str, ...], *, rngs: nnx.Rngs | None = None) -> dict[str, jax.Array]:
+    """New parameters for those of a model whose paths begin so, initialised as in a new model.
+
+    Args:
+        model: abstract or not, on a backbone of jaxdet's own where the paths lie in it.
+        rngs: by default ``nnx.Rngs(0)``.
+    """
+    rngs = nnx.Rngs(0) if rngs is None else rngs
+    wanted = {path: variable for path, variable in flatten(nnx.state(model)).items() if path.startswith(begins)}
+    found: dict[str, jax.Array] = {}
+    for parts, module in nnx.iter_modules(model):
+        for name in ("kernel", "bias"):
+            path = ".".join(map(str, (*parts, name)))
+            init = getattr(module, f"{name}_init", None)
+            if path in wanted and init is not None:
+                found[path] = init(rngs.params(), wanted[path].shape, wanted[path].dtype)
+    if found.keys() == wanted.keys():
+        return found
+
+    def new(key: jax.Array) -> dict[str, jax.Array]:
+        whole = arrays(build(model.config, numerics=model.numerics, rngs=nnx.Rngs(key)))
+        return {path: whole[path] for path in wanted}
+
+    return jax.jit(new)(rngs.params())  # what is not asked for is not drawn

@@ -103,3 +103,12 @@ def _distance_loss_and_iou(boxes1: Array, boxes2: Array, eps: float) -> tuple[Ar
     width, height = _enclosing_sides(boxes1, boxes2)
     x, y = ((boxes1[..., low + 2] + boxes1[..., low] - boxes2[..., low + 2] - boxes2[..., low]) / 2 for low in (0, 1))
     return 1 - iou + (x**2 + y**2) / (width**2 + height**2 + eps), iou
+
+
+def smooth_l1(prediction: Array, target: Array, beta: float) -> Array:
+    """PyTorch's ``smooth_l1_loss`` elementwise: quadratic below ``beta``, linear above; ``beta=0`` is L1."""
+    difference = prediction - target
+    error = difference * jnp.sign(difference)  # the gradient of abs at 0 is 1 in JAX and 0 in PyTorch
+    if beta == 0:
+        return error
+    return jnp.where(error < beta, 0.5 * jnp.square(error) / beta, error - 0.5 * beta)

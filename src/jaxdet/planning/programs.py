@@ -12,16 +12,15 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 
-from jaxdet.backbones.base import Classifier
 from jaxdet.data.batching.canvas import Size
 from jaxdet.inference import infer_step, logits_step
-from jaxdet.models import FasterRCNN, FasterRCNNConfig
+from jaxdet.models import Task
 from jaxdet.parallel import batch_sharding, replicated
 from jaxdet.runs import TrainConfig
 from jaxdet.runs.config import run_length
 from jaxdet.runs.start import first_state, fresh
 from jaxdet.summary.rows import Row, trace
-from jaxdet.training import Objective, classification_losses, losses
+from jaxdet.training import Objective, losses
 from jaxdet.training.state import under
 from jaxdet.types import Images, Targets
 
@@ -48,13 +47,13 @@ class Job:
 
     @property
     def detects(self) -> bool:
-        return isinstance(self.config.model, FasterRCNNConfig)
+        """Whether the model is a detector."""
+        return self.config.model.task is Task.DETECTION
 
     @property
     def objective(self) -> Objective:
-        if self.detects:
-            return losses
-        return partial(classification_losses, label_smoothing=self.config.label_smoothing)
+        """What the train step minimises."""
+        return losses if self.detects else partial(losses, label_smoothing=self.config.label_smoothing)
 
     def model(self) -> Any:
         """With new parameters; call it where they are not made (`jax.eval_shape`)."""
@@ -122,14 +121,10 @@ def step_work(job: Job) -> tuple[Work, Work]:
     """
     model = nnx.eval_shape(job.model)
     images, targets = job.data(1)
-    if job.detects:
-        keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), job.batch))
-        forward = lambda model, *data: losses(model, *data)
-        forwards, _ = trace(model, forward, images, targets, keys)
-        infers, _ = trace(model, FasterRCNN.__call__, images)
-    else:
-        forwards, _ = trace(model, Classifier.__call__, images.pixels)
-        infers = forwards
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), job.batch))
+    forwards, _ = trace(model, lambda model, *data: model.losses(*data), images, targets, keys)
+    inputs = images if job.detects else images.pixels
+    infers, _ = trace(model, lambda model, inputs: model(inputs), inputs)
     infer = Work(sum(row.macs for row in infers), sum(row.elements for row in infers))
     return _train_work(forwards, job.config.frozen), infer
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from jaxdet.backbones.base import Classifier
 from jaxdet.data import ClassificationDataset, DetectionDataset
-from jaxdet.models import FasterRCNN
+from jaxdet.models import Detector
 
 
 def match_labels(known: Sequence[str], wanted: Sequence[str], ids: Sequence[int], *, first: int = 0) -> tuple[int, ...]:
@@ -58,7 +58,7 @@ def match_classes(names: Sequence[str], dataset: DetectionDataset) -> tuple[int,
     return tuple(ids)
 
 
-def category_ids_of(model: FasterRCNN, dataset: DetectionDataset) -> tuple[int, ...]:
+def category_ids_of(model: Detector, dataset: DetectionDataset) -> tuple[int, ...]:
     """The data set's category id of each label of a model: by class name where the model knows its names.
 
     Raises:

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field, replace
 from jaxdet.backbones import Backbone
 from jaxdet.data import Augmentation, ClassAugmentation, DataSource
 from jaxdet.evaluation import Metrics, check_metrics
-from jaxdet.models import FasterRCNNConfig
-from jaxdet.models.registry import ModelConfig
+from jaxdet.models import ModelConfig, Task
 from jaxdet.nn import Numerics
 from jaxdet.training import Epochs, OptimizerConfig, Steps
 from jaxdet.training.spans import AnySpan, Span, to_span
@@ -85,7 +84,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         if self.augment is None:
-            own = Augmentation if isinstance(self.model, FasterRCNNConfig) else ClassAugmentation
+            own = Augmentation if self.model.task is Task.DETECTION else ClassAugmentation
             object.__setattr__(self, "augment", own())
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("give a run either steps or epochs: how long it is")
@@ -104,7 +103,7 @@ class TrainConfig:
             if value is not None and (value.count if isinstance(value, Steps | Epochs) else value) <= 0:
                 raise ValueError(f"{name} is above 0, not {value}")
         check_metrics(self.metrics, self.max_dets)
-        if self.metrics != "coco" and not isinstance(self.model, FasterRCNNConfig):
+        if self.metrics != "coco" and self.model.task is not Task.DETECTION:
             raise ValueError(f"metrics={self.metrics!r} is for detectors; a classifier is judged by its accuracy")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise ValueError(f"ema_decay lies between 0 and 1, not {self.ema_decay}")

@@ -19,6 +19,7 @@ from jax.sharding import Mesh
 from tqdm.auto import tqdm
 
 from jaxdet.backbones.base import Classifier
+from jaxdet.base import Losses
 from jaxdet.compiling import Compilations, say_beside_bars
 from jaxdet.data import (
     Augmentation,
@@ -33,18 +34,17 @@ from jaxdet.data import (
 from jaxdet.data.batching.sizing import SquareCrop
 from jaxdet.evaluation import Accuracy, Evaluator, Metrics, make_evaluator
 from jaxdet.inference import infer_step
-from jaxdet.models import FasterRCNN
+from jaxdet.models import Detector
 from jaxdet.models.classes import check_classes
-from jaxdet.models.faster_rcnn.losses import Losses
+from jaxdet.ops.cross_entropy import cross_entropy
 from jaxdet.parallel import check_division, copy_to, fetch_rows, gather, gather_arrays, local_rows, split
 from jaxdet.runs.classes import category_ids_of, labels_of
-from jaxdet.training import image_keys, losses_and_detections
-from jaxdet.training.classification import cross_entropy
+from jaxdet.training import image_keys
 from jaxdet.types import Detections, Images, Targets
 
 
 def evaluate(
-    model: FasterRCNN,
+    model: Detector,
     dataset: DetectionDataset,
     *,
     metrics: Metrics = "coco",
@@ -159,7 +159,7 @@ def _losses_step(
     graphdef: nnx.GraphDef, state: nnx.State, images: Images, targets: Targets, step: Array, *, mesh: Mesh | None
 ) -> tuple[Losses, Detections]:
     keys = image_keys(jax.random.key(0), step, images.pixels.shape[0])
-    return losses_and_detections(nnx.merge(graphdef, state), images, targets, keys, mesh=mesh)
+    return nnx.merge(graphdef, state).losses_and_detections(images, targets, keys, mesh=mesh)
 
 
 def evaluate_classifier(

@@ -21,10 +21,10 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
+from jaxdet.base import Losses
 from jaxdet.compiling import Compilations, say_beside_bars
 from jaxdet.data import LoadedBatch
 from jaxdet.data.batching.workers import leave_unguarded_script
-from jaxdet.models.faster_rcnn.losses import Losses
 from jaxdet.models.options import changes
 from jaxdet.parallel import check_division, copy_to, data_mesh, gather, is_first, many, on_first, replicated, split
 from jaxdet.paths import to_path
@@ -32,7 +32,7 @@ from jaxdet.runs.failure import keep_failure, restore_failure
 from jaxdet.runs.journal import Journal, open_journal
 from jaxdet.runs.record import check_record, keep_record, make_record
 from jaxdet.runs.signals import Stopped, StopRequest
-from jaxdet.runs.start import first_state, model_for, with_frozen_norms
+from jaxdet.runs.start import first_state, model_for
 from jaxdet.runs.take_over import Taken, take_over
 from jaxdet.runs.task import Task
 from jaxdet.saving.description import Description
@@ -254,7 +254,7 @@ def _check_model(task: Task, model: Any) -> None:
     """Raises ValueError where the model is not of the configuration, which the run's record will hold."""
     wanted = model_for(task.config, task.names)
     if task.config.freeze_norms:
-        wanted = with_frozen_norms(wanted)
+        wanted = wanted.with_frozen_norms()
     if type(model.config) is not type(wanted) or model.config != wanted:
         differing = changes(wanted, model.config) if type(model.config) is type(wanted) else ["its kind"]
         raise ValueError(

@@ -10,6 +10,7 @@ from typing import Any
 from jaxdet.models.registry import CONFIG_TYPES
 from jaxdet.paths import parse_json, write_text
 from jaxdet.runs.task import Task
+from jaxdet.saving.earlier import upgraded_model
 from jaxdet.saving.run_folder import RECORD
 from jaxdet.training import Epochs, Steps
 from jaxdet.training.spans import Span
@@ -105,9 +106,11 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 def _upgraded(record: dict[str, Any]) -> dict[str, Any]:
     """A record as this version writes it: before format 2, milestones and ``eval_every`` had no unit of their own."""
-    if record.get("format") != 1:
-        return record
     config = dict(record["config"])
+    if "model" in config:
+        config["model"] = upgraded_model(config["model"])
+    if record.get("format") != 1:
+        return record | {"config": config}
     unit: type[Steps] | type[Epochs] = Steps if config.get("epochs") is None else Epochs
     if config.get("eval_every") is not None:
         config["eval_every"] = str(unit(config["eval_every"]))

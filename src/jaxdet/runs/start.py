@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 
 from flax import nnx
 from jax.sharding import Mesh
 
 from jaxdet.backbones import Backbone
-from jaxdet.models import FasterRCNNConfig, build
-from jaxdet.models.registry import Model, ModelConfig
-from jaxdet.nn import NormConfig, Numerics
+from jaxdet.base import Model
+from jaxdet.models import ModelConfig, build
+from jaxdet.nn import Numerics
 from jaxdet.runs.config import TrainConfig
 from jaxdet.runs.follow import follow_weights
 from jaxdet.saving.model import arrays, fill
@@ -34,7 +33,7 @@ def fresh(config: TrainConfig, names: tuple[str, ...]) -> Model:
     """
     model, numerics = model_for(config, names), numerics_of(config)
     if config.freeze_norms:
-        model = with_frozen_norms(model)
+        model = model.with_frozen_norms()
     rngs = nnx.Rngs(0)
     return build(model, backbone=own_backbone(config, rngs), numerics=numerics, rngs=rngs)
 
@@ -47,7 +46,7 @@ def own_backbone(config: TrainConfig, rngs: nnx.Rngs) -> Backbone | None:
     """
     if config.backbone is None:
         return None
-    if not isinstance(config.model, FasterRCNNConfig) or config.model.backbone is not None:
+    if not config.model.needs_backbone:
         raise ValueError("backbone= is for a detector whose model has backbone=None; the model has one of its own")
     return config.backbone(numerics=numerics_of(config), rngs=rngs)
 
@@ -77,22 +76,7 @@ def numerics_of(config: TrainConfig) -> Numerics:
 
 def model_for(config: TrainConfig, names: tuple[str, ...]) -> ModelConfig:
     """The model's configuration for the classes of a data set (a detector's with the background)."""
-    return replace(config.model, num_classes=len(names), names=names)
-
-
-def with_frozen_norms(model: ModelConfig) -> ModelConfig:
-    """The same model with the batch norms of its body frozen: statistics, scales and biases are constants."""
-    if not isinstance(model, FasterRCNNConfig):
-        return replace(model, norm=_frozen(model.norm))
-    if model.backbone is None:
-        raise ValueError("freeze_norms freezes those of jaxdet's own bodies; freeze your own in its constructor")
-    return replace(model, backbone=replace(model.backbone, norm=_frozen(model.backbone.norm)))
-
-
-def _frozen(norm: NormConfig) -> NormConfig:
-    if norm.kind == "group":
-        raise ValueError("freeze_norms freezes batch norms; group norms have no statistics to freeze: leave it out")
-    return replace(norm, kind="frozen")
+    return config.model.with_classes(names)
 
 
 def start_from(
@@ -120,15 +104,14 @@ def start_from(
     """
     tell = (lambda line: _LOG.warning("%s: %s", where, line)) if tell is None else tell
     config, lines = follow_weights(config, stored.config, where=where)
-    config = with_frozen_norms(config) if freeze_norms else config
+    config = config.with_frozen_norms() if freeze_norms else config
     for line in lines:
         tell(line)
     model = build(config, backbone=backbone, numerics=numerics)
     values, own = arrays(stored), arrays(model)
-    predictor = "box_predictor." if isinstance(config, FasterRCNNConfig) else "fc."
     differing = {name for name in values if name in own and values[name].shape != own[name].shape}
     uncounted = {name for name in values.keys() ^ own.keys() if not name.endswith(".count")}  # frozen norms count none
-    wrong = sorted(uncounted | {name for name in differing if not name.startswith(predictor)})
+    wrong = sorted(uncounted | {name for name in differing if not name.startswith(config.predictor)})
     if wrong:
         raise ValueError(f"{where} holds another model; these differ: {', '.join(wrong)}")
     tell(_of_predictor(config, stored.config, fresh=bool(differing)))

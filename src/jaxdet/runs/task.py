@@ -23,13 +23,14 @@ from jaxdet.data import (
     load_batches,
 )
 from jaxdet.evaluation import Evaluator, limit_notes, make_evaluator
-from jaxdet.models import FasterRCNNConfig
+from jaxdet.models import Task as ModelTask
+from jaxdet.models.classes import class_names
 from jaxdet.parallel import local_rows
 from jaxdet.runs.classes import match_classes
 from jaxdet.runs.config import Length, TrainConfig, run_length
 from jaxdet.runs.evaluate import evaluate, evaluate_classifier
 from jaxdet.runs.start import model_for
-from jaxdet.training import Objective, classification_losses, losses
+from jaxdet.training import Objective, losses
 
 PR_FILE = "precision_recall.png"
 _SHOWN = {"coco": ("AP", "AP50", "AP75"), "heads": ("AP", "LAMR", "MODA", "recall_300")}
@@ -48,7 +49,7 @@ class Task(ABC):
     metric: str
     shown: tuple[str, ...]
     names: tuple[str, ...]
-    objective: Objective
+    objective: Objective = staticmethod(losses)
 
     def __init__(self, config: TrainConfig, train: Any, val: Any) -> None:
         self.config, self.train, self.val = config, train, val
@@ -69,7 +70,7 @@ class Task(ABC):
         left = len(self.train) - steps * config.batch_size
         skipped = getattr(self.train, "skipped", 0)
         left_out = f", {skipped} faulty boxes left out" if skipped else ""
-        names = self.names[1:] if isinstance(config.model, FasterRCNNConfig) else self.names
+        names = class_names(config.model, self.names)
         lines = [
             f"train       {len(self.train)} images{left_out}",
             f"validate    {'nothing: see --val-fraction' if self.val is None else f'{len(self.val)} images'}",
@@ -143,7 +144,6 @@ class DetectionTask(Task):
     """A detector on boxes, judged by AP: COCO's, or that of head detection."""
 
     metric = "AP"
-    objective = staticmethod(losses)
 
     def __init__(self, config: TrainConfig, train: DetectionDataset, val: DetectionDataset | None) -> None:
         super().__init__(config, train, val)
@@ -157,9 +157,9 @@ class DetectionTask(Task):
     def summary(self) -> list[str]:
         lines = super().summary()
         if self.val is not None:
-            config, model = self.config, self.config.model
-            assert isinstance(model, FasterRCNNConfig)
-            most = model.box.detections_per_img
+            config = self.config
+            model: Any = config.model
+            most = model.max_detections
             notes = limit_notes(self.val, most, metrics=config.metrics, max_dets=config.max_dets)
             lines += [f"note        {note}" for note in notes]
         return lines
@@ -203,7 +203,7 @@ class ClassificationTask(Task):
 
     def __init__(self, config: TrainConfig, train: ClassificationDataset, val: ClassificationDataset | None) -> None:
         super().__init__(config, train, val)
-        self.objective = partial(classification_losses, label_smoothing=config.label_smoothing)
+        self.objective = partial(losses, label_smoothing=config.label_smoothing)
         if val is not None and tuple(val.names) != self.names:
             differing = ", ".join(sorted(set(val.names) ^ set(self.names))) or "their order"
             raise DataError(
@@ -246,6 +246,15 @@ def set_faults(name: str, dataset: DetectionDataset | ClassificationDataset) -> 
     return found
 
 
+def task_of(config: TrainConfig) -> type[Task]:
+    """The kind of task that a configuration's model is for."""
+    kinds: dict[ModelTask, type[Task]] = {
+        ModelTask.DETECTION: DetectionTask,
+        ModelTask.CLASSIFICATION: ClassificationTask,
+    }
+    return kinds[config.model.task]
+
+
 def open_task(config: TrainConfig) -> Task:
     """Opens the data of a configuration.
 
@@ -255,13 +264,14 @@ def open_task(config: TrainConfig) -> Task:
     """
     train = _open(config, "train")
     val = None if config.val is None else _open(config, "val")
-    detection = isinstance(config.model, FasterRCNNConfig)
+    detection = config.model.task is ModelTask.DETECTION
     for name, dataset in (("train", train), ("val", val)):
         if dataset is not None and isinstance(dataset, DetectionDataset) != detection:
-            has, is_a = ("class labels", "a detector") if detection else ("boxes", "a classifier")
-            raise ValueError(f"{name}: {dataset} has {has}, and the model is {is_a}: give data of its kind")
-    kind: Any = DetectionTask if detection else ClassificationTask
-    return kind(config, train, val)
+            has = "class labels" if detection else "boxes"
+            raise ValueError(
+                f"{name}: {dataset} has {has}, and the model is {config.model.task.value}: give data of its kind"
+            )
+    return task_of(config)(config, train, val)
 
 
 def _open(config: TrainConfig, name: str) -> Any:

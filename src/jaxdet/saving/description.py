@@ -6,10 +6,12 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from jaxdet.base import Model, ModelConfig
 from jaxdet.config import from_dict, to_dict
-from jaxdet.models.registry import CONFIG_TYPES, Model, ModelConfig
+from jaxdet.models.registry import CONFIG_TYPES
 from jaxdet.nn import Numerics
 from jaxdet.paths import parse_json
+from jaxdet.saving.earlier import upgraded_model
 from jaxdet.typed import shortened
 
 FORMAT = 1
@@ -73,7 +75,8 @@ def from_values(given: Any) -> Description:
         if keys:
             raise ValueError(f"it {fault} {', '.join(map(shortened, sorted(keys)))}")
     try:
-        config, numerics = (from_dict(given[key], CONFIG_TYPES) for key in ("config", "numerics"))
+        config = from_dict(upgraded_model(given["config"]), CONFIG_TYPES)
+        numerics = from_dict(given["numerics"], CONFIG_TYPES)
     except RecursionError:
         raise ValueError("its values are nested too deeply") from None
     origin = given["origin"]

@@ -17,10 +17,11 @@ import orbax.checkpoint as ocp
 from flax import nnx
 
 from jaxdet.backbones import Backbone
+from jaxdet.base import Model
 from jaxdet.config import to_dict
 from jaxdet.data.image_files import is_system_name
-from jaxdet.models.fit import abstract_on, check_fit, unlike
-from jaxdet.models.registry import Model
+from jaxdet.models.fit import check_fit, unlike
+from jaxdet.models.registry import abstract
 from jaxdet.nn.parameters import arrays as arrays
 from jaxdet.nn.parameters import fill as fill
 from jaxdet.nn.parameters import flatten as flatten
@@ -167,7 +168,7 @@ def abstract_of(described: Description, backbone: Backbone | None, where: str) -
         ValueError: no such model can be built.
     """
     try:
-        return abstract_on(described.config, backbone, described.numerics)
+        return abstract(described.config, numerics=described.numerics, backbone=backbone)
     except Exception as error:  # of numbers that no model can be built from
         raise ValueError(f"{where} describes no model that can be built: {reason(error)}") from error
 

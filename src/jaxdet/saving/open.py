@@ -10,7 +10,7 @@ import jax
 from flax import nnx
 
 from jaxdet.backbones import Backbone
-from jaxdet.models.registry import Model
+from jaxdet.base import Model
 from jaxdet.paths import absolute, to_path
 from jaxdet.saving.description import Description, from_values
 from jaxdet.saving.model import abstract_of, fill, is_model, load, read_description

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdet.backbones.base import Classifier
-from jaxdet.models import FasterRCNN
+from jaxdet.models import Task
 from jaxdet.summary.rows import Row, Shape, parameters, trace
 from jaxdet.summary.stages import Stage, detector_stages
 
@@ -58,7 +58,7 @@ class Summary:
         return {**sizes, "Estimated Total Size": sum(sizes.values())}
 
 
-def summarize(model: Classifier | FasterRCNN, height: int, width: int, *, batch: int | None = None) -> Summary:
+def summarize(model: Any, height: int, width: int, *, batch: int | None = None) -> Summary:
     """Summarise a model, abstract (`jaxdet.models.abstract`) or not; it is left as it is.
 
     Args:
@@ -72,7 +72,7 @@ def summarize(model: Classifier | FasterRCNN, height: int, width: int, *, batch:
     if batch is not None and batch < 1:
         raise ValueError(f"a batch has at least 1 image; got {batch}")
     stages: tuple[Stage, ...] = ()
-    if isinstance(model, FasterRCNN):
+    if model.config.task is Task.DETECTION:
         rows, stages = detector_stages(model, height, width, batch or 1)
     else:
         rows, _ = trace(model, _classify, jax.ShapeDtypeStruct((batch or 1, height, width, 3), jnp.float32))

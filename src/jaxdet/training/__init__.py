@@ -1,8 +1,5 @@
-"""Targets, losses and the compiled train step."""
+"""The compiled train step, its state, schedules and optimizers: of any model that has losses."""
 
-from jaxdet.models.faster_rcnn.losses import losses as losses
-from jaxdet.models.faster_rcnn.losses import losses_and_detections as losses_and_detections
-from jaxdet.training.classification import classification_losses as classification_losses
 from jaxdet.training.optimizers import make_optimizer as make_optimizer
 from jaxdet.training.schedules import OptimizerConfig as OptimizerConfig
 from jaxdet.training.schedules import make_schedule as make_schedule
@@ -13,4 +10,5 @@ from jaxdet.training.state import init_state as init_state
 from jaxdet.training.state import to_model as to_model
 from jaxdet.training.step import Objective as Objective
 from jaxdet.training.step import image_keys as image_keys
+from jaxdet.training.step import losses as losses
 from jaxdet.training.step import make_train_step as make_train_step

@@ -12,7 +12,7 @@ from flax import nnx
 from jax import Array
 from jax.sharding import Mesh
 
-from jaxdet.models.faster_rcnn.losses import Losses, losses
+from jaxdet.base import Losses
 from jaxdet.parallel import batch_sharding, data_mesh, replicated
 from jaxdet.training.state import TrainState, moving_average, trainable
 from jaxdet.types import Images
@@ -21,11 +21,25 @@ TrainStep = Callable[[TrainState, Images, Any, Array], tuple[TrainState, Losses]
 
 
 class Objective(Protocol):
-    """The terms that a run minimises the sum of: `losses` of detectors, `classification_losses`, or your own."""
+    """The terms that a run minimises the sum of: `losses`, or your own."""
 
     def __call__(
         self, model: Any, images: Images, targets: Any, keys: Array, *, train: bool = True, mesh: Mesh | None = None
     ) -> Losses: ...
+
+
+def losses(
+    model: Any,
+    images: Images,
+    targets: Any,
+    keys: Array,
+    *,
+    train: bool = True,
+    mesh: Mesh | None = None,
+    **options: Any,
+) -> Losses:
+    """``model.losses`` of a batch, see `jaxdet.models.Model.losses`; options are the model's own."""
+    return model.losses(images, targets, keys, train=train, mesh=mesh, **options)
 
 
 def image_keys(key: Array, step: Array, batch: int) -> Array:

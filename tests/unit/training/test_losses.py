@@ -14,8 +14,8 @@ from jaxdet.heads import RoIOutputs, RPNOutputs
 from jaxdet.models import FasterRCNN, abstract
 from jaxdet.models.faster_rcnn.losses import box_losses, rpn_losses
 from jaxdet.models.faster_rcnn.targets import AnchorTargets, ProposalTargets
-from jaxdet.ops.smooth_l1 import smooth_l1
-from jaxdet.training import image_keys, losses, losses_and_detections
+from jaxdet.ops.box_losses import smooth_l1
+from jaxdet.training import image_keys, losses
 from jaxdet.types import Images, Targets
 from tiny_model import tiny_config
 
@@ -96,7 +96,7 @@ def test_losses_and_detections_come_from_one_call(tiny, batch):
     images, targets = batch
     graphdef, state = nnx.split(tiny)
     keys = image_keys(jax.random.key(0), jnp.int32(0), 2)
-    both = jax.jit(lambda state: losses_and_detections(nnx.merge(graphdef, state), images, targets, keys))
+    both = jax.jit(lambda state: nnx.merge(graphdef, state).losses_and_detections(images, targets, keys))
     values, detections = both(state)
     alone = jax.jit(lambda state: nnx.merge(graphdef, state)(images))(state)
     assert set(values) == {"loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg"}
@@ -122,13 +122,13 @@ def test_each_stage_goes_by_its_own_options(batch, monkeypatch):
         seen.append(name)
         return {name: jnp.zeros(())}
 
-    module = sys.modules["jaxdet.models.faster_rcnn.losses"]
+    module = sys.modules["jaxdet.models.faster_rcnn.model"]
     monkeypatch.setattr(FasterRCNN, "propose", spied)
     monkeypatch.setattr(module, "rpn_losses", lambda rpn, sampled, beta: ruled(f"rpn {beta}"))
     monkeypatch.setattr(module, "box_losses", lambda outputs, sampled, beta, ohem=None: ruled(f"box {beta} {ohem}"))
     graphdef, state = nnx.split(abstract(config))
     keys = image_keys(jax.random.key(0), jnp.int32(0), 2)
-    jax.eval_shape(lambda state, *data: losses_and_detections(nnx.merge(graphdef, state), *data), state, *batch, keys)
+    jax.eval_shape(lambda state, *data: nnx.merge(graphdef, state).losses_and_detections(*data), state, *batch, keys)
     assert seen == [11, "box 0.25 3", "rpn 0.5", 7]
 
 

@@ -1,74 +1,29 @@
-"""The configuration of a detector: one child a part."""
+"""The configuration of Faster R-CNN: one child a part."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Hashable
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
 
-from jaxdet.backbones import Darknet53Config, MobileNetV1Config, ResNetConfig
-from jaxdet.heads import BoxConfig, RPNConfig
-from jaxdet.necks import ContextConfig
-from jaxdet.nn import NormConfig
-from jaxdet.ops.pixels import IMAGENET_MEAN, IMAGENET_STD
-
-BackboneConfig = ResNetConfig | MobileNetV1Config | Darknet53Config
-
-
-@dataclass(frozen=True)
-class DetectorTransform:
-    """How a detector wants its images (torchvision's ``GeneralizedRCNNTransform``).
-
-    min_size: of the shorter side in pixels, unless the longer one would exceed ``max_size``.
-    image_mean, image_std: of values in 0..1, before resizing.
-    enlarge: whether an image smaller than that is enlarged.
-    """
-
-    min_size: int = 800
-    max_size: int = 1333
-    image_mean: tuple[float, float, float] = IMAGENET_MEAN
-    image_std: tuple[float, float, float] = IMAGENET_STD
-    enlarge: bool = True
+from jaxdet.backbones import BackboneConfig, ResNetConfig
+from jaxdet.base import norm_of_weights
+from jaxdet.heads import AnchorGenerator, BoxConfig, RPNConfig
+from jaxdet.models.config import AnchorReport, DetectorConfig, DetectorTransform, FPNConfig
 
 
 @dataclass(frozen=True)
-class FPNConfig:
-    """levels: the backbone's maps that enter the pyramid, highest resolution first.
+class FasterRCNNConfig(DetectorConfig):
+    """Faster R-CNN with a feature pyramid; see `jaxdet.models.config.DetectorConfig` for what all detectors have."""
 
-    norm: None gives biases; RetinaFace's pyramid always has norms.
-    pool: a further level, every second pixel of the last one.
-    kind: ``"torchvision"``, or ``"retinaface"`` for three levels without ``pool``.
-    """
-
-    levels: tuple[str, ...] = ("layer1", "layer2", "layer3", "layer4")
-    out_channels: int = 256
-    norm: NormConfig | None = None
-    pool: bool = True
-    kind: str = "torchvision"
-
-    def __post_init__(self) -> None:
-        if self.kind not in ("torchvision", "retinaface"):
-            raise ValueError(f'the pyramid is "torchvision" or "retinaface", not {self.kind!r}')
-        if self.out_channels < 1:
-            raise ValueError(f"fpn_out_channels is at least 1, not {self.out_channels}")
-        if self.kind == "retinaface" and (len(self.levels) != 3 or self.pool):
-            raise ValueError(f"RetinaFace's pyramid has three levels and no pool, not {self.levels}, pool={self.pool}")
-
-
-@dataclass(frozen=True)
-class FasterRCNNConfig:
-    """Faster R-CNN with a feature pyramid.
-
-    backbone: None where the caller brought a module of their own.
-    num_classes: with the background.
-    upscale_rpn: double the pyramid's maps by learned layers, one before the RPN and one before RoI pooling.
-    names: of the classes, index 0 the background; empty: unknown.
-    canvas: ``"image"``: an image's result does not depend on its batch mates or on padding; ``"fast"``: nothing is
-        masked, so it does a little.
-    """
+    predictor: ClassVar[tuple[str, ...]] = ("box_predictor.",)
+    trained_with: ClassVar[tuple[str, ...]] = (
+        "rpn_anchor_generator", *DetectorConfig.trained_with, "bbox_reg_weights", "box_sampling_ratio",
+        "box_pool_levels",
+    )  # fmt: skip
 
     backbone: BackboneConfig | None = field(default_factory=ResNetConfig)
     fpn: FPNConfig = field(default_factory=FPNConfig, metadata={"options": "fpn_"})
-    context: ContextConfig = field(default_factory=ContextConfig, metadata={"options": "context_"})
-    upscale_rpn: bool = False
     rpn: RPNConfig = field(default_factory=RPNConfig, metadata={"options": "rpn_"})
     box: BoxConfig = field(default_factory=BoxConfig, metadata={"options": "box_"})
     transform: DetectorTransform = field(default_factory=DetectorTransform, metadata={"options": ""})
@@ -76,10 +31,79 @@ class FasterRCNNConfig:
     names: tuple[str, ...] = ()
     canvas: str = "image"
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.num_classes, int) or self.num_classes < 2:
-            raise ValueError(f"num_classes is at least 2, the background and one class, not {self.num_classes!r}")
-        if self.canvas not in ("image", "fast"):
-            raise ValueError(f'canvas is "image" or "fast", not {self.canvas!r}')
-        if self.names and len(self.names) != self.num_classes:
-            raise ValueError(f"{len(self.names)} class names for num_classes={self.num_classes}, background included")
+    @property
+    def score_threshold(self) -> float:
+        return self.box.score_thresh
+
+    def with_score_threshold(self, value: float) -> FasterRCNNConfig:
+        return replace(self, box=replace(self.box, score_thresh=value))
+
+    @property
+    def max_detections(self) -> int:
+        return self.box.detections_per_img
+
+    def with_max_detections(self, value: int) -> FasterRCNNConfig:
+        return replace(self, box=replace(self.box, detections_per_img=value))
+
+    def anchors(self) -> AnchorReport:
+        return AnchorReport(self.rpn.anchor_generator, self.rpn.fg_iou_thresh)
+
+    def architecture(self) -> Hashable:
+        box = self.box
+        built: Any = super().architecture()
+        return replace(
+            built,
+            rpn=RPNConfig(_shapes_of(self.rpn.anchor_generator), conv_depth=self.rpn.conv_depth),
+            box=BoxConfig(box.representation_size, box.conv_layers, box.norm, box.output_size),
+        )
+
+    def fixed_by_weights(self, stored: Any) -> FasterRCNNConfig:
+        """Also the convolutions of both heads, and anchors where those of this configuration are more or fewer."""
+        if not hasattr(stored, "rpn"):
+            raise ValueError(
+                f"holds a {_kind(stored)}, and the run trains a {_kind(self)}: give weights of that, or its "
+                "backbone's alone by backbone_weights"
+            )
+        found: Any = super().fixed_by_weights(stored)
+        pool, anchors = self._anchors_on(stored)
+        rpn = replace(self.rpn, conv_depth=stored.rpn.conv_depth, anchor_generator=anchors)
+        return replace(found, fpn=replace(found.fpn, pool=pool), rpn=rpn, box=self._box_of(stored))
+
+    def _anchors_on(self, stored: Any) -> tuple[bool, AnchorGenerator]:
+        """Whether there is a pooled level, and the anchors: ours where the weights predict as many a location."""
+        pool, old, new = self.fpn.pool, stored.rpn.anchor_generator, self.rpn.anchor_generator
+        has_room = pool == stored.fpn.pool or (not stored.has_context and stored.fpn.kind == "torchvision")
+        as_many = set(old.num_anchors_per_location()) == set(new.num_anchors_per_location())
+        if as_many and has_room and len(new.sizes) == len(stored.fpn.levels) + pool:
+            return pool, new
+        return stored.fpn.pool, old
+
+    @property
+    def has_context(self) -> bool:
+        """Whether a module on every level looks around, which needs levels that are all of the backbone's."""
+        return False
+
+    def _box_of(self, stored: Any) -> BoxConfig:
+        old, new = stored.box, self.box
+        norm = new.norm
+        if old.conv_layers:
+            norm = norm_of_weights(new.norm, old.norm) or old.norm
+        known = new.pool_levels is None or set(new.pool_levels) <= set(stored.fpn.levels)
+        return replace(
+            new,
+            representation_size=old.representation_size,
+            conv_layers=old.conv_layers,
+            norm=norm,
+            output_size=old.output_size,
+            pool_levels=new.pool_levels if known else old.pool_levels,
+        )
+
+
+def _kind(config: Any) -> str:
+    return type(config).__name__.removesuffix("Config")
+
+
+def _shapes_of(generator: AnchorGenerator) -> AnchorGenerator:
+    """Anchors of the same counts."""
+    counts = generator.num_anchors_per_location()
+    return AnchorGenerator(tuple((1.0,) * count for count in counts), ((1.0,),) * len(counts))

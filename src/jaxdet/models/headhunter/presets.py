@@ -7,14 +7,16 @@ than there are levels, and those left over never had an effect.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from jaxdet.backbones import MobileNetV1, MobileNetV1Config, ResNet, ResNetConfig
 from jaxdet.config import nearest
 from jaxdet.heads import AnchorGenerator, BoxConfig, RPNConfig
-from jaxdet.models.faster_rcnn.config import BackboneConfig, DetectorTransform, FasterRCNNConfig, FPNConfig
+from jaxdet.models.config import DetectorTransform, FPNConfig
+from jaxdet.models.headhunter.config import HeadHunterConfig
 from jaxdet.necks import ContextConfig
 from jaxdet.ops.soft_nms import SoftNMS
 
@@ -56,7 +58,7 @@ def headhunter_config(
     soft_nms: SoftNMS | bool | None = False,
     preset: str | None = None,
     num_classes: int = 2,
-) -> FasterRCNNConfig:
+) -> HeadHunterConfig:
     """HeadHunter on a ResNet or a MobileNetV1; all else are options of the configuration (``context``, ``ohem``, ...).
 
     Defaults are those of the original's class. The losses of boxes are L1 in the RPN and smooth L1 of beta 1 in the
@@ -80,7 +82,7 @@ def headhunter_config(
     """
     levels, pooled = _levels(backbone, return_layers)
     four = len(levels) == 4
-    config = FasterRCNNConfig(
+    config = HeadHunterConfig(
         backbone=backbone,
         fpn=FPNConfig(
             levels=levels,
@@ -94,8 +96,8 @@ def headhunter_config(
             smooth_l1_beta=1.0,
             pool_levels=pooled,
             class_agnostic_nms=bool(soft_nms),
-            soft_nms=SoftNMS(plus_one=True) if soft_nms is True else soft_nms or None,
         ),
+        soft_nms=SoftNMS(plus_one=True) if soft_nms is True else soft_nms or None,
         transform=DetectorTransform(max_size=1400, enlarge=False),
         num_classes=num_classes,
         names=("__background__", "head") if num_classes == 2 else (),
@@ -117,8 +119,15 @@ def headhunter_config(
     )
 
 
+PRESETS: Mapping[str, Callable[..., HeadHunterConfig]] = {
+    "headhunter_resnet50": partial(headhunter_config, ResNetConfig((3, 4, 6, 3), num_classes=None)),
+    "headhunter_resnet152": partial(headhunter_config, ResNetConfig((3, 8, 36, 3), num_classes=None)),
+    "headhunter_mobilenet": partial(headhunter_config, MobileNetV1Config(num_classes=None)),
+}
+
+
 def _levels(
-    backbone: BackboneConfig, return_layers: ReturnLayers | None
+    backbone: ResNetConfig | MobileNetV1Config, return_layers: ReturnLayers | None
 ) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
     """The levels of the pyramid, highest resolution first, and those that are pooled from (None: all)."""
     known = _MAPS[type(backbone)]

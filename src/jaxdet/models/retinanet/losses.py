@@ -12,10 +12,9 @@ from jax import Array
 
 from jaxdet.models.retinanet.targets import AnchorTargets
 from jaxdet.ops.box_coder import BoxCoder
-from jaxdet.ops.box_losses import generalized_box_iou_loss
+from jaxdet.ops.box_losses import generalized_box_iou_loss, smooth_l1
 from jaxdet.ops.boxes import float_dtype
 from jaxdet.ops.focal import sigmoid_focal_loss
-from jaxdet.ops.smooth_l1 import smooth_l1
 
 BOX_LOSSES = ("l1", "giou")
 
