@@ -70,7 +70,7 @@ def _post(outputs, proposals, sizes, config):
 @pytest.mark.parametrize("agnostic", [False, True])
 @pytest.mark.parametrize("limit, first", [(100, 2048), (10, 12), (100, 20)], ids=["all", "few", "overflow"])
 def test_detections_equal_a_plain_loop(agnostic, limit, first, monkeypatch):
-    monkeypatch.setattr(sys.modules["jaxdet.heads.postprocess"], "FAST_CANDIDATES", first)
+    monkeypatch.setattr(sys.modules["jaxdet.heads.suppression"], "FAST_CANDIDATES", first)
     config = BoxConfig(detections_per_img=limit, class_agnostic_nms=agnostic)
     boxes, logits, deltas, size = _case(0)
     padded = Proposals(
@@ -112,7 +112,7 @@ def _found(detections, image=0):
 
 def test_one_image_of_a_batch_needs_all_its_candidates(monkeypatch):
     """The four best candidates of the first image are one box, so the fifth and sixth are needed to fill its slots."""
-    monkeypatch.setattr(sys.modules["jaxdet.heads.postprocess"], "FAST_CANDIDATES", 4)
+    monkeypatch.setattr(sys.modules["jaxdet.heads.suppression"], "FAST_CANDIDATES", 4)
     same, apart = [0, 0, 20, 20], [[40, 0, 60, 20], [0, 40, 20, 60]]
     boxes = [[same] * 4 + apart, [same, *apart, same, same, same]]
     scores = [[[0.9], [0.8], [0.7], [0.6], [0.5], [0.4]], [[0.9], [0.8], [0.7], [0.01], [0.01], [0.01]]]

@@ -1,0 +1,1 @@
+"""RetinaNet (Lin et al. 2017), as torchvision computes it."""
