@@ -8,9 +8,9 @@ import logging
 
 import numpy as np
 import pytest
-from filled_model import filled
 
 import jaxdet
+from filled_model import filled
 from jaxdet.models import model_config
 from jaxdet.saving.model import arrays
 from jaxdet.saving.resolve import weights_of
@@ -43,7 +43,7 @@ def test_the_names_are_torchvisions():
     assert jaxdet.list_weights("fasterrcnn_resnet50_fpn_v2") == ["COCO_V1"]
     assert jaxdet.list_weights("fasterrcnn_resnet50_fpn") == ["COCO_V1"]
     assert jaxdet.list_weights("darknet53") == []
-    with pytest.raises(ValueError, match="unknown model 'resnet51'.*did you mean 'resnet50'"):
+    with pytest.raises(ValueError, match=r"unknown model 'resnet51'.*did you mean 'resnet50'"):
         jaxdet.list_weights("resnet51")
 
 
@@ -55,7 +55,7 @@ def test_every_way_to_name_official_weights():
     assert weights_of("resnet50", ResNet50_Weights.IMAGENET1K_V1) == "resnet50_v1"
     assert weights_of("resnet50", "ResNet50_Weights.IMAGENET1K_V1") == "resnet50_v1"
     assert weights_of("fasterrcnn_resnet50_fpn", "COCO_V1") == "fasterrcnn_resnet50_fpn"
-    with pytest.raises(ValueError, match="resnet50 has DEFAULT, IMAGENET1K_V1, IMAGENET1K_V2.*did you mean"):
+    with pytest.raises(ValueError, match=r"resnet50 has DEFAULT, IMAGENET1K_V1, IMAGENET1K_V2.*did you mean"):
         weights_of("resnet50", "IMAGENET1K_V3")
     with pytest.raises(ValueError, match="darknet53 has no official weights"):
         weights_of("darknet53", "DEFAULT")
@@ -89,7 +89,7 @@ def test_a_file_and_a_folder(stored, file, tmp_path, caplog):
 
 def test_what_does_not_belong_together_is_refused(file, stored, tmp_path):
     jaxdet.save(stored, tmp_path / "model")
-    with pytest.raises(ValueError, match="these weights are of 'mobilenet_v1' .4 classes., and not of 'resnet50'"):
+    with pytest.raises(ValueError, match=r"these weights are of 'mobilenet_v1' .4 classes., and not of 'resnet50'"):
         jaxdet.create_model("resnet50", weights=file)
     with pytest.raises(ValueError, match="model holds a MobileNetV1, and resnet50 is another kind of model"):
         jaxdet.create_model("resnet50", weights=tmp_path / "model")

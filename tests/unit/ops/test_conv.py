@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxdet.ops import conv
-from jaxdet.ops.conv import conv2d
+from jaxdet.ops.conv import plain
+from jaxdet.ops.conv.plain import conv2d
 
 # kernel, stride, padding of height and width, (height, width)
 CASES = (
@@ -67,4 +67,4 @@ def test_the_gradient_of_a_large_map_is_summed_in_few_strips():
         return jax.jit(gradient).lower(*shapes).as_text().count("stablehlo.convolution")
 
     few, many = strips(64), strips(1024)
-    assert few == 1 and many == conv._MOST_STRIPS
+    assert few == 1 and many == plain._MOST_STRIPS
