@@ -35,7 +35,7 @@ def _ours(x, kernel, stride, padding):
 
 @pytest.fixture(params=[5500, 20, 1], ids=["one strip", "a few", "one a row"])
 def _strips(request, monkeypatch):
-    monkeypatch.setattr(conv, "_STRIP_PIXELS", request.param)
+    monkeypatch.setattr(plain, "_STRIP_PIXELS", request.param)
 
 
 @pytest.mark.parametrize("kernel, stride, padding, size", CASES)
