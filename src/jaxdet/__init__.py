@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from jaxdet.inference import with_options as with_options
     from jaxdet.models import FasterRCNN as FasterRCNN
     from jaxdet.models import HeadHunter as HeadHunter
+    from jaxdet.models import RetinaNet as RetinaNet
     from jaxdet.models import list_models as list_models
     from jaxdet.models import with_classes as with_classes
     from jaxdet.models.faster_rcnn import faster_rcnn as faster_rcnn
+    from jaxdet.models.retinanet import retinanet as retinanet
     from jaxdet.necks import FPN as FPN
     from jaxdet.ops import BoxCoder as BoxCoder
     from jaxdet.ops import batched_nms as batched_nms
@@ -42,8 +44,9 @@ if TYPE_CHECKING:
 _HOMES = {
     "jaxdet.backbones": ("Darknet53", "MobileNetV1", "ResNet"),
     "jaxdet.compilation_cache": ("enable_compilation_cache",),
-    "jaxdet.models": ("FasterRCNN", "HeadHunter", "list_models", "with_classes"),
+    "jaxdet.models": ("FasterRCNN", "HeadHunter", "RetinaNet", "list_models", "with_classes"),
     "jaxdet.models.faster_rcnn": ("faster_rcnn",),
+    "jaxdet.models.retinanet": ("retinanet",),
     "jaxdet.heads": ("AnchorGenerator",),
     "jaxdet.inference": ("predict", "with_options"),
     "jaxdet.create": ("create_model", "headhunter_from_cfg"),

@@ -68,7 +68,7 @@ def _batch():
 def _values(logits, deltas, anchors, targets, present):
     def total(predicted):
         values = (
-            classification_loss(predicted[0], targets, present),
+            classification_loss([predicted[0][:, :2], predicted[0][:, 2:]], targets, present),
             box_regression_loss(predicted[1], anchors, targets, present, "l1"),
             box_regression_loss(predicted[1], anchors, targets, present, "giou"),
         )

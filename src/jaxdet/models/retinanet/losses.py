@@ -6,6 +6,8 @@ of them normalised by its own foreground anchors. An empty slot of the batch is 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -19,24 +21,30 @@ from jaxdet.ops.focal import sigmoid_focal_loss
 BOX_LOSSES = ("l1", "giou")
 
 
-def classification_loss(logits: Array, targets: AnchorTargets, present: Array) -> Array:
+def classification_loss(logits: Sequence[Array], targets: AnchorTargets, present: Array) -> Array:
     """The sigmoid focal loss of all anchors that are foreground or background, over the foreground ones.
 
     Args:
-        logits: ``[B, N, K]``, of which column 0 is no class of any ground truth.
+        logits: ``[B, N_l, K]`` a level, together those of all N anchors; column 0 is no class of any ground truth.
         targets: of the batch.
         present: ``[B]`` bool, which slots of the batch hold an image.
 
     Returns:
         A scalar.
     """
-    classes = jnp.arange(logits.shape[-1], dtype=targets.labels.dtype)[None, None]
-    wanted = (targets.labels[..., None] == classes) & targets.positive[..., None]  # [B, N, K]
+    classes = jnp.arange(logits[0].shape[-1], dtype=targets.labels.dtype)[None]
 
-    def of_image(logits: Array, wanted: Array, valid: Array) -> Array:
+    def of_image(logits: Array, labels: Array, positive: Array, valid: Array) -> Array:
+        wanted = (labels[:, None] == classes) & positive[:, None]  # [N_l, K]
         return sigmoid_focal_loss(logits, wanted, reduction="sum", valid=valid)
 
-    sums = jax.vmap(of_image)(logits, wanted, targets.positive | targets.negative)
+    # Level by level: joined, they would be copied, and so would their gradients.
+    start, sums = 0, jnp.zeros(len(present), float_dtype(*logits))
+    for level in logits:
+        own = slice(start, start + level.shape[1])
+        parts = (targets.labels, targets.positive, targets.positive | targets.negative)
+        sums += jax.vmap(of_image)(level, *(part[:, own] for part in parts))
+        start += level.shape[1]
     return _mean_over_images(sums, targets, present)
 
 
