@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxdet.ops.nms import batched_nms, greedy_nms
+from jaxdet.ops.suppression.hard import batched_nms, greedy_nms
 from jaxdet.types import Detections
 
 FAST_CANDIDATES = 2048  # enough for almost every image: the quadratic NMS sees this many

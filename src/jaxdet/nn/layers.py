@@ -14,8 +14,8 @@ from jaxdet.nn.initializers import KAIMING_NORMAL_FAN_OUT, TORCH_DEFAULT, ZEROS,
 from jaxdet.nn.masking import mask, own_pixels, strided
 from jaxdet.nn.norm import NormConfig, make_norm
 from jaxdet.nn.numerics import Numerics
-from jaxdet.ops.conv import conv2d
-from jaxdet.ops.depthwise import depthwise_conv
+from jaxdet.ops.conv.depthwise import depthwise_conv
+from jaxdet.ops.conv.plain import conv2d
 
 
 class Conv(nnx.Conv):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array
 
-from jaxdet.ops.box_iou import aspect_penalty
+from jaxdet.ops.box_overlaps import aspect_penalty
 from jaxdet.ops.boxes import float_dtype, signed_area
 from jaxdet.ops.reduction import expand_valid, reduce_loss
 

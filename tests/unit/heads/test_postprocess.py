@@ -62,9 +62,9 @@ def _expected(boxes, logits, deltas, size, config):
     return b[kept], s[kept], k[kept]
 
 
-def _post(outputs, proposals, sizes, config):
+def _post(outputs, proposals, sizes, config, decay=None):
     """A program of its own each time: the tests change what it was traced with."""
-    return jax.jit(lambda *args: postprocess(*args, config))(outputs, proposals, jnp.asarray(sizes))
+    return jax.jit(lambda *args: postprocess(*args, config, decay))(outputs, proposals, jnp.asarray(sizes))
 
 
 @pytest.mark.parametrize("agnostic", [False, True])
@@ -136,8 +136,8 @@ def test_a_score_of_the_threshold_and_a_side_below_a_hundredth_are_dropped():
 @pytest.mark.parametrize("agnostic, expected", [(False, [0.5, 0.3]), (True, [0.5, 0.3 * np.exp(-4)])])
 def test_soft_nms_lowers_scores_of_the_same_class(agnostic, expected):
     """One box in two classes: exp(-1 / 0.25) where the classes meet."""
-    config = BoxConfig(class_agnostic_nms=agnostic, soft_nms=SoftNMS())
-    found = _post(*_outputs([[[0, 0, 20, 20]]], [[[0.5, 0.3]]]), [SIZE], config)
+    config = BoxConfig(class_agnostic_nms=agnostic)
+    found = _post(*_outputs([[[0, 0, 20, 20]]], [[[0.5, 0.3]]]), [SIZE], config, SoftNMS())
     _, scores, labels = _found(found)
     np.testing.assert_allclose(scores, expected, rtol=1e-5)
     assert labels.tolist() == [1, 2]

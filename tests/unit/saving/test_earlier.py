@@ -11,7 +11,7 @@ import pytest
 import earlier_run
 import jaxdet
 from jaxdet.models import FasterRCNNConfig, HeadHunterConfig, model_config
-from jaxdet.ops.soft_nms import SoftNMS
+from jaxdet.ops.suppression.soft import SoftNMS
 from jaxdet.runs import Run, open_task
 from jaxdet.runs.start import fresh
 from jaxdet.saving.earlier import upgraded_model

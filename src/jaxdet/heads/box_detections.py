@@ -15,7 +15,7 @@ from jaxdet.heads.box_head import BoxConfig, RoIOutputs
 from jaxdet.heads.suppression import best_detections, pack_detections
 from jaxdet.ops.box_coder import BoxCoder
 from jaxdet.ops.boxes import clip_boxes, float_dtype, large_enough
-from jaxdet.ops.soft_nms import SoftNMS, soft_nms
+from jaxdet.ops.suppression.soft import SoftNMS, soft_nms
 from jaxdet.types import Detections, Proposals
 
 MIN_SIZE = 1e-2  # pixels; torchvision's RoIHeads
