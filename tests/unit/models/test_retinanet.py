@@ -12,7 +12,7 @@ from flax import nnx
 import jaxdet
 from jaxdet.heads import AnchorGenerator
 from jaxdet.inference import with_options
-from jaxdet.models import FasterRCNNConfig, RetinaNetConfig, abstract, build, model_config
+from jaxdet.models import FasterRCNNConfig, RetinaNetConfig, abstract, model_config
 from jaxdet.models.options import changes
 from jaxdet.nn import NormConfig, Numerics
 from jaxdet.nn.parameters import arrays
@@ -28,6 +28,14 @@ def _small(**options):
     backbone = Body(numerics=Numerics(), rngs=nnx.Rngs(0))
     options = {"fpn_out_channels": 16, "min_size": 64, "max_size": 64, "score_thresh": 0.005} | options
     return jaxdet.retinanet(backbone, 4, rngs=nnx.Rngs(1), **options)
+
+
+def _spread(model):
+    """The same, with scores and boxes that differ from each other."""
+    for head in (model.head.classification, model.head.regression):
+        for conv in (*(block.conv for block in head.tower), head.output):
+            conv.kernel[...] *= 10
+    return model
 
 
 def _batch():
@@ -89,24 +97,19 @@ def test_anchors_of_a_backbone_of_ones_own():
 
 def test_losses_and_detections_come_from_one_call():
     images, targets = _batch()
-    model = _small()
+    model = _spread(_small())
     values, found = _both(model, images, targets, KEYS)
-    assert list(values) == ["classification", "bbox_regression"] and all(float(value) > 0 for value in values.values())
+    assert set(values) == {"classification", "bbox_regression"} and all(float(value) > 0 for value in values.values())
     alone = jax.jit(lambda model: (model.losses(images, targets, KEYS, train=False), model(images)))(model)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), (values, found), alone)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4), (values, found), alone)
     assert found.valid.sum(axis=1).tolist()[:2] > [10, 10] and not found.valid[2].any()
     for row, (height, width) in enumerate(images.sizes[:2]):
         boxes = np.asarray(found.boxes[row])[np.asarray(found.valid[row])]
         assert boxes.min() >= 0 and boxes[:, 2].max() <= width and boxes[:, 3].max() <= height
-
-
-def test_a_slot_without_an_image_changes_no_loss():
-    images, targets = _batch()
-    two = jax.tree.map(lambda x: x[:2], (images, targets))
-    expected, _ = _both(_small(), *two, KEYS[:2])
-    values, _ = _both(_small(), images, targets, KEYS)
-    for name, value in expected.items():
-        np.testing.assert_allclose(values[name], value, rtol=1e-5)
+    images, targets = jax.tree.map(lambda x: x[:2], (images, targets))  # the slot without an image changes no loss
+    without, _ = _both(model, images, targets, KEYS[:2])
+    for name, value in values.items():
+        np.testing.assert_allclose(value, without[name], rtol=1e-5)
 
 
 def test_a_step_trains_every_parameter():
@@ -128,18 +131,21 @@ def test_a_step_trains_every_parameter():
 
 def test_the_options_of_post_processing_are_read_at_each_call():
     images, _ = _batch()
-    one = Images(images.pixels[:1], images.sizes[:1])
-    run = jax.jit(lambda model: model(one))
-    model = _small()
-    every = run(model)
-    assert every.scores.shape == (1, 300)
-    few = run(with_options(model, detections_per_img=7, nms_thresh=1.0))
-    assert few.scores.shape == (1, 7) and few.valid.all()
-    least = float(every.scores[0, 5])
-    assert (run(with_options(model, score_thresh=least)).scores > least).sum() == 5
-    assert run(with_options(model, topk_candidates=2)).valid.sum() <= 6
-    assert model.config.with_score_threshold(0.3).score_threshold == 0.3
-    assert model.config.with_max_detections(9).max_detections == 9
+    model = _spread(_small())
+    outputs = jax.jit(lambda model: model.predict(model.features(images), images))(model)
+
+    def scores(**options):
+        changed = with_options(model, **options)
+        found = jax.jit(lambda outputs: changed.detect(outputs, images))(outputs)
+        return np.asarray(found.scores)[np.asarray(found.valid)], found.scores.shape
+
+    every, shape = scores()
+    assert shape == (3, 300)
+    few, shape = scores(detections_per_img=7, nms_thresh=1.0)
+    assert shape == (3, 7) and len(few) == 14
+    threshold = float(np.sort(every)[-6])
+    best, _ = scores(score_thresh=threshold, topk_candidates=2)
+    assert 0 < len(best) <= 5 and best.min() > threshold
 
 
 def test_other_classes_start_the_class_prediction_anew():
@@ -151,22 +157,6 @@ def test_other_classes_start_the_class_prediction_anew():
     assert after["head.classification.output.kernel"].shape == (3, 3, 16, 27)
     np.testing.assert_allclose(after["head.classification.output.bias"], np.full(27, -np.log(99)), rtol=1e-6)
     assert changed.predicted_classes() == 3 and model.predicted_classes() == 4
-
-
-def test_a_model_is_saved_and_predicts(tmp_path):
-    model = build(
-        model_config(
-            "retinanet_resnet50_fpn_v2", backbone_blocks=(1, 1, 1, 1), fpn_out_channels=32, num_classes=3,
-            names=("__background__", "a", "b"), min_size=64, max_size=64, score_thresh=0.005,
-        )
-    )  # fmt: skip
-    jaxdet.save(model, tmp_path / "model")
-    again = jaxdet.load(tmp_path / "model")
-    assert again.config == model.config
-    image = np.random.default_rng(0).integers(0, 256, (60, 64, 3), np.uint8)
-    (one,), (other,) = (jaxdet.predict(each, [image]) for each in (model, again))
-    np.testing.assert_array_equal(one["boxes"], other["boxes"])
-    assert len(one["boxes"]) > 5 and one["boxes"][:, 3].max() <= 60
 
 
 def test_what_weights_fix():
