@@ -24,7 +24,7 @@ from jaxdet import batched_nms
 from jaxdet.heads import RPNConfig, RPNOutputs
 from jaxdet.heads.proposals import select_proposals
 from jaxdet.models.faster_rcnn.targets import sample_anchors
-from jaxdet.ops.roi_align import multiscale_roi_align
+from jaxdet.ops.roi.align import multiscale_roi_align
 from jaxdet.types import Targets
 from jaxdet_convert.torchvision_cpu import import_torchvision
 

@@ -12,8 +12,7 @@ from flax import nnx
 
 from jaxdet.data import DetectionDataset, Examples
 from jaxdet.heads import AnchorGenerator, BoxConfig, RPNConfig
-from jaxdet.models import FasterRCNNConfig
-from jaxdet.models import DetectorTransform, FPNConfig
+from jaxdet.models import DetectorTransform, FasterRCNNConfig, FPNConfig
 from jaxdet.nn import ConvNormAct, NormConfig, Numerics, strided
 from jaxdet.runs import TrainConfig
 from jaxdet.training import OptimizerConfig

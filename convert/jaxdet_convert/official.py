@@ -24,11 +24,13 @@ _TIMEOUT = 30  # seconds without a byte
 class OfficialWeights:
     """A file that torchvision publishes; its name ends in the beginning of its SHA-256.
 
+    member: what torchvision calls the weights of the model.
     norm_eps: of the frozen norms that the weights were trained with.
     resize: of the shorter side in pixels, before a classifier's centre is cut out.
     """
 
     file: str
+    member: str = "COCO_V1"
     norm_eps: float = 1e-5
     resize: int = 256
 
@@ -40,19 +42,26 @@ class OfficialWeights:
 
 # By model; "_v1" and "_v2" are torchvision's IMAGENET1K_V1 and _V2, of which its default is the second.
 OFFICIAL: dict[str, OfficialWeights] = {
-    "resnet50": OfficialWeights("resnet50-11ad3fa6.pth", resize=232),
-    "resnet50_v1": OfficialWeights("resnet50-0676ba61.pth"),
-    "resnet50_v2": OfficialWeights("resnet50-11ad3fa6.pth", resize=232),
-    "resnet101": OfficialWeights("resnet101-cd907fc2.pth", resize=232),
-    "resnet101_v1": OfficialWeights("resnet101-63fe2227.pth"),
-    "resnet101_v2": OfficialWeights("resnet101-cd907fc2.pth", resize=232),
-    "resnet152": OfficialWeights("resnet152-f82ba261.pth", resize=232),
-    "resnet152_v1": OfficialWeights("resnet152-394f9c45.pth"),
-    "resnet152_v2": OfficialWeights("resnet152-f82ba261.pth", resize=232),
+    "resnet50": OfficialWeights("resnet50-11ad3fa6.pth", "IMAGENET1K_V2", resize=232),
+    "resnet50_v1": OfficialWeights("resnet50-0676ba61.pth", "IMAGENET1K_V1"),
+    "resnet50_v2": OfficialWeights("resnet50-11ad3fa6.pth", "IMAGENET1K_V2", resize=232),
+    "resnet101": OfficialWeights("resnet101-cd907fc2.pth", "IMAGENET1K_V2", resize=232),
+    "resnet101_v1": OfficialWeights("resnet101-63fe2227.pth", "IMAGENET1K_V1"),
+    "resnet101_v2": OfficialWeights("resnet101-cd907fc2.pth", "IMAGENET1K_V2", resize=232),
+    "resnet152": OfficialWeights("resnet152-f82ba261.pth", "IMAGENET1K_V2", resize=232),
+    "resnet152_v1": OfficialWeights("resnet152-394f9c45.pth", "IMAGENET1K_V1"),
+    "resnet152_v2": OfficialWeights("resnet152-f82ba261.pth", "IMAGENET1K_V2", resize=232),
     # torchvision sets the eps of its frozen norms to 0 after loading this file, because it was trained so.
     "fasterrcnn_resnet50_fpn": OfficialWeights("fasterrcnn_resnet50_fpn_coco-258fb6c6.pth", norm_eps=0.0),
     "fasterrcnn_resnet50_fpn_v2": OfficialWeights("fasterrcnn_resnet50_fpn_v2_coco-dd69338a.pth"),
 }
+
+
+def official_of(model: str) -> dict[str, str]:
+    """A model's official weights: torchvision's name of each, and its key in `OFFICIAL`; the last is the default."""
+    keys = [key for key in OFFICIAL if key in (f"{model}_v1", f"{model}_v2") and OFFICIAL[key].member != "COCO_V1"]
+    keys += [model] if model in OFFICIAL and not keys else []
+    return {OFFICIAL[key].member: key for key in keys}
 
 
 class OfficialWeightsError(OSError):

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from jaxdet.inference import with_options as with_options
     from jaxdet.models import FasterRCNN as FasterRCNN
     from jaxdet.models import HeadHunter as HeadHunter
+    from jaxdet.models import RetinaNet as RetinaNet
     from jaxdet.models import list_models as list_models
     from jaxdet.models import with_classes as with_classes
     from jaxdet.models.faster_rcnn import faster_rcnn as faster_rcnn
+    from jaxdet.models.retinanet import retinanet as retinanet
     from jaxdet.necks import FPN as FPN
     from jaxdet.ops import BoxCoder as BoxCoder
     from jaxdet.ops import batched_nms as batched_nms
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from jaxdet.ops import roi_align as roi_align
     from jaxdet.saving.model import load as load
     from jaxdet.saving.model import save as save
+    from jaxdet.saving.resolve import list_weights as list_weights
     from jaxdet.types import Detections as Detections
     from jaxdet.types import Images as Images
     from jaxdet.types import Proposals as Proposals
@@ -41,14 +44,16 @@ if TYPE_CHECKING:
 _HOMES = {
     "jaxdet.backbones": ("Darknet53", "MobileNetV1", "ResNet"),
     "jaxdet.compilation_cache": ("enable_compilation_cache",),
-    "jaxdet.models": ("FasterRCNN", "HeadHunter", "list_models", "with_classes"),
+    "jaxdet.models": ("FasterRCNN", "HeadHunter", "RetinaNet", "list_models", "with_classes"),
     "jaxdet.models.faster_rcnn": ("faster_rcnn",),
+    "jaxdet.models.retinanet": ("retinanet",),
     "jaxdet.heads": ("AnchorGenerator",),
     "jaxdet.inference": ("predict", "with_options"),
     "jaxdet.create": ("create_model", "headhunter_from_cfg"),
     "jaxdet.necks": ("FPN",),
     "jaxdet.ops": ("BoxCoder", "batched_nms", "box_iou", "nms", "roi_align"),
     "jaxdet.saving.model": ("load", "save"),
+    "jaxdet.saving.resolve": ("list_weights",),
     "jaxdet.types": ("Detections", "Images", "Proposals", "Targets"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

@@ -65,7 +65,7 @@ def test_smallest(variant):
 def test_variants(variant, capsys):
     """Neither image is enlarged; the options are the class's, or those of the original's scripts."""
     module, model = pair(1, min_size=800, max_size=1400, **VARIANTS[variant])
-    soft = model.config.box.soft_nms is not None
+    soft = model.config.soft_nms is not None
     proposals = detections = Matching()
     worst = 0.0
     for height, width in ((300, 420), (540, 960)):

@@ -66,7 +66,7 @@ def check_way_back(module, model, folder, size):
 
     back = copy.deepcopy(module).eval()
     back.load_state_dict(written, strict=True)
-    report = jaxdet_convert.parity.compare(back, model, [smooth_image(7, *size)])
+    report = jaxdet_convert.compare(back, model, [smooth_image(7, *size)])
     assert report.detections.theirs > 20
     assert report.detections.ok, report.text()
 

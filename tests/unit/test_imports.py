@@ -29,6 +29,7 @@ MAY_CONVERT = {
     "cli/weights.py",
     "cli/classify.py",
     "create.py",
+    "saving/resolve.py",
 }
 
 
@@ -106,3 +107,52 @@ def test_names_of_test_files_differ():
     names = [path.name for path in files]
     assert len(names) > 100
     assert sorted({name for name in names if names.count(name) > 1}) == []
+
+
+def _names_of(path: Path) -> set[str]:
+    """The identifiers in a file's code, those in annotations and imports included."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    found = {node.id for node in nodes if isinstance(node, ast.Name)}
+    found |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    return found | {alias.name for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names}
+
+
+def _model_classes() -> set[str]:
+    from jaxdet.models import FAMILIES
+
+    return {each.__name__ for family in FAMILIES for each in (family.config, family.model)}
+
+
+@pytest.mark.parametrize("path", [*_sources("src"), *_sources("convert")], ids=lambda p: str(p.relative_to(ROOT)))
+def test_only_its_own_folder_knows_a_family(path):
+    """A family's classes are named in models/, backbones/ and the converter's sources; elsewhere at most exported."""
+    parts = path.relative_to(ROOT).parts
+    if path.name == "__init__.py" or {"models", "backbones"} & set(parts) or parts[2:3] in (("sources",),):
+        return
+    if parts[2:] in _MAY_NAME_A_FAMILY:
+        return
+    assert _names_of(path) & _model_classes() == set()
+
+
+_MAY_NAME_A_FAMILY = {("detectors.py",), ("create.py",), ("runs", "headhunter.py")}  # earlier names, its cfg, its YAML
+
+
+@pytest.mark.parametrize("path", [*_sources("src"), *_sources("convert")], ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_code_outside_of_models_asks_what_kind_a_model_is(path):
+    if "models" in path.relative_to(ROOT).parts:
+        return
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "isinstance":
+            asked = {each.id for each in ast.walk(node.args[1]) if isinstance(each, ast.Name)}
+            assert not asked & (_model_classes() | {"Detector", "DetectorConfig", "Classifier", "BackboneConfig"})
+
+
+@pytest.mark.parametrize("path", [*_sources("src"), *_sources("convert")], ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_exported_name_hides_a_module(path):
+    """``from package import name`` gives a module where nothing of that name is exported, and only there."""
+    if path.name != "__init__.py":
+        return
+    siblings = {each.stem for each in path.parent.iterdir() if each.suffix == ".py" or (each / "__init__.py").is_file()}
+    tree = ast.parse(path.read_text())
+    exported = {alias.asname for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert sorted(exported & siblings) == []

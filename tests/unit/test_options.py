@@ -85,7 +85,7 @@ def test_what_every_configuration_holds_is_of_its_type():
     for name in jaxdet.list_models():
         look(model_config(name))
     assert {"TrainConfig", "OptimizerConfig", "Augmentation", "CocoFiles", "BoxConfig", "NormConfig"} <= seen
-    assert model_config("fasterrcnn_resnet50_fpn", soft_nms=True, ohem=False).box.soft_nms is not None
+    assert model_config("headhunter_resnet50", soft_nms=True, ohem=False).soft_nms is not None
 
 
 def test_whole_floats_are_whole_numbers():

@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 import fake_bucket
-from jaxdet.cli.models import find_weights
 from jaxdet.data import ClassFolder, CocoFiles, DataError, VocFolder, YoloFolder, find_sources, ground_truth
 from jaxdet.data.formats.packed import PackedDataset
 from jaxdet.data_report.pack import pack
@@ -20,6 +19,7 @@ from jaxdet.runs.journal import CURVE_FILE, TENSORBOARD, Journal
 from jaxdet.runs.record import check_record, keep_record
 from jaxdet.saving.disk import put_in_place, remove
 from jaxdet.saving.growing import Lines
+from jaxdet.saving.resolve import find_weights
 from jaxdet.saving.run_folder import METRICS_FILE, read_rows
 from jaxdet.visualize import save_image
 

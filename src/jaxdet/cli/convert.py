@@ -145,7 +145,7 @@ def _converted(args: argparse.Namespace) -> tuple[Model, bool]:
     """The model, and whether parts of it are new."""
     from flax import nnx
 
-    from jaxdet.cli.models import find_weights
+    from jaxdet.saving.resolve import find_weights
     from jaxdet_convert import convert_weights
 
     source = find_weights(args.source)
@@ -170,10 +170,10 @@ def _new_detector(args: argparse.Namespace) -> tuple[Model, bool]:
     """A detector by its name, whose body is a classifier's; its heads are new."""
     from flax import nnx
 
-    from jaxdet.cli.models import find_weights
     from jaxdet.create import create_model
     from jaxdet.models import Task
     from jaxdet.models.options import changes, model_options
+    from jaxdet.saving.resolve import find_weights
     from jaxdet_convert import load_backbone
 
     if args.norm_eps is not None or args.fresh_predictor or args.model:
@@ -274,22 +274,11 @@ def _class_names(args: argparse.Namespace) -> list[str] | None:
 
 
 def _options(given: list[str]) -> dict[str, Any]:
-    """``KEY=VALUE`` with values as JSON; what is no JSON is a string, and an object names its ``"type"``."""
-    import json
+    """The options of ``--set``, of which none has a flag of its own."""
+    from jaxdet.cli.options import parse_options
 
-    from jaxdet.config import from_dict
-    from jaxdet.models.registry import CONFIG_TYPES
-
-    options = {}
-    for item in given:
-        key, equals, text = item.partition("=")
-        if not equals:
-            raise ValueError(f"--set takes KEY=VALUE, not {item!r}")
-        if key in _OWN_FLAGS:
-            raise ValueError(f"--set {item}: give --{key.replace('_', '-')} instead")
-        try:
-            value = json.loads(text)
-        except json.JSONDecodeError:
-            value = text
-        options[key] = from_dict(value, CONFIG_TYPES)
+    options = parse_options(given)
+    for name in options:
+        if name in _OWN_FLAGS:
+            raise ValueError(f"--set {name}: give --{name.replace('_', '-')} instead")
     return options

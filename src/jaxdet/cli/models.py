@@ -1,21 +1,19 @@
-"""What several commands do with models and image files: the one place where a path or name becomes a model."""
+"""What several commands do with models, image files and lists of names."""
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxdet.backbones import Backbone
-from jaxdet.config import nearest
 from jaxdet.data.image_files import find_images
 from jaxdet.data.images import IMAGE_SUFFIXES
-from jaxdet.models import Detector, Model, Task, list_models
+from jaxdet.models import Detector, Model, Task
 from jaxdet.parallel import is_first
-from jaxdet.paths import is_remote, read_lines, to_path
-from jaxdet.saving.open import open_stored
+from jaxdet.paths import read_lines
+from jaxdet.saving import resolve
 
 OFFICIAL = "fasterrcnn_resnet50_fpn"
 
@@ -33,43 +31,13 @@ def open_model(weights: str | None, *, config: str | None = None) -> Model:
 
 
 def open_weights(weights: str, *, backbone: Backbone | None = None) -> Model:
-    """As `open_model`; ``backbone`` is the abstract one of a detector that was built on a module of the user's own."""
-    from jaxdet_convert.read.safetensors_file import is_sharded
+    """`jaxdet.saving.resolve.open_weights`; what was taken, where there is a choice, is printed on standard error."""
 
-    place = find_weights(weights)
-    if to_path(place).is_dir() and not is_sharded(place):
-        stored = open_stored(place, backbone=backbone)
-        if stored.taken is not None and is_first():
-            print(stored.taken, file=sys.stderr, flush=True)
-        return stored.model
-    from jaxdet_convert import load_torch
+    def say(line: str) -> None:
+        if is_first():
+            print(line, file=sys.stderr, flush=True)
 
-    return load_torch(place)
-
-
-def find_weights(weights: str) -> str:
-    """The file or folder given, or the file of official weights of that name, which may be downloaded.
-
-    Raises:
-        ValueError: there is neither, or it is a weights file in a bucket.
-        OSError: the official weights cannot be had.
-    """
-    if to_path(weights).exists():
-        if is_remote(weights) and not to_path(weights).is_dir():
-            raise ValueError(f"{weights}: weights files are read from a disk; copy it to one")
-        return weights
-    from jaxdet_convert.official import OFFICIAL, find_official
-
-    if weights in OFFICIAL:
-        return os.fspath(find_official(weights))
-    if weights in list_models():
-        other = f", or build it on a classifier's: jaxdet convert {weights} --backbone-weights FILE"
-        raise ValueError(
-            f"there are no official weights of {weights}: give a weights file{other if '_fpn' in weights else ''}"
-        )
-    looks_like_path = "/" in weights or "." in weights
-    hint = "" if looks_like_path else f" ({', '.join(OFFICIAL)}){nearest(weights, OFFICIAL)}"
-    raise ValueError(f"{weights}: there is no such file or folder, nor official weights of that name{hint}")
+    return resolve.open_weights(weights, backbone=backbone, say=say)
 
 
 def open_detector(weights: str | None, *, config: str | None = None) -> Detector:

@@ -12,7 +12,8 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from jaxdet.cli.train import add_config_arguments, config_of, parse_options, split_of
+from jaxdet.cli.options import parse_options
+from jaxdet.cli.train import add_config_arguments, config_of, split_of
 
 if TYPE_CHECKING:
     from jaxdet.planning import Job, Topology

@@ -13,12 +13,12 @@ gs:// URL, that all of them see (docs/pods.md).
 from __future__ import annotations
 
 import argparse
-import ast
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from jaxdet.cli.hosts import add_distributed_arguments, say
 from jaxdet.cli.images import add_image_arguments
+from jaxdet.cli.options import parse_options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -159,17 +159,3 @@ def _write(model: Any, out: Path, *, torch_weights: bool) -> None:
 
         options, _ = save_model(model, out / "model.pth", overwrite=True)
         print(f"PyTorch     {out / 'model.pth'}, with the model's options in {options.name}")
-
-
-def parse_options(pairs: list[str]) -> dict[str, object]:
-    """``["steps=10", "dtype=bfloat16"]`` as a dict; values are Python literals, or else strings."""
-    options: dict[str, object] = {}
-    for pair in pairs:
-        name, sign, text = pair.partition("=")
-        if not sign:
-            raise ValueError(f"--set {pair}: expected KEY=VALUE")
-        try:
-            options[name] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            options[name] = text
-    return options

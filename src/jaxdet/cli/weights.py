@@ -60,9 +60,10 @@ def first_model(config: TrainConfig, names: tuple[str, ...], tell: Callable[[str
     """
     from flax import nnx
 
-    from jaxdet.cli.models import find_weights, open_weights
+    from jaxdet.cli.models import open_weights
     from jaxdet.models import Task
     from jaxdet.runs.start import fresh, model_for, numerics_of, own_backbone, start_from
+    from jaxdet.saving.resolve import find_weights
 
     if config.weights:
         if config.backbone_weights:
@@ -97,9 +98,9 @@ def _idle(config: TrainConfig) -> str:
 
 def _configuration(weights: str, config: TrainConfig) -> tuple[ModelConfig, bool]:
     """What weights say of their model, and whether it was stored with them; official ones need not be here for it."""
-    from jaxdet.cli.models import find_weights
     from jaxdet.paths import to_path
     from jaxdet.saving.open import describe_stored
+    from jaxdet.saving.resolve import find_weights
     from jaxdet_convert.read.safetensors_file import is_sharded
 
     if to_path(weights).is_dir() and not is_sharded(weights):

@@ -1,12 +1,12 @@
 """The two stages of Faster R-CNN, part by part."""
 
 from jaxdet.heads.anchors import AnchorGenerator as AnchorGenerator
+from jaxdet.heads.box_detections import postprocess as postprocess
 from jaxdet.heads.box_head import BoxConfig as BoxConfig
 from jaxdet.heads.box_head import FastRCNNConvFCHead as FastRCNNConvFCHead
 from jaxdet.heads.box_head import FastRCNNPredictor as FastRCNNPredictor
 from jaxdet.heads.box_head import RoIOutputs as RoIOutputs
 from jaxdet.heads.box_head import TwoMLPHead as TwoMLPHead
-from jaxdet.heads.postprocess import postprocess as postprocess
 from jaxdet.heads.proposals import select_proposals as select_proposals
 from jaxdet.heads.roi_pool import MultiScaleRoIAlign as MultiScaleRoIAlign
 from jaxdet.heads.roi_pool import assign_levels as assign_levels

@@ -12,7 +12,7 @@ from jax import Array
 from jaxdet.heads.rpn import RPNConfig, RPNOutputs
 from jaxdet.ops.box_coder import BoxCoder
 from jaxdet.ops.boxes import clip_boxes, float_dtype, large_enough
-from jaxdet.ops.nms import nms_keep
+from jaxdet.ops.suppression.hard import nms_keep
 from jaxdet.types import Proposals
 
 MIN_SIZE = 1e-3  # pixels; torchvision's RegionProposalNetwork.min_size

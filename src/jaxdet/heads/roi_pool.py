@@ -14,7 +14,7 @@ from flax import nnx
 from jax import Array
 
 from jaxdet.ops.boxes import box_area, float_dtype
-from jaxdet.ops.roi_align import multiscale_roi_align
+from jaxdet.ops.roi.align import multiscale_roi_align
 
 CANONICAL_SIZE, CANONICAL_LEVEL = 224, 4  # Lin et al. 2016, equation 1
 LEVEL_EPS = 1e-6

@@ -21,3 +21,5 @@ from jaxdet.models.registry import build as build
 from jaxdet.models.registry import detector_config as detector_config
 from jaxdet.models.registry import list_models as list_models
 from jaxdet.models.registry import model_config as model_config
+from jaxdet.models.retinanet import RetinaNet as RetinaNet
+from jaxdet.models.retinanet import RetinaNetConfig as RetinaNetConfig

@@ -82,6 +82,12 @@ class AnchorReport:
     fg_iou_thresh: float
 
 
+def anchor_counts(generator: AnchorGenerator) -> AnchorGenerator:
+    """Anchors of the same counts: all that the parameters of a head depend on."""
+    counts = generator.num_anchors_per_location()
+    return AnchorGenerator(tuple((1.0,) * count for count in counts), ((1.0,),) * len(counts))
+
+
 class DetectorConfig(ModelConfig):
     """The parent of every detector's configuration.
 
@@ -151,3 +157,22 @@ class DetectorConfig(ModelConfig):
         fpn = replace(stored.fpn, norm=norm_of_weights(self.fpn.norm, stored.fpn.norm))
         found: Any = replace(self, backbone=backbone, fpn=fpn)  # type: ignore[type-var]
         return found
+
+
+def check_kind(ours: DetectorConfig, stored: Any, kind: type) -> None:
+    """Refuses weights of another kind of model for the start of a run.
+
+    Args:
+        kind: the configuration that the weights' has to be of.
+
+    Raises:
+        ValueError: in words that follow what holds the weights.
+    """
+    check_same_backbone(ours, stored)
+    if isinstance(stored, kind):
+        return
+    mine, theirs = (type(config).__name__.removesuffix("Config") for config in (ours, stored))
+    raise ValueError(
+        f"holds a {theirs}, and the run trains a {mine}: give weights of that, or its backbone's alone by "
+        "backbone_weights"
+    )

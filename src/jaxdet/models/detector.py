@@ -32,6 +32,7 @@ class Stage:
 
     arrays: in order; names: one an array; notes: empty, or one an array.
     module: the attribute of the detector that holds the stage's parameters; empty: it has none.
+    maps: whether the arrays end in height, width and channels.
     """
 
     arrays: tuple[Array, ...]
@@ -40,6 +41,7 @@ class Stage:
     names: tuple[str, ...] = field(metadata={"static": True})
     notes: tuple[str, ...] = field(default=(), metadata={"static": True})
     module: str = field(default="", metadata={"static": True})
+    maps: bool = field(default=False, metadata={"static": True})
 
 
 class Detector(Model):
@@ -153,7 +155,7 @@ class Detector(Model):
 def map_stage(name: str, detail: str, maps: Features, strides: dict[str, int], module: str) -> Stage:
     """A stage that gives named maps."""
     notes = tuple(f"stride {strides[level]}" for level in maps)
-    return Stage(tuple(maps.values()), name, detail, tuple(maps), notes, module)
+    return Stage(tuple(maps.values()), name, detail, tuple(maps), notes, module, maps=True)
 
 
 def anchor_stage(

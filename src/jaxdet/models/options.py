@@ -71,7 +71,7 @@ def changes(before: Any, after: Any) -> list[str]:
 
 def label(option: str) -> str:
     """What an option is called in a message."""
-    return "anchors" if option == "rpn_anchor_generator" else option
+    return "anchors" if option.endswith("anchor_generator") else option
 
 
 def show(value: Any) -> str:

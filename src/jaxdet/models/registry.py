@@ -24,7 +24,7 @@ from jaxdet.backbones import (
 from jaxdet.backbones.presets import DARKNET, MOBILENET_V1, RESNET
 from jaxdet.base import Model, ModelConfig, Task
 from jaxdet.config import nearest
-from jaxdet.models import faster_rcnn, headhunter
+from jaxdet.models import faster_rcnn, headhunter, retinanet
 from jaxdet.models.options import override_model
 from jaxdet.nn import Numerics
 from jaxdet.nn.parameters import arrays, flatten
@@ -50,6 +50,7 @@ FAMILIES: tuple[Family, ...] = (
     Family(Darknet53Config, Darknet53, DARKNET),
     Family(faster_rcnn.FasterRCNNConfig, faster_rcnn.FasterRCNN, faster_rcnn.PRESETS),
     Family(headhunter.HeadHunterConfig, headhunter.HeadHunter, headhunter.PRESETS),
+    Family(retinanet.RetinaNetConfig, retinanet.RetinaNet, retinanet.PRESETS),
 )
 
 _MODELS = {family.config: family.model for family in FAMILIES}

@@ -11,6 +11,7 @@ from jaxdet.nn.deform import Upscale as Upscale
 from jaxdet.nn.initializers import KAIMING_NORMAL_FAN_OUT as KAIMING_NORMAL_FAN_OUT
 from jaxdet.nn.initializers import KAIMING_UNIFORM as KAIMING_UNIFORM
 from jaxdet.nn.initializers import TORCH_DEFAULT as TORCH_DEFAULT
+from jaxdet.nn.initializers import Constant as Constant
 from jaxdet.nn.initializers import Normal as Normal
 from jaxdet.nn.layers import Conv as Conv
 from jaxdet.nn.layers import ConvNormAct as ConvNormAct

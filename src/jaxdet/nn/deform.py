@@ -12,8 +12,8 @@ from jaxdet.nn.layers import Conv
 from jaxdet.nn.masking import mask
 from jaxdet.nn.norm import NormConfig, make_norm
 from jaxdet.nn.numerics import Numerics
-from jaxdet.ops.conv_transpose import conv_transpose_2x
-from jaxdet.ops.deform_conv import headhunter_deform_conv2d
+from jaxdet.ops.conv.deform import headhunter_deform_conv2d
+from jaxdet.ops.conv.transpose import conv_transpose_2x
 
 
 class DeformConv(nnx.Module):

@@ -14,8 +14,8 @@ from jaxdet.nn.initializers import KAIMING_NORMAL_FAN_OUT, TORCH_DEFAULT, ZEROS,
 from jaxdet.nn.masking import mask, own_pixels, strided
 from jaxdet.nn.norm import NormConfig, make_norm
 from jaxdet.nn.numerics import Numerics
-from jaxdet.ops.conv import conv2d
-from jaxdet.ops.depthwise import depthwise_conv
+from jaxdet.ops.conv.depthwise import depthwise_conv
+from jaxdet.ops.conv.plain import conv2d
 
 
 class Conv(nnx.Conv):
@@ -32,6 +32,7 @@ class Conv(nnx.Conv):
         groups: int = 1,
         use_bias: bool = True,
         kernel_init: Initializer = TORCH_DEFAULT,
+        bias_init: Initializer = ZEROS,
         numerics: Numerics,
         rngs: nnx.Rngs,
     ):
@@ -48,10 +49,11 @@ class Conv(nnx.Conv):
             param_dtype=jnp.dtype(numerics.param_dtype),
             precision=numerics.precision,
             kernel_init=kernel_init,
-            bias_init=ZEROS,
+            bias_init=bias_init,
             conv_general_dilated=_algorithm(in_channels, out_channels, groups),
             rngs=rngs,
         )
+        self.kernel_init, self.bias_init = kernel_init, bias_init  # for whoever draws the parameters anew
 
 
 # `nnx.Conv` calls one of these in place of `lax.conv_general_dilated`, and never varies the arguments that they drop.
@@ -99,6 +101,7 @@ class Linear(nnx.Linear):
             bias_init=torch_default_bias(in_features),
             rngs=rngs,
         )
+        self.kernel_init, self.bias_init = kernel_init, torch_default_bias(in_features)
 
 
 class MaxPool(nnx.Module):
@@ -129,8 +132,10 @@ class GlobalAvgPool(nnx.Module):
 class ConvNormAct(nnx.Module):
     """Convolution, then normalisation and activation where they are given.
 
-    ``norm=None`` gives the convolution a bias instead. The input is masked to its extents where the kernel looks
-    across pixels (see `jaxdet.nn.masking`).
+    The input is masked to its extents where the kernel looks across pixels (see `jaxdet.nn.masking`).
+
+    Args:
+        use_bias: of the convolution; None: it has a bias where no norm follows.
     """
 
     def __init__(
@@ -142,6 +147,7 @@ class ConvNormAct(nnx.Module):
         stride: int = 1,
         padding: int | None = None,
         groups: int = 1,
+        use_bias: bool | None = None,
         norm: NormConfig | None = None,
         activation: str | None = "relu",
         negative_slope: float = 0.0,
@@ -156,7 +162,7 @@ class ConvNormAct(nnx.Module):
             stride=stride,
             padding=padding,
             groups=groups,
-            use_bias=norm is None,
+            use_bias=norm is None if use_bias is None else use_bias,
             kernel_init=kernel_init,
             numerics=numerics,
             rngs=rngs,

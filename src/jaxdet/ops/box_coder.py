@@ -79,13 +79,17 @@ class BoxCoder:
         weight_x, weight_y, weight_w, weight_h = self.weights
         centre_x = rounded(quotient(rel_codes[..., 0], weight_x) * width) + x
         centre_y = rounded(quotient(rel_codes[..., 1], weight_y) * height) + y
-        log_width = jnp.minimum(quotient(rel_codes[..., 2], weight_w), self.bbox_xform_clip)
-        log_height = jnp.minimum(quotient(rel_codes[..., 3], weight_h), self.bbox_xform_clip)
+        log_width = self._clipped(quotient(rel_codes[..., 2], weight_w))
+        log_height = self._clipped(quotient(rel_codes[..., 3], weight_h))
         half_width = 0.5 * rounded(jnp.exp(log_width) * width)
         half_height = 0.5 * rounded(jnp.exp(log_height) * height)
         return jnp.stack(
             [centre_x - half_width, centre_y - half_height, centre_x + half_width, centre_y + half_height], axis=-1
         )  # [..., 4]
+
+    def _clipped(self, log_side: Array) -> Array:
+        """The gradient at the bound is 1, as of PyTorch's ``clamp``; that of a minimum is a half."""
+        return jnp.where(log_side > self.bbox_xform_clip, self.bbox_xform_clip, log_side)
 
 
 def _centre_form(boxes: Array) -> tuple[Array, Array, Array, Array]:

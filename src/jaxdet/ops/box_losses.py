@@ -8,7 +8,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array
 
-from jaxdet.ops.box_iou import aspect_penalty
+from jaxdet.ops.box_overlaps import aspect_penalty
 from jaxdet.ops.boxes import float_dtype, signed_area
 from jaxdet.ops.reduction import expand_valid, reduce_loss
 
@@ -107,7 +107,8 @@ def _distance_loss_and_iou(boxes1: Array, boxes2: Array, eps: float) -> tuple[Ar
 
 def smooth_l1(prediction: Array, target: Array, beta: float) -> Array:
     """PyTorch's ``smooth_l1_loss`` elementwise: quadratic below ``beta``, linear above; ``beta=0`` is L1."""
-    error = jnp.abs(prediction - target)
+    difference = prediction - target
+    error = difference * jnp.sign(difference)  # the gradient of abs at 0 is 1 in JAX and 0 in PyTorch
     if beta == 0:
         return error
     return jnp.where(error < beta, 0.5 * jnp.square(error) / beta, error - 0.5 * beta)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
 
-from jaxdet.ops.box_convert import box_convert
+from jaxdet.ops.box_formats import box_convert
 
 
 def float_dtype(*arrays: Array) -> jnp.dtype:

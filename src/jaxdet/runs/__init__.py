@@ -1,8 +1,8 @@
 """A training run as a whole."""
 
 from jaxdet.runs.config import TrainConfig as TrainConfig
-from jaxdet.runs.evaluate import evaluate as evaluate
-from jaxdet.runs.evaluate import evaluate_classifier as evaluate_classifier
+from jaxdet.runs.evaluation import evaluate as evaluate
+from jaxdet.runs.evaluation import evaluate_classifier as evaluate_classifier
 from jaxdet.runs.failure import NotFinite as NotFinite
 from jaxdet.runs.loop import Run as Run
 from jaxdet.runs.read import read_config as read_config

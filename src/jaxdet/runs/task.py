@@ -28,7 +28,7 @@ from jaxdet.models.classes import class_names
 from jaxdet.parallel import local_rows
 from jaxdet.runs.classes import match_classes
 from jaxdet.runs.config import Length, TrainConfig, run_length
-from jaxdet.runs.evaluate import evaluate, evaluate_classifier
+from jaxdet.runs.evaluation import evaluate, evaluate_classifier
 from jaxdet.runs.start import model_for
 from jaxdet.training import Objective, losses
 

@@ -47,7 +47,7 @@ def detector_stages(model: Detector, height: int, width: int, batch: int) -> tup
 def _stage(model: Detector, stage: DetectorStage, rows: tuple[Row, ...]) -> Stage:
     notes = stage.notes or ("",) * len(stage.names)
     outputs = tuple(
-        Output(name, torch_order(x.shape[1:]), note)
+        Output(name, torch_order(x.shape[1:]) if stage.maps else x.shape[1:], note)
         for name, x, note in zip(stage.names, stage.arrays, notes, strict=True)
     )
     if not stage.module:

@@ -178,7 +178,7 @@ def test_options_of_a_live_module():
     config = from_torch(twin).config
     assert config.fpn.pool is False and config.upscale_rpn and config.transform.enlarge is False
     assert (config.transform.min_size, config.transform.max_size) == (320, 400)
-    assert config.box.soft_nms.plus_one and config.box.class_agnostic_nms
+    assert config.soft_nms.plus_one and config.box.class_agnostic_nms
     assert config.box.pool_levels == ("layer1", "layer4")
     assert (config.rpn.fg_iou_thresh, config.box.bg_iou_thresh, config.box.positive_fraction) == (0.5, 0.4, 0.5)
     assert config.rpn.anchor_generator.sizes == ((9,), (20,), (40,), (80,))

@@ -62,15 +62,15 @@ def _expected(boxes, logits, deltas, size, config):
     return b[kept], s[kept], k[kept]
 
 
-def _post(outputs, proposals, sizes, config):
+def _post(outputs, proposals, sizes, config, decay=None):
     """A program of its own each time: the tests change what it was traced with."""
-    return jax.jit(lambda *args: postprocess(*args, config))(outputs, proposals, jnp.asarray(sizes))
+    return jax.jit(lambda *args: postprocess(*args, config, decay))(outputs, proposals, jnp.asarray(sizes))
 
 
 @pytest.mark.parametrize("agnostic", [False, True])
 @pytest.mark.parametrize("limit, first", [(100, 2048), (10, 12), (100, 20)], ids=["all", "few", "overflow"])
 def test_detections_equal_a_plain_loop(agnostic, limit, first, monkeypatch):
-    monkeypatch.setattr(sys.modules["jaxdet.heads.postprocess"], "FAST_CANDIDATES", first)
+    monkeypatch.setattr(sys.modules["jaxdet.heads.suppression"], "FAST_CANDIDATES", first)
     config = BoxConfig(detections_per_img=limit, class_agnostic_nms=agnostic)
     boxes, logits, deltas, size = _case(0)
     padded = Proposals(
@@ -112,7 +112,7 @@ def _found(detections, image=0):
 
 def test_one_image_of_a_batch_needs_all_its_candidates(monkeypatch):
     """The four best candidates of the first image are one box, so the fifth and sixth are needed to fill its slots."""
-    monkeypatch.setattr(sys.modules["jaxdet.heads.postprocess"], "FAST_CANDIDATES", 4)
+    monkeypatch.setattr(sys.modules["jaxdet.heads.suppression"], "FAST_CANDIDATES", 4)
     same, apart = [0, 0, 20, 20], [[40, 0, 60, 20], [0, 40, 20, 60]]
     boxes = [[same] * 4 + apart, [same, *apart, same, same, same]]
     scores = [[[0.9], [0.8], [0.7], [0.6], [0.5], [0.4]], [[0.9], [0.8], [0.7], [0.01], [0.01], [0.01]]]
@@ -136,8 +136,8 @@ def test_a_score_of_the_threshold_and_a_side_below_a_hundredth_are_dropped():
 @pytest.mark.parametrize("agnostic, expected", [(False, [0.5, 0.3]), (True, [0.5, 0.3 * np.exp(-4)])])
 def test_soft_nms_lowers_scores_of_the_same_class(agnostic, expected):
     """One box in two classes: exp(-1 / 0.25) where the classes meet."""
-    config = BoxConfig(class_agnostic_nms=agnostic, soft_nms=SoftNMS())
-    found = _post(*_outputs([[[0, 0, 20, 20]]], [[[0.5, 0.3]]]), [SIZE], config)
+    config = BoxConfig(class_agnostic_nms=agnostic)
+    found = _post(*_outputs([[[0, 0, 20, 20]]], [[[0.5, 0.3]]]), [SIZE], config, SoftNMS())
     _, scores, labels = _found(found)
     np.testing.assert_allclose(scores, expected, rtol=1e-5)
     assert labels.tolist() == [1, 2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +40,7 @@ def test_defaults_are_the_originals():
     assert (config.num_classes, config.names) == (2, ("__background__", "head"))
     assert config.transform.image_mean[0] == 0.485 and not config.transform.enlarge
     assert (config.rpn.smooth_l1_beta, config.box.smooth_l1_beta) == (0.0, 1.0)
-    assert (config.box.detections_per_img, config.box.soft_nms, config.box.pool_levels) == (100, None, None)
+    assert (config.box.detections_per_img, config.soft_nms, config.box.pool_levels) == (100, None, None)
     assert config.backbone.norm.kind == "batch" and config.context.kind is None and not config.upscale_rpn
     assert detector_config("headhunter_resnet152").backbone.blocks == (3, 8, 36, 3)
     mobile = detector_config("headhunter_mobilenet")
@@ -74,7 +75,7 @@ def test_options_under_the_originals_names():
     assert (config.context.kind, config.context.default_filter, config.upscale_rpn) == ("ssh", True, True)
     assert (config.rpn.fg_iou_thresh, config.box.bg_iou_thresh, config.box.positive_fraction) == (0.5, 0.4, 0.5)
     assert config.box.ohem == 64 and config.rpn.smooth_l1_beta == 1 / 9
-    assert config.box.soft_nms == SoftNMS(plus_one=True) and config.box.class_agnostic_nms
+    assert config.soft_nms == SoftNMS(plus_one=True) and config.box.class_agnostic_nms
     assert (config.box.score_thresh, config.box.detections_per_img) == (0.3, 300)
     np.testing.assert_allclose(config.transform.image_mean, np.array([117, 110, 105]) / 255)
     np.testing.assert_allclose(config.transform.image_std, np.array([67.10, 65.45, 66.23]) / 255)
@@ -85,10 +86,13 @@ def test_options_under_the_originals_names():
     assert stored == config
 
 
-def test_soft_nms_and_ohem_are_options_of_all_detectors():
-    config = detector_config("fasterrcnn_resnet50_fpn", soft_nms=True, ohem=128)
-    assert config.box.soft_nms == SoftNMS() and not config.box.class_agnostic_nms
-    assert detector_config("fasterrcnn_resnet50_fpn", soft_nms=SoftNMS("linear")).box.soft_nms.kind == "linear"
+def test_soft_nms_is_headhunters_and_ohem_of_both():
+    config = detector_config("headhunter_resnet50", ohem=128)
+    changed = replace(config, soft_nms=True)
+    assert changed.soft_nms == SoftNMS() and not changed.box.class_agnostic_nms and changed.box.ohem == 128
+    assert detector_config("headhunter_resnet50", soft_nms=SoftNMS("linear")).soft_nms.kind == "linear"
+    with pytest.raises(ValueError, match="unknown option 'soft_nms'"):
+        detector_config("fasterrcnn_resnet50_fpn", soft_nms=True)
 
 
 @pytest.mark.parametrize(

@@ -50,9 +50,13 @@ def test_a_detector_gets_other_classes_and_keeps_the_rest(stored, classes, names
     before, after = arrays(stored), arrays(model)
     kept = [name for name in before if not name.startswith("box_predictor.")]
     assert all(after[name] is before[name] for name in kept) and len(after) == len(before)
-    expected = FastRCNNPredictor(32, 3, rngs=nnx.Rngs(5))
-    for name, array in arrays(expected).items():
-        np.testing.assert_array_equal(after[f"box_predictor.{name}"], array)
+    same, other = (arrays(jaxdet.with_classes(stored, classes, rngs=nnx.Rngs(seed))) for seed in (5, 6))
+    bound = 32**-0.5  # of PyTorch's initialisation of a linear layer with 32 inputs
+    for name in after.keys() - set(kept):
+        np.testing.assert_array_equal(after[name], same[name])
+        assert after[name].shape == arrays(FastRCNNPredictor(32, 3, rngs=nnx.Rngs(0)))[name.split(".", 1)[1]].shape
+        assert not np.array_equal(after[name], other[name])
+        assert bound >= np.abs(after[name]).max() > 0.5 * bound
     assert stored.config.num_classes == 4 and before["box_predictor.cls_score.bias"].shape == (4,)
 
 

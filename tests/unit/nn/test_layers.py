@@ -22,7 +22,7 @@ from jaxdet.nn import (
     mask,
     strided,
 )
-from jaxdet.ops.depthwise import depthwise_conv
+from jaxdet.ops.conv.depthwise import depthwise_conv
 
 
 def test_extents_are_sizes_rounded_up_and_halved_upwards():

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxdet.ops import conv
-from jaxdet.ops.conv import conv2d
+from jaxdet.ops.conv import plain
+from jaxdet.ops.conv.plain import conv2d
 
 # kernel, stride, padding of height and width, (height, width)
 CASES = (
@@ -35,7 +35,7 @@ def _ours(x, kernel, stride, padding):
 
 @pytest.fixture(params=[5500, 20, 1], ids=["one strip", "a few", "one a row"])
 def _strips(request, monkeypatch):
-    monkeypatch.setattr(conv, "_STRIP_PIXELS", request.param)
+    monkeypatch.setattr(plain, "_STRIP_PIXELS", request.param)
 
 
 @pytest.mark.parametrize("kernel, stride, padding, size", CASES)
@@ -67,4 +67,4 @@ def test_the_gradient_of_a_large_map_is_summed_in_few_strips():
         return jax.jit(gradient).lower(*shapes).as_text().count("stablehlo.convolution")
 
     few, many = strips(64), strips(1024)
-    assert few == 1 and many == conv._MOST_STRIPS
+    assert few == 1 and many == plain._MOST_STRIPS

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from jaxdet.ops import multiscale_roi_align, roi_align
-from jaxdet.ops.roi_gather import scatter_in_chunks
-from jaxdet.ops.roi_samples import box_samples
-from jaxdet.ops.roi_window import pool_by_window, window_gradient
+from jaxdet.ops.roi.gather import scatter_in_chunks
+from jaxdet.ops.roi.samples import box_samples
+from jaxdet.ops.roi.window import pool_by_window, window_gradient
 
 NAN = np.float32(np.nan)
 SHAPES, SCALES = [(36, 40), (18, 20)], (1 / 4, 1 / 8)

@@ -17,7 +17,7 @@ import jax, jax.numpy as jnp, numpy as np
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxdet.ops import roi_align
-from jaxdet.ops.nms import nms_keep
+from jaxdet.ops.suppression.hard import nms_keep
 
 topology = topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2")
 sharding = NamedSharding(Mesh(np.array(topology.devices[:1]), ("data",)), PartitionSpec())

@@ -10,7 +10,7 @@ import pytest
 
 from jaxdet.data import Augmentation, DataError, Examples, canvases
 from jaxdet.runs import Run, TrainConfig, open_task
-from jaxdet.runs.evaluate import _losses_step
+from jaxdet.runs.evaluation import _losses_step
 from jaxdet.runs.start import fresh
 from jaxdet.training import OptimizerConfig
 from tiny_model import tiny_config

@@ -7,6 +7,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import nnx
 
 from jaxdet.heads import RoIOutputs, RPNOutputs
@@ -23,6 +24,12 @@ def test_smooth_l1_is_quadratic_then_linear():
     error = jnp.array([-0.1, 0.25, 2.0])
     np.testing.assert_allclose(smooth_l1(error, jnp.zeros(3), 0.5), [0.01, 0.0625, 1.75], rtol=1e-6)
     np.testing.assert_allclose(smooth_l1(error, jnp.zeros(3), 0.0), [0.1, 0.25, 2.0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5])
+def test_an_exact_prediction_has_no_gradient(beta):
+    gradient = jax.grad(lambda x: smooth_l1(x, jnp.ones(3), beta).sum())(jnp.array([1.0, 0.0, 3.0]))
+    np.testing.assert_array_equal(gradient, [0, -1, 1])
 
 
 def test_rpn_losses_by_hand():

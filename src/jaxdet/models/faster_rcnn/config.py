@@ -9,7 +9,14 @@ from typing import Any, ClassVar
 from jaxdet.backbones import BackboneConfig, ResNetConfig
 from jaxdet.base import norm_of_weights
 from jaxdet.heads import AnchorGenerator, BoxConfig, RPNConfig
-from jaxdet.models.config import AnchorReport, DetectorConfig, DetectorTransform, FPNConfig
+from jaxdet.models.config import (
+    AnchorReport,
+    DetectorConfig,
+    DetectorTransform,
+    FPNConfig,
+    anchor_counts,
+    check_kind,
+)
 
 
 @dataclass(frozen=True)
@@ -53,17 +60,13 @@ class FasterRCNNConfig(DetectorConfig):
         built: Any = super().architecture()
         return replace(
             built,
-            rpn=RPNConfig(_shapes_of(self.rpn.anchor_generator), conv_depth=self.rpn.conv_depth),
+            rpn=RPNConfig(anchor_counts(self.rpn.anchor_generator), conv_depth=self.rpn.conv_depth),
             box=BoxConfig(box.representation_size, box.conv_layers, box.norm, box.output_size),
         )
 
     def fixed_by_weights(self, stored: Any) -> FasterRCNNConfig:
         """Also the convolutions of both heads, and anchors where those of this configuration are more or fewer."""
-        if not hasattr(stored, "rpn"):
-            raise ValueError(
-                f"holds a {_kind(stored)}, and the run trains a {_kind(self)}: give weights of that, or its "
-                "backbone's alone by backbone_weights"
-            )
+        check_kind(self, stored, FasterRCNNConfig)
         found: Any = super().fixed_by_weights(stored)
         pool, anchors = self._anchors_on(stored)
         rpn = replace(self.rpn, conv_depth=stored.rpn.conv_depth, anchor_generator=anchors)
@@ -97,13 +100,3 @@ class FasterRCNNConfig(DetectorConfig):
             output_size=old.output_size,
             pool_levels=new.pool_levels if known else old.pool_levels,
         )
-
-
-def _kind(config: Any) -> str:
-    return type(config).__name__.removesuffix("Config")
-
-
-def _shapes_of(generator: AnchorGenerator) -> AnchorGenerator:
-    """Anchors of the same counts."""
-    counts = generator.num_anchors_per_location()
-    return AnchorGenerator(tuple((1.0,) * count for count in counts), ((1.0,),) * len(counts))

@@ -41,7 +41,7 @@ def box_stages(
     selected = f"scores above {box.score_thresh}; {model.suppression()} {within}; the best {box.detections_per_img}"
     return [
         Stage((proposals.boxes, proposals.scores), "Proposals", proposed, ("boxes", "scores")),
-        Stage((pooled,), "RoIAlign", f"{cells}; sampling ratio {box.sampling_ratio}", ("pooled",)),
+        Stage((pooled,), "RoIAlign", f"{cells}; sampling ratio {box.sampling_ratio}", ("pooled",), maps=True),
         Stage((hidden,), "Box head", type(model.box_head).__name__, ("features",), module="box_head"),
         Stage(
             (outputs.logits, outputs.deltas),

@@ -1,4 +1,4 @@
-"""Which anchors and proposals the losses look at, and what they should have said.
+"""Target assignment and sampling for anchors and proposals.
 
 Axes: B images, N anchors of an image, R proposals, S samples, G ground truths. Everything here is for one image:
 callers vmap it.
@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxdet.heads import BoxConfig, RPNConfig
+from jaxdet.heads.target_assignment import known_boxes, match_targets
 from jaxdet.ops.box_coder import BoxCoder
-from jaxdet.ops.boxes import box_coverage, box_iou
 from jaxdet.ops.matcher import Matcher
 from jaxdet.ops.sampling import sample_balanced
 from jaxdet.types import Targets
@@ -38,30 +38,15 @@ class ProposalTargets(NamedTuple):
     valid: Array  # [S] bool
 
 
-def _known(boxes: Array, valid: Array) -> Array:
-    """Padding may hold NaN: a harmless box takes its place."""
-    return jnp.where(valid[..., None], boxes, jnp.ones((), boxes.dtype))
-
-
-def _outside(candidates: Array, targets: Targets, thresh: float | None) -> Array:
-    """``[N]`` bool: which candidates may be background, as no ignored region holds ``thresh`` of them."""
-    if targets.ignored is None or thresh is None:
-        return jnp.ones(candidates.shape[0], bool)
-    regions = _known(targets.boxes, targets.ignored)
-    covered = (box_coverage(candidates, regions) >= thresh) & targets.ignored[None, :]  # [N, G]
-    return ~jnp.any(covered, axis=1)
-
-
 def sample_anchors(
     key: Array, anchors: Array, anchors_valid: Array, targets: Targets, config: RPNConfig
 ) -> AnchorTargets:
     """torchvision's ``assign_targets_to_anchors`` and sampler for anchors ``[N, 4]`` and ``G`` ground truths."""
-    boxes = _known(targets.boxes, targets.valid)
+    boxes = known_boxes(targets.boxes, targets.valid)
     matcher = Matcher(config.fg_iou_thresh, config.bg_iou_thresh, allow_low_quality_matches=True)
-    matches = matcher(box_iou(boxes, anchors), targets.valid, anchors_valid)
-    negative = matches.negative & _outside(anchors, targets, config.ignore_thresh)
+    matches = match_targets(matcher, anchors, anchors_valid, targets, config.ignore_thresh)
     indices, positive, valid = sample_balanced(
-        key, matches.positive, negative, config.batch_size_per_image, config.positive_fraction
+        key, matches.positive, matches.negative, config.batch_size_per_image, config.positive_fraction
     )
     deltas = BoxCoder().encode(boxes[matches.index[indices]], anchors[indices])
     return AnchorTargets(indices, positive, deltas, valid)
@@ -71,13 +56,14 @@ def sample_proposals(
     key: Array, proposals: Array, proposals_valid: Array, targets: Targets, config: BoxConfig
 ) -> ProposalTargets:
     """torchvision's ``select_training_samples``: the ground truths join the proposals ``[R, 4]``, then a draw."""
-    boxes = _known(targets.boxes, targets.valid)
-    candidates = jax.lax.stop_gradient(jnp.concatenate([_known(proposals, proposals_valid), boxes]))  # [R + G, 4]
+    boxes = known_boxes(targets.boxes, targets.valid)
+    candidates = jnp.concatenate([known_boxes(proposals, proposals_valid), boxes])  # [R + G, 4]
+    candidates = jax.lax.stop_gradient(candidates)
     known = jnp.concatenate([proposals_valid, targets.valid])
-    matches = Matcher(config.fg_iou_thresh, config.bg_iou_thresh)(box_iou(boxes, candidates), targets.valid, known)
-    negative = matches.negative & _outside(candidates, targets, config.ignore_thresh)
+    matcher = Matcher(config.fg_iou_thresh, config.bg_iou_thresh)
+    matches = match_targets(matcher, candidates, known, targets, config.ignore_thresh)
     indices, positive, valid = sample_balanced(
-        key, matches.positive, negative, config.batch_size_per_image, config.positive_fraction
+        key, matches.positive, matches.negative, config.batch_size_per_image, config.positive_fraction
     )
     truth = matches.index[indices]
     chosen = candidates[indices]

@@ -9,7 +9,7 @@ from typing import Any
 from jaxdet.base import norm_of_weights
 from jaxdet.models.faster_rcnn.config import FasterRCNNConfig
 from jaxdet.necks import ContextConfig
-from jaxdet.ops.soft_nms import SoftNMS
+from jaxdet.ops.suppression.soft import SoftNMS
 
 
 @dataclass(frozen=True)

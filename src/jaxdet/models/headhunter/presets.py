@@ -18,7 +18,7 @@ from jaxdet.heads import AnchorGenerator, BoxConfig, RPNConfig
 from jaxdet.models.config import DetectorTransform, FPNConfig
 from jaxdet.models.headhunter.config import HeadHunterConfig
 from jaxdet.necks import ContextConfig
-from jaxdet.ops.soft_nms import SoftNMS
+from jaxdet.ops.suppression.soft import SoftNMS
 
 ReturnLayers = tuple[str, ...] | Mapping[str, int]
 

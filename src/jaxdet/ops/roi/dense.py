@@ -17,7 +17,7 @@ from jax import Array, lax
 
 from jaxdet.ops.boxes import float_dtype
 from jaxdet.ops.exact import quotient, rounded
-from jaxdet.ops.roi_samples import bin_size_of, box_edges, interpolate
+from jaxdet.ops.roi.samples import bin_size_of, box_edges, interpolate
 from jaxdet.ops.turns import in_turns
 
 _CANDIDATES = 7  # five samples, and one on either side for what rounding moves

@@ -15,9 +15,9 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxdet.ops.boxes import float_dtype
-from jaxdet.ops.roi_dense import adaptive_weights, within
-from jaxdet.ops.roi_pool import cells_of, prepare, whole_bins
-from jaxdet.ops.roi_samples import box_samples, weights_of_cells
+from jaxdet.ops.roi.dense import adaptive_weights, within
+from jaxdet.ops.roi.max_pool import cells_of, prepare, whole_bins
+from jaxdet.ops.roi.samples import box_samples, weights_of_cells
 from jaxdet.ops.turns import in_turns
 
 Weights = tuple[Array, Array]  # [R, PH, H] and [R, PW, W]

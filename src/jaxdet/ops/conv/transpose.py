@@ -9,7 +9,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxdet.ops.conv import conv2d
+from jaxdet.ops.conv.plain import conv2d
 
 
 def conv_transpose_2x(x: Array, kernel: Array, *, precision: lax.PrecisionLike = "highest") -> Array:

@@ -19,8 +19,8 @@ import numpy as np
 from jax import Array
 from jax.typing import DTypeLike
 
-from jaxdet.ops.roi_gather import pool_few, scatter_few, split_regions
-from jaxdet.ops.roi_samples import AxisSamples, weights_of_cells
+from jaxdet.ops.roi.gather import pool_few, scatter_few, split_regions
+from jaxdet.ops.roi.samples import AxisSamples, weights_of_cells
 
 _WINDOW = 32
 # What a core holds at once is chosen to fit in the 128 MB of its own memory that a v5e or v6e has, for P2 to P5 of

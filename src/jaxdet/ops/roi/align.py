@@ -22,10 +22,10 @@ from jax import Array
 from jax.custom_batching import sequential_vmap
 
 from jaxdet.ops.boxes import float_dtype
-from jaxdet.ops.roi_dense import pool_adaptive
-from jaxdet.ops.roi_gather import pool_by_gather, pool_in_chunks, scatter_at_once, scatter_in_chunks
-from jaxdet.ops.roi_samples import AxisSamples, box_samples
-from jaxdet.ops.roi_window import pool_by_window, window_gradient
+from jaxdet.ops.roi.dense import pool_adaptive
+from jaxdet.ops.roi.gather import pool_by_gather, pool_in_chunks, scatter_at_once, scatter_in_chunks
+from jaxdet.ops.roi.samples import AxisSamples, box_samples
+from jaxdet.ops.roi.window import pool_by_window, window_gradient
 
 
 def roi_align(

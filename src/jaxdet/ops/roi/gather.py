@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxdet.ops.roi_samples import AxisSamples
+from jaxdet.ops.roi.samples import AxisSamples
 
 _REGIONS_A_TURN = 128  # of the CPU's pooling, at most
 _REGIONS_A_CHUNK = 16  # of the CPU's gradient: 16 x 784 rows of 64 to 256 channels stay in its caches

@@ -1,0 +1,6 @@
+"""RetinaNet (Lin et al. 2017), as torchvision computes it."""
+
+from jaxdet.models.retinanet.config import RetinaNetConfig as RetinaNetConfig
+from jaxdet.models.retinanet.model import RetinaNet as RetinaNet
+from jaxdet.models.retinanet.presets import PRESETS as PRESETS
+from jaxdet.models.retinanet.presets import retinanet as retinanet

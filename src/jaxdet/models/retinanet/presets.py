@@ -1,0 +1,70 @@
+"""Named RetinaNets, and RetinaNet on a backbone of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from flax import nnx
+
+from jaxdet.backbones import Backbone, ResNetConfig
+from jaxdet.config import override
+from jaxdet.heads import AnchorGenerator
+from jaxdet.models.config import FPNConfig
+from jaxdet.models.retinanet.config import RATIOS, RetinaNetConfig, three_octaves
+from jaxdet.models.retinanet.model import RetinaNet
+from jaxdet.nn import NormConfig, Numerics
+
+
+def _resnet() -> RetinaNetConfig:
+    # torchvision freezes the norms of a pretrained backbone, which is how this model is used.
+    return RetinaNetConfig(backbone=ResNetConfig(num_classes=None, norm=NormConfig("frozen")))
+
+
+def _resnet_v2() -> RetinaNetConfig:
+    return RetinaNetConfig(
+        backbone=ResNetConfig(num_classes=None),
+        fpn=FPNConfig(("layer2", "layer3", "layer4"), pool=False, p6p7="c5"),
+        head_norm=NormConfig("group"),
+        box_loss="giou",
+    )
+
+
+PRESETS: Mapping[str, Callable[..., RetinaNetConfig]] = {
+    "retinanet_resnet50_fpn": _resnet,
+    "retinanet_resnet50_fpn_v2": _resnet_v2,
+}
+
+
+def retinanet(
+    backbone: Backbone,
+    num_classes: int,
+    *,
+    levels: tuple[str, ...] | None = None,
+    anchor_sizes: tuple[tuple[float, ...], ...] | None = None,
+    numerics: Numerics = Numerics(),
+    rngs: nnx.Rngs,
+    **options: Any,
+) -> RetinaNet:
+    """A RetinaNet on a backbone of your own: any NNX module that returns named maps (`jaxdet.backbones.Backbone`).
+
+    Args:
+        backbone: declares ``channels`` and ``strides`` a map, and whether it masks padding; one that does not needs
+            ``canvas="fast"``.
+        num_classes: with the background.
+        levels: the maps to build the pyramid on, highest resolution first; by default all.
+        anchor_sizes: a tuple a level, P6 and P7 included; by default three from four times each level's stride on.
+        options: see `jaxdet.models.model_config`.
+    """
+    levels = tuple(backbone.channels) if levels is None else tuple(levels)
+    config = RetinaNetConfig(
+        backbone=None, fpn=FPNConfig(levels, pool=False, p6p7="p5"), num_classes=num_classes
+    )  # fmt: skip
+    config = override(config, options)
+    if "anchor_generator" not in options:
+        strides = [backbone.strides[level] for level in levels]
+        strides += [strides[-1] * 2 ** (further + 1) for further in range(len(config.fpn.all_levels) - len(levels))]
+        sizes = anchor_sizes or tuple(three_octaves(4 * stride) for stride in strides)
+        config = replace(config, anchor_generator=AnchorGenerator(sizes, RATIOS))
+    return RetinaNet(config, backbone, numerics=numerics, rngs=rngs)

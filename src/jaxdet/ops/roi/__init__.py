@@ -1,0 +1,1 @@
+"""Pooling of regions: RoIAlign, RoIPool and their position-sensitive variants."""

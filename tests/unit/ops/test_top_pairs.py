@@ -1,0 +1,37 @@
+"""The best pairs of a matrix are those of the whole of it, ties included."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdet.ops.top_pairs import top_pairs
+
+
+@jax.jit
+def _whole(values):
+    return jax.lax.top_k(values.reshape(-1), values.size)
+
+
+@pytest.mark.parametrize("count", [1, 7, 40, 1000])
+def test_equal_values_go_by_row_and_column(count):
+    """Values of which each comes some forty times, so that rows tie by their maximum and pairs at the last place."""
+    rng = np.random.default_rng(0)
+    found = jax.jit(jax.vmap(lambda values: top_pairs(values, count)))
+    batch = rng.integers(0, 5, (20, 30, 7)).astype(np.float32)
+    pairs = found(batch)
+    for values, *best in zip(batch, *pairs, strict=True):
+        whole, index = (np.asarray(x)[:count] for x in _whole(values))
+        np.testing.assert_array_equal(best[0], whole)
+        np.testing.assert_array_equal(best[1], index // 7)
+        np.testing.assert_array_equal(best[2], index % 7)
+
+
+def test_rows_that_are_not_valid_count_as_the_least():
+    values = np.float32([[np.nan, 9], [1, 2], [np.inf, np.nan], [2, 0]])
+    pairs = jax.jit(lambda values, valid: top_pairs(values, 6, valid=valid))(
+        values, np.array([False, True, False, True])
+    )
+    np.testing.assert_array_equal(pairs.values, [2, 2, 1, 0, -np.inf, -np.inf])
+    assert pairs.rows.tolist()[:4] == [1, 3, 1, 3] and pairs.columns.tolist()[:4] == [1, 0, 0, 1]
+    assert pairs.rows.dtype == pairs.columns.dtype == jnp.int32
