@@ -103,9 +103,8 @@ def _live(module: Any, found: Recognised) -> dict[str, Any]:
 def _check_activations(module: Any) -> None:
     """ReLU in the heads' towers, where a state dict shows nothing."""
     for path, layer in layers_of(module):
-        plain = not any(True for _ in layer.parameters()) and not any(True for _ in layer.children())
         kind = type(layer).__name__
-        if path.startswith((f"{_CLASSES}conv.", f"{_BOXES}conv.")) and plain and kind != "ReLU":
+        if path.startswith((f"{_CLASSES}conv.", f"{_BOXES}conv.")) and not layer.state_dict() and kind != "ReLU":
             raise UnsupportedModuleError(f"{path} is a {kind}, and here the heads have ReLU alone")
 
 
