@@ -5,7 +5,7 @@ jaxdet train examples/heads.py --out runs/ssh
 jaxdet train examples/heads.py --out runs/cpm --set model_context=cpm
 jaxdet evaluate runs/ssh/model --config examples/heads.py --metrics heads
 
-CROWD names the folder of the data, "runs/crowd" by default; MOBILENET, if set, the pretrained weights of the body
+CROWD names the folder of the data, "runs/crowd" by default; MOBILENET, if set, the pretrained weights of the backbone
 (mobilenetV1X0.25_pretrain.tar of the Pytorch_Retinaface repository). For images of your own, put your lists there and
 take the sizes and anchors of HeadHunter, which are the model's defaults.
 """

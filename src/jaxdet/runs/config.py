@@ -28,10 +28,10 @@ class TrainConfig:
         `jaxdet.training.Steps` or `Epochs`, which may also be given, as may text: ``"500 steps"``, ``"2 epochs"``.
     backbone: of a detector whose ``model.backbone`` is None: a function of ``numerics`` and ``rngs`` that makes it.
     augment: `jaxdet.data.Augmentation` or, for a classifier, `ClassAugmentation`; by default what suits the model.
-    weights: a model to start from; backbone_weights: a classifier's weights for a detector's body alone. Each is a
+    weights: a model to start from; backbone_weights: a classifier's weights for a detector's backbone. Each is a
         jaxdet folder, a PyTorch file, or the name of official torchvision weights (``"resnet50_v1"``).
     frozen: paths of parameters that do not train, such as ``"backbone.conv1"``.
-    freeze_norms: the body's batch norms keep their statistics, scales and biases.
+    freeze_norms: the backbone's batch norms keep their statistics, scales and biases.
     ema_decay: of moving averages of the parameters, which are then what is evaluated and kept; None: none.
     label_smoothing: of classifiers.
     max_boxes: slots for boxes on an image; by default as many as the fullest image needs.
