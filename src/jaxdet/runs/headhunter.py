@@ -75,7 +75,7 @@ def read_headhunter(file: str | Path) -> HeadHunterRun:
         skip_faulty=True,
         workers=_WORKERS,
         eval_every=given["eval_every"] if val is not None else None,
-        metrics="heads",
+        metrics="crowd",
     )
     _tell_of_the_rest(given, note)
     return HeadHunterRun(config, tuple(notes))
