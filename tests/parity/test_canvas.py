@@ -33,6 +33,7 @@ FEW = {
 NARROW = {"fpn_out_channels": 32, "box_representation_size": 64}
 # Whole ones in `make verify`; a ResNet with one block a stage has all that a long one has, and compiles sooner.
 WHOLE = ("fasterrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2")
+RETINANETS = ("retinanet_resnet50_fpn", "retinanet_resnet50_fpn_v2")
 
 
 @cache
@@ -40,6 +41,10 @@ def detector(name):
     """Calibrated weights, so that detections are many and distinct."""
     if name in WHOLE:
         return pair(name, 3, name == WHOLE[0], num_classes=11, **resized(160), **FEW)[1]
+    if name in RETINANETS:
+        options = resized(160) | {"num_classes": 11, "fpn_out_channels": 32, "topk_candidates": 200}
+        options |= {"backbone_blocks": (1, 1, 1, 1), "backbone_norm": NormConfig()}
+        return calibrated(model_config(name, **options))
     options = resized(160) | FEW | NARROW | {"num_classes": 11}
     if name == "resnet":
         options |= {"backbone_blocks": (1, 1, 1, 1), "backbone_norm": NormConfig(), "fpn_norm": NormConfig()}
@@ -50,7 +55,13 @@ def detector(name):
 def calibrated(config):
     """A model with random weights, drawn by numpy to compile nothing, and statistics of its own images."""
     rng = np.random.default_rng(0)
-    spread = {"rpn_head.cls_logits": 2, "rpn_head.bbox_pred": 0.3, "box_predictor.cls_score": 2}  # of the outputs
+    spread = {
+        "rpn_head.cls_logits": 2,
+        "rpn_head.bbox_pred": 0.3,
+        "box_predictor.cls_score": 2,
+        "head.classification.output": 2,
+        "head.regression.output": 0.3,
+    }  # of the outputs
     model = abstract(config)
     values = {}
     for path, variable in flatten(nnx.state(model)).items():
@@ -105,7 +116,9 @@ def assert_same(found, expected):
     np.testing.assert_allclose(found[0][pairs[:, 1]], expected[0][pairs[:, 0]], atol=1e-3, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["resnet", "mobilenet", *(pytest.param(n, marks=pytest.mark.verify) for n in WHOLE)])
+@pytest.mark.parametrize(
+    "name", ["resnet", "mobilenet", *RETINANETS, *(pytest.param(n, marks=pytest.mark.verify) for n in WHOLE)]
+)
 def test_alone_with_mates_and_on_a_larger_canvas(name):
     """All at once: NaN fills whatever lies beyond an image's true size on the larger canvas."""
     model = detector(name)
@@ -161,7 +174,10 @@ def close_trees(one, two, tolerance):
         np.testing.assert_allclose(a, b, atol=tolerance * scale, rtol=0, err_msg=jax.tree_util.keystr(path))
 
 
-@pytest.mark.parametrize("name", ["resnet", pytest.param("mobilenet", marks=pytest.mark.verify)])
+@pytest.mark.parametrize(
+    "name",
+    ["resnet", RETINANETS[1], *(pytest.param(n, marks=pytest.mark.verify) for n in ("mobilenet", RETINANETS[0]))],
+)
 def test_nan_in_padding_changes_no_loss_and_no_gradient(name):
     """Bit for bit: pixels beyond the images' sizes, and slots of targets that are not valid."""
     graphdef, params, rest = nnx.split(detector(name), nnx.Param, ...)

@@ -17,7 +17,6 @@ from jaxdet.data.batching.plan import eval_plan as eval_plan
 from jaxdet.data.dataset import DetectionDataset as DetectionDataset
 from jaxdet.data.dataset import Example as Example
 from jaxdet.data.dataset import Record as Record
-from jaxdet.data.dataset import Truth as Truth
 from jaxdet.data.faults import DataError as DataError
 from jaxdet.data.faults import Fault as Fault
 from jaxdet.data.faults import FaultKind as FaultKind
@@ -33,6 +32,7 @@ from jaxdet.data.formats.voc import VocDataset as VocDataset
 from jaxdet.data.formats.yolo import YoloDataset as YoloDataset
 from jaxdet.data.images import read_image as read_image
 from jaxdet.data.images import set_max_pixels as set_max_pixels
+from jaxdet.data.objects import Objects as Objects
 from jaxdet.data.sources import ClassFolder as ClassFolder
 from jaxdet.data.sources import CocoFiles as CocoFiles
 from jaxdet.data.sources import DataSource as DataSource

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxdet.data.faults import FaultKind, Problem
+from jaxdet.data.objects import Objects
 
 EDGE_TOLERANCE = 1.0  # pixels by which a box may stick out of its image before it counts as a fault
 _SMALLEST = float(np.finfo(np.float32).tiny)  # what is less becomes 0 on most devices
@@ -85,6 +86,14 @@ def clip_region(box: Sequence[float], size: tuple[int, int]) -> list[float] | Pr
 def pack_boxes(boxes: Sequence[Sequence[float]], labels: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """Lists of boxes and labels as arrays [G, 4] float32 and [G] int32, also for G = 0."""
     return np.array(boxes, np.float32).reshape(-1, 4), np.array(labels, np.int32).reshape(-1)
+
+
+def pack_objects(
+    boxes: Sequence[Sequence[float]], labels: Sequence[int], ignored: Sequence[Sequence[float]] = ()
+) -> Objects:
+    """Lists of boxes, labels and ignored regions as arrays."""
+    packed, numbers = pack_boxes(boxes, labels)
+    return Objects(boxes=packed, labels=numbers, ignored=pack_boxes(ignored, ())[0])
 
 
 def _clipped(box: Sequence[float], size: tuple[int, int]) -> tuple[float, float, float, float]:

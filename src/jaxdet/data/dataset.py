@@ -8,7 +8,7 @@ Label 0 is the background and never occurs in an annotation.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -17,54 +17,45 @@ import numpy as np
 from jaxdet.data.faults import DataError as DataError
 from jaxdet.data.faults import Fault, Problem, refuse_faults
 from jaxdet.data.images import image_problems, read_file, read_image
+from jaxdet.data.objects import Objects
 
 BACKGROUND = "__background__"
 
 
-def no_boxes() -> np.ndarray:
-    """[0, 4] float32."""
-    return np.zeros((0, 4), np.float32)
+@dataclass(frozen=True, kw_only=True)
+class Record(Objects):
+    """What the annotations say about one image; nothing is decoded.
 
-
-@dataclass(frozen=True)
-class Truth:
-    """What evaluation compares the detections of one image with; a detection in an ignored region is no error."""
-
-    boxes: np.ndarray  # [G, 4] float32 xyxy
-    labels: np.ndarray  # [G] int32, 1..K-1
-    ignored: np.ndarray  # [I, 4] float32 xyxy
-
-
-@dataclass(frozen=True)
-class Record:
-    """What the annotations say about one image; nothing is decoded."""
+    size: (height, width).
+    judged: what evaluation counts and ignores, where that is not what is trained on.
+    """
 
     image_id: int
     path: str
-    size: tuple[int, int]  # (height, width)
-    boxes: np.ndarray  # [G, 4] float32 xyxy, within the image
-    labels: np.ndarray  # [G] int32, 1..K-1
-    ignored: np.ndarray = field(
-        default_factory=no_boxes
-    )  # [I, 4] float32 xyxy: regions that are neither object nor background (crowds)
-    judged: Truth | None = None  # what evaluation counts and ignores, where that is not what is trained on
+    size: tuple[int, int]
+    judged: Objects | None = None
 
     @property
-    def truth(self) -> Truth:
-        """What evaluation counts and ignores."""
-        return Truth(self.boxes, self.labels, self.ignored) if self.judged is None else self.judged
+    def truth(self) -> Objects:
+        """What evaluation compares detections with; a detection in an ignored region is no error."""
+        return self.objects if self.judged is None else self.judged
 
 
-@dataclass(frozen=True)
-class Example:
-    """One decoded image with its annotations."""
+@dataclass(frozen=True, kw_only=True)
+class Example(Objects):
+    """One decoded image with its annotations.
 
-    image: np.ndarray  # [H, W, 3] uint8 RGB
-    boxes: np.ndarray  # [G, 4] float32 xyxy
-    labels: np.ndarray  # [G] int32
+    image: [H, W, 3] uint8 RGB.
+    """
+
+    image: np.ndarray
     image_id: int
     path: str
-    ignored: np.ndarray = field(default_factory=no_boxes)  # [I, 4] float32 xyxy
+
+    @classmethod
+    def of(cls, image: np.ndarray, record: Record) -> Example:
+        """The example of a record whose image was decoded."""
+        return cls(image=image, image_id=record.image_id, path=record.path, **record.annotations())
 
 
 class DetectionDataset:
@@ -126,8 +117,7 @@ class DetectionDataset:
     def __getitem__(self, index: int) -> Example:
         """Decodes image ``index``. Raises DataError where the file is unreadable or of another size than annotated."""
         record = self.records[index]
-        image = read_image(record.path, record.size)
-        return Example(image, record.boxes, record.labels, record.image_id, record.path, record.ignored)
+        return Example.of(read_image(record.path, record.size), record)
 
     def encoded(self, index: int) -> bytes:
         """Image ``index`` as an image file's bytes. Raises DataError where there is none."""

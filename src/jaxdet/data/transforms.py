@@ -6,7 +6,7 @@ explicit numpy Generator.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,11 +17,6 @@ from jaxdet.ops.pixels import IMAGENET_MEAN, IMAGENET_STD
 from jaxdet.ops.resize import resize_bilinear, resized_size
 
 
-def map_boxes(example: Example, function: Callable[[np.ndarray], np.ndarray]) -> Example:
-    """The example with a function ``[N, 4] -> [N, 4]`` applied to its boxes and to its ignored regions."""
-    return replace(example, boxes=function(example.boxes), ignored=function(example.ignored))
-
-
 def horizontal_flip(example: Example) -> Example:
     """The example mirrored left to right; a box keeps its corner order."""
     width = example.image.shape[1]
@@ -30,7 +25,7 @@ def horizontal_flip(example: Example) -> Example:
         x1, y1, x2, y2 = boxes.T
         return np.stack([width - x2, y1, width - x1, y2], axis=1).astype(np.float32)
 
-    return replace(map_boxes(example, mirror), image=example.image[:, ::-1])
+    return replace(example.map_boxes(mirror), image=example.image[:, ::-1])
 
 
 def random_horizontal_flip(example: Example, probability: float, generator: np.random.Generator) -> Example:
@@ -45,17 +40,8 @@ def crop(example: Example, top: int, left: int, height: int, width: int) -> Exam
         shifted = boxes - np.array([left, top, left, top], np.float32)
         return shifted.clip(0, np.array([width, height, width, height], np.float32))
 
-    cut = map_boxes(example, clip)
-    kept, kept_ignored = (
-        (boxes[:, 0] < boxes[:, 2]) & (boxes[:, 1] < boxes[:, 3]) for boxes in (cut.boxes, cut.ignored)
-    )
-    return replace(
-        cut,
-        image=example.image[top : top + height, left : left + width],
-        boxes=cut.boxes[kept],
-        labels=cut.labels[kept],
-        ignored=cut.ignored[kept_ignored],
-    )
+    cut = example.map_boxes(clip).with_area()
+    return replace(cut, image=example.image[top : top + height, left : left + width])
 
 
 def preprocess(

@@ -159,11 +159,20 @@ class DetectorConfig(ModelConfig):
         return found
 
 
-def another_kind(ours: DetectorConfig, stored: Any) -> ValueError:
-    """The error for a run that starts from the weights of another kind of detector, in words that follow what holds
-    them."""
+def check_kind(ours: DetectorConfig, stored: Any, kind: type) -> None:
+    """Refuses weights of another kind of model for the start of a run.
+
+    Args:
+        kind: the configuration that the weights' has to be of.
+
+    Raises:
+        ValueError: in words that follow what holds the weights.
+    """
+    check_same_backbone(ours, stored)
+    if isinstance(stored, kind):
+        return
     mine, theirs = (type(config).__name__.removesuffix("Config") for config in (ours, stored))
-    return ValueError(
+    raise ValueError(
         f"holds a {theirs}, and the run trains a {mine}: give weights of that, or its backbone's alone by "
         "backbone_weights"
     )

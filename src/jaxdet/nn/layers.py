@@ -53,6 +53,7 @@ class Conv(nnx.Conv):
             conv_general_dilated=_algorithm(in_channels, out_channels, groups),
             rngs=rngs,
         )
+        self.kernel_init, self.bias_init = kernel_init, bias_init  # for whoever draws the parameters anew
 
 
 # `nnx.Conv` calls one of these in place of `lax.conv_general_dilated`, and never varies the arguments that they drop.
@@ -100,6 +101,7 @@ class Linear(nnx.Linear):
             bias_init=torch_default_bias(in_features),
             rngs=rngs,
         )
+        self.kernel_init, self.bias_init = kernel_init, torch_default_bias(in_features)
 
 
 class MaxPool(nnx.Module):

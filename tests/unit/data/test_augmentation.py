@@ -21,6 +21,7 @@ from jaxdet.data.augment.augmentation import Augmentation
 from jaxdet.data.augment.photometric import adjust_levels, photometric_distort, shift_rgb
 from jaxdet.data.batching.detection_rows import box_slots
 from jaxdet.data.batching.sizing import ScaleJitter, ShortestSide
+from jaxdet.data.objects import no_boxes
 
 
 class _Transform:
@@ -29,7 +30,10 @@ class _Transform:
 
 def _example(height=4, width=6):
     image = np.random.default_rng(3).integers(0, 256, (height, width, 3), np.uint8)
-    return Example(image, np.float32([[1, 0, 3, 2]]), np.int32([5]), 3, "a.png", np.float32([[0, 1, 6, 4]]))
+    return Example(
+        image=image, boxes=np.float32([[1, 0, 3, 2]]), labels=np.int32([5]), image_id=3, path="a.png",
+        ignored=np.float32([[0, 1, 6, 4]]),
+    )  # fmt: skip
 
 
 def test_a_flip_takes_the_ignored_regions_along():
@@ -193,7 +197,9 @@ def test_brightness_and_contrast():
 
 @pytest.mark.parametrize("change", [RGBShift(), BrightnessContrast()])
 def test_changes_of_colour_happen_to_half_within_their_ranges(change):
-    example = Example(np.full((1, 2, 3), 100, np.uint8), np.zeros((0, 4), np.float32), np.zeros(0, np.int32), 1, "")
+    example = Example(
+        image=np.full((1, 2, 3), 100, np.uint8), boxes=no_boxes(), labels=np.zeros(0, np.int32), image_id=1, path=""
+    )
     found = np.stack([change(example, np.random.default_rng(seed)).image[0, 0] for seed in range(400)]).astype(int)
     changed = (found != 100).any(1)
     assert 0.42 < changed.mean() < 0.58

@@ -15,7 +15,10 @@ PLAIN = {"mean": (0, 0, 0), "std": (1, 1, 1)}
 def _example(height, width, boxes, ignored=()):
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
     boxes, ignored = (np.array(part, np.float32).reshape(-1, 4) for part in (boxes, ignored))
-    return Example(image, boxes, np.arange(1, len(boxes) + 1, dtype=np.int32), 7, "a.png", ignored)
+    return Example(
+        image=image, boxes=boxes, labels=np.arange(1, len(boxes) + 1, dtype=np.int32), image_id=7, path="a.png",
+        ignored=ignored,
+    )  # fmt: skip
 
 
 def test_each_image_draws_one_of_the_sizes():

@@ -9,6 +9,7 @@ from jaxdet.data import Example
 from jaxdet.data.augment.augmentation import ClassAugmentation, random_crop
 from jaxdet.data.augment.photometric import adjust_hue, photometric_distort
 from jaxdet.data.batching.sizing import ScaleJitter
+from jaxdet.data.objects import no_boxes
 from torchvision_cpu import torchvision_or_skip
 
 torchvision_or_skip()
@@ -60,7 +61,7 @@ def test_jitter_resizes_and_crops_like_the_reference(scale):
     resized = F.resize(Image.fromarray(image), size)
     top, left = (int(max(0, side - 64) * 0.7) for side in size)
     expected = F.crop(resized, top, left, min(64, size[0]), min(64, size[1]))
-    example = Example(image, np.zeros((0, 4), np.float32), np.zeros(0, np.int32), 1, "a.png")
+    example = Example(image=image, boxes=no_boxes(), labels=np.zeros(0, np.int32), image_id=1, path="a.png")
     sizing = ScaleJitter((0.1, 2.1), (64, 64))
     pixels, _ = sizing.apply(example, (64, 64), Draws((scale - 0.1) / 2, 0.7), mean=(0, 0, 0), std=(1, 1, 1))
     np.testing.assert_allclose(pixels, np.asarray(expected) / np.float32(255), atol=1e-6)

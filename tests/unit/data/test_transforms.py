@@ -9,7 +9,9 @@ from jaxdet.data.transforms import random_horizontal_flip
 
 def _example():
     image = np.arange(2 * 5 * 3, dtype=np.uint8).reshape(2, 5, 3)
-    return Example(image, np.float32([[0, 0, 2, 1], [1, 0.5, 5, 2]]), np.int32([1, 2]), 3, "a.png")
+    return Example(
+        image=image, boxes=np.float32([[0, 0, 2, 1], [1, 0.5, 5, 2]]), labels=np.int32([1, 2]), image_id=3, path="a.png"
+    )
 
 
 def test_horizontal_flip():

@@ -20,7 +20,7 @@ BG = "__background__"
 
 def _dataset(*names, ids=None, labels=()):
     boxes = np.float32([[10 * n, 0, 10 * n + 8, 8] for n in range(len(labels))]).reshape(-1, 4)
-    record = Record(1, "a.png", (100, 100), boxes, np.array(labels, np.int32))
+    record = Record(image_id=1, path="a.png", size=(100, 100), boxes=boxes, labels=np.array(labels, np.int32))
     return DetectionDataset([record], (BG, *names), (-1, *(ids or range(1, len(names) + 1))))
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from jaxdet.data.batching.canvas import Size, align, canvases, covers
 from jaxdet.data.dataset import DataError, Example
-from jaxdet.data.transforms import crop, map_boxes, normalize, preprocess_to, resize_boxes
+from jaxdet.data.transforms import crop, normalize, preprocess_to, resize_boxes
 from jaxdet.ops.resize import resized_size
 
 
@@ -100,7 +100,7 @@ class ShortestSide:
         if min(new) < 1 or not covers(canvas, new):
             new = _fit(old, canvas)
         pixels = preprocess_to(example.image, new, mean=mean, std=std)
-        return pixels, map_boxes(example, lambda boxes: resize_boxes(boxes, old, new))
+        return pixels, example.map_boxes(lambda boxes: resize_boxes(boxes, old, new))
 
     def _resized(self, height: int, width: int, min_size: int) -> Size:
         return resized_size(height, width, min_size, self.max_size, enlarge=self.enlarge)
@@ -141,7 +141,7 @@ class ScaleJitter:
         # Pillow's filter smooths when it shrinks, as it does in the reference: scales go down to a tenth.
         resized = Image.fromarray(example.image).resize(new[::-1], Image.Resampling.BILINEAR)
         example = replace(
-            map_boxes(example, lambda boxes: resize_boxes(boxes, old, new)),
+            example.map_boxes(lambda boxes: resize_boxes(boxes, old, new)),
             image=np.asarray(resized),
         )
         # One number places both axes, as in the reference.

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxdet.data.boxes import clean_box, clip_region, from_xywh, pack_boxes
+from jaxdet.data.boxes import clean_box, clip_region, from_xywh, pack_objects
 from jaxdet.data.dataset import BACKGROUND, DetectionDataset, Record
 from jaxdet.data.faults import DataError, FaultKind, Problem
 from jaxdet.data.formats.coco_fields import is_crowd, stated_size
@@ -59,11 +59,10 @@ class CocoDataset(DetectionDataset):
         self._skipped_entries = frozenset(found.number for found in problems if found.problem.kind.of_box)
         records = [
             Record(
-                image_id,
-                image.path,
-                image.size,
-                *pack_boxes(image.boxes, image.labels),
-                pack_boxes(image.ignored, ())[0],
+                image_id=image_id,
+                path=image.path,
+                size=image.size,
+                **pack_objects(image.boxes, image.labels, image.ignored).annotations(),
             )
             for image_id, image in images.items()
         ]

@@ -10,14 +10,14 @@ from __future__ import annotations
 import os
 import reprlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from jaxdet.data.boxes import clip_box, clip_region, pack_boxes
-from jaxdet.data.dataset import BACKGROUND, DetectionDataset, Record, Truth
+from jaxdet.data.boxes import clip_box, clip_region, pack_boxes, pack_objects
+from jaxdet.data.dataset import BACKGROUND, DetectionDataset, Record
 from jaxdet.data.faults import DataError, Fault, FaultKind, Problem
 from jaxdet.data.images import IMAGE_SUFFIXES, read_image_size
 from jaxdet.paths import read_lines, write_text
@@ -184,13 +184,12 @@ def _record(image_id: int, path: str, size: tuple[int, int], found: Sequence[Lis
     trained = [box.box for box in found if box.flag >= 0]
     negative = [box.box for box in found if box.flag < 0]
     unscored = [box.box for box in found if box.flag > 0]
-    boxes, labels = pack_boxes(trained, [HEAD] * len(trained))
-    ignored = pack_boxes(negative if negatives == "ignored" else (), ())[0]
+    packed = pack_objects(trained, [HEAD] * len(trained), negative if negatives == "ignored" else ())
     judged = None
-    if unscored or len(ignored) != len(negative):
+    if unscored or len(packed.ignored) != len(negative):
         counted = np.array([box.flag == 0 for box in found if box.flag >= 0], bool)
-        judged = Truth(boxes[counted], labels[counted], pack_boxes([*negative, *unscored], ())[0])
-    return Record(image_id, path, size, boxes, labels, ignored, judged)
+        judged = replace(packed.select(counted), ignored=pack_boxes([*negative, *unscored], ())[0])
+    return Record(image_id=image_id, path=path, size=size, judged=judged, **packed.annotations())
 
 
 def _reaches_out(box: Sequence[float], size: tuple[int, int]) -> bool:

@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from jaxdet.data.dataset import DetectionDataset, Example, Record, Truth
+from jaxdet.data.dataset import DetectionDataset, Example
 from jaxdet.data.faults import DataError, Problem
 from jaxdet.data.formats.class_folder import ClassificationDataset, LabelledImage
 from jaxdet.data.formats.coco_format import check_boxes, read_coco_json
 from jaxdet.data.formats.packed_index import check_shards, read_labelled, read_names, read_records
 from jaxdet.data.images import image_problems, read_image
+from jaxdet.data.objects import Objects
 from jaxdet.paths import PathLike, parse_json, to_path
 
 INDEX_FILE, GROUND_TRUTH_FILE = "index.json", "ground_truth.json"
@@ -70,7 +71,7 @@ class PackedDataset(DetectionDataset):
     def __getitem__(self, index: int) -> Example:
         record = self.records[index]
         image = read_image(record.path, record.size, content=self.images[index])
-        return Example(image, record.boxes, record.labels, record.image_id, record.path, record.ignored)
+        return Example.of(image, record)
 
     def encoded(self, index: int) -> bytes:
         return self.images[index]
@@ -167,5 +168,5 @@ def index_content(dataset: DetectionDataset | ClassificationDataset, shards: Seq
     return {**content, "kind": _BOXES, "category_ids": list(dataset.category_ids), "pictures": images}
 
 
-def _entry(said: Record | Truth) -> dict[str, Any]:
+def _entry(said: Objects) -> dict[str, Any]:
     return {"boxes": said.boxes.tolist(), "labels": said.labels.tolist(), "ignored": said.ignored.tolist()}

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxdet.data.dataset import Record, Truth
+from jaxdet.data.dataset import Record
 from jaxdet.data.formats.class_folder import LabelledPath
 from jaxdet.data.formats.coco_fields import SIDE_LIMIT
+from jaxdet.data.objects import Objects
 
 _PARTS = ("boxes", "labels", "ignored")
 
@@ -63,10 +64,10 @@ def _record(entry: dict[str, Any], number: int, classes: int) -> Record:
     trained = _truth(entry, number, size, classes)
     truth = None if judged is None else _truth(judged, number, size, classes)
     height, width = size
-    return Record(image_id, path, (height, width), trained.boxes, trained.labels, trained.ignored, truth)
+    return Record(image_id=image_id, path=path, size=(height, width), judged=truth, **trained.annotations())
 
 
-def _truth(entry: Any, number: int, size: Sequence[int], classes: int) -> Truth:
+def _truth(entry: Any, number: int, size: Sequence[int], classes: int) -> Objects:
     if not isinstance(entry, dict) or not all(isinstance(entry[part], list) for part in _PARTS):
         raise ValueError(f"image {number} lacks a list of {', '.join(_PARTS)}")
     labels = entry["labels"]
@@ -74,7 +75,7 @@ def _truth(entry: Any, number: int, size: Sequence[int], classes: int) -> Truth:
         text = f"{len(entry['boxes'])} boxes and labels {reprlib.repr(labels)}; expected one of 1..{classes - 1} a box"
         raise ValueError(f"image {number} has {text}")
     boxes, ignored = (_boxes(entry[part], number, size) for part in ("boxes", "ignored"))
-    return Truth(boxes, np.array(labels, np.int32), ignored)
+    return Objects(boxes=boxes, labels=np.array(labels, np.int32), ignored=ignored)
 
 
 def _boxes(rows: list[Any], number: int, size: Sequence[int]) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from jaxdet.data.boxes import clean_box, clip_region, pack_boxes
+from jaxdet.data.boxes import clean_box, clip_region, pack_objects
 from jaxdet.data.dataset import BACKGROUND, DetectionDataset, Example, Record
 from jaxdet.data.faults import DataError, Fault, FaultKind, Problem
 from jaxdet.data.images import read_file, read_image, read_image_size
@@ -83,7 +83,7 @@ class SequenceDataset(DetectionDataset):
             if image.shape[:2] != record.size:
                 text = f"{record.path}: its image is {image.shape[:2]} and was {record.size} (height, width)"
                 raise _unusable(text, FaultKind.IMAGE_SIZE)
-        return Example(image, record.boxes, record.labels, record.image_id, record.path, record.ignored)
+        return Example.of(image, record)
 
     def encoded(self, index: int) -> bytes:
         """Image ``index`` as an image file's bytes: its own, or a PNG of the array that it is."""
@@ -156,8 +156,8 @@ def _read_entry(
             wrong.append((f"ignored region {number}", found))
         else:
             ignored.append(found)
-    arrays = (*pack_boxes(boxes, labels), pack_boxes(ignored, ())[0])
-    return Record(int(image_id), path, (height, width), *arrays), wrong
+    packed = pack_objects(boxes, labels, ignored).annotations()
+    return Record(image_id=int(image_id), path=path, size=(height, width), **packed), wrong
 
 
 def _pixels(image: Any) -> np.ndarray:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
-from jaxdet.data.boxes import clean_box, pack_boxes
+from jaxdet.data.boxes import clean_box, pack_objects
 from jaxdet.data.dataset import BACKGROUND, DetectionDataset, Record
 from jaxdet.data.faults import DataError, Fault, FaultKind, Problem, refuse_faults
 from jaxdet.data.formats.coco_fields import SIDE_LIMIT
@@ -163,7 +163,7 @@ class _Reader:
             else:
                 boxes.append(box)
                 found.append(label)
-        return Record(image_id, path, size, *pack_boxes(boxes, found))
+        return Record(image_id=image_id, path=path, size=size, **pack_objects(boxes, found).annotations())
 
     def all_faults(self) -> list[Fault]:
         """The faults of all that was read, and a warning where corners count from 0."""

@@ -11,7 +11,7 @@ import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from jaxdet.data.boxes import clean_box, pack_boxes
+from jaxdet.data.boxes import clean_box, pack_objects
 from jaxdet.data.dataset import BACKGROUND, DetectionDataset, Record
 from jaxdet.data.faults import DataError, Fault, FaultKind, Problem
 from jaxdet.data.formats.yolo_yaml import Place, YoloDescription, read_description
@@ -61,7 +61,7 @@ class YoloDataset(DetectionDataset):
                     label, box = entry
                     found.append(label)
                     boxes.append(box)
-            records.append(Record(image_id, path, size, *pack_boxes(boxes, found)))
+            records.append(Record(image_id=image_id, path=path, size=size, **pack_objects(boxes, found).annotations()))
             self._places.append(place)
         if records and not labelled:
             raise DataError(

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxdet.data.dataset import DataError, DetectionDataset, Truth
+from jaxdet.data.dataset import DataError, DetectionDataset
+from jaxdet.data.objects import Objects
 from jaxdet.evaluation.crowd.matching import ScoredImage
 from jaxdet.evaluation.crowd.metrics import HeadResult, evaluate_heads
 from jaxdet.evaluation.results import DetectionResults
@@ -59,7 +60,7 @@ class HeadEvaluator(DetectionResults):
         )
 
 
-def _image(truth: Truth, found: list[dict[str, Any]]) -> ScoredImage:
+def _image(truth: Objects, found: list[dict[str, Any]]) -> ScoredImage:
     detections = np.array([one["bbox"] for one in found], np.float64).reshape(-1, 4)
     detections[:, 2:] += detections[:, :2]
     return ScoredImage(truth.boxes, detections, np.array([one["score"] for one in found]), truth.ignored)

@@ -15,7 +15,7 @@ from jaxdet.models.config import (
     DetectorTransform,
     FPNConfig,
     anchor_counts,
-    another_kind,
+    check_kind,
 )
 
 
@@ -66,8 +66,7 @@ class FasterRCNNConfig(DetectorConfig):
 
     def fixed_by_weights(self, stored: Any) -> FasterRCNNConfig:
         """Also the convolutions of both heads, and anchors where those of this configuration are more or fewer."""
-        if not hasattr(stored, "rpn"):
-            raise another_kind(self, stored)
+        check_kind(self, stored, FasterRCNNConfig)
         found: Any = super().fixed_by_weights(stored)
         pool, anchors = self._anchors_on(stored)
         rpn = replace(self.rpn, conv_depth=stored.rpn.conv_depth, anchor_generator=anchors)

@@ -15,7 +15,7 @@ from jaxdet.models.config import (
     DetectorTransform,
     FPNConfig,
     anchor_counts,
-    another_kind,
+    check_kind,
 )
 from jaxdet.models.retinanet.losses import BOX_LOSSES
 from jaxdet.nn import NormConfig
@@ -108,8 +108,7 @@ class RetinaNetConfig(DetectorConfig):
 
     def fixed_by_weights(self, stored: Any) -> RetinaNetConfig:
         """Also the norms of the head, and anchors where those of this configuration are more or fewer."""
-        if not isinstance(stored, RetinaNetConfig):
-            raise another_kind(self, stored)
+        check_kind(self, stored, RetinaNetConfig)
         found: Any = super().fixed_by_weights(stored)
         old, new = stored.anchor_generator, self.anchor_generator
         as_many = old.num_anchors_per_location() == new.num_anchors_per_location()
