@@ -53,7 +53,7 @@ def test_a_wrong_option_is_refused(options, says):
         ({"optimizer_lr_scales": ["backbone", 0.1]}, "of which each is a list of 2: text; a number"),
         ({"optimizer_milestones": 5}, "'optimizer_milestones' is a list, .*, of which each is a number or text"),
         ({"backbone": "resnet"}, "'backbone' is a function, which a Python file can give, or None"),
-        ({"metrics": 3}, "'metrics' is one of 'coco', 'heads'"),
+        ({"metrics": 3}, "'metrics' is one of 'coco', 'crowd'"),
         ({"weights": 3}, "'weights' is text or None"),
         ({"model_bbox_reg_weights": [1, 2, 3]}, "'model_bbox_reg_weights' is a list of 4"),
         ({"dtype": "float31"}, "float31"),

@@ -55,8 +55,8 @@ def differences(before: Any, after: Any) -> list[tuple[str, Any, Any]]:
     """(option, value before, value after) of every option that two configurations have and in which they differ."""
     common = model_options(after)
     names = {name: path for name, path in model_options(before).items() if name in common}
-    bodies = [getattr(config, "backbone", None) for config in (before, after)]
-    if "backbone" in names and type(bodies[0]) is type(bodies[1]):
+    backbones = [getattr(config, "backbone", None) for config in (before, after)]
+    if "backbone" in names and type(backbones[0]) is type(backbones[1]):
         names.pop("backbone")  # its own options say it
         for option in ("num_classes", "names", "transform"):  # of a classifier, which it is not in a detector
             names.pop(_BACKBONE + option, None)

@@ -41,7 +41,7 @@ _POOLED_KEYS = range(4)  # of return_layers: RoI pooling of the original sees th
 
 _MAPS: dict[type, tuple[str, ...]] = {ResNetConfig: ResNet.names, MobileNetV1Config: MobileNetV1.names}
 _USED = ("name", "pretrain", "return_layers", "in_channel", "out_channel", "anchor_sizes", "aspect_ratios")
-# The original's name: ours, the body's maps, and the cfg's in_channel, half of what its second map from above has.
+# The original's name: our preset, the backbone's levels, and the cfg's in_channel (half of the second-last level's).
 _NAMES = {
     "Resnet50": ("headhunter_resnet50", ResNet.names, 256),
     "Resnet152": ("headhunter_resnet152", ResNet.names, 256),
@@ -65,7 +65,7 @@ def headhunter_config(
     second stage, as torchvision computed them when it was written (later versions: ``rpn_smooth_l1_beta=1 / 9``).
 
     Args:
-        return_layers: the body's maps to build the pyramid on, three or four. A mapping gives each the key that the
+        return_layers: the backbone's maps to build the pyramid on, three or four. A mapping gives each the key that the
             original knows it by: as there, RoI pooling then sees those with keys 0 to 3 alone (two, in the original's
             dictionary for ResNet-152). Three give RetinaFace's pyramid, four torchvision's, without a fifth level.
         median_anchors: the benchmark whose sizes the anchors have: ``"ScutHead"``, ``"CrowdHuman"`` (``"CHuman"``),
@@ -135,7 +135,7 @@ def _levels(
     unknown = [name for name in given if name not in known]
     if unknown or len(given) not in (3, 4):
         raise ValueError(
-            f"return_layers names three or four maps of the body, which has {', '.join(known)}; "
+            f"return_layers names three or four maps of the backbone, which has {', '.join(known)}; "
             f"given were {len(given)}: {', '.join(given)}"
         )
     levels = tuple(name for name in known if name in given)
