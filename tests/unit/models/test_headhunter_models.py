@@ -98,7 +98,7 @@ def test_soft_nms_is_headhunters_and_ohem_of_both():
 @pytest.mark.parametrize(
     "options, says",
     [
-        ({"context": "fpn"}, "context is None or one of ssh, cpm, deform_ssh"),
+        ({"context": "fpn"}, "context must be None or one of ssh, cpm, deform_ssh"),
         ({"median_anchors": "Scuthead"}, "did you mean 'ScutHead'"),
         ({"preset": "test"}, "one of train, evaluate"),
         ({"return_layers": ("layer1", "layer2")}, "three or four maps"),
