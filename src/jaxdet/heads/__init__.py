@@ -1,4 +1,4 @@
-"""The heads of detectors, part by part."""
+"""Detection heads, anchors, target assignment and post-processing."""
 
 from jaxdet.heads.anchors import AnchorGenerator as AnchorGenerator
 from jaxdet.heads.box_detections import postprocess as postprocess
