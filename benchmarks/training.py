@@ -2,7 +2,7 @@
 
     python -m benchmarks.training [--model NAME] [--canvas H W] [--batch N] [--rounds N]
 
-A step is losses, gradients and an update by SGD with momentum, batch norms of the body frozen, as torchvision trains
+A step is losses, gradients and an update by SGD with momentum, the backbone's batch norms frozen, as torchvision trains
 its COCO model; every layer trains. On a CPU both compute in float32, and torchvision runs in both memory layouts; on a
 GPU jaxdet computes in bfloat16 and torchvision under AMP, channels-last. Images have the canvas's size, so that
 neither resizes. The rate in TFLOP/s counts a step as three forward passes (`jaxdet summary` has their multiply-adds)

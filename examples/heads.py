@@ -3,9 +3,9 @@
 jaxdet shapes runs/crowd --crowd
 jaxdet train examples/heads.py --out runs/ssh
 jaxdet train examples/heads.py --out runs/cpm --set model_context=cpm
-jaxdet evaluate runs/ssh/model --config examples/heads.py --metrics heads
+jaxdet evaluate runs/ssh/model --config examples/heads.py --metrics crowd
 
-CROWD names the folder of the data, "runs/crowd" by default; MOBILENET, if set, the pretrained weights of the body
+CROWD names the folder of the data, "runs/crowd" by default; MOBILENET, if set, the pretrained weights of the backbone
 (mobilenetV1X0.25_pretrain.tar of the Pytorch_Retinaface repository). For images of your own, put your lists there and
 take the sizes and anchors of HeadHunter, which are the model's defaults.
 """
@@ -51,6 +51,6 @@ def config() -> TrainConfig:
             kind="adamw", learning_rate=2e-3, weight_decay=1e-4, schedule="cosine", warmup_steps=50, clip_norm=5.0
         ),
         augment=Augmentation(flip=0.5, extra=(RGBShift(), BrightnessContrast())),
-        metrics="heads",
+        metrics="crowd",
         eval_batch_size=4,
     )

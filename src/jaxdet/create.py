@@ -126,8 +126,8 @@ def headhunter_from_cfg(
 
     Args:
         cfg: such as ``{"name": "Resnet50", "return_layers": {"layer1": 0, ...}, "out_channel": 256, ...}``. Its
-            ``pretrain`` may name a classifier's checkpoint that fills the body; True, with which the original fetched
-            one, names none and fills nothing.
+            ``pretrain`` may be the path of a classifier's checkpoint that fills the backbone; True, for which the
+            original downloads one, fills nothing.
         pretrain: in place of the cfg's.
         use_deform: never had an effect; ``context="deform_ssh"`` is what deforms.
         options: see `jaxdet.models.headhunter_config` and `create_model`.
@@ -144,7 +144,7 @@ def headhunter_from_cfg(
         _LOG.warning('use_deform has no effect: context="deform_ssh" gives deformable convolutions')
     weights = cfg.get("pretrain") if pretrain is None else pretrain
     if weights is True:
-        _LOG.warning("pretrain=True names no checkpoint, so the body is not filled: give the path of one")
+        _LOG.warning("pretrain=True names no checkpoint, so the backbone is not filled: give the path of one")
         weights = None
     model: Any = create_model(name, backbone_weights=weights or None, rngs=rngs, **(told | options))
     return model

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from jaxdet.evaluation import ClassResult, CocoEvaluator, Evaluator, HeadResult
-from jaxdet.evaluation.head_curves import LAMR_POINTS, miss_rates
+from jaxdet.evaluation.crowd.curves import LAMR_POINTS, miss_rates
 from jaxdet.paths import PathLike, write_whole
 from jaxdet.visualize import class_colour
 

@@ -77,7 +77,7 @@ def test_evaluate_writes_metrics_and_results(run, capsys):
     assert "gives up to 120 detections of an image, for --max-dets; its own limit is 100" in shown.out
 
 
-def test_head_metrics_judge_evaluation_and_training(run, capsys):
+def test_crowd_metrics_judge_evaluation_and_training(run, capsys):
     """On data of one class: squares and triangles become regions to be ignored, and an image is without a ring."""
     content = json.loads((run / "data" / "val.json").read_text())
     (ring,) = (category for category in content["categories"] if category["name"] == "ring")
@@ -87,7 +87,7 @@ def test_head_metrics_judge_evaluation_and_training(run, capsys):
         one["iscrowd"], one["category_id"] = int(one["category_id"] != ring["id"]), ring["id"]
     rings = run / "rings.json"
     rings.write_text(json.dumps(content | {"annotations": kept, "categories": [ring]}))
-    files = [str(rings), str(run / "data" / "val"), "--metrics", "heads", "--batch-size", "2"]
+    files = [str(rings), str(run / "data" / "val"), "--metrics", "crowd", "--batch-size", "2"]
     out = ["--json", str(run / "heads.json"), "--curves", str(run / "heads.png")]
     assert main(["evaluate", str(run / "run" / "model"), *files, *out]) == 0
     metrics = json.loads((run / "heads.json").read_text())
@@ -99,7 +99,7 @@ def test_head_metrics_judge_evaluation_and_training(run, capsys):
     said = capsys.readouterr().out
     assert f"{len(kept) - regions} boxes and {regions} ignored regions on 4 images" in said and "LAMR" in said
 
-    small = ["steps=2", "batch_size=2", "eval_batch_size=2", "log_every=2", "max_boxes=4", "metrics=heads"]
+    small = ["steps=2", "batch_size=2", "eval_batch_size=2", "log_every=2", "max_boxes=4", "metrics=crowd"]
     options = [part for option in [*small, f"val_annotations={rings}"] for part in ("--set", option)]
     assert main(["train", str(run / "data" / "config.py"), "--out", str(run / "heads"), *options]) == 0
     last = json.loads((run / "heads" / "metrics.jsonl").read_text().splitlines()[-1])
@@ -161,16 +161,16 @@ def test_classify_prints_the_most_likely(run, tmp_path, capsys):
         (["evaluate", "{run}/model", "nowhere.json", "{data}/val"], "nowhere.json"),
         (["evaluate", "{run}/model", "{data}/val.json", "{data}/train2"], "is missing"),
         (
-            ["evaluate", "{run}/model", "{data}/val.json", "{data}/val", "--metrics", "heads"],
+            ["evaluate", "{run}/model", "{data}/val.json", "{data}/val", "--metrics", "crowd"],
             "the data set has 3 (ring",
         ),
         (
-            ["train", "{data}/config.py", "--out", "x", "--set", "metrics=heads", "--set", "batch_size=2"],
+            ["train", "{data}/config.py", "--out", "x", "--set", "metrics=crowd", "--set", "batch_size=2"],
             "the data set has 3 (ring",
         ),
         (
             ["train", "{data}/config.py", "--out", "x", "--set", "metrics=voc"],
-            "option 'metrics' is one of 'coco', 'heads' (now 'coco'), not 'voc'",
+            "metrics is one of coco, crowd, not 'voc'",
         ),
         (["detect", "{data}/val", "--weights", "{run}/model", "--mot"], "say which with --mot-class"),
         (["detect", "{data}/val", "--weights", "{run}/model", "--out", "gs://bucket/x"], "a folder on a disk"),

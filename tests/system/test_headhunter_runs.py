@@ -91,7 +91,7 @@ def run_yaml(folder: Path, lists, name: str, **changes) -> tuple[dict[str, float
     out = folder / f"run_{name}"
     assert main(["train", "--headhunter", str(config), "--out", str(out), *options]) == 0
     found = folder / f"{name}.json"
-    command = ["evaluate", str(out / "model"), "--config", str(config), "--metrics", "heads", "--json", str(found)]
+    command = ["evaluate", str(out / "model"), "--config", str(config), "--metrics", "crowd", "--json", str(found)]
     assert main([*command, "--batch-size", "2"]) == 0
     return json.loads(found.read_text()), out
 

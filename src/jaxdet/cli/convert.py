@@ -167,7 +167,7 @@ def _converted(args: argparse.Namespace) -> tuple[Model, bool]:
 
 
 def _new_detector(args: argparse.Namespace) -> tuple[Model, bool]:
-    """A detector by its name, whose body is a classifier's; its heads are new."""
+    """A detector by name with a classifier's weights in its backbone; its other parts are new."""
     from flax import nnx
 
     from jaxdet.create import create_model
@@ -192,7 +192,7 @@ def _new_detector(args: argparse.Namespace) -> tuple[Model, bool]:
     keep = {name: value for name, value in options.items() if name in model_options(model.config)}
     filled, dropped = load_backbone(model, weights, container=args.container, keep=keep)
     print(f"model     {args.source}, {filled.config.num_classes} classes, {_count(filled):,} parameters")
-    print(f"body      from {args.backbone_weights}; dropped: {', '.join(dropped) or 'nothing'}")
+    print(f"backbone  from {args.backbone_weights}; dropped: {', '.join(dropped) or 'nothing'}")
     for line in changes(model.config, filled.config):
         print(f"follows   {line}, as the weights have")
     return filled, True

@@ -1,4 +1,4 @@
-"""COCO or head metrics of a detector on a data set; top-1 and top-5 accuracy of a classifier.
+"""COCO or crowd metrics of a detector on a data set; top-1 and top-5 accuracy of a classifier.
 
 jaxdet evaluate MODEL val.json images/          a COCO file
 jaxdet evaluate MODEL val VOC2012/ --voc          a split of a Pascal VOC folder
@@ -40,8 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="CONFIG", help="a training configuration; its backbone, if it brings one")
     parser.add_argument(
         "--metrics",
-        choices=("coco", "heads"),
-        help="heads: AP at IoU 0.5, log-average miss rate, F1, recall, MODA and MODP, on data of one class; by default "
+        choices=("coco", "crowd", "heads"),
+        metavar="{coco,crowd}",
+        help="crowd: AP at IoU 0.5, log-average miss rate, F1, recall, MODA and MODP, on data of one class; by default "
         "those of --config, or COCO's",
     )
     parser.add_argument(
@@ -121,8 +122,7 @@ def _metrics(args: argparse.Namespace) -> tuple[Any, int | None]:
     max_dets = args.max_dets
     if max_dets is None and config is not None and kind == "coco":
         max_dets = config.max_dets
-    check_metrics(kind, max_dets)
-    return kind, max_dets
+    return check_metrics(kind, max_dets), max_dets
 
 
 def _of_as_many(model: Any, max_dets: int | None) -> Any:

@@ -8,41 +8,48 @@ from typing import Literal, get_args
 from jaxdet.data.dataset import DetectionDataset
 from jaxdet.data.formats.coco import ground_truth
 from jaxdet.evaluation.coco import MAX_DETS, CocoEvaluator
-from jaxdet.evaluation.head_evaluator import HeadEvaluator
+from jaxdet.evaluation.crowd.evaluator import HeadEvaluator
 
-Metrics = Literal["coco", "heads"]
+Metrics = Literal["coco", "crowd"]
 METRIC_SETS: tuple[str, ...] = get_args(Metrics)
+_NAMES: dict[str, Metrics] = {"coco": "coco", "crowd": "crowd", "heads": "crowd"}  # "heads": of earlier versions
 Evaluator = CocoEvaluator | HeadEvaluator
 
 
 def make_evaluator(
-    metrics: Metrics,
+    metrics: str,
     dataset: DetectionDataset,
     category_ids: Sequence[int] | None = None,
     *,
     max_dets: int | None = None,
 ) -> CocoEvaluator | HeadEvaluator:
-    """The evaluator of a data set: ``"coco"`` for its twelve numbers, ``"heads"`` for those of `HeadResult`.
+    """The evaluator of a dataset.
 
     Args:
-        category_ids: the data set's category id by label of the detections.
-        max_dets: of COCO's metrics, see `CocoEvaluator`; None: its 100.
+        metrics: ``"coco"`` for COCO's twelve metrics, ``"crowd"`` for those of `HeadResult`.
+        category_ids: the dataset's category id for each label of the detections.
+        max_dets: the ``max_dets`` of `CocoEvaluator`; None: COCO's 100.
 
     Raises:
-        DataError: the data set is not one for these metrics.
-        ValueError: there are no metrics of that name, or they know no ``max_dets``.
+        DataError: the dataset does not suit these metrics.
+        ValueError: unknown metrics, or metrics without ``max_dets``.
     """
-    check_metrics(metrics, max_dets)
-    if metrics == "heads":
+    if check_metrics(metrics, max_dets) == "crowd":
         return HeadEvaluator(dataset, category_ids=category_ids)
     return CocoEvaluator(ground_truth(dataset), category_ids=category_ids, max_dets=max_dets or MAX_DETS)
 
 
-def check_metrics(metrics: str, max_dets: int | None = None) -> None:
-    """Raises ValueError where there are no metrics of that name, or they cannot be limited so."""
-    if metrics not in METRIC_SETS:
+def check_metrics(metrics: str, max_dets: int | None = None) -> Metrics:
+    """The current name of the metrics, which may be given by an earlier one (``"heads"`` for ``"crowd"``).
+
+    Raises:
+        ValueError: unknown metrics, or metrics without ``max_dets``.
+    """
+    if metrics not in _NAMES:
         raise ValueError(f"metrics is one of {', '.join(METRIC_SETS)}, not {metrics!r}")
+    name = _NAMES[metrics]
     if max_dets is not None and max_dets < 1:
         raise ValueError(f"max_dets is at least 1, not {max_dets}")
-    if max_dets is not None and metrics != "coco":
-        raise ValueError(f"max_dets is for COCO's metrics; those of {metrics} count all detections of an image")
+    if max_dets is not None and name != "coco":
+        raise ValueError(f"max_dets is for COCO's metrics; the {name} metrics count all detections of an image")
+    return name

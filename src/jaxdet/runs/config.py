@@ -28,10 +28,10 @@ class TrainConfig:
         `jaxdet.training.Steps` or `Epochs`, which may also be given, as may text: ``"500 steps"``, ``"2 epochs"``.
     backbone: of a detector whose ``model.backbone`` is None: a function of ``numerics`` and ``rngs`` that makes it.
     augment: `jaxdet.data.Augmentation` or, for a classifier, `ClassAugmentation`; by default what suits the model.
-    weights: a model to start from; backbone_weights: a classifier's weights for a detector's body alone. Each is a
+    weights: a model to start from; backbone_weights: a classifier's weights for a detector's backbone. Each is a
         jaxdet folder, a PyTorch file, or the name of official torchvision weights (``"resnet50_v1"``).
     frozen: paths of parameters that do not train, such as ``"backbone.conv1"``.
-    freeze_norms: the body's batch norms keep their statistics, scales and biases.
+    freeze_norms: the backbone's batch norms keep their statistics, scales and biases.
     ema_decay: of moving averages of the parameters, which are then what is evaluated and kept; None: none.
     label_smoothing: of classifiers.
     max_boxes: slots for boxes on an image; by default as many as the fullest image needs.
@@ -40,7 +40,7 @@ class TrainConfig:
     workers: processes that decode and augment; 0: threads of this one.
     log_every: steps between looks at the losses; each look waits for the device.
     eval_every: between evaluations, besides the one at the end; None: that one alone.
-    metrics: of a detector's evaluations, of which the best AP is kept: ``"coco"``, or ``"heads"`` for data of one class
+    metrics: of a detector's evaluations, of which the best AP is kept: ``"coco"``, or ``"crowd"`` for data of one class
         (`jaxdet.evaluation.HeadResult`).
     max_dets: how many detections of a class on an image COCO's metrics count; None: COCO's 100.
     eval_losses: evaluations also compute the losses, from the same pass through the backbone.
@@ -71,7 +71,7 @@ class TrainConfig:
     workers: int = 0
     log_every: int = 20
     eval_every: AnySpan | None = None
-    metrics: Metrics = "coco"
+    metrics: Metrics = field(default="coco", metadata={"also": str})
     max_dets: int | None = None
     eval_losses: bool = False
     eval_batch_size: int = 8
@@ -102,7 +102,7 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and (value.count if isinstance(value, Steps | Epochs) else value) <= 0:
                 raise ValueError(f"{name} is above 0, not {value}")
-        check_metrics(self.metrics, self.max_dets)
+        object.__setattr__(self, "metrics", check_metrics(self.metrics, self.max_dets))
         if self.metrics != "coco" and self.model.task is not Task.DETECTION:
             raise ValueError(f"metrics={self.metrics!r} is for detectors; a classifier is judged by its accuracy")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:

@@ -1,4 +1,4 @@
-"""Detections over a whole dataset and their metrics, COCO's or those of head detection; the accuracy of classifiers.
+"""Detections over a whole dataset and their metrics, COCO's or the crowd metrics; the accuracy of classifiers.
 
 Several processes each look at their rows of every batch, and exchange what they found once, at the end: all of them
 have all detections, in the order in which a single process finds them, and arrive at the same metrics.
@@ -32,7 +32,7 @@ from jaxdet.data import (
     resize_boxes,
 )
 from jaxdet.data.batching.sizing import SquareCrop
-from jaxdet.evaluation import Accuracy, Evaluator, Metrics, make_evaluator
+from jaxdet.evaluation import Accuracy, Evaluator, make_evaluator
 from jaxdet.inference import infer_step
 from jaxdet.models import Detector
 from jaxdet.models.classes import check_classes
@@ -47,7 +47,7 @@ def evaluate(
     model: Detector,
     dataset: DetectionDataset,
     *,
-    metrics: Metrics = "coco",
+    metrics: str = "coco",
     max_dets: int | None = None,
     batch_size: int = 8,
     category_ids: Sequence[int] | None = None,
@@ -59,7 +59,7 @@ def evaluate(
     """The metrics of a model on a dataset, and the evaluator with its detections.
 
     Args:
-        metrics: ``"coco"``: its twelve numbers, and ``AP/<class>``; ``"heads"``: those of
+        metrics: ``"coco"``: its twelve numbers, and ``AP/<class>``; ``"crowd"``: those of
             `jaxdet.evaluation.HeadResult`, of a dataset of one class.
         max_dets: how many detections of a class on an image COCO's metrics count; None: COCO's 100. The model gives no
             more than its ``box_detections_per_img`` (see `jaxdet.inference.with_options`); which images hold more

@@ -16,7 +16,7 @@ from jaxdet.runs.config import TrainConfig
 from jaxdet.runs.headhunter_yaml import HeadHunterYaml
 from jaxdet.training import OptimizerConfig
 
-# The name of each backbone in the original, in lower case: ours, and what its configuration starts the body from.
+# The name of each backbone in the original, in lower case: our preset, and the weights its backbone starts from.
 BACKBONES = {
     "resnet50": ("headhunter_resnet50", "resnet50_v1"),
     "resnet152": ("headhunter_resnet152", "resnet152_v1"),
@@ -75,7 +75,7 @@ def read_headhunter(file: str | Path) -> HeadHunterRun:
         skip_faulty=True,
         workers=_WORKERS,
         eval_every=given["eval_every"] if val is not None else None,
-        metrics="heads",
+        metrics="crowd",
     )
     _tell_of_the_rest(given, note)
     return HeadHunterRun(config, tuple(notes))
@@ -223,7 +223,7 @@ def _shorter(rate: float, momentum: float) -> str:
 
 
 def _weights(given: HeadHunterYaml, note: Note) -> tuple[str | None, str | None]:
-    """What the whole model, or its body alone, starts from."""
+    """(weights of the whole model, weights of its backbone alone); None where a run starts from none."""
     stored = given["pretrained_model"]
     if stored and _is_placeholder(stored):
         note("pretrained_model", f"{stored!r} is a placeholder and counts as empty")
@@ -231,10 +231,10 @@ def _weights(given: HeadHunterYaml, note: Note) -> tuple[str | None, str | None]
     if not stored:
         official = BACKBONES[given["backbone"].lower()][1]
         if official is not None:
-            note("pretrained_model", f"empty: the body starts from ImageNet's {official}, as the original's does")
+            note("pretrained_model", f"empty: the backbone starts from ImageNet's {official}, as the original's does")
         return None, official
     if given["only_backbone"]:
-        note("only_backbone", f"{stored} fills body, pyramid and context modules as far as it has them, strictly")
+        note("only_backbone", f"{stored} fills the backbone, FPN and context modules that it has, strictly")
         return None, stored
     note(
         "upscale_rpn",

@@ -105,8 +105,13 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 
 def _upgraded(record: dict[str, Any]) -> dict[str, Any]:
-    """A record as this version writes it: before format 2, milestones and ``eval_every`` had no unit of their own."""
+    """A record as this version writes it.
+
+    Before format 2, milestones and ``eval_every`` had no unit of their own; the crowd metrics were called "heads".
+    """
     config = dict(record["config"])
+    if config.get("metrics") == "heads":
+        config["metrics"] = "crowd"
     if "model" in config:
         config["model"] = upgraded_model(config["model"])
     if record.get("format") != 1:

@@ -33,7 +33,7 @@ from jaxdet.runs.start import model_for
 from jaxdet.training import Objective, losses
 
 PR_FILE = "precision_recall.png"
-_SHOWN = {"coco": ("AP", "AP50", "AP75"), "heads": ("AP", "LAMR", "MODA", "recall_300")}
+_SHOWN = {"coco": ("AP", "AP50", "AP75"), "crowd": ("AP", "LAMR", "MODA", "recall_300")}
 
 
 class Task(ABC):
@@ -141,7 +141,7 @@ class Task(ABC):
 
 
 class DetectionTask(Task):
-    """A detector on boxes, judged by AP: COCO's, or that of head detection."""
+    """A detector on boxes, judged by AP: COCO's, or that of the crowd metrics."""
 
     metric = "AP"
 

@@ -228,11 +228,11 @@ def test_images_with_more_objects_than_count_are_told():
     assert given.startswith("3 images hold more than 100 objects (up to 303), and the model gives at most")
     (only,) = limit_notes(few, 303, max_dets=299)
     assert only.startswith("1 image holds more than 299 objects of a class (up to 300)")
-    assert limit_notes(few, 303, max_dets=300) == [] == limit_notes(few, 303, metrics="heads")
+    assert limit_notes(few, 303, max_dets=300) == [] == limit_notes(few, 303, metrics="crowd")
 
 
 def test_the_limit_belongs_to_cocos_metrics():
-    with pytest.raises(ValueError, match="max_dets is for COCO's metrics; those of heads count all"):
-        make_evaluator("heads", Crowded(), max_dets=300)
+    with pytest.raises(ValueError, match="max_dets is for COCO's metrics; the crowd metrics count all"):
+        make_evaluator("crowd", Crowded(), max_dets=300)
     with pytest.raises(ValueError, match="max_dets is at least 1, not 0"):
         make_evaluator("coco", Crowded(), max_dets=0)

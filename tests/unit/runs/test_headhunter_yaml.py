@@ -42,7 +42,7 @@ def test_the_pre_training_file(folder):
     config = read(folder).config
     assert config.train == HeadList(f"{folder}/train.txt", str(folder))
     assert config.val == HeadList(f"{folder}/val.txt", str(folder))
-    assert (config.epochs, config.eval_every, config.batch_size, config.metrics) == (50, Epochs(5), 1, "heads")
+    assert (config.epochs, config.eval_every, config.batch_size, config.metrics) == (50, Epochs(5), 1, "crowd")
     optimizer = config.optimizer
     assert (optimizer.kind, optimizer.learning_rate, optimizer.momentum) == ("sgd", 0.01, 0.9)
     assert (optimizer.weight_decay, optimizer.milestones, optimizer.gamma) == (

@@ -47,4 +47,4 @@ def test_max_dets_belongs_to_cocos_metrics(source):
     with pytest.raises(ValueError, match="max_dets is at least 1, not 0"):
         _notes(source, max_dets=0)
     with pytest.raises(ValueError, match="max_dets is for COCO's metrics"):
-        _notes(source, metrics="heads", max_dets=200)
+        _notes(source, metrics="crowd", max_dets=200)

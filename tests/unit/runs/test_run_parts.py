@@ -184,10 +184,20 @@ def test_units_are_in_the_record_and_old_records_read(tmp_path):
 
 def test_metrics_are_known_and_for_detectors():
     source = CocoFiles("a", "b")
-    with pytest.raises(ValueError, match="one of coco, heads, not 'voc'"):
+    with pytest.raises(ValueError, match="one of coco, crowd, not 'voc'"):
         TrainConfig(model=RECIPES["finetune"]().model, train=source, steps=1, metrics="voc")
-    with pytest.raises(ValueError, match="metrics='heads' is for detectors"):
-        TrainConfig(model=RECIPES["resnet50"]().model, train=source, steps=1, metrics="heads")
+    with pytest.raises(ValueError, match="metrics='crowd' is for detectors"):
+        TrainConfig(model=RECIPES["resnet50"]().model, train=source, steps=1, metrics="crowd")
+
+
+def test_metrics_by_their_earlier_name(tmp_path):
+    now = read_config("finetune", {"metrics": "heads", "train_annotations": "a", "train_images": "b"})
+    assert now.metrics == "crowd" and now == replace(now, metrics="crowd")
+    record = {"config": {"metrics": "heads"}, "data": {"pictures": 4, "digest": "a"}}
+    keep_record(tmp_path, record)
+    check_record(tmp_path, record | {"config": {"metrics": "crowd"}})
+    with pytest.raises(ValueError, match='was "crowd", now "coco"'):
+        check_record(tmp_path, record | {"config": {"metrics": "coco"}})
 
 
 def test_a_run_has_one_length():

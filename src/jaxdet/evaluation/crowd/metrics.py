@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxdet.evaluation.head_curves import (
+from jaxdet.evaluation.crowd.curves import (
     HeadCurve,
     average_precision,
     best_f1,
     head_curve,
     log_average_miss_rate,
 )
-from jaxdet.evaluation.head_matching import HeadMatches, ScoredImage, match_by_overlap, match_by_score
+from jaxdet.evaluation.crowd.matching import HeadMatches, ScoredImage, match_by_overlap, match_by_score
 
 RECALL_LIMIT = 300  # detections an image, as HeadHunter keeps
 
@@ -84,7 +84,7 @@ def evaluate_heads(
 
     Args:
         images: with all their detections, down to the lowest score.
-        threshold: overlap of AP, LAMR, F1 and recall; see `jaxdet.evaluation.head_matching.match_by_score`.
+        threshold: overlap of AP, LAMR, F1 and recall; see `jaxdet.evaluation.crowd.matching.match_by_score`.
         clear_threshold: overlap of MODA and MODP, HeadHunter's 0.2.
         score_threshold: of the detections that MODA and MODP judge, which unlike the others are of one operating point;
             HeadHunter's evaluation runs at 0.3.

@@ -1,4 +1,4 @@
-"""The measures of head detection on a data set."""
+"""The evaluator of the crowd metrics."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 
 from jaxdet.data.dataset import DataError, DetectionDataset
 from jaxdet.data.objects import Objects
-from jaxdet.evaluation.head_matching import ScoredImage
-from jaxdet.evaluation.heads import HeadResult, evaluate_heads
+from jaxdet.evaluation.crowd.matching import ScoredImage
+from jaxdet.evaluation.crowd.metrics import HeadResult, evaluate_heads
 from jaxdet.evaluation.results import DetectionResults
 
 
@@ -34,7 +34,7 @@ class HeadEvaluator(DetectionResults):
         names = dataset.names[1:]
         if len(names) != 1:
             raise DataError(
-                f"the head metrics are of one class, and the data set has {len(names)} ({', '.join(names[:10])}): "
+                f"the crowd metrics are of one class, and the data set has {len(names)} ({', '.join(names[:10])}): "
                 "evaluate with COCO's metrics, or on a set of one class"
             )
         super().__init__(dataset.image_ids, dataset.category_ids[1:], category_ids)

@@ -1,4 +1,4 @@
-"""The measures of head detection on cases worked out by hand."""
+"""The crowd metrics on cases worked out by hand."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from jaxdet.evaluation.head_curves import HeadCurve, average_precision, best_f1, log_average_miss_rate
-from jaxdet.evaluation.head_matching import ScoredImage, box_coverage, box_ious, match_by_overlap, match_by_score
-from jaxdet.evaluation.heads import evaluate_heads
+from jaxdet.evaluation.crowd.curves import HeadCurve, average_precision, best_f1, log_average_miss_rate
+from jaxdet.evaluation.crowd.matching import ScoredImage, box_coverage, box_ious, match_by_overlap, match_by_score
+from jaxdet.evaluation.crowd.metrics import evaluate_heads
 
 NONE = np.zeros((0, 4))
 

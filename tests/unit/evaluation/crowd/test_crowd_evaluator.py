@@ -1,4 +1,4 @@
-"""Head metrics on data sets: boxes, crowds and classes reach them, and curves are drawn."""
+"""Crowd metrics on data sets: boxes, crowds and classes reach them, and curves are drawn."""
 
 from __future__ import annotations
 
@@ -52,9 +52,10 @@ def test_results_of_another_host_and_of_other_classes(dataset):
 
 
 def test_evaluators_by_name(dataset):
-    assert isinstance(make_evaluator("heads", dataset), HeadEvaluator)
+    assert isinstance(make_evaluator("crowd", dataset), HeadEvaluator)
+    assert isinstance(make_evaluator("heads", dataset), HeadEvaluator)  # the name of earlier versions
     assert isinstance(make_evaluator("coco", dataset), CocoEvaluator)
-    with pytest.raises(ValueError, match="metrics is one of coco, heads, not 'voc'"):
+    with pytest.raises(ValueError, match="metrics is one of coco, crowd, not 'voc'"):
         make_evaluator("voc", dataset)
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from jaxdet.evaluation.head_matching import HeadMatches
+from jaxdet.evaluation.crowd.matching import HeadMatches
 
 LAMR_POINTS = np.logspace(-2, 0, 9)  # false positives per image
 _FLOOR = 1e-10  # of a miss rate, whose logarithm is taken; as in Caltech's benchmark
@@ -57,7 +57,7 @@ class HeadCurve:
 
 
 def head_curve(images: Sequence[HeadMatches]) -> HeadCurve:
-    """The curve of images matched by score (`jaxdet.evaluation.head_matching.match_by_score`)."""
+    """The curve of images matched by score (`jaxdet.evaluation.crowd.matching.match_by_score`)."""
     counted = [~one.absorbed for one in images]
     scores = np.concatenate([np.zeros(0), *(one.scores[keep] for one, keep in zip(images, counted, strict=True))])
     hits = np.concatenate([np.zeros(0, bool), *(one.hits[keep] for one, keep in zip(images, counted, strict=True))])

@@ -12,8 +12,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from jaxdet.evaluation import ScoredImage, evaluate_heads
-from jaxdet.evaluation.head_curves import log_average_miss_rate
-from jaxdet.evaluation.head_matching import box_coverage, box_ious, match_by_overlap
+from jaxdet.evaluation.crowd.curves import log_average_miss_rate
+from jaxdet.evaluation.crowd.matching import box_coverage, box_ious, match_by_overlap
 
 # brambox 5.0 speaks to pandas as it was before version 3, and pandas 2 says so.
 pytestmark = pytest.mark.filterwarnings("ignore:.*_data is deprecated", "ignore:ChainedAssignmentError")

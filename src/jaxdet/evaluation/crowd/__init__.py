@@ -1,0 +1,1 @@
+"""Crowd metrics: detection of one class in crowds, with ignored regions."""
