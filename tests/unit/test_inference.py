@@ -79,12 +79,12 @@ def test_what_is_no_image_is_refused_alike(detector, name):
 
 
 def test_models_of_the_other_kind_are_named(detector):
-    with pytest.raises(ValueError, match="classify takes a classifier, and this FasterRCNN is a detector; use predict"):
+    with pytest.raises(ValueError, match="classify takes a classifier, but this FasterRCNN is a detector; use predict"):
         classify(detector, [IMAGE])
     classifier = nnx.eval_shape(lambda: jaxdet.create_model("mobilenet_v1", num_classes=2))
-    with pytest.raises(ValueError, match="a detector, and this MobileNetV1 is a classifier; use classify"):
+    with pytest.raises(ValueError, match="a detector, but this MobileNetV1 is a classifier; use classify"):
         jaxdet.predict(classifier, [IMAGE])
-    with pytest.raises(ValueError, match="predict takes a detector, and this Brightness is none"):
+    with pytest.raises(ValueError, match="predict takes a detector, but this Brightness is not one"):
         jaxdet.predict(Brightness(), [IMAGE])
 
 

@@ -24,7 +24,7 @@ SMALL = {"fpn_out_channels": 8, "box_representation_size": 8, "min_size": 64, "m
         ({"min_size": "large"}, "'min_size' is a whole number"),
         ({"min_size": 600.5}, "'min_size' is a whole number"),
         ({"box_score_thresh": "0,3"}, "'box_score_thresh' is a number"),
-        ({"canvas": "slow"}, 'canvas is "image" or "fast"'),
+        ({"canvas": "slow"}, 'canvas must be "image" or "fast"'),
         ({"num_classes": None}, "'num_classes' is a whole number .now 91., not None"),
         ({"names": ("a", "b")}, "2 class names for num_classes=91"),
         ({"backbone_stem": "4x4"}, "did you mean"),

@@ -1,4 +1,4 @@
-"""Classifiers whose inner maps a detector stands on."""
+"""Backbones: classifiers that also return feature maps."""
 
 from jaxdet.backbones.base import Backbone as Backbone
 from jaxdet.backbones.base import BackboneConfig as BackboneConfig

@@ -1,4 +1,4 @@
-"""What a detector asks of a backbone."""
+"""The interface of backbones and the parent class of classifiers."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from jaxdet.types import Images
 
 @runtime_checkable
 class Backbone(Protocol):
-    """A module that returns named feature maps: all that a detector needs to know of it.
+    """A module that returns named feature maps: the interface that a detector uses.
 
-    channels, strides: per map, from the highest resolution to the lowest.
-    overhang: optional, 0 where a backbone has none: by how many pixels each map is higher and wider than the image's
-        extent over the stride, rounded up.
-    masks_padding: whether `features` makes its maps independent of what lies beyond an image's extent. A backbone
-        that does not runs in a detector with ``canvas="fast"``.
+    channels, strides: by map, highest resolution first.
+    overhang: optional, default 0: the number of pixels by which every map exceeds the image's extent divided by the
+        stride, rounded up, in height and width.
+    masks_padding: whether the maps of `features` are independent of the pixels outside an image's extent. A backbone
+        that does not mask padding needs a detector with ``canvas="fast"``.
     """
 
     @property
@@ -37,13 +37,18 @@ class Backbone(Protocol):
     def masks_padding(self) -> bool: ...
 
     def features(self, x: Array, extents: Array | None = None, *, train: bool = False) -> dict[str, Array]:
-        """Normalised images ``[B, H, W, 3]`` with extents ``[B, 2]`` to ``{name: [B, H / stride, W / stride, C]}``."""
+        """The feature maps ``{name: [B, H / stride, W / stride, C]}`` of images.
+
+        Args:
+            x: normalised images ``[B, H, W, 3]``.
+            extents: ``[B, 2]`` the size of each image on its canvas; None: no padding.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class ClassifierTransform:
-    """How a classifier wants its images: the shorter side resized, the centre cut out, normalised."""
+    """Preprocessing of a classifier: resize the shorter side, crop the centre, normalise."""
 
     resize: int = 256
     crop: int = 224
@@ -52,22 +57,22 @@ class ClassifierTransform:
 
 
 class BackboneConfig(ModelConfig):
-    """The parent of every backbone's configuration. With ``num_classes=None`` it has no classifier.
+    """The parent of every backbone's configuration. ``num_classes=None``: without classifier layer.
 
     Attributes:
-        told_by_names: fields, beside those that shape parameters, that follow from whose names weights came under.
+        set_by_origin: fields that depend on the origin of the weights, besides those that shape parameters.
     """
 
     task: ClassVar[Task] = Task.CLASSIFICATION
     predictor: ClassVar[tuple[str, ...]] = ("fc.",)
-    told_by_names: ClassVar[tuple[str, ...]] = ()
+    set_by_origin: ClassVar[tuple[str, ...]] = ()
     norm: Any
 
 
 class Classifier(Model):
-    """Shared by the backbones: global average pooling of the last map and a linear layer give the logits."""
+    """The parent of all backbones: a classifier with global average pooling and a linear layer on the last map."""
 
-    names: tuple[str, ...]  # of the maps that `features` returns
+    names: tuple[str, ...]  # of the feature maps
 
     def __init__(self, channels: int, num_classes: int | None, *, numerics: Numerics, rngs: nnx.Rngs):
         self.numerics = numerics
@@ -96,13 +101,13 @@ class Classifier(Model):
         mesh: Mesh | None = None,
         label_smoothing: float = 0.0,
     ) -> Losses:
-        """Mean cross-entropy of a batch under ``loss_cross_entropy``, as PyTorch's ``CrossEntropyLoss`` computes it.
+        """``loss_cross_entropy``: the mean cross-entropy of the batch, as PyTorch's ``CrossEntropyLoss``.
 
         Args:
-            targets: ``[B]`` int32, 0..K-1; a row of -1 is no image and counts for nothing.
-            keys, mesh: not needed.
-            train: normalise by the batch's statistics and move the running ones.
-            label_smoothing: share of the target that is spread over all classes.
+            targets: ``[B]`` int32 labels, 0..K-1; -1: an empty row, which is ignored.
+            keys, mesh: unused.
+            train: normalise with batch statistics and update the running ones.
+            label_smoothing: the fraction of the target distribution that is uniform over all classes.
         """
         logits = self(images.pixels.astype(self.numerics.dtype), train=train)  # [B, K]
         return {"loss_cross_entropy": cross_entropy(logits, targets, label_smoothing)}

@@ -1,4 +1,4 @@
-"""Darknet-53 (Redmon and Farhadi 2018): 3x3 and 1x1 convolutions with batch norm and LeakyReLU, linear shortcuts."""
+"""Darknet-53 (Redmon and Farhadi 2018): 3x3 and 1x1 convolutions with batch norm and LeakyReLU, identity shortcuts."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from jaxdet.nn import TORCH_DEFAULT, ConvNormAct, NormConfig, Numerics, strided
 STEM_CHANNELS = 32
 BLOCKS = (1, 2, 8, 8, 4)
 
-# Darknet divides by 255 and does no more; timm's weights want ImageNet's mean and deviation.
+# Darknet only divides by 255. timm's weights expect ImageNet's mean and standard deviation.
 DARKNET_TRANSFORM = ClassifierTransform(256, 256, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
 @dataclass(frozen=True)
 class Darknet53Config(BackboneConfig):
-    """negative_slope: 0.1 in Darknet itself; 0.01 in timm's weights and in the PyTorch listings.
+    """Configuration of Darknet-53.
 
-    num_classes: None leaves the classifier out. names: of the classes; empty: unknown.
+    negative_slope: of LeakyReLU: 0.1 in Darknet; 0.01 in timm and in other PyTorch implementations.
+    num_classes: None: without classifier layer. names: class names; empty: unknown.
     """
 
-    told_by_names: ClassVar[tuple[str, ...]] = ("negative_slope", "transform")
+    set_by_origin: ClassVar[tuple[str, ...]] = ("negative_slope", "transform")
 
     negative_slope: float = 0.1
     num_classes: int | None = 18
@@ -52,7 +53,7 @@ def _conv(
 
 
 class DarkResidual(nnx.Module):
-    """1x1 to half the channels, 3x3 back, then the addition and nothing after it."""
+    """1x1 convolution to half of the channels, 3x3 convolution back, and the addition without activation."""
 
     def __init__(self, channels: int, *, config: Darknet53Config, numerics: Numerics, rngs: nnx.Rngs):
         self.conv1 = _conv(channels, channels // 2, 1, 1, config, numerics, rngs)
@@ -63,7 +64,7 @@ class DarkResidual(nnx.Module):
 
 
 class DarkStage(nnx.Module):
-    """A 3x3 convolution of stride 2 that doubles the channels, then residual blocks."""
+    """A 3x3 convolution with stride 2 that doubles the channels, then residual blocks."""
 
     def __init__(self, in_channels: int, blocks: int, *, config: Darknet53Config, numerics: Numerics, rngs: nnx.Rngs):
         self.downsample = _conv(in_channels, 2 * in_channels, 3, 2, config, numerics, rngs)
@@ -80,7 +81,7 @@ class DarkStage(nnx.Module):
 
 
 class Darknet53(Classifier):
-    """``model(x)`` gives logits; ``model.features(x)`` gives ``stage1``..``stage5`` at strides 2 to 32."""
+    """``model(x)`` returns logits; ``model.features(x)`` returns ``stage1`` to ``stage5`` with strides 2 to 32."""
 
     masks_padding = True
     names = ("stage1", "stage2", "stage3", "stage4", "stage5")
@@ -103,10 +104,12 @@ class Darknet53(Classifier):
         return {name: 2 ** (index + 1) for index, name in enumerate(self.names)}
 
     def features(self, x: Array, extents: Array | None = None, *, train: bool = False) -> dict[str, Array]:
-        """Images ``[B, H, W, 3]``, scaled as ``config.transform`` says, to ``stage1``..``stage5`` at strides 2 to 32.
+        """The feature maps ``stage1`` to ``stage5`` with strides 2 to 32.
 
-        ``extents [B, 2]``: each image's (height, width) rounded up to 32, beyond which a map may hold anything;
-        None: images fill their canvas, of any size.
+        Args:
+            x: images ``[B, H, W, 3]``, normalised by ``config.transform``.
+            extents: ``[B, 2]`` (height, width) of each image, rounded up to a multiple of 32. Maps are undefined
+                outside of it. None: no padding; the canvas may have any size.
         """
         x = self.stem(x, extents, train=train)
         maps = {}

@@ -1,4 +1,4 @@
-"""MobileNetV1 (Howard et al. 2017) as RetinaFace builds it: three stages, LeakyReLU, no bias."""
+"""MobileNetV1 (Howard et al. 2017) in RetinaFace's variant: three stages, LeakyReLU, no biases."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jaxdet.backbones.base import BackboneConfig, Classifier, ClassifierTransfor
 from jaxdet.nn import TORCH_DEFAULT, ConvNormAct, NormConfig, Numerics, strided
 
 STEM_CHANNELS = 32
-# (channels at width 1, stride) of each depthwise-separable block; a stage ends where a map is taken.
+# (channels at width 1, stride) of each depthwise-separable block, by stage. A feature map is the output of a stage.
 STAGES = (
     ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1)),
     ((512, 2), (512, 1), (512, 1), (512, 1), (512, 1), (512, 1)),
@@ -21,11 +21,12 @@ STAGES = (
 
 @dataclass(frozen=True)
 class MobileNetV1Config(BackboneConfig):
-    """width: multiplies all channel counts.
+    """Configuration of MobileNetV1.
 
-    stem: ``"3x3s2"`` (the paper's and RetinaFace's, maps at strides 8, 16, 32) or ``"2x2s1"`` (a 2x2 convolution of
-        stride 1 and padding 1, what HeadHunter's checkpoints were trained with; maps at strides 4, 8, 16).
-    num_classes: None leaves the classifier out. names: of the classes; empty: unknown.
+    width: factor of all channel counts.
+    stem: ``"3x3s2"`` (the paper and RetinaFace; strides 8, 16, 32), or ``"2x2s1"``, a 2x2 convolution with stride 1
+        and padding 1 (HeadHunter's checkpoints; strides 4, 8, 16).
+    num_classes: None: without classifier layer. names: class names; empty: unknown.
     """
 
     width: float = 0.25
@@ -39,7 +40,7 @@ class MobileNetV1Config(BackboneConfig):
 
     def __post_init__(self) -> None:
         if self.stem not in ("3x3s2", "2x2s1"):
-            raise ValueError(f'the stem is "3x3s2" or "2x2s1", not {self.stem!r}')
+            raise ValueError(f'stem must be "3x3s2" or "2x2s1", not {self.stem!r}')
 
 
 class DepthwiseSeparable(nnx.Module):
@@ -79,7 +80,7 @@ def _conv(
 
 
 class MobileNetV1(Classifier):
-    """``model(x)`` gives logits; ``model.features(x)`` gives ``stage1``..``stage3``."""
+    """``model(x)`` returns logits; ``model.features(x)`` returns ``stage1`` to ``stage3``."""
 
     masks_padding = True
     names = ("stage1", "stage2", "stage3")
@@ -102,7 +103,7 @@ class MobileNetV1(Classifier):
 
     @property
     def overhang(self) -> int:
-        """Pixels by which every map is larger than its image's extent over its stride: the 2x2 stem adds one."""
+        """See `jaxdet.backbones.Backbone`: the 2x2 stem adds one pixel."""
         return int(self.config.stem == "2x2s1")
 
     @property
@@ -114,10 +115,12 @@ class MobileNetV1(Classifier):
         return {name: self.stem_stride * 4 * 2**index for index, name in enumerate(self.names)}
 
     def features(self, x: Array, extents: Array | None = None, *, train: bool = False) -> dict[str, Array]:
-        """Normalised images ``[B, H, W, 3]`` to ``stage1``..``stage3``, by default at strides 8, 16 and 32.
+        """The feature maps ``stage1`` to ``stage3``, by default with strides 8, 16 and 32.
 
-        ``extents [B, 2]``: each image's (height, width) rounded up to 32, beyond which a map may hold anything;
-        None: images fill their canvas, of any size.
+        Args:
+            x: normalised images ``[B, H, W, 3]``.
+            extents: ``[B, 2]`` (height, width) of each image, rounded up to a multiple of 32. Maps are undefined
+                outside of it. None: no padding; the canvas may have any size.
         """
         x = self.stem(x, extents, train=train)
         extents = self.stem.out_extents(extents)

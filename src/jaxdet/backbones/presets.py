@@ -1,4 +1,4 @@
-"""The named classifiers."""
+"""Named configurations of classifiers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bottleneck ResNet (He et al. 2015) as torchvision builds it: the stride lies on the 3x3 convolution ("v1.5")."""
+"""ResNet (He et al. 2015) with bottleneck blocks. As in torchvision ("v1.5"), the 3x3 convolution has the stride."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from jaxdet.backbones.base import BackboneConfig, Classifier, ClassifierTransfor
 from jaxdet.nn import Activation, ConvNormAct, MaxPool, NormConfig, Numerics, strided
 
 EXPANSION = 4
-_MOST_BLOCKS = 256  # a stage; a damaged file may name 10^12, which would be built
+_MOST_BLOCKS = 256  # per stage; the limit catches damaged files before a model of 10^12 blocks is built
 
 
 @dataclass(frozen=True)
 class ResNetConfig(BackboneConfig):
-    """blocks: bottlenecks a stage: (3, 4, 6, 3) is ResNet-50.
+    """Configuration of ResNet.
 
-    num_classes: None leaves the classifier out. names: of the classes; empty: unknown.
+    blocks: bottleneck blocks per stage; (3, 4, 6, 3) is ResNet-50.
+    num_classes: None: without classifier layer. names: class names; empty: unknown.
     """
 
     blocks: tuple[int, int, int, int] = (3, 4, 6, 3)
@@ -29,11 +30,11 @@ class ResNetConfig(BackboneConfig):
 
     def __post_init__(self) -> None:
         if len(self.blocks) != 4 or not all(1 <= count <= _MOST_BLOCKS for count in self.blocks):
-            raise ValueError(f"blocks are four counts of 1 to {_MOST_BLOCKS} bottlenecks, not {self.blocks}")
+            raise ValueError(f"blocks must be four counts from 1 to {_MOST_BLOCKS}, not {self.blocks}")
 
 
 class Bottleneck(nnx.Module):
-    """1x1 down, 3x3, 1x1 up, added to the shortcut, then ReLU."""
+    """1x1, 3x3 and 1x1 convolutions, added to the shortcut, then ReLU."""
 
     def __init__(
         self, in_channels: int, width: int, *, stride: int, norm: NormConfig, numerics: Numerics, rngs: nnx.Rngs
@@ -62,7 +63,7 @@ class Bottleneck(nnx.Module):
 
 
 class ResNet(Classifier):
-    """``model(x)`` gives logits; ``model.features(x)`` gives ``layer1``..``layer4`` at strides 4 to 32."""
+    """``model(x)`` returns logits; ``model.features(x)`` returns ``layer1`` to ``layer4`` with strides 4 to 32."""
 
     masks_padding = True
     names = ("layer1", "layer2", "layer3", "layer4")
@@ -91,10 +92,12 @@ class ResNet(Classifier):
         return {name: 4 * 2**index for index, name in enumerate(self.names)}
 
     def features(self, x: Array, extents: Array | None = None, *, train: bool = False) -> dict[str, Array]:
-        """Images ``[B, H, W, 3]`` to ``layer1`` ``[B, H/4, W/4, 256]`` .. ``layer4`` ``[B, H/32, W/32, 2048]``.
+        """The feature maps ``layer1`` ``[B, H / 4, W / 4, 256]`` to ``layer4`` ``[B, H / 32, W / 32, 2048]``.
 
-        ``extents [B, 2]``: each image's (height, width) rounded up to 32, beyond which a map may hold anything;
-        None: images fill their canvas, of any size.
+        Args:
+            x: normalised images ``[B, H, W, 3]``.
+            extents: ``[B, 2]`` (height, width) of each image, rounded up to a multiple of 32. Maps are undefined
+                outside of it. None: no padding; the canvas may have any size.
         """
         x = self.conv1(x, extents, train=train)
         extents = strided(extents, 2)

@@ -1,6 +1,6 @@
-"""Anchors on every feature map: torchvision's ``AnchorGenerator``.
+"""Anchor generation, equivalent to torchvision's ``AnchorGenerator``.
 
-Axes: B images, A anchors of a location, N = H * W * A anchors of a level, ordered by row, column, anchor.
+Axes: B images, A anchors per location, N = H * W * A anchors of a level, ordered by row, column, anchor.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Levels = tuple[tuple[float, ...], ...]
 
 
 def _per_level(value: Sequence[Any], levels: int | None) -> Levels:
-    """torchvision's shorthand: plain numbers are one size a level, or the same ratios on all levels."""
+    """Expands torchvision's shorthand: plain numbers are one size per level, or the same ratios on all levels."""
     if all(isinstance(item, (list, tuple)) for item in value):
         return tuple(tuple(item) for item in value)
     return tuple((item,) for item in value) if levels is None else (tuple(value),) * levels
@@ -26,12 +26,12 @@ def _per_level(value: Sequence[Any], levels: int | None) -> Levels:
 
 @dataclass(frozen=True)
 class AnchorGenerator:
-    """Boxes of ``len(sizes[l]) * len(aspect_ratios[l])`` shapes at every location of level ``l``.
+    """Generates ``len(sizes[l]) * len(aspect_ratios[l])`` anchors at every location of level ``l``.
 
-    sizes: sides in pixels of the square anchors, per level; ``(32, 64)`` is short for ``((32,), (64,))``.
+    sizes: square roots of the anchor areas in pixels, per level; ``(32, 64)`` is short for ``((32,), (64,))``.
     aspect_ratios: height / width, per level; ``(0.5, 1.0)`` is short for the same ratios on all levels.
-    whole_steps: anchors lie a whole number of pixels apart, rounded down, as in torchvision from 0.5 on; False: a map's
-        share of the image exactly, as before. It matters where a map is no whole fraction of its image.
+    whole_steps: round the distance between anchors down to whole pixels, as torchvision does since 0.5; False: use
+        image size / map size unrounded, as before. They differ if the image size is not a multiple of the map size.
     """
 
     sizes: Levels | tuple[float, ...] = ((128, 256, 512),)
@@ -42,7 +42,9 @@ class AnchorGenerator:
         sizes = _per_level(self.sizes, None)
         ratios = _per_level(self.aspect_ratios, len(sizes))
         if len(sizes) != len(ratios):
-            raise ValueError(f"anchor sizes for {len(sizes)} levels but aspect ratios for {len(ratios)}: give as many")
+            raise ValueError(
+                f"anchor sizes for {len(sizes)} levels, but aspect ratios for {len(ratios)}: give the same"
+            )
         object.__setattr__(self, "sizes", sizes)
         object.__setattr__(self, "aspect_ratios", ratios)
 
@@ -51,7 +53,7 @@ class AnchorGenerator:
 
     @cached_property
     def cell_anchors(self) -> tuple[np.ndarray, ...]:
-        """Per level the anchors ``[A, 4]`` around the origin, ratio by ratio, rounded to whole pixels."""
+        """Per level, the anchors ``[A, 4]`` around the origin, ordered by ratio, then size; rounded to whole pixels."""
         return tuple(_cell_anchors(*level) for level in self._levels)
 
     @property
@@ -64,19 +66,19 @@ class AnchorGenerator:
         """Anchors of a batch.
 
         Args:
-            shapes: (height, width) of each level's map on the canvas.
+            shapes: (height, width) of each level's feature map.
             extents: ``[B, 2]`` height and width of each image, rounded up to a multiple of 32.
-            grids: per level ``[B, 2]``: how much of the map is the image's own.
+            grids: per level ``[B, 2]``, the height and width of the part of the feature map that is not padding.
 
         Returns:
-            Per level the anchors ``[B, N, 4]`` (xyxy pixels, some reach outside the image) and which are the image's
-            own, ``[B, N]``. The distance between anchors is ``extent // grid``, as torchvision computes it: at height
-            800 the sixth level has 13 rows that are 61 pixels apart, not 64.
+            Per level, the anchors ``[B, N, 4]`` (xyxy in pixels, not clipped to the image) and whether they are valid
+            ``[B, N]``, that is, not in padding. The distance between anchors is ``extent // grid``, as in torchvision:
+            at height 800 the sixth level has 13 rows at a distance of 61 pixels, not 64.
         """
         if len(shapes) != len(self.sizes):
             raise ValueError(
                 f"anchor sizes are given for {len(self.sizes)} levels, but there are {len(shapes)} feature maps: "
-                "give one tuple of sizes and one of aspect ratios a map"
+                "give one tuple of sizes and one of aspect ratios per feature map"
             )
         levels = [
             _grid_anchors(cell, shape, extents, grid, self.whole_steps)
@@ -86,7 +88,7 @@ class AnchorGenerator:
 
 
 def _cell_anchors(sizes: tuple[float, ...], ratios: tuple[float, ...]) -> np.ndarray:
-    """In float32 throughout, as torchvision: the rounding of half pixels depends on it."""
+    """Computed in float32, as in torchvision: the rounding of half pixels depends on it."""
     height = np.sqrt(np.asarray(ratios, np.float32))
     width = np.float32(1) / height
     scales = np.asarray(sizes, np.float32)
@@ -105,8 +107,8 @@ def _grid_anchors(
     y, x = jnp.broadcast_arrays(y[:, :, None], x[:, None, :])
     shifts = jnp.stack([x, y, x, y], axis=-1)  # [B, H, W, 4]
     boxes = shifts[:, :, :, None] + jnp.asarray(cell)[None, None, None]  # [B, H, W, A, 4]
-    own_y = jnp.arange(height)[None, :] < grid[:, :1]
-    own_x = jnp.arange(width)[None, :] < grid[:, 1:]
-    own = own_y[:, :, None, None] & own_x[:, None, :, None]  # [B, H, W, 1]
-    valid = jnp.broadcast_to(own, (batch, height, width, len(cell)))
+    valid_y = jnp.arange(height)[None, :] < grid[:, :1]
+    valid_x = jnp.arange(width)[None, :] < grid[:, 1:]
+    valid = valid_y[:, :, None, None] & valid_x[:, None, :, None]  # [B, H, W, 1]
+    valid = jnp.broadcast_to(valid, (batch, height, width, len(cell)))
     return boxes.reshape(batch, -1, 4), valid.reshape(batch, -1)

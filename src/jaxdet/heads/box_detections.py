@@ -1,6 +1,6 @@
-"""From the second stage's predictions to detections.
+"""Post-processing of the second stage: from predictions to detections.
 
-Axes: R proposals, K classes, M candidates, D detections; everything here is for one image.
+Axes: B images, R proposals, K classes, M candidates of an image, D detections.
 """
 
 from __future__ import annotations
@@ -24,14 +24,17 @@ MIN_SIZE = 1e-2  # pixels; torchvision's RoIHeads
 def postprocess(
     outputs: RoIOutputs, proposals: Proposals, sizes: Array, config: BoxConfig, decay: SoftNMS | None = None
 ) -> Detections:
-    """Detections of a batch, in torchvision's order of steps (``RoIHeads.postprocess_detections``).
+    """The detections of a batch, in torchvision's order of steps (``RoIHeads.postprocess_detections``).
 
-    Softmax; every (proposal, class) pair but the background's decoded and clipped to the true ``sizes [B, 2]``; scores
-    of at most ``score_thresh`` and boxes with a side under 0.01 pixels dropped; NMS within a class, or over all of
-    them; the ``detections_per_img`` highest scores.
+    1. Softmax over the classes.
+    2. Decode the box of every (proposal, class) pair except the background's, and clip it to the image.
+    3. Remove scores up to ``score_thresh`` and boxes with a side under 0.01 pixels.
+    4. NMS within each class, or over all classes.
+    5. Keep the ``detections_per_img`` highest scores.
 
-    With ``decay`` scores decay in its place (soft-NMS); it always looks at all candidates, and may leave scores below
-    ``score_thresh``.
+    Args:
+        sizes: ``[B, 2]`` height and width of each image in pixels.
+        decay: soft-NMS in place of NMS. It considers all candidates, and may return scores below ``score_thresh``.
     """
     scores = jax.nn.softmax(outputs.logits.astype(float_dtype(outputs.logits)), axis=-1)[..., 1:]  # [B, R, K - 1]
     above = proposals.valid[..., None] & (scores > config.score_thresh)

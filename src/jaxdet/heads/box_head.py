@@ -1,4 +1,4 @@
-"""Box heads: from pooled features to class logits and box deltas.
+"""Box heads of the second stage: from pooled features to class logits and box deltas.
 
 Axes: N = B * R proposals of a batch, P x P pooled cells, C channels, K classes.
 """
@@ -17,22 +17,23 @@ from jaxdet.nn import ConvNormAct, Linear, NormConfig, Numerics
 
 @dataclass(frozen=True)
 class BoxConfig:
-    """The second stage; the names and defaults of torchvision's ``box_*`` options.
+    """The second stage, with the names and defaults of torchvision's ``box_*`` options.
 
     representation_size: width of the fully connected layers.
     conv_layers: channels of the 3x3 convolutions before one fully connected layer (torchvision's v2);
-        empty: two fully connected layers and no convolution.
-    norm: after those convolutions.
+        empty: two fully connected layers without convolutions.
+    norm: the norm after each of these convolutions.
     output_size, sampling_ratio: of RoIAlign.
-    class_agnostic_nms: boxes of different classes suppress each other, too.
-    fg_iou_thresh, bg_iou_thresh, batch_size_per_image, positive_fraction: which proposals the loss samples.
-    smooth_l1_beta: where the box loss turns from quadratic to linear.
-    ohem: how many proposals of an image, those hardest to classify, the classification loss looks at; None: all that
-        were sampled.
-    pool_levels: the levels of the pyramid that proposals are pooled from; None: all but the max-pooled one. Where
-        levels are left out between others, proposals go to the next one given, and the largest get zeros: what
-        torchvision does to HeadHunter's ResNet-152.
-    ignore_thresh: a proposal of which this share lies in an ignored region is no background; None: all are.
+    class_agnostic_nms: apply NMS over all classes together.
+    fg_iou_thresh, bg_iou_thresh, batch_size_per_image, positive_fraction: sampling of proposals for the loss.
+    smooth_l1_beta: transition from the quadratic to the linear part of the box loss.
+    ohem: number of proposals per image, those with the highest loss, that the classification loss uses; None: all
+        sampled ones.
+    pool_levels: the pyramid levels that proposals are pooled from; None: all except the pooled one. If levels in
+        between are missing, their proposals use the next given level, and the largest proposals get zeros, as
+        torchvision does in HeadHunter's ResNet-152.
+    ignore_thresh: a negative proposal is ignored if at least this fraction of its area lies in an ignored region;
+        None: never.
     """
 
     representation_size: int = 1024
@@ -60,7 +61,7 @@ class BoxConfig:
         if self.ohem is False:
             object.__setattr__(self, "ohem", None)
         if self.ohem is not None and (self.ohem is True or not isinstance(self.ohem, int) or self.ohem < 1):
-            raise ValueError(f"ohem is how many proposals of an image count, such as 128, or None, not {self.ohem!r}")
+            raise ValueError(f"ohem must be a number of proposals per image, such as 128, or None, not {self.ohem!r}")
 
 
 @jax.tree_util.register_dataclass
@@ -107,7 +108,7 @@ class FastRCNNConvFCHead(nnx.Module):
         self.fc = Linear(in_channels * output_size**2, representation_size, numerics=numerics, rngs=rngs)
 
     def __call__(self, x: Array, valid: Array | None = None, *, train: bool = False) -> Array:
-        """Pooled features ``[N, P, P, C]`` to ``[N, representation_size]``; statistics see ``valid [N]`` alone."""
+        """Pooled features ``[N, P, P, C]`` to ``[N, representation_size]``. Batch statistics use only ``valid [N]``."""
         side = x.shape[1]
         extents = None if valid is None else jnp.where(valid[:, None], side, 0) * jnp.ones((1, 2), jnp.int32)
         for conv in self.convs:

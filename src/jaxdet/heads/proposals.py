@@ -1,4 +1,4 @@
-"""From the region proposal network's outputs to proposals.
+"""Proposal selection from the outputs of the region proposal network.
 
 Axes: B images, L levels, K candidates of a level, N anchors of a level, R proposals.
 """
@@ -19,11 +19,16 @@ MIN_SIZE = 1e-3  # pixels; torchvision's RegionProposalNetwork.min_size
 
 
 def select_proposals(rpn: RPNOutputs, sizes: Array, config: RPNConfig, *, train: bool = False) -> Proposals:
-    """The best boxes of every image, in torchvision's order of steps (``filter_proposals``).
+    """The proposals of every image, in torchvision's order of steps (``filter_proposals``). Not differentiable.
 
-    Per level the ``pre_nms_top_n`` highest logits; sigmoid; clipping to the true ``sizes [B, 2]``; boxes with a side
-    under 0.001 pixels and scores under ``score_thresh`` dropped; NMS within the level; over all levels the
-    ``post_nms_top_n`` highest scores. No gradient flows through it.
+    1. Per level, select the ``pre_nms_top_n`` highest logits; decode their boxes and clip them to the image.
+    2. Remove boxes with a side under 0.001 pixels and scores under ``score_thresh``.
+    3. NMS within each level.
+    4. Keep the ``post_nms_top_n`` highest scores of all levels.
+
+    Args:
+        sizes: ``[B, 2]`` height and width of each image in pixels.
+        train: selects the ``top_n`` options.
     """
     rpn = jax.lax.stop_gradient(rpn)
     before = config.pre_nms_top_n_train if train else config.pre_nms_top_n_test
@@ -34,7 +39,7 @@ def select_proposals(rpn: RPNOutputs, sizes: Array, config: RPNConfig, *, train:
     boxes, logits, valid = (jnp.stack([_pad(c[i], width) for c in candidates], axis=1) for i in range(3))  # [B, L, K]
     scores = jax.nn.sigmoid(logits)
     valid &= large_enough(boxes, MIN_SIZE) & (scores >= config.score_thresh)
-    keep = nms_keep(boxes, config.nms_thresh, valid=valid)  # each level is in decreasing order already
+    keep = nms_keep(boxes, config.nms_thresh, valid=valid)  # each level is sorted by decreasing score
 
     batch = boxes.shape[0]
     flat = jnp.where(keep, scores, -jnp.inf).reshape(batch, -1)  # [B, L * K]
@@ -56,5 +61,5 @@ def _level_candidates(
 
 
 def _pad(x: Array, width: int) -> Array:
-    """Levels with fewer anchors get slots that are not valid."""
+    """Pads a level with invalid slots to ``width`` candidates."""
     return jnp.pad(x, ((0, 0), (0, width - x.shape[1])) + ((0, 0),) * (x.ndim - 2))

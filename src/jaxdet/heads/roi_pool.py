@@ -1,4 +1,4 @@
-"""RoIAlign over a feature pyramid: each proposal is pooled from the level that fits its size.
+"""RoIAlign over a feature pyramid: each proposal is pooled from the level for its size.
 
 Axes: B images, L levels, R proposals, P x P output cells, C channels.
 """
@@ -27,15 +27,15 @@ def assign_levels(
     canonical_scale: int = CANONICAL_SIZE,
     canonical_level: int = CANONICAL_LEVEL,
 ) -> Array:
-    """Which of the levels a box ``[..., 4]`` is pooled from, ``[...]`` int32: torchvision's ``LevelMapper``.
+    """The index ``[...]`` int32 of the level that each box ``[..., 4]`` is pooled from (torchvision's ``LevelMapper``).
 
-    ``floor(4 + log2(sqrt(area) / 224) + 1e-6)``, clamped to the levels there are; level 2 is the one of stride 4. The
-    two numbers are ``canonical_level`` and ``canonical_scale``.
+    The level is ``floor(4 + log2(sqrt(area) / 224) + 1e-6)``, clamped to the existing levels; level 2 has stride 4.
+    ``canonical_level`` and ``canonical_scale`` replace 4 and 224.
     """
     lowest, highest = (round(math.log2(stride)) for stride in (strides[0], strides[-1]))
     side = jnp.sqrt(box_area(boxes))
     level = jnp.floor(canonical_level + jnp.log2(side / canonical_scale) + LEVEL_EPS)
-    level = jnp.where(jnp.isnan(level), lowest, level)  # padded slots may hold NaN
+    level = jnp.where(jnp.isnan(level), lowest, level)  # padded slots may contain NaN
     return (jnp.clip(level, lowest, highest) - lowest).astype(jnp.int32)
 
 
@@ -51,17 +51,17 @@ def pool_proposals(
     canonical_scale: int = CANONICAL_SIZE,
     canonical_level: int = CANONICAL_LEVEL,
 ) -> Array:
-    """torchvision's ``MultiScaleRoIAlign`` with the levels' true strides.
+    """Pools every proposal from the level for its size, as torchvision's ``MultiScaleRoIAlign``.
 
-    torchvision infers the strides from its first image's height, wrongly for thin images. As there, a pyramid that
-    leaves strides out has fewer maps than sizes of proposals: those beyond the last map give zeros.
+    The strides are given; torchvision infers them from the height of its first image, incorrectly for thin images. As
+    in torchvision, if the strides do not double from level to level, proposals beyond the last level give zeros.
 
     Args:
         maps: per level ``[B, H_l, W_l, C]``, highest resolution first.
         boxes: ``[B, R, 4]`` xyxy in input pixels.
-        valid: ``[B, R]``; other slots give zeros.
-        strides: of the levels, in input pixels.
-        extents: per level ``[B, 2]``: sampling ends there; None: at the map's end.
+        valid: ``[B, R]``; invalid slots give zeros.
+        strides: per level, in input pixels.
+        extents: per level ``[B, 2]``, the size of the part to sample from; None: the whole map.
         canonical_scale, canonical_level: see `assign_levels`.
 
     Returns:
@@ -83,13 +83,13 @@ def pool_proposals(
 
 
 class MultiScaleRoIAlign(nnx.Module):
-    """torchvision's ``MultiScaleRoIAlign``: `pool_proposals` of named maps.
+    """torchvision's ``MultiScaleRoIAlign``: `pool_proposals` with named maps.
 
     Args:
-        featmap_names: which maps are pooled from, highest resolution first; the others are left out.
-        output_size: P, or two numbers, height first.
+        featmap_names: names of the maps to pool from, highest resolution first; others are ignored.
+        output_size: P, or (height, width).
         sampling_ratio: of RoIAlign; 0 or below: adaptive.
-        canonical_scale, canonical_level: the level of the pyramid that a box of so many pixels a side is pooled from.
+        canonical_scale, canonical_level: a box with sides of ``canonical_scale`` is pooled from ``canonical_level``.
     """
 
     def __init__(
@@ -114,14 +114,14 @@ class MultiScaleRoIAlign(nnx.Module):
         strides: Mapping[str, int],
         extents: Mapping[str, Array] | None = None,
     ) -> Array:
-        """Pool every box from the map that fits its size.
+        """Pools every box from the map for its size.
 
         Args:
             maps: ``[B, H_l, W_l, C]`` by name.
             boxes: ``[B, R, 4]`` xyxy in input pixels.
-            valid: ``[B, R]``; other slots give zeros.
-            strides: of the maps, in input pixels. torchvision infers them from the sizes of its images.
-            extents: ``[B, 2]`` by name: sampling ends there; None: at the map's end.
+            valid: ``[B, R]``; invalid slots give zeros.
+            strides: by name, in input pixels. torchvision infers them from the sizes of its images.
+            extents: by name ``[B, 2]``, the size of the part to sample from; None: the whole map.
 
         Returns:
             ``[B, R, P, P, C]``.
@@ -129,8 +129,8 @@ class MultiScaleRoIAlign(nnx.Module):
         missing = [name for name in self.featmap_names if name not in maps or name not in strides]
         if missing:
             raise ValueError(
-                f"MultiScaleRoIAlign pools from {', '.join(self.featmap_names)}; maps or strides lack "
-                f"{', '.join(missing)} (given: {', '.join(maps)})."
+                f"MultiScaleRoIAlign pools from {', '.join(self.featmap_names)}, but {', '.join(missing)} missing "
+                f"in maps or strides (maps: {', '.join(maps)})"
             )
         return pool_proposals(
             [maps[name] for name in self.featmap_names],

@@ -1,6 +1,6 @@
-"""The region proposal network's head: objectness and box deltas at every anchor.
+"""Head and configuration of the region proposal network.
 
-Axes: B images, A anchors of a location, N = H * W * A anchors of a level.
+Axes: B images, A anchors per location, N = H * W * A anchors of a level.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ from jax import Array
 from jaxdet.heads.anchors import AnchorGenerator
 from jaxdet.nn import Conv, ConvNormAct, Normal, Numerics
 
-MOST_CONVOLUTIONS = 100  # a stored configuration that asks for more is damaged
+MOST_CONVOLUTIONS = 100  # a stored configuration with more is damaged
 
 
 @dataclass(frozen=True)
 class RPNConfig:
-    """Region proposal network; the names and defaults of torchvision's ``rpn_*`` options.
+    """The region proposal network, with the names and defaults of torchvision's ``rpn_*`` options.
 
-    conv_depth: 3x3 convolutions before the two predictions (1; 2 in torchvision's v2).
-    pre_nms_top_n_*: anchors a level that enter NMS; post_nms_top_n_*: proposals an image that leave it.
-    fg_iou_thresh, bg_iou_thresh, batch_size_per_image, positive_fraction: which anchors the loss samples.
-    smooth_l1_beta: where the box loss turns from quadratic to linear.
-    ignore_thresh: an anchor of which this share lies in an ignored region is no background; None: all are.
+    conv_depth: number of 3x3 convolutions before the two predictions (1; 2 in torchvision's v2).
+    pre_nms_top_n_*: anchors per level before NMS; post_nms_top_n_*: proposals per image after NMS.
+    fg_iou_thresh, bg_iou_thresh, batch_size_per_image, positive_fraction: sampling of anchors for the loss.
+    smooth_l1_beta: transition from the quadratic to the linear part of the box loss.
+    ignore_thresh: a negative anchor is ignored if at least this fraction of its area lies in an ignored region;
+        None: never.
     """
 
     anchor_generator: AnchorGenerator = field(
@@ -48,13 +49,13 @@ class RPNConfig:
 
     def __post_init__(self) -> None:
         if not 1 <= self.conv_depth <= MOST_CONVOLUTIONS:
-            raise ValueError(f"rpn_conv_depth is from 1 to {MOST_CONVOLUTIONS}, not {self.conv_depth}")
+            raise ValueError(f"rpn_conv_depth must be from 1 to {MOST_CONVOLUTIONS}, not {self.conv_depth}")
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class RPNOutputs:
-    """One entry a level; ``valid`` is False for anchors beyond an image's own part of the canvas."""
+    """The outputs of the region proposal network, one entry per level. Anchors in padding are not valid."""
 
     logits: tuple[Array, ...]  # [B, N]
     deltas: tuple[Array, ...]  # [B, N, 4] relative to the anchors
@@ -85,7 +86,15 @@ class RPNHead(nnx.Module):
     def __call__(
         self, maps: Mapping[str, Array], extents: Mapping[str, Array | None] | None = None
     ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-        """Maps ``[B, H, W, C]`` a level to logits ``[B, N]`` and deltas ``[B, N, 4]`` a level, in the maps' order."""
+        """Objectness logits and box deltas.
+
+        Args:
+            maps: ``[B, H, W, C]`` by level.
+            extents: ``[B, 2]`` by level (see `jaxdet.nn.masking`); None: no padding.
+
+        Returns:
+            Logits ``[B, N]`` and deltas ``[B, N, 4]`` per level, in the order of the maps.
+        """
         logits, deltas = [], []
         for name, x in maps.items():
             for conv in self.conv:

@@ -1,4 +1,4 @@
-"""Whole models: a folder a family, and the registry of all of them."""
+"""Complete models, one folder per family, and their registry."""
 
 from jaxdet.base import Model as Model
 from jaxdet.base import ModelConfig as ModelConfig

@@ -1,4 +1,4 @@
-"""Whether a module and its configuration agree: the names and shapes of all parameters."""
+"""Checks that the parameters of a model have the names and shapes that its configuration gives."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SHOWN = 5  # parameters in a message
 
 
 def wanted_shapes(config: ModelConfig, model: Model) -> Shapes:
-    """The shapes that a configuration gives to a model's parameters."""
+    """The shapes of a model's parameters by its configuration."""
     if config.needs_backbone:
         return shapes(abstract(config, numerics=model.numerics, backbone=getattr(model, "backbone", None)))
     return _shapes_of(config, model.numerics)
@@ -27,7 +27,7 @@ def _shapes_of(config: ModelConfig, numerics: Numerics) -> Shapes:
 
 
 def unlike(found: Shapes, wanted: Shapes, *, of: str = "the model", by: str = "its configuration") -> str | None:
-    """What differs between the parameters of ``of`` and those that ``by`` asks for; None where nothing does."""
+    """Describes how two sets of parameters differ; None if they are equal. ``of`` and ``by`` name them in the text."""
     differing = [
         f"{path} is {_shape(found.get(path))} in {of} and {_shape(wanted.get(path))} by {by}"
         for path in [*wanted, *(path for path in found if path not in wanted)]
@@ -40,18 +40,18 @@ def unlike(found: Shapes, wanted: Shapes, *, of: str = "the model", by: str = "i
 
 
 def check_fit(model: Any) -> None:
-    """Refuses a model whose parameters are not those of its configuration.
+    """Refuses a model whose parameters do not fit its configuration.
 
     Raises:
-        ValueError: names or shapes differ; they are named.
+        ValueError: names or shapes differ; the message lists them.
     """
-    told = unlike(shapes(model), wanted_shapes(model.config, model))
-    if told is not None:
+    difference = unlike(shapes(model), wanted_shapes(model.config, model))
+    if difference is not None:
         raise ValueError(
-            f"the model does not fit its configuration: {told}. Change classes by jaxdet.with_classes, and other parts "
-            "by options of jaxdet.create_model: both change the configuration too"
+            f"the model does not fit its configuration: {difference}. Change classes with jaxdet.with_classes, and "
+            "other parts with options of jaxdet.create_model: both change the configuration too"
         )
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:
-    return "absent" if shape is None else "x".join(map(str, shape)) or "a number"
+    return "absent" if shape is None else "x".join(map(str, shape)) or "scalar"

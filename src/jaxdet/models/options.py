@@ -1,4 +1,4 @@
-"""The options of a stored or built model's configuration, those of a detector's backbone among them."""
+"""Options of model configurations, including those of a detector's backbone."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _BACKBONE = "backbone_"
 
 
 def model_options(config: Any) -> dict[str, tuple[str, ...]]:
-    """Every option of a model's configuration and the path of its field; a backbone's begin with ``backbone_``."""
+    """Every option of a model's configuration and the path of its field. A backbone's begin with ``backbone_``."""
     names = option_names(config)
-    backbone = getattr(config, "backbone", None)  # a detector's
+    backbone = getattr(config, "backbone", None)
     if backbone is not None:
         names |= {_BACKBONE + name: ("backbone", *path) for name, path in option_names(backbone).items()}
     return names
@@ -27,10 +27,10 @@ def override_model(config: AnyConfig, options: Mapping[str, Any], *, also: Colle
     """The configuration with some options changed.
 
     Args:
-        also: further names that the error for an unknown option may suggest.
+        also: additional names that the error for an unknown option may suggest.
 
     Raises:
-        ValueError: an option is unknown, or its value is of another kind; the nearest name is given.
+        ValueError: an unknown option, or a value of the wrong type. The message suggests similar names.
     """
     known = model_options(config)
     for name in options:
@@ -52,30 +52,30 @@ def value_at(config: Any, path: tuple[str, ...]) -> Any:
 
 
 def differences(before: Any, after: Any) -> list[tuple[str, Any, Any]]:
-    """(option, value before, value after) of every option that two configurations have and in which they differ."""
+    """(option, old value, new value) for every option that both configurations have and that differs."""
     common = model_options(after)
     names = {name: path for name, path in model_options(before).items() if name in common}
     backbones = [getattr(config, "backbone", None) for config in (before, after)]
     if "backbone" in names and type(backbones[0]) is type(backbones[1]):
-        names.pop("backbone")  # its own options say it
-        for option in ("num_classes", "names", "transform"):  # of a classifier, which it is not in a detector
+        names.pop("backbone")  # compared option by option
+        for option in ("num_classes", "names", "transform"):  # unused in a detector's backbone
             names.pop(_BACKBONE + option, None)
     found = ((name, value_at(before, path), value_at(after, path)) for name, path in names.items())
     return [(name, old, new) for name, old, new in found if old != new]
 
 
 def changes(before: Any, after: Any) -> list[str]:
-    """``anchors: 4, 8 -> 24, 48`` for every option in which two configurations of one kind differ."""
+    """A line such as ``anchors: 4, 8 -> 24, 48`` for every option that differs between two configurations."""
     return [f"{label(name)}: {' -> '.join(show_both(*values))}" for name, *values in differences(before, after)]
 
 
 def label(option: str) -> str:
-    """What an option is called in a message."""
+    """The name of an option in messages."""
     return "anchors" if option.endswith("anchor_generator") else option
 
 
 def show(value: Any) -> str:
-    """A value of an option in a message: ``0.485, 0.456, 0.406``; anchors level by level."""
+    """The value of an option as text for messages: ``0.485, 0.456, 0.406``; anchors level by level."""
     if value is None or value == ():
         return "none"
     if isinstance(value, AnchorGenerator):
@@ -89,7 +89,7 @@ def show(value: Any) -> str:
 
 
 def show_both(one: Any, other: Any) -> tuple[str, str]:
-    """Two values of an option; of norms and their like only the fields in which they differ."""
+    """Two values of an option as text. For dataclasses such as norms, only the fields that differ."""
     if type(one) is not type(other) or not dataclasses.is_dataclass(one) or isinstance(one, AnchorGenerator):
         return show(one), show(other)
     differing = [

@@ -1,4 +1,4 @@
-"""Every family of models, a row each, and all that follows from the rows: names, configurations, and building."""
+"""The registry of model families, and what derives from it: names, configurations, and building models."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ from jaxdet.typed import field_types
 
 @dataclass(frozen=True)
 class Family:
-    """Models of one configuration type.
+    """The models of one configuration type.
 
-    model: made of the configuration, and of a detector's backbone.
-    presets: what makes the configuration of each named model, by its own keyword arguments where it has any.
+    model: the class of the models; it takes the configuration and, for a detector, the backbone.
+    presets: functions that return the configuration of each named model; their keyword arguments are options, too.
     """
 
     config: type[ModelConfig]
@@ -59,32 +59,32 @@ _TASKS = {name: family.config.task for family in FAMILIES for name in family.pre
 
 
 def _config_types(types: Iterable[type]) -> dict[str, type]:
-    """Configuration classes, and those that their fields hold, by name."""
+    """Configuration classes and the classes of their fields, recursively, by name."""
     found: dict[str, type] = {}
-    waiting = list(types)
-    while waiting:
-        hint = waiting.pop()
-        waiting += typing.get_args(hint)
+    pending = list(types)
+    while pending:
+        hint = pending.pop()
+        pending += typing.get_args(hint)
         if isinstance(hint, type) and dataclasses.is_dataclass(hint) and found.setdefault(hint.__name__, hint) is hint:
-            waiting += [each for each in field_types(hint).values() if each not in found.values()]
+            pending += [each for each in field_types(hint).values() if each not in found.values()]
     return found
 
 
 CONFIG_TYPES = _config_types([Numerics, *_MODELS])
-"""Everything that a stored configuration may hold, by the names of the classes."""
+"""The classes that a stored configuration may contain, by name."""
 
 
 def list_models(task: Task | None = None) -> list[str]:
-    """The names of the models there are, or of those for a task."""
+    """The names of all models, or of those for one task."""
     return [name for name in _PRESETS if task is None or _TASKS[name] is task]
 
 
 def model_config(name: str, **options: Any) -> ModelConfig:
-    """The configuration of a named model with some options changed.
+    """The configuration of a named model, with options.
 
-    Options are fields of the model's configuration; those of a detector's parts bear torchvision's keyword names
-    (``min_size``, ``rpn_nms_thresh``, ``box_score_thresh``), those of its backbone begin with ``backbone_``
-    (``backbone_width=0.5``). HeadHunter's others are in `jaxdet.models.headhunter_config`.
+    Options are fields of the model's configuration. Those of a detector's parts have torchvision's keyword names
+    (``min_size``, ``rpn_nms_thresh``, ``box_score_thresh``); those of its backbone begin with ``backbone_``
+    (``backbone_width=0.5``). `jaxdet.models.headhunter_config` documents further options of HeadHunter.
     """
     if name not in _PRESETS:
         raise ValueError(f"unknown model {name!r}; known: {', '.join(_PRESETS)}{nearest(name, _PRESETS)}")
@@ -95,7 +95,7 @@ def model_config(name: str, **options: Any) -> ModelConfig:
 
 
 def detector_config(name: str, **options: Any) -> Any:
-    """The configuration of a named detector with some options changed, as `model_config`'s."""
+    """The configuration of a named detector, with options; see `model_config`."""
     config = model_config(name, **options)
     if config.task is not Task.DETECTION:
         raise ValueError(f"{name} is {config.task.value}; detectors are {', '.join(list_models(Task.DETECTION))}")
@@ -109,11 +109,11 @@ def build(
     numerics: Numerics = Numerics(),
     rngs: nnx.Rngs | None = None,
 ) -> Any:
-    """The model of a configuration, with freshly initialised parameters.
+    """Builds the model of a configuration, with freshly initialised parameters.
 
     Args:
-        backbone: of a detector whose configuration leaves it to the caller.
-        rngs: of the parameters; by default ``nnx.Rngs(0)``.
+        backbone: the backbone, for a detector whose configuration has none.
+        rngs: for the parameters; by default ``nnx.Rngs(0)``.
     """
     rngs = nnx.Rngs(0) if rngs is None else rngs
     make = _MODELS[type(config)]
@@ -121,30 +121,30 @@ def build(
         return make(config, numerics=numerics, rngs=rngs)
     if backbone is None:
         if config.needs_backbone:
-            raise ValueError("this detector stands on a backbone of your own: pass it as backbone=")
+            raise ValueError("this detector's configuration has no backbone: pass your own as backbone=")
         backbone = build(config.backbone_config, numerics=numerics, rngs=rngs)
     return make(config, backbone, numerics=numerics, rngs=rngs)
 
 
 def abstract(config: ModelConfig, *, numerics: Numerics = Numerics(), backbone: Backbone | None = None) -> Any:
-    """The model with shapes in place of parameters: to be filled without making random ones first.
+    """The model with shapes in place of parameters, to be filled without initialising them first.
 
     Args:
-        backbone: the caller's own; it is used where the configuration leaves it to them.
+        backbone: the backbone, for a detector whose configuration has none; otherwise ignored.
     """
     own = backbone if config.needs_backbone else None
     return nnx.eval_shape(lambda: build(config, backbone=own, numerics=numerics, rngs=nnx.Rngs(jax.random.key(0))))
 
 
-def draw(model: Model, begins: tuple[str, ...], *, rngs: nnx.Rngs | None = None) -> dict[str, jax.Array]:
-    """New parameters for those of a model whose paths begin so, initialised as in a new model.
+def draw(model: Model, prefixes: tuple[str, ...], *, rngs: nnx.Rngs | None = None) -> dict[str, jax.Array]:
+    """Freshly initialised values for the parameters whose paths begin with one of ``prefixes``.
 
     Args:
-        model: abstract or not, on a backbone of jaxdet's own where the paths lie in it.
+        model: abstract or not. It needs a backbone of jaxdet if the paths lie in the backbone.
         rngs: by default ``nnx.Rngs(0)``.
     """
     rngs = nnx.Rngs(0) if rngs is None else rngs
-    wanted = {path: variable for path, variable in flatten(nnx.state(model)).items() if path.startswith(begins)}
+    wanted = {path: variable for path, variable in flatten(nnx.state(model)).items() if path.startswith(prefixes)}
     found: dict[str, jax.Array] = {}
     for parts, module in nnx.iter_modules(model):
         for name in ("kernel", "bias"):
@@ -155,8 +155,8 @@ def draw(model: Model, begins: tuple[str, ...], *, rngs: nnx.Rngs | None = None)
     if found.keys() == wanted.keys():
         return found
 
-    def new(key: jax.Array) -> dict[str, jax.Array]:
+    def initialise(key: jax.Array) -> dict[str, jax.Array]:
         whole = arrays(build(model.config, numerics=model.numerics, rngs=nnx.Rngs(key)))
         return {path: whole[path] for path in wanted}
 
-    return jax.jit(new)(rngs.params())  # what is not asked for is not drawn
+    return jax.jit(initialise)(rngs.params())  # under jit, parameters that are not returned are not drawn

@@ -1,4 +1,4 @@
-"""What stands between a backbone and the heads."""
+"""Modules between backbone and heads: feature pyramids and context modules."""
 
 from jaxdet.necks.context import CPM as CPM
 from jaxdet.necks.context import SSH as SSH

@@ -1,5 +1,7 @@
-"""Context modules after a pyramid: SSH (Najibi et al. 2017), its deformable variant, and PyramidBox's CPM (Tang et al.
-2018), as RetinaFace and HeadHunter build them."""
+"""Context modules of RetinaFace and HeadHunter: SSH (Najibi et al. 2017), its deformable variant, and CPM.
+
+CPM is the context module of PyramidBox (Tang et al. 2018).
+"""
 
 from __future__ import annotations
 
@@ -15,10 +17,10 @@ from jaxdet.nn import TORCH_DEFAULT, ConvNormAct, DeformConvNorm, NormConfig, Nu
 
 @dataclass(frozen=True)
 class ContextConfig:
-    """A module on every level of the pyramid that looks around.
+    """A context module on every level of the pyramid.
 
     kind: None, ``"ssh"``, ``"cpm"`` or ``"deform_ssh"``.
-    default_filter: of the SSHs: stacked 3x3 convolutions (RetinaFace); False: 5x5 and 7x7 ones (HeadHunter).
+    default_filter: whether SSH stacks 3x3 convolutions (RetinaFace); False: 5x5 and 7x7 convolutions (HeadHunter).
     """
 
     kind: str | None = field(default=None, metadata={"option": "context"})
@@ -27,17 +29,17 @@ class ContextConfig:
 
     def __post_init__(self) -> None:
         if self.kind is not None and self.kind not in CONTEXTS:
-            raise ValueError(f"context is None or one of {', '.join(CONTEXTS)}, not {self.kind!r}")
+            raise ValueError(f"context must be None or one of {', '.join(CONTEXTS)}, not {self.kind!r}")
 
 
 class SSH(nnx.Module):
-    """Three branches of growing reach, side by side: half of the channels, a quarter and a quarter; then ReLU."""
+    """Concatenates three branches of increasing receptive field (1/2, 1/4, 1/4 of the channels), then ReLU."""
 
     deformable = False
 
     def __init__(self, channels: int, *, config: ContextConfig, numerics: Numerics = Numerics(), rngs: nnx.Rngs):
         if channels % 4:
-            raise ValueError(f"SSH splits its channels by four and was given {channels}")
+            raise ValueError(f"SSH needs a multiple of 4 channels, got {channels}")
         half, quarter = channels // 2, channels // 4
         five, seven = (3, 3) if config.default_filter else (5, 7)
         slope = 0.1 if channels <= 64 else 0.0
@@ -59,7 +61,7 @@ class SSH(nnx.Module):
         self.conv7_3 = conv(quarter, quarter, seven, None)
 
     def __call__(self, x: Array, extents: Array | None = None, *, train: bool = False) -> Array:
-        """``[B, H, W, C]`` with extents ``[B, 2]`` to the same shape."""
+        """Input ``[B, H, W, C]``, extents ``[B, 2]``; output ``[B, H, W, C]``."""
         shared = self.conv5_1(x, extents, train=train)
         branches = [
             self.conv3(x, extents, train=train),
@@ -70,13 +72,13 @@ class SSH(nnx.Module):
 
 
 class DeformSSH(SSH):
-    """An SSH whose first branch is a deformable convolution."""
+    """SSH with a deformable convolution as first branch."""
 
     deformable = True
 
 
 class CPM(nnx.Module):
-    """A residual block of 1024 channels, then an SSH of stacked 3x3 convolutions without norms."""
+    """A residual block with 1024 channels, then SSH with stacked 3x3 convolutions without norms."""
 
     def __init__(self, channels: int, *, config: ContextConfig, numerics: Numerics = Numerics(), rngs: nnx.Rngs):
         def conv(
@@ -100,7 +102,7 @@ class CPM(nnx.Module):
         self.ssh_final = conv(half + 2 * quarter, channels, 1, "relu")
 
     def __call__(self, x: Array, extents: Array | None = None, *, train: bool = False) -> Array:
-        """``[B, H, W, C]`` with extents ``[B, 2]`` to the same shape."""
+        """Input ``[B, H, W, C]``, extents ``[B, 2]``; output ``[B, H, W, C]``."""
         y = self.branch2a(x, extents, train=train)
         y = self.branch2b(y, extents, train=train)
         y = jax.nn.relu(self.branch2c(y, extents, train=train) + self.branch1(x, extents, train=train))
@@ -119,7 +121,7 @@ CONTEXTS: dict[str, type[SSH] | type[CPM]] = {"ssh": SSH, "cpm": CPM, "deform_ss
 def make_context(
     config: ContextConfig, channels: int, levels: int, *, numerics: Numerics = Numerics(), rngs: nnx.Rngs
 ) -> nnx.List | None:
-    """A module a level, or None."""
+    """One context module per level; None without context."""
     if config.kind is None:
         return None
     module = CONTEXTS[config.kind]

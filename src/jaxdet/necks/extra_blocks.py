@@ -1,4 +1,4 @@
-"""What a pyramid adds above its last level: torchvision's ``LastLevelMaxPool`` and ``LastLevelP6P7``."""
+"""Extra pyramid levels: torchvision's ``LastLevelMaxPool`` and ``LastLevelP6P7``."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from jax import Array
 
 from jaxdet.nn import KAIMING_UNIFORM, ConvNormAct, Numerics
 
-POOL = "pool"  # the name of the map that LastLevelMaxPool adds, as torchvision's
+POOL = "pool"  # torchvision's name of the map that LastLevelMaxPool adds
 
 
 class LastLevelMaxPool(nnx.Module):
-    """Adds ``"pool"``: every second pixel of the last level, a 1x1 window of stride 2."""
+    """Adds ``"pool"``: the last level, subsampled with stride 2 (1x1 max pooling)."""
 
     def __call__(
         self, outputs: Mapping[str, Array], inputs: Mapping[str, Array], extents: Array | None = None
@@ -23,17 +23,17 @@ class LastLevelMaxPool(nnx.Module):
         return {POOL: list(outputs.values())[-1][:, ::2, ::2]}
 
     def strides(self, last: int) -> dict[str, int]:
-        """The stride of the added map, given that of the last level."""
+        """The stride of the added map from that of the last level."""
         return {POOL: 2 * last}
 
 
 class LastLevelP6P7(nnx.Module):
-    """Adds ``"p6"``, a 3x3 convolution of stride 2 of the last level, and ``"p7"``, another one of ``relu(p6)``.
+    """Adds ``"p6"``, a 3x3 convolution with stride 2 on the last level, and ``"p7"``, another one on ``relu(p6)``.
 
     Args:
-        in_channels: of what P6 is computed from. As in torchvision, the pyramid's last output (P5) where this equals
-            ``out_channels``, else its last input (C5).
-        out_channels: of both maps.
+        in_channels: input channels of P6. As in torchvision, its input is the pyramid's last output (P5) if this
+            equals ``out_channels``, else the pyramid's last input (C5).
+        out_channels: channels of both maps.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, numerics: Numerics = Numerics(), rngs: nnx.Rngs):
@@ -59,8 +59,8 @@ class LastLevelP6P7(nnx.Module):
         """The added maps.
 
         Args:
-            outputs: of the pyramid, ``[B, H_l, W_l, C]``, highest resolution first.
-            inputs: of the pyramid, under the same names.
+            outputs: the pyramid's outputs ``[B, H_l, W_l, C]``, highest resolution first.
+            inputs: the pyramid's inputs, by the same names.
             extents: ``[B, 2]`` of the last level (see `jaxdet.nn.masking`).
         """
         name = list(outputs)[-1]
@@ -69,7 +69,7 @@ class LastLevelP6P7(nnx.Module):
         return {"p6": p6, "p7": p7}
 
     def strides(self, last: int) -> dict[str, int]:
-        """The strides of the added maps, given that of the last level."""
+        """The strides of the added maps from that of the last level."""
         return {"p6": 2 * last, "p7": 4 * last}
 
 

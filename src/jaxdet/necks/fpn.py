@@ -13,7 +13,7 @@ from jaxdet.ops.resize import resize_nearest
 
 
 def _by_resolution(maps: Mapping[str, Array]) -> list[str]:
-    """Names of the maps, highest resolution first, whatever their order: a jit boundary sorts dicts by name."""
+    """Names of the maps, highest resolution first. The order of the dict is unreliable: jit sorts dicts by name."""
     return sorted(maps, key=lambda name: -maps[name].shape[1] * maps[name].shape[2])
 
 
@@ -22,14 +22,14 @@ def _upsample_to(x: Array, like: Array) -> Array:
 
 
 class FPN(nnx.Module):
-    """torchvision's ``FeaturePyramidNetwork``: 1x1 laterals, a nearest-neighbour top-down path, 3x3 outputs.
+    """torchvision's ``FeaturePyramidNetwork``: 1x1 lateral convolutions, nearest-neighbour top-down path, 3x3 outputs.
 
     Args:
-        in_channels_list: channels of each map, from the highest resolution to the lowest.
+        in_channels_list: channels of each map, highest resolution first.
         out_channels: channels of every output.
-        norm: after each convolution (torchvision's v2 detector); None: a bias (its first one).
-        pool: add the map ``"pool"``, every second pixel of the last one (its ``LastLevelMaxPool``).
-        extra_blocks: what to add instead of that map, such as a ``LastLevelP6P7``.
+        norm: the norm after each convolution (torchvision's v2 detector); None: biases (its first one).
+        pool: add a ``LastLevelMaxPool``, unless ``extra_blocks`` is given.
+        extra_blocks: the module that adds extra levels, such as a ``LastLevelP6P7``.
     """
 
     def __init__(
@@ -65,35 +65,40 @@ class FPN(nnx.Module):
     def __call__(
         self, maps: Mapping[str, Array], extents: Mapping[str, Array | None] | None = None, *, train: bool = False
     ) -> dict[str, Array]:
-        """Named maps ``[B, H_l, W_l, C_l]`` to the same names, highest resolution first, at ``out_channels``.
+        """Computes the pyramid.
 
-        ``extents`` holds ``[B, 2]`` a map (see `jaxdet.nn.masking`); None where images fill their canvas.
+        Args:
+            maps: feature maps ``[B, H_l, W_l, C_l]`` by name.
+            extents: ``[B, 2]`` by name (see `jaxdet.nn.masking`); None: no padding.
+
+        Returns:
+            Maps ``[B, H_l, W_l, out_channels]`` by the same names, highest resolution first, and the extra levels.
         """
         if len(maps) != len(self.inner_blocks):
-            raise ValueError(f"this FPN was built for {len(self.inner_blocks)} maps and was given {len(maps)}")
-        own = dict.fromkeys(maps) if extents is None else extents
+            raise ValueError(f"this FPN takes {len(self.inner_blocks)} feature maps, got {len(maps)}")
+        extents = dict.fromkeys(maps) if extents is None else extents
         names = _by_resolution(maps)
         outputs: dict[str, Array] = {}
         top_down = None
         for name, inner, layer in reversed(list(zip(names, self.inner_blocks, self.layer_blocks, strict=True))):
-            lateral = inner(maps[name], own[name], train=train)
+            lateral = inner(maps[name], extents[name], train=train)
             top_down = lateral if top_down is None else lateral + _upsample_to(top_down, lateral)
-            outputs[name] = layer(top_down, own[name], train=train)
+            outputs[name] = layer(top_down, extents[name], train=train)
         outputs = {name: outputs[name] for name in names}
         if self.extra_blocks is not None:
-            outputs |= self.extra_blocks(outputs, maps, own[names[-1]])
+            outputs |= self.extra_blocks(outputs, maps, extents[names[-1]])
         return outputs
 
     def strides(self, strides: Mapping[str, int]) -> dict[str, int]:
-        """The strides of the outputs, given those of the inputs."""
+        """The strides of the outputs from those of the inputs."""
         strides = dict(strides)
         return strides | self.extra_blocks.strides(list(strides.values())[-1]) if self.extra_blocks else strides
 
 
 class RetinaFaceFPN(nnx.Module):
-    """RetinaFace's pyramid: three levels, batch norm and LeakyReLU everywhere, 3x3 merges on the two lower levels.
+    """RetinaFace's pyramid: three levels with batch norm and LeakyReLU, and 3x3 convolutions after the two additions.
 
-    The slope is 0.1 for at most 64 channels and 0 above, as the original's.
+    As in the original, the negative slope is 0.1 for up to 64 channels, else 0.
     """
 
     def __init__(
@@ -106,7 +111,7 @@ class RetinaFaceFPN(nnx.Module):
         rngs: nnx.Rngs,
     ):
         if len(in_channels) != 3:
-            raise ValueError(f"RetinaFace's pyramid has three levels and was given {len(in_channels)}")
+            raise ValueError(f"RetinaFace's pyramid takes three feature maps, got {len(in_channels)}")
 
         def conv(inputs: int, kernel: int) -> ConvNormAct:
             return ConvNormAct(
@@ -127,13 +132,13 @@ class RetinaFaceFPN(nnx.Module):
     def __call__(
         self, maps: Mapping[str, Array], extents: Mapping[str, Array | None] | None = None, *, train: bool = False
     ) -> dict[str, Array]:
-        """Three named maps ``[B, H_l, W_l, C_l]`` to the same names, highest resolution first, at ``out_channels``."""
-        own = dict.fromkeys(maps) if extents is None else extents
+        """Computes the pyramid of three maps; see `FPN`."""
+        extents = dict.fromkeys(maps) if extents is None else extents
         names = _by_resolution(maps)
-        levels = [output(maps[n], own[n], train=train) for n, output in zip(names, self.outputs, strict=True)]
+        levels = [output(maps[n], extents[n], train=train) for n, output in zip(names, self.outputs, strict=True)]
         for level in (1, 0):
             levels[level] = levels[level] + _upsample_to(levels[level + 1], levels[level])
-            levels[level] = self.merges[level](levels[level], own[names[level]], train=train)
+            levels[level] = self.merges[level](levels[level], extents[names[level]], train=train)
         return dict(zip(names, levels, strict=True))
 
     def strides(self, strides: Mapping[str, int]) -> dict[str, int]:
@@ -142,5 +147,5 @@ class RetinaFaceFPN(nnx.Module):
 
 
 def map_extents(extents: Array | None, strides: Mapping[str, int]) -> dict[str, Array | None]:
-    """The extents ``[B, 2]`` of every map, given those of the images and the maps' strides."""
+    """The extents ``[B, 2]`` of every map from those of the images and the maps' strides."""
     return {name: strided(extents, stride) for name, stride in strides.items()}

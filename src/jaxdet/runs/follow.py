@@ -53,7 +53,7 @@ def follow_classifier(config: DetectorConfig, classifier: Any, *, described: boo
         norm = replace(own.norm, eps=classifier.norm.eps)
         backbone = replace(classifier, num_classes=own.num_classes, names=own.names, norm=norm)
     else:
-        backbone = replace(own, **{name: getattr(classifier, name) for name in own.told_by_names})
+        backbone = replace(own, **{name: getattr(classifier, name) for name in own.set_by_origin})
     transform = config.transform
     if _normalisation(transform) == _normalisation(own.transform):
         mean, std = _normalisation(backbone.transform)

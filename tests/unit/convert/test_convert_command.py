@@ -179,7 +179,7 @@ def test_classes_are_exchanged(capsys, classifier, empty_folder, classes, count,
     ("argv", "line"),
     [
         (["--classes", "none.txt", "--out", "x"], "none.txt: there is no such file"),
-        (["--classes", "a,a", "--out", "x"], "two classes have one name: a"),
+        (["--classes", "a,a", "--out", "x"], "duplicate class names: a"),
         (["--classes", "a,b"], "--out DIR says where its model goes"),
         (["--classes", "a,b", "--out", "mobilenet.jaxdet"], "holds a model already"),
         (["--classes", "a,b", "--num-classes", "3", "--out", "x"], "leave out --num-classes"),

@@ -98,11 +98,11 @@ def test_soft_nms_is_headhunters_and_ohem_of_both():
 @pytest.mark.parametrize(
     "options, says",
     [
-        ({"context": "fpn"}, "context is None or one of ssh, cpm, deform_ssh"),
+        ({"context": "fpn"}, "context must be None or one of ssh, cpm, deform_ssh"),
         ({"median_anchors": "Scuthead"}, "did you mean 'ScutHead'"),
         ({"preset": "test"}, "one of train, evaluate"),
         ({"return_layers": ("layer1", "layer2")}, "three or four maps"),
-        ({"return_layers": {**FOUR, "layer5": 4}}, "given were 5"),
+        ({"return_layers": {**FOUR, "layer5": 4}}, "not 5: "),
         ({"return_layers": dict.fromkeys(FOUR, 9)}, "no key from 0 to 3"),
         ({"return_layer": FOUR}, "did you mean 'return_layers'"),
         ({"soft_nms": "linear"}, "soft_nms is True, False"),
@@ -144,7 +144,7 @@ def test_a_cfg_of_the_originals(caplog, monkeypatch):
     assert len(said) == 2 and "anchor_sizes after the first 4" in said[0] and "deform_ssh" in said[1]
     config, said = config_of(MOBILE, context="cpm")
     assert config.fpn.out_channels == 64 and config.fpn.kind == "retinaface"
-    assert said == ["HeadHunter's cfg: without effect are clip, steps"]
+    assert said == ["HeadHunter's cfg: these keys have no effect: clip, steps"]
     # The original's keys for ResNet-152 are its blocks a stage: two of them happen to be among those it pools from.
     accident = {"layer1": 2, "layer2": 8, "layer3": 36, "layer4": 3}
     config, said = config_of({"name": "Resnet152", "return_layers": accident, "pretrain": True})
@@ -157,7 +157,7 @@ def test_a_cfg_of_the_originals(caplog, monkeypatch):
     "changes, says",
     [
         ({"name": "Resnet34"}, "one of Resnet50, Resnet152, mobilenet0.25"),
-        ({"return_layers": {**FOUR, "pool": 4}}, "given were 5"),
+        ({"return_layers": {**FOUR, "pool": 4}}, "not 5: "),
         ({"in_channel": 64}, "in_channel 256, not 64"),
         ({"anchor_sizes": ((12,),) * 3}, "4 levels need anchors each"),
         ({"pretrain": "missing.pth"}, "missing.pth"),

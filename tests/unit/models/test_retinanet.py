@@ -173,7 +173,7 @@ def test_what_weights_fix():
     assert moved.fixed_by_weights(stored).anchor_generator == moved.anchor_generator
     assert [line.split(":")[0] for line in changes(moved, ours)] == ["anchors"]
     for one, other in ((ours, FasterRCNNConfig(backbone=ours.backbone)), (FasterRCNNConfig(ours.backbone), ours)):
-        with pytest.raises(ValueError, match=r"holds a (FasterRCNN|RetinaNet), and the run trains a (Fas|Ret)"):
+        with pytest.raises(ValueError, match=r"holds a (FasterRCNN|RetinaNet), but the run trains a (Fas|Ret)"):
             one.fixed_by_weights(other)
 
 
@@ -194,7 +194,7 @@ def test_the_architecture_is_what_modules_are_made_of():
         ({"box_loss": "iou"}, "box_loss is one of l1, giou"),
         ({"bg_iou_thresh": 0.6}, "bg_iou_thresh 0.6 is above fg_iou_thresh 0.5"),
         ({"topk_candidates": 0}, "topk_candidates is at least 1"),
-        ({"num_classes": 1}, "num_classes is at least 2"),
+        ({"num_classes": 1}, "num_classes must be at least 2"),
     ],
 )
 def test_refusals(options, message):

@@ -82,12 +82,12 @@ def test_a_classifier_gets_other_classes():
 @pytest.mark.parametrize(
     "classes, says",
     [
-        (["a", "b", "a"], "two classes have one name: a"),
+        (["a", "b", "a"], "duplicate class names: a"),
         ([], "at least one class"),
-        (1, "at least one class, besides the background: not 1"),
+        (1, "expected at least one class besides the background, got 1"),
         ("cats", "a list of names or a count"),
         (True, "a list of names or a count"),
-        (["a", " "], "strings that are not empty"),
+        (["a", " "], "non-empty strings, not ' '"),
         (["a", 2], "unlike 2"),
     ],
 )
@@ -98,7 +98,7 @@ def test_classes_that_are_none_are_refused(stored, classes, says):
 
 def test_a_predictor_that_the_configuration_does_not_know_is_refused(stored, tmp_path):
     model = replaced(stored)
-    with pytest.raises(ValueError, match=r"predictor has 3 classes and the model's configuration 4.*with_classes"):
+    with pytest.raises(ValueError, match=r"predictor has 3 classes, but the model's configuration has 4.*with_classes"):
         jaxdet.predict(model, [IMAGE])
     with pytest.raises(ValueError, match=r"cls_score.kernel is 32x3 in the model and 32x4 by its conf") as found:
         jaxdet.save(model, tmp_path / "deep" / "model")
@@ -128,7 +128,7 @@ def test_a_changed_description_is_told_in_one_line(stored, tmp_path):
         ({"box_representation_size": 64}, "box_head.fc6"),
         ({"fpn_out_channels": 8}, "fpn.inner_blocks"),
         ({"backbone_width": 0.5}, "backbone.stage1"),
-        ({"backbone_norm": NormConfig("frozen")}, "count is a number in this model and absent by these options"),
+        ({"backbone_norm": NormConfig("frozen")}, "count is scalar in this model and absent by these options"),
         ({"rpn_anchor_generator": AnchorGenerator((16, 32, 48, 64), (0.5, 1.0))}, "rpn_head.bbox_pred"),
         ({"rpn_anchor_generator": AnchorGenerator((16, 32), (1.0,))}, "anchor sizes are given for 2 levels"),
         ({"names": ("a", "b")}, "2 class names for num_classes=4"),

@@ -246,7 +246,7 @@ def test_a_run_on_a_backbone_of_its_own_starts_from_weights(source, tmp_path):
 
 
 def test_detectors_of_other_kinds_are_refused():
-    with pytest.raises(ValueError, match="stands on a ResNet, and the run trains a MobileNetV1"):
+    with pytest.raises(ValueError, match="has a ResNet backbone, but the run trains a MobileNetV1"):
         follow_weights(tiny_config(), detector_config("fasterrcnn_resnet50_fpn"))
     with pytest.raises(ValueError, match="holds a classifier"):
         follow_weights(tiny_config(), CLASSIFIER)

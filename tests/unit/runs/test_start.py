@@ -47,7 +47,7 @@ def test_a_classifier_starts_from_one_with_other_classes():
     assert model.config.names == ("x", "y") and model.fc.kernel[...].shape[-1] == 2
     kernels = [one.stage1[0].pointwise.conv.kernel[...] for one in (model, stored)]
     np.testing.assert_array_equal(*kernels)
-    with pytest.raises(ValueError, match="stands on a ResNet, and the run trains a MobileNetV1"):
+    with pytest.raises(ValueError, match="has a ResNet backbone, but the run trains a MobileNetV1"):
         start_from(replace(stored.config, num_classes=2), jaxdet.create_model("resnet50", num_classes=2))
 
 

@@ -1,4 +1,4 @@
-"""Faster R-CNN (Ren et al. 2015) with a feature pyramid, as torchvision computes it."""
+"""Faster R-CNN (Ren et al. 2015) with a feature pyramid, equivalent to torchvision's."""
 
 from jaxdet.models.faster_rcnn.config import FasterRCNNConfig as FasterRCNNConfig
 from jaxdet.models.faster_rcnn.model import FasterRCNN as FasterRCNN

@@ -1,4 +1,4 @@
-"""The configuration of Faster R-CNN: one child a part."""
+"""Configuration of Faster R-CNN."""
 
 from __future__ import annotations
 
@@ -21,7 +21,11 @@ from jaxdet.models.config import (
 
 @dataclass(frozen=True)
 class FasterRCNNConfig(DetectorConfig):
-    """Faster R-CNN with a feature pyramid; see `jaxdet.models.config.DetectorConfig` for what all detectors have."""
+    """Faster R-CNN with a feature pyramid. `jaxdet.models.config.DetectorConfig` documents the shared fields.
+
+    rpn: anchors, head and proposals of the region proposal network.
+    box: the second stage.
+    """
 
     predictor: ClassVar[tuple[str, ...]] = ("box_predictor.",)
     trained_with: ClassVar[tuple[str, ...]] = (
@@ -65,28 +69,28 @@ class FasterRCNNConfig(DetectorConfig):
         )
 
     def fixed_by_weights(self, stored: Any) -> FasterRCNNConfig:
-        """Also the convolutions of both heads, and anchors where those of this configuration are more or fewer."""
+        """Also takes the layers of both heads, and the anchors if their number per location differs."""
         check_kind(self, stored, FasterRCNNConfig)
         found: Any = super().fixed_by_weights(stored)
-        pool, anchors = self._anchors_on(stored)
+        pool, anchors = self._fitting_anchors(stored)
         rpn = replace(self.rpn, conv_depth=stored.rpn.conv_depth, anchor_generator=anchors)
-        return replace(found, fpn=replace(found.fpn, pool=pool), rpn=rpn, box=self._box_of(stored))
+        return replace(found, fpn=replace(found.fpn, pool=pool), rpn=rpn, box=self._fitting_box(stored))
 
-    def _anchors_on(self, stored: Any) -> tuple[bool, AnchorGenerator]:
-        """Whether there is a pooled level, and the anchors: ours where the weights predict as many a location."""
+    def _fitting_anchors(self, stored: Any) -> tuple[bool, AnchorGenerator]:
+        """Whether the pyramid has a pooled level, and the anchors: this configuration's if the weights allow them."""
         pool, old, new = self.fpn.pool, stored.rpn.anchor_generator, self.rpn.anchor_generator
-        has_room = pool == stored.fpn.pool or (not stored.has_context and stored.fpn.kind == "torchvision")
-        as_many = set(old.num_anchors_per_location()) == set(new.num_anchors_per_location())
-        if as_many and has_room and len(new.sizes) == len(stored.fpn.levels) + pool:
+        pool_fits = pool == stored.fpn.pool or (not stored.has_context and stored.fpn.kind == "torchvision")
+        same_count = set(old.num_anchors_per_location()) == set(new.num_anchors_per_location())
+        if same_count and pool_fits and len(new.sizes) == len(stored.fpn.levels) + pool:
             return pool, new
         return stored.fpn.pool, old
 
     @property
     def has_context(self) -> bool:
-        """Whether a module on every level looks around, which needs levels that are all of the backbone's."""
+        """Whether there is a context module per level, which excludes levels that are not the backbone's."""
         return False
 
-    def _box_of(self, stored: Any) -> BoxConfig:
+    def _fitting_box(self, stored: Any) -> BoxConfig:
         old, new = stored.box, self.box
         norm = new.norm
         if old.conv_layers:

@@ -1,4 +1,4 @@
-"""The four losses of Faster R-CNN, by torchvision's rules.
+"""The four losses of Faster R-CNN, equivalent to torchvision's.
 
 Axes: B images, N anchors of an image (all levels), S samples, K classes.
 """
@@ -18,7 +18,7 @@ from jaxdet.ops.boxes import float_dtype
 
 
 def rpn_losses(rpn: RPNOutputs, sampled: AnchorTargets, beta: float) -> Losses:
-    """Objectness and box loss of the region proposal network, both over the number of sampled anchors."""
+    """Objectness and box loss of the region proposal network, both divided by the number of sampled anchors."""
     logits = jnp.concatenate(rpn.logits, axis=1)  # [B, N]
     deltas = jnp.concatenate(rpn.deltas, axis=1)  # [B, N, 4]
     logits = jnp.take_along_axis(logits, sampled.indices, axis=1)  # [B, S]
@@ -34,10 +34,10 @@ def rpn_losses(rpn: RPNOutputs, sampled: AnchorTargets, beta: float) -> Losses:
 
 
 def box_losses(outputs: RoIOutputs, sampled: ProposalTargets, beta: float, ohem: int | None = None) -> Losses:
-    """Classification and box loss of the second stage, both over the number of sampled proposals.
+    """Classification and box loss of the second stage, both divided by the number of sampled proposals.
 
     With ``ohem`` (online hard example mining, Shrivastava et al. 2016) the classification loss is the mean over the
-    ``ohem`` proposals of each image that have the highest; the box loss still sees them all.
+    ``ohem`` proposals of each image with the highest loss. The box loss still uses all samples.
     """
     logits = outputs.logits.astype(float_dtype(outputs.logits))  # [B, S, K]
     deltas = jnp.take_along_axis(outputs.deltas, sampled.labels[..., None, None], axis=2)[:, :, 0]  # [B, S, 4]
@@ -52,7 +52,7 @@ def box_losses(outputs: RoIOutputs, sampled: ProposalTargets, beta: float, ohem:
 
 
 def _hardest(values: Array, valid: Array, count: int | None) -> Array:
-    """The mean of ``values [B, S]`` where valid; with a count, of that many of each image, the highest."""
+    """The mean of the valid ``values [B, S]``; with a count, of each image's ``count`` highest."""
     if count is not None and count < values.shape[1]:
         _, index = jax.lax.top_k(jnp.where(valid, values, -jnp.inf), count)
         values, valid = (jnp.take_along_axis(x, index, axis=1) for x in (values, valid))

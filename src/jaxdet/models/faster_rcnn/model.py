@@ -1,6 +1,7 @@
-"""Faster R-CNN (Ren et al. 2015) with a feature pyramid, as torchvision computes it: the algorithm on one page.
+"""The Faster R-CNN model (Ren et al. 2015) with a feature pyramid, equivalent to torchvision's.
 
-Axes: B images, L levels, N anchors of a level, R proposals, K classes, D detections.
+Axes: B images, L levels, N anchors of a level, R proposals, P cells per side of a pooled region, C channels,
+K classes, D detections.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from jaxdet.types import Detections, Images, Proposals, Targets
 
 
 class FasterRCNN(Detector):
-    """``detector(images)`` gives `Detections`, by ``features -> rpn -> propose -> classify -> detect``."""
+    """Faster R-CNN. ``detector(images)`` runs ``features -> rpn -> propose -> classify -> detect``."""
 
     config: FasterRCNNConfig
 
@@ -61,39 +62,39 @@ class FasterRCNN(Detector):
         self.box_predictor = FastRCNNPredictor(size, config.num_classes, numerics=numerics, rngs=rngs)
 
     def _make_necks(self, rngs: nnx.Rngs) -> None:
-        """For subclasses that have more than a pyramid between the backbone and the heads."""
+        """Hook for subclasses with further modules between the pyramid and the heads."""
 
     def rpn_maps(self, features: Features, images: Images) -> tuple[Features, dict[str, Array | None]]:
-        """The maps that the RPN sees, and how much of each is an image's own."""
-        return {level: features[level] for level in self.strides}, self.map_extents(images)  # a jit sorts dicts by name
+        """The RPN's feature maps and their extents (`map_extents`)."""
+        return {level: features[level] for level in self.strides}, self.map_extents(images)  # jit sorts dicts by name
 
     def pooled_maps(self, features: Features, images: Images) -> tuple[Features, dict[str, Array | None]]:
-        """The maps that proposals are pooled from, and how much of each is an image's own."""
-        own = self.map_extents(images)
-        return {level: features[level] for level in self.pool_levels}, {level: own[level] for level in self.pool_levels}
+        """The feature maps that proposals are pooled from, and their extents (`map_extents`)."""
+        extents, levels = self.map_extents(images), self.pool_levels
+        return {level: features[level] for level in levels}, {level: extents[level] for level in levels}
 
     @property
     def pool_levels(self) -> tuple[str, ...]:
-        """The levels of the pyramid that proposals are pooled from."""
+        """The pyramid levels that proposals are pooled from."""
         return self.config.fpn.levels if self.config.box.pool_levels is None else self.config.box.pool_levels
 
     def pool_strides(self) -> tuple[int, ...]:
-        """The strides of the maps that proposals are pooled from."""
+        """The strides of the feature maps that proposals are pooled from."""
         return tuple(self.strides[level] for level in self.pool_levels)
 
     @jax.named_scope("rpn")
     def rpn(self, features: Features, images: Images) -> RPNOutputs:
-        """Objectness, box deltas and anchors of every level; an image of size 0 has no valid anchor."""
+        """Objectness, box deltas and anchors of every level. Images of size 0 have no valid anchors."""
         return self._rpn_on(*self.rpn_maps(features, images), images)
 
-    def _rpn_on(self, maps: Features, own: dict[str, Array | None], images: Images) -> RPNOutputs:
-        logits, deltas = self.rpn_head(maps, own)
-        anchors, valid = self.place_anchors(self.config.rpn.anchor_generator, maps, own, images)
+    def _rpn_on(self, maps: Features, extents: dict[str, Array | None], images: Images) -> RPNOutputs:
+        logits, deltas = self.rpn_head(maps, extents)
+        anchors, valid = self.place_anchors(self.config.rpn.anchor_generator, maps, extents, images)
         return RPNOutputs(logits, deltas, anchors, valid)
 
     @jax.named_scope("propose")
     def propose(self, rpn: RPNOutputs, images: Images, *, train: bool = False, mesh: Mesh | None = None) -> Proposals:
-        """The best boxes of every image; ``train`` chooses between the two sets of ``top_n`` options."""
+        """The proposals of every image. ``train`` selects the ``top_n_train`` or ``top_n_test`` options."""
         config = self.config.rpn
         return over_images(lambda rpn, sizes: select_proposals(rpn, sizes, config, train=train), mesh)(
             rpn, images.sizes
@@ -108,7 +109,7 @@ class FasterRCNN(Detector):
         return self._classified(self.pool(features, proposals, images, mesh=mesh), proposals, train=train)[1]
 
     def _classified(self, pooled: Array, proposals: Proposals, *, train: bool = False) -> tuple[Array, RoIOutputs]:
-        """The box head's features ``[B, R, F]``, and the predictions of them."""
+        """The features of the box head ``[B, R, F]`` and the predictions from them."""
         batch, count = pooled.shape[:2]
         hidden = self.box_head(pooled.reshape(-1, *pooled.shape[2:]), proposals.valid.reshape(-1), train=train)
         logits, deltas = self.box_predictor(hidden)
@@ -116,11 +117,11 @@ class FasterRCNN(Detector):
         return hidden.reshape(batch, count, -1), outputs
 
     def pool(self, features: Features, proposals: Proposals, images: Images, *, mesh: Mesh | None = None) -> Array:
-        """RoIAlign of every proposal from the level that fits its size, ``[B, R, P, P, C]``."""
+        """RoIAlign of every proposal on the level for its size, ``[B, R, P, P, C]``."""
         box = self.config.box
-        features, own = self.pooled_maps(features, images)
+        features, by_level = self.pooled_maps(features, images)
         strides = self.pool_strides()
-        extents = [extent for extent in own.values() if extent is not None] or None
+        extents = [extent for extent in by_level.values() if extent is not None] or None
 
         def pool(maps: list[Array], boxes: Array, valid: Array, extents: list[Array] | None) -> Array:
             return pool_proposals(
@@ -134,7 +135,7 @@ class FasterRCNN(Detector):
     def detect(
         self, outputs: RoIOutputs, proposals: Proposals, images: Images, *, mesh: Mesh | None = None
     ) -> Detections:
-        """Scores, per-class NMS and the best boxes, clipped to each image's true size."""
+        """Scores, per-class NMS and the best boxes, clipped to the size of each image."""
         return over_images(self.postprocess, mesh)(outputs, proposals, images.sizes)
 
     def postprocess(self, outputs: RoIOutputs, proposals: Proposals, sizes: Array) -> Detections:
@@ -142,7 +143,6 @@ class FasterRCNN(Detector):
         return postprocess(outputs, proposals, sizes, self.config.box)
 
     def __call__(self, images: Images, *, mesh: Mesh | None = None) -> Detections:
-        """Images on a canvas whose sides are multiples of 32 to detections in the canvas's pixels."""
         features = self.features(images)
         proposals = self.propose(self.rpn(features, images), images, mesh=mesh)
         outputs = self.classify(features, proposals, images, mesh=mesh)
@@ -154,7 +154,7 @@ class FasterRCNN(Detector):
         """``loss_classifier``, ``loss_box_reg``, ``loss_objectness`` and ``loss_rpn_box_reg``, as torchvision's.
 
         Args:
-            keys: ``[B]`` typed random keys, one an image, for the sampling of anchors and proposals.
+            keys: ``[B]`` typed random keys, one per image, to sample anchors and proposals.
         """
         return self._losses(images, targets, keys, train=train, mesh=mesh)[0]
 
@@ -177,24 +177,24 @@ class FasterRCNN(Detector):
         @jax.named_scope("sample")
         def sample(rpn: RPNOutputs, proposals: Proposals, targets: Targets, keys: Array):
             keys = jax.vmap(jax.random.split)(keys)  # [B, 2]
-            anchors, known = (jnp.concatenate(x, axis=1) for x in (rpn.anchors, rpn.valid))
-            of_anchors = jax.vmap(partial(sample_anchors, config=config.rpn))(keys[:, 0], anchors, known, targets)
-            of_proposals = jax.vmap(partial(sample_proposals, config=config.box))(
+            anchors, valid = (jnp.concatenate(x, axis=1) for x in (rpn.anchors, rpn.valid))
+            anchor_targets = jax.vmap(partial(sample_anchors, config=config.rpn))(keys[:, 0], anchors, valid, targets)
+            proposal_targets = jax.vmap(partial(sample_proposals, config=config.box))(
                 keys[:, 1], proposals.boxes, proposals.valid, targets
             )
-            return of_anchors, of_proposals
+            return anchor_targets, proposal_targets
 
-        of_anchors, of_proposals = over_images(sample, mesh)(rpn, proposals, targets, keys)
-        chosen = Proposals(of_proposals.boxes, jnp.zeros_like(of_proposals.boxes[..., 0]), of_proposals.valid)
+        anchor_targets, sampled = over_images(sample, mesh)(rpn, proposals, targets, keys)
+        chosen = Proposals(sampled.boxes, jnp.zeros_like(sampled.boxes[..., 0]), sampled.valid)
         outputs = self.classify(features, chosen, images, train=train, mesh=mesh)
-        values = box_losses(outputs, of_proposals, config.box.smooth_l1_beta, config.box.ohem)
-        values |= rpn_losses(rpn, of_anchors, config.rpn.smooth_l1_beta)
+        values = box_losses(outputs, sampled, config.box.smooth_l1_beta, config.box.ohem)
+        values |= rpn_losses(rpn, anchor_targets, config.rpn.smooth_l1_beta)
         return values, features, rpn
 
     def stages(self, images: Images) -> list[Stage]:
         found, features = self.shared_stages(images)
-        maps, own = self.rpn_maps(features, images)
-        rpn = self._rpn_on(maps, own, images)
+        maps, extents = self.rpn_maps(features, images)
+        rpn = self._rpn_on(maps, extents, images)
         proposals = self.propose(rpn, images)
         pooled = self.pool(features, proposals, images)
         hidden, outputs = self._classified(pooled, proposals)
@@ -203,16 +203,18 @@ class FasterRCNN(Detector):
         return found + box_stages(self, proposals, pooled, hidden, outputs, detections)
 
     def suppression(self) -> str:
-        """What decides between overlapping detections, in words."""
+        """A description of the suppression of overlapping detections, for summaries."""
         return f"NMS at {self.config.box.nms_thresh}"
 
     def predicted_classes(self) -> int | None:
-        kernel = getattr(getattr(self.box_predictor, "cls_score", None), "kernel", None)  # one's own may be otherwise
+        kernel = getattr(
+            getattr(self.box_predictor, "cls_score", None), "kernel", None
+        )  # a custom predictor may lack it
         return None if kernel is None else kernel.shape[-1]
 
 
 def _check(config: FasterRCNNConfig) -> None:
     levels, pooled = config.fpn.levels, config.box.pool_levels
     if pooled is not None and (not pooled or not set(pooled) <= set(levels)):
-        raise ValueError(f"box_pool_levels has some of the pyramid's levels {levels}, unlike {pooled}")
+        raise ValueError(f"box_pool_levels must be some of the pyramid's levels {levels}, not {pooled}")
     check_anchors(config.rpn.anchor_generator, config.fpn, "RPN head")

@@ -1,4 +1,4 @@
-"""Named Faster R-CNNs, and Faster R-CNN on a backbone of one's own."""
+"""Named configurations of Faster R-CNN, and Faster R-CNN on a custom backbone."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from jaxdet.nn import NormConfig, Numerics
 
 
 def _resnet() -> FasterRCNNConfig:
-    # torchvision freezes the norms of a pretrained backbone, which is how this model is used.
+    # torchvision freezes the norms of a pretrained backbone.
     return FasterRCNNConfig(backbone=ResNetConfig(num_classes=None, norm=NormConfig("frozen")))
 
 
@@ -72,14 +72,14 @@ def faster_rcnn(
     rngs: nnx.Rngs,
     **options: Any,
 ) -> FasterRCNN:
-    """A Faster R-CNN on a backbone of your own: any NNX module that returns named maps (`jaxdet.backbones.Backbone`).
+    """Faster R-CNN on your own backbone: any NNX module that returns named maps (`jaxdet.backbones.Backbone`).
 
     Args:
-        backbone: declares ``channels`` and ``strides`` a map, and whether it masks padding; one that does not needs
-            ``canvas="fast"``.
-        num_classes: with the background.
-        levels: the maps to build the pyramid on, highest resolution first; by default all.
-        anchor_sizes: a tuple a level, the max-pooled one included; by default eight times each level's stride.
+        backbone: declares ``channels`` and ``strides`` of its maps, and whether it masks padding. One that does not
+            needs ``canvas="fast"``.
+        num_classes: number of classes, including the background.
+        levels: the feature maps to build the pyramid on, highest resolution first; by default all.
+        anchor_sizes: one tuple per level, including the pooled one; by default eight times the stride of each level.
         options: see `jaxdet.models.model_config`.
     """
     levels = tuple(backbone.channels) if levels is None else tuple(levels)

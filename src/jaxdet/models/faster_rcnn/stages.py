@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def rpn_stages(model: FasterRCNN, maps: Features, rpn: RPNOutputs, images: Images) -> list[Stage]:
-    """The RPN's head on these maps, and its anchors."""
+    """The stages of the RPN head and the anchors."""
     config = model.config.rpn
     generator = config.anchor_generator
     names = [f"{level} logits" for level in maps] + [f"{level} deltas" for level in maps]
     anchors = generator.num_anchors_per_location()[0]
-    detail = f"anchors a location: {anchors}; shared 3x3 convolutions: {config.conv_depth}"
+    detail = f"anchors per location: {anchors}; shared 3x3 convolutions: {config.conv_depth}"
     return [
         Stage((*rpn.logits, *rpn.deltas), "RPN head", detail, tuple(names), module="rpn_head"),
         anchor_stage(generator, rpn.anchors, maps, images.pixels.shape[1:3]),
@@ -30,14 +30,14 @@ def rpn_stages(model: FasterRCNN, maps: Features, rpn: RPNOutputs, images: Image
 def box_stages(
     model: FasterRCNN, proposals: Proposals, pooled: Array, hidden: Array, outputs: RoIOutputs, found: Detections
 ) -> list[Stage]:
-    """From the proposals to the detections."""
+    """The stages from the proposals to the detections."""
     config, rpn, box = model.config, model.config.rpn, model.config.box
     proposed = (
-        f"the best {rpn.pre_nms_top_n_test} a level; scores from {rpn.score_thresh}; "
-        f"NMS at {rpn.nms_thresh} within a level; the best {rpn.post_nms_top_n_test} of all"
+        f"the best {rpn.pre_nms_top_n_test} per level; scores from {rpn.score_thresh}; "
+        f"NMS at {rpn.nms_thresh} within each level; the best {rpn.post_nms_top_n_test} of all"
     )
     cells = f"{box.output_size}x{box.output_size} cells from {words(model.pool_levels)}"
-    within = "over all classes" if box.class_agnostic_nms else "within a class"
+    within = "over all classes" if box.class_agnostic_nms else "within each class"
     selected = f"scores above {box.score_thresh}; {model.suppression()} {within}; the best {box.detections_per_img}"
     return [
         Stage((proposals.boxes, proposals.scores), "Proposals", proposed, ("boxes", "scores")),
@@ -46,7 +46,7 @@ def box_stages(
         Stage(
             (outputs.logits, outputs.deltas),
             "Predictor",
-            f"{config.num_classes} classes with the background",
+            f"{config.num_classes} classes, including the background",
             ("logits", "deltas"),
             module="box_predictor",
         ),

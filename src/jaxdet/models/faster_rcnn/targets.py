@@ -1,7 +1,7 @@
 """Target assignment and sampling for anchors and proposals.
 
-Axes: B images, N anchors of an image, R proposals, S samples, G ground truths. Everything here is for one image:
-callers vmap it.
+Axes: N anchors of an image, R proposals, S samples, G ground-truth boxes. All functions take one image; callers vmap
+them.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from jaxdet.types import Targets
 
 
 class AnchorTargets(NamedTuple):
-    """The sampled anchors of an image; slots that are not valid count for nothing."""
+    """The sampled anchors of an image."""
 
     indices: Array  # [S] int32, into the image's anchors
     positive: Array  # [S] bool
-    deltas: Array  # [S, 4] regression targets, of use where positive
-    valid: Array  # [S] bool
+    deltas: Array  # [S, 4] regression targets, meaningful where positive
+    valid: Array  # [S] bool, False: an unused slot
 
 
 class ProposalTargets(NamedTuple):
@@ -34,14 +34,14 @@ class ProposalTargets(NamedTuple):
 
     boxes: Array  # [S, 4] xyxy, no gradient
     labels: Array  # [S] int32, 0 the background
-    deltas: Array  # [S, 4] regression targets, of use where the label is not 0
-    valid: Array  # [S] bool
+    deltas: Array  # [S, 4] regression targets, meaningful where the label is not 0
+    valid: Array  # [S] bool, False: an unused slot
 
 
 def sample_anchors(
     key: Array, anchors: Array, anchors_valid: Array, targets: Targets, config: RPNConfig
 ) -> AnchorTargets:
-    """torchvision's ``assign_targets_to_anchors`` and sampler for anchors ``[N, 4]`` and ``G`` ground truths."""
+    """Assigns targets to the anchors ``[N, 4]`` and samples them (torchvision's ``assign_targets_to_anchors``)."""
     boxes = known_boxes(targets.boxes, targets.valid)
     matcher = Matcher(config.fg_iou_thresh, config.bg_iou_thresh, allow_low_quality_matches=True)
     matches = match_targets(matcher, anchors, anchors_valid, targets, config.ignore_thresh)
@@ -55,13 +55,16 @@ def sample_anchors(
 def sample_proposals(
     key: Array, proposals: Array, proposals_valid: Array, targets: Targets, config: BoxConfig
 ) -> ProposalTargets:
-    """torchvision's ``select_training_samples``: the ground truths join the proposals ``[R, 4]``, then a draw."""
+    """Assigns targets to the proposals ``[R, 4]`` and the ground-truth boxes, and samples them.
+
+    Equivalent to torchvision's ``select_training_samples``.
+    """
     boxes = known_boxes(targets.boxes, targets.valid)
     candidates = jnp.concatenate([known_boxes(proposals, proposals_valid), boxes])  # [R + G, 4]
     candidates = jax.lax.stop_gradient(candidates)
-    known = jnp.concatenate([proposals_valid, targets.valid])
+    valid_candidates = jnp.concatenate([proposals_valid, targets.valid])
     matcher = Matcher(config.fg_iou_thresh, config.bg_iou_thresh)
-    matches = match_targets(matcher, candidates, known, targets, config.ignore_thresh)
+    matches = match_targets(matcher, candidates, valid_candidates, targets, config.ignore_thresh)
     indices, positive, valid = sample_balanced(
         key, matches.positive, matches.negative, config.batch_size_per_image, config.positive_fraction
     )

@@ -1,4 +1,4 @@
-"""HeadHunter (Sundararaman et al. 2021): heads in dense crowds."""
+"""HeadHunter (Sundararaman et al. 2021): head detection in dense crowds."""
 
 from jaxdet.models.headhunter.config import HeadHunterConfig as HeadHunterConfig
 from jaxdet.models.headhunter.model import HeadHunter as HeadHunter

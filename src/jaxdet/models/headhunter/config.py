@@ -1,4 +1,4 @@
-"""The configuration of HeadHunter."""
+"""Configuration of HeadHunter."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from jaxdet.ops.suppression.soft import SoftNMS
 
 @dataclass(frozen=True)
 class HeadHunterConfig(FasterRCNNConfig):
-    """Faster R-CNN with what HeadHunter adds.
+    """Faster R-CNN with HeadHunter's additions.
 
-    context: modules between the pyramid and the heads.
-    upscale_rpn: double the pyramid's maps by learned layers, one before the RPN and one before RoI pooling.
-    soft_nms: in place of NMS; True is short for ``SoftNMS()``.
+    context: context modules between the pyramid and the heads.
+    upscale_rpn: double the size of the pyramid's maps with learned layers, one before the RPN, one before RoI pooling.
+    soft_nms: soft-NMS in place of NMS; True is short for ``SoftNMS()``.
     """
 
     context: ContextConfig = field(default_factory=ContextConfig, metadata={"options": "context_"})
@@ -30,7 +30,7 @@ class HeadHunterConfig(FasterRCNNConfig):
         if isinstance(self.soft_nms, bool):
             object.__setattr__(self, "soft_nms", SoftNMS() if self.soft_nms else None)
         if self.soft_nms is not None and not isinstance(self.soft_nms, SoftNMS):
-            raise ValueError(f"soft_nms is True, False or a jaxdet.ops.SoftNMS, not {self.soft_nms!r}")
+            raise ValueError(f"soft_nms must be True, False or a jaxdet.ops.SoftNMS, not {self.soft_nms!r}")
 
     @property
     def has_context(self) -> bool:
@@ -41,7 +41,7 @@ class HeadHunterConfig(FasterRCNNConfig):
         return replace(built, soft_nms=None)
 
     def fixed_by_weights(self, stored: Any) -> HeadHunterConfig:
-        """Also context modules and upscaling; weights of a plain Faster R-CNN have neither."""
+        """Also takes context modules and upscaling; weights of a plain Faster R-CNN have neither."""
         found: Any = super().fixed_by_weights(stored)
         theirs = getattr(stored, "context", ContextConfig())
         context = replace(self.context, kind=None)

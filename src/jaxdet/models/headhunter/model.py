@@ -1,4 +1,4 @@
-"""HeadHunter: a Faster R-CNN with context modules, learned upscaling and soft-NMS."""
+"""The HeadHunter model: Faster R-CNN with context modules, learned upscaling and soft-NMS."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from jaxdet.types import Detections, Images, Proposals
 
 
 class HeadHunter(FasterRCNN):
-    """Its stages are those of `jaxdet.FasterRCNN`; see `HeadHunterConfig` for what it adds to them."""
+    """HeadHunter. `HeadHunterConfig` documents what it adds to `jaxdet.FasterRCNN`."""
 
     config: HeadHunterConfig
 
     def _make_necks(self, rngs: nnx.Rngs) -> None:
         config, numerics = self.config, self.numerics
         if config.has_context and len(config.fpn.all_levels) != len(config.fpn.levels):
-            raise ValueError("context modules stand on the levels of the pyramid alone: give fpn_pool=False with them")
+            raise ValueError("context modules exclude extra pyramid levels: give fpn_pool=False with them")
         width, levels = config.fpn.out_channels, len(config.fpn.levels)
         self.context = nnx.data(make_context(config.context, width, levels, numerics=numerics, rngs=rngs))
         upscale = config.upscale_rpn
@@ -31,7 +31,7 @@ class HeadHunter(FasterRCNN):
 
     @property
     def scale(self) -> int:
-        """How many cells of the maps that RPN and RoI pooling see lie on one of the pyramid's, by height or width."""
+        """The upscaling factor between the pyramid's maps and those of RPN and RoI pooling."""
         return 2 if self.config.upscale_rpn else 1
 
     def anchor_strides(self) -> tuple[int, ...]:
@@ -41,10 +41,10 @@ class HeadHunter(FasterRCNN):
         return tuple(stride // self.scale for stride in super().pool_strides())
 
     def pyramid(self, maps: Features, images: Images, *, train: bool = False) -> Features:
-        """The pyramid's maps ``{name: [B, H_l, W_l, C]}`` as the context modules (if any) leave them."""
-        return self._in_context(super().pyramid(maps, images, train=train), images, train=train)
+        """The pyramid's feature maps ``{name: [B, H_l, W_l, C]}`` after the context modules, if any."""
+        return self._apply_context(super().pyramid(maps, images, train=train), images, train=train)
 
-    def _in_context(self, features: Features, images: Images, *, train: bool = False) -> Features:
+    def _apply_context(self, features: Features, images: Images, *, train: bool = False) -> Features:
         if self.context is None:
             return features
         extents = self.map_extents(images)
@@ -64,30 +64,30 @@ class HeadHunter(FasterRCNN):
         return postprocess(outputs, proposals, sizes, self.config.box, self.config.soft_nms)
 
     def suppression(self) -> str:
-        """What decides between overlapping detections, in words."""
         return super().suppression() if self.config.soft_nms is None else f"{self.config.soft_nms.kind} soft-NMS"
 
     def stages(self, images: Images) -> list[Stage]:
         found = super().stages(images)
         upscaling = "each map twice as high and wide"
-        more = {
-            "FPN": (Stage((), "Context", f"{self.config.context.kind}, a module a level", (), module="context"), True),
+        context = f"{self.config.context.kind}, one module per level"
+        added = {  # by the neighbouring stage: the added stage, and whether it comes after
+            "FPN": (Stage((), "Context", context, (), module="context"), True),
             "RPN head": (Stage((), "RPN upscaling", upscaling, (), module="rpn_upscale"), False),
             "RoIAlign": (Stage((), "RoI upscaling", upscaling, (), module="box_upscale"), False),
         }
         stages = []
         for stage in found:
-            own, after = more.get(stage.name, (None, False))
-            around = [] if own is None or getattr(self, own.module) is None else [own]
-            stages += [stage, *around] if after else [*around, stage]
+            extra, after = added.get(stage.name, (None, False))
+            extras = [] if extra is None or getattr(self, extra.module) is None else [extra]
+            stages += [stage, *extras] if after else [*extras, stage]
         return stages
 
 
 def _upscaled(
-    upscale: Upscale | None, features: Features, own: dict[str, Array | None]
+    upscale: Upscale | None, features: Features, extents: dict[str, Array | None]
 ) -> tuple[Features, dict[str, Array | None]]:
-    """Maps as the heads see them, and their extents."""
+    """The upscaled feature maps and their extents."""
     if upscale is None:
-        return features, own
-    features = {level: upscale(x, own[level]) for level, x in features.items()}
-    return features, {level: None if extent is None else 2 * extent for level, extent in own.items()}
+        return features, extents
+    features = {level: upscale(x, extents[level]) for level, x in features.items()}
+    return features, {level: None if extent is None else 2 * extent for level, extent in extents.items()}

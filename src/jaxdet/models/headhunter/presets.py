@@ -1,7 +1,7 @@
-"""HeadHunter (Sundararaman et al., CVPR 2021): heads in dense crowds, as a Faster R-CNN under the original's options.
+"""Named configurations of HeadHunter (Sundararaman et al., CVPR 2021), with the original's options.
 
-Class 1 is a head. The anchors are one size a level, the median of heads in a benchmark; the original lists more sizes
-than there are levels, and those left over never had an effect.
+Class 1 is a head. There is one anchor size per level, the median head size of a benchmark. The original lists more
+sizes than there are levels; the surplus has no effect.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from jaxdet.ops.suppression.soft import SoftNMS
 
 ReturnLayers = tuple[str, ...] | Mapping[str, int]
 
-# Sizes of the levels, highest resolution first, and the ratios of all of them.
+# Sizes per level, highest resolution first, and the aspect ratios of all levels.
 _ANCHORS: dict[str, tuple[tuple[int, int, int, int], tuple[float, float, float]]] = {
     "ScutHead": ((18, 36, 72, 128), (0.5, 1.0, 1.5)),
     "CrowdHuman": ((10, 48, 128, 192), (0.5, 1.0, 2.0)),
@@ -32,12 +32,12 @@ _ANCHORS: dict[str, tuple[tuple[int, int, int, int], tuple[float, float, float]]
 _ALIASES = {"CHuman": "CrowdHuman", "hh_anchors": "HeadHunter"}
 _PLAIN_ANCHORS = ((32, 64, 128, 256), (0.5, 1.0, 2.0))  # median_anchors=False: torchvision's
 
-# What the original's scripts set, beside the class's own defaults: score thresholds, and for both the rest.
+# Settings of the original's scripts: the score threshold of each, and the values that both share.
 _PRESETS = {"train": 0.05, "evaluate": 0.3}
 _DETECTIONS = 300
 _MEAN = (117 / 255, 110 / 255, 105 / 255)
 _STD = (67.10 / 255, 65.45 / 255, 66.23 / 255)
-_POOLED_KEYS = range(4)  # of return_layers: RoI pooling of the original sees the levels with these alone
+_POOLED_KEYS = range(4)  # of return_layers; the original's RoI pooling uses only the levels with these keys
 
 _MAPS: dict[type, tuple[str, ...]] = {ResNetConfig: ResNet.names, MobileNetV1Config: MobileNetV1.names}
 _USED = ("name", "pretrain", "return_layers", "in_channel", "out_channel", "anchor_sizes", "aspect_ratios")
@@ -59,26 +59,27 @@ def headhunter_config(
     preset: str | None = None,
     num_classes: int = 2,
 ) -> HeadHunterConfig:
-    """HeadHunter on a ResNet or a MobileNetV1; all else are options of the configuration (``context``, ``ohem``, ...).
+    """HeadHunter on a ResNet or a MobileNetV1. `HeadHunterConfig` has the other options (``context``, ``ohem``, ...).
 
-    Defaults are those of the original's class. The losses of boxes are L1 in the RPN and smooth L1 of beta 1 in the
-    second stage, as torchvision computed them when it was written (later versions: ``rpn_smooth_l1_beta=1 / 9``).
+    Defaults are those of the original's class. The box losses are L1 in the RPN and smooth L1 with beta 1 in the
+    second stage, as in the torchvision of that time (later versions: ``rpn_smooth_l1_beta=1 / 9``).
 
     Args:
-        return_layers: the backbone's maps to build the pyramid on, three or four. A mapping gives each the key that the
-            original knows it by: as there, RoI pooling then sees those with keys 0 to 3 alone (two, in the original's
-            dictionary for ResNet-152). Three give RetinaFace's pyramid, four torchvision's, without a fifth level.
-        median_anchors: the benchmark whose sizes the anchors have: ``"ScutHead"``, ``"CrowdHuman"`` (``"CHuman"``),
-            ``"Combined"`` (also: True), or the finer ``"HeadHunter"`` (``"hh_anchors"``), which the original defines
-            and does not use; False: torchvision's sizes.
-        custom_sampling: more samples are positive: an anchor from an IoU of 0.5, half of the proposals; and proposals
-            between 0.4 and 0.5 are neither object nor background.
-        soft_nms: True is the original's: Gaussian, over all classes, areas a pixel wider and higher.
-        preset: ``"train"`` or ``"evaluate"``: the normalisation and the 300 detections of the original's scripts, and
-            the score threshold of each.
+        return_layers: the three or four feature maps of the backbone to build the pyramid on. A mapping also gives
+            their keys in the original: as there, RoI pooling then uses only those with keys 0 to 3 (two, in the
+            original's dictionary for ResNet-152). Three maps give RetinaFace's pyramid, four torchvision's without
+            the pooled level.
+        median_anchors: the benchmark that the anchor sizes are from: ``"ScutHead"``, ``"CrowdHuman"`` (``"CHuman"``),
+            ``"Combined"`` (or True), or the finer ``"HeadHunter"`` (``"hh_anchors"``), which the original defines
+            but does not use; False: torchvision's sizes.
+        custom_sampling: sample more positives: anchors from an IoU of 0.5, half of the proposals; proposals with an
+            IoU between 0.4 and 0.5 are ignored.
+        soft_nms: True: as in the original, Gaussian, over all classes, with box areas one pixel wider and higher.
+        preset: ``"train"`` or ``"evaluate"``: normalisation, 300 detections and the score threshold of that script of
+            the original.
 
     Raises:
-        ValueError: an option has a value that is not known.
+        ValueError: an option has an unknown value.
     """
     levels, pooled = _levels(backbone, return_layers)
     four = len(levels) == 4
@@ -111,7 +112,7 @@ def headhunter_config(
     if preset is None:
         return config
     if preset not in _PRESETS:
-        raise ValueError(f"the preset is None or one of {', '.join(_PRESETS)}, not {preset!r}")
+        raise ValueError(f"preset must be None or one of {', '.join(_PRESETS)}, not {preset!r}")
     return replace(
         config,
         box=replace(config.box, score_thresh=_PRESETS[preset], detections_per_img=_DETECTIONS),
@@ -129,21 +130,21 @@ PRESETS: Mapping[str, Callable[..., HeadHunterConfig]] = {
 def _levels(
     backbone: ResNetConfig | MobileNetV1Config, return_layers: ReturnLayers | None
 ) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
-    """The levels of the pyramid, highest resolution first, and those that are pooled from (None: all)."""
+    """The levels of the pyramid, highest resolution first, and those that proposals are pooled from (None: all)."""
     known = _MAPS[type(backbone)]
     given = known if return_layers is None else tuple(return_layers)
     unknown = [name for name in given if name not in known]
     if unknown or len(given) not in (3, 4):
         raise ValueError(
-            f"return_layers names three or four maps of the backbone, which has {', '.join(known)}; "
-            f"given were {len(given)}: {', '.join(given)}"
+            f"return_layers must name three or four feature maps of the backbone ({', '.join(known)}), not "
+            f"{len(given)}: {', '.join(given)}"
         )
     levels = tuple(name for name in known if name in given)
     if not isinstance(return_layers, Mapping):
         return levels, None
     pooled = tuple(name for name in levels if int(return_layers[name]) in _POOLED_KEYS)
     if not pooled:
-        raise ValueError(f"return_layers has no key from 0 to 3, so RoI pooling would see no level: {return_layers}")
+        raise ValueError(f"return_layers needs a key from 0 to 3, or RoI pooling has no level: {return_layers}")
     return levels, None if pooled == levels else pooled
 
 
@@ -154,28 +155,28 @@ def _median_anchors(benchmark: str | bool, levels: int) -> AnchorGenerator:
         known = [*_ANCHORS, *_ALIASES]
         if benchmark not in known:
             raise ValueError(
-                f"median_anchors is True, False or a benchmark ({', '.join(known)}), not {benchmark!r}; "
-                f"other anchors are given by rpn_anchor_generator{nearest(str(benchmark), known)}"
+                f"median_anchors must be True, False or a benchmark ({', '.join(known)}), not {benchmark!r}; "
+                f"for other anchors give rpn_anchor_generator{nearest(str(benchmark), known)}"
             )
         sizes, ratios = _ANCHORS[_ALIASES.get(benchmark, benchmark)]
     return AnchorGenerator(sizes[:levels], ratios)
 
 
 def options_of_cfg(cfg: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """A dictionary of the original's as a model's name and the options that it stands for.
+    """The name and the options of the model that a ``cfg`` dictionary of the original describes.
 
     ``name``, ``return_layers``, ``out_channel``, ``anchor_sizes`` and ``aspect_ratios`` have an effect, ``in_channel``
-    is checked; ``pretrain`` is left to the caller. All others are named in one line of the log.
+    is checked, ``pretrain`` is left to the caller. A warning lists all other keys.
 
     Raises:
-        ValueError: an unknown backbone, five levels, channels that the backbone does not have, too few anchors.
+        ValueError: an unknown backbone, five levels, wrong channels, or too few anchors.
     """
     name = cfg.get("name")
     if name not in _NAMES:
-        raise ValueError(f"the cfg's name is one of {', '.join(_NAMES)}, not {name!r}")
+        raise ValueError(f"the cfg's name must be one of {', '.join(_NAMES)}, not {name!r}")
     model, maps, in_channel = _NAMES[name]
     options: dict[str, Any] = {}
-    idle = [key for key in cfg if key not in _USED]
+    unused = [key for key in cfg if key not in _USED]
     if cfg.get("in_channel", in_channel) != in_channel:
         raise ValueError(f"{name} has in_channel {in_channel}, not {cfg['in_channel']}")
     if "return_layers" in cfg:
@@ -184,14 +185,14 @@ def options_of_cfg(cfg: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         options["fpn_out_channels"] = cfg["out_channel"]
     levels = len(cfg.get("return_layers", maps))
     if ("anchor_sizes" in cfg) != ("aspect_ratios" in cfg):
-        raise ValueError("anchor_sizes and aspect_ratios go together, and the cfg has one of them")
+        raise ValueError("the cfg has only one of anchor_sizes and aspect_ratios: give both")
     if "anchor_sizes" in cfg:
         sizes, ratios = (tuple(map(tuple, cfg[key])) for key in ("anchor_sizes", "aspect_ratios"))
         if min(len(sizes), len(ratios)) < levels:
-            raise ValueError(f"{levels} levels need anchors each; the cfg has sizes for {len(sizes)}: {sizes}")
+            raise ValueError(f"{levels} levels need anchors each, but the cfg has sizes for {len(sizes)}: {sizes}")
         if len(sizes) > levels:
-            idle.append(f"anchor_sizes after the first {levels}")
+            unused.append(f"anchor_sizes after the first {levels}")
         options["rpn_anchor_generator"] = AnchorGenerator(sizes[:levels], ratios[:levels])
-    if idle:
-        logging.getLogger("jaxdet").warning("HeadHunter's cfg: without effect are %s", ", ".join(idle))
+    if unused:
+        logging.getLogger("jaxdet").warning("HeadHunter's cfg: these keys have no effect: %s", ", ".join(unused))
     return model, options
