@@ -170,7 +170,7 @@ def test_classify_prints_the_most_likely(run, tmp_path, capsys):
         ),
         (
             ["train", "{data}/config.py", "--out", "x", "--set", "metrics=voc"],
-            "metrics is one of coco, crowd, not 'voc'",
+            "metrics must be one of coco, crowd, not 'voc'",
         ),
         (["detect", "{data}/val", "--weights", "{run}/model", "--mot"], "say which with --mot-class"),
         (["detect", "{data}/val", "--weights", "{run}/model", "--out", "gs://bucket/x"], "a folder on a disk"),

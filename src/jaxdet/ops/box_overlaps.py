@@ -67,7 +67,7 @@ def complete_box_iou(boxes1: Array, boxes2: Array, eps: float = 1e-7) -> Array:
 
 
 def aspect_penalty(first: Array, second: Array, iou: Array, eps: float) -> Array:
-    """The term ``alpha * v`` of the complete IoU (Zheng et al. 2020, equations 8 to 11). Boxes ``[..., 4]`` broadcast."""
+    """``alpha * v`` of the complete IoU (Zheng et al. 2020, equations 8 to 11). Boxes ``[..., 4]`` broadcast."""
     difference = _aspect_angle(first) - _aspect_angle(second)
     v = (4 / math.pi**2) * difference**2
     # For identical boxes v and 1 - iou are zero, and eps may be zero, too.

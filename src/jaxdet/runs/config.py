@@ -91,22 +91,22 @@ class TrainConfig:
         self._give_units()
         for name in ("batch_size", "log_every", "eval_batch_size", "checkpoint_every", "keep"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} is at least 1, not {getattr(self, name)}")
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         for name in ("seed", "workers"):
             if getattr(self, name) < 0:
-                raise ValueError(f"{name} is at least 0, not {getattr(self, name)}")
+                raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
         if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"label_smoothing lies between 0 and 1, not {self.label_smoothing}")
+            raise ValueError(f"label_smoothing must be between 0 and 1, not {self.label_smoothing}")
         Numerics(self.dtype, precision=self.precision)  # refuses what it does not know
         for name in ("steps", "epochs", "eval_every", "keep_every", "max_boxes"):
             value = getattr(self, name)
             if value is not None and (value.count if isinstance(value, Steps | Epochs) else value) <= 0:
-                raise ValueError(f"{name} is above 0, not {value}")
+                raise ValueError(f"{name} must be above 0, not {value}")
         object.__setattr__(self, "metrics", check_metrics(self.metrics, self.max_dets))
         if self.metrics != "coco" and self.model.task is not Task.DETECTION:
             raise ValueError(f"metrics={self.metrics!r} is for detectors; a classifier is judged by its accuracy")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
-            raise ValueError(f"ema_decay lies between 0 and 1, not {self.ema_decay}")
+            raise ValueError(f"ema_decay must be between 0 and 1, not {self.ema_decay}")
 
     def _give_units(self) -> None:
         unit = Steps if self.epochs is None else Epochs

@@ -53,14 +53,14 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         for field, known in _CHOICES.items():
             if getattr(self, field) not in known:
-                raise ValueError(f"optimizer {field} is one of {', '.join(known)}, not {getattr(self, field)!r}")
+                raise ValueError(f"optimizer {field} must be one of {', '.join(known)}, not {getattr(self, field)!r}")
         if self.accumulate < 1:
-            raise ValueError(f"optimizer accumulate is at least 1, not {self.accumulate}")
+            raise ValueError(f"optimizer accumulate must be at least 1, not {self.accumulate}")
         for name in ("learning_rate", "momentum", "weight_decay", "warmup_steps", "warmup_factor", "gamma"):
             if getattr(self, name) < 0:
-                raise ValueError(f"optimizer {name} is at least 0, not {getattr(self, name)}")
+                raise ValueError(f"optimizer {name} must be at least 0, not {getattr(self, name)}")
         if self.clip_norm is not None and self.clip_norm <= 0:
-            raise ValueError(f"optimizer clip_norm is above 0, or None for no bound, not {self.clip_norm}")
+            raise ValueError(f"optimizer clip_norm must be above 0, or None for no bound, not {self.clip_norm}")
         for unit in (Steps, Epochs):
             marks = [mark.count for mark in self.milestones if isinstance(mark, unit)]
             marks += [mark for mark in self.milestones if unit is Steps and isinstance(mark, int | float)]  # type: ignore[misc]

@@ -55,7 +55,7 @@ def test_evaluators_by_name(dataset):
     assert isinstance(make_evaluator("crowd", dataset), HeadEvaluator)
     assert isinstance(make_evaluator("heads", dataset), HeadEvaluator)  # the name of earlier versions
     assert isinstance(make_evaluator("coco", dataset), CocoEvaluator)
-    with pytest.raises(ValueError, match="metrics is one of coco, crowd, not 'voc'"):
+    with pytest.raises(ValueError, match="metrics must be one of coco, crowd, not 'voc'"):
         make_evaluator("voc", dataset)
 
 
