@@ -28,7 +28,7 @@ from jaxdet.data.batching.canvas import align
 from jaxdet.inference import collate, infer_step, with_options
 from jaxdet.models import FasterRCNN
 from jaxdet_convert import from_torch
-from jaxdet_convert.parity.weights import DETECTORS, smooth_image, torchvision_model
+from jaxdet_convert.parity.weights import detectors, smooth_image, torchvision_model
 from jaxdet_convert.torchvision_cpu import import_torchvision
 
 OURS = "jaxdet"
@@ -105,7 +105,7 @@ def _check(theirs: list[Any], ours: list[Any]) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints a table and a line of JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.inference", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--model", default=DETECTORS[0], choices=DETECTORS)
+    parser.add_argument("--model", default="fasterrcnn_resnet50_fpn", choices=detectors())
     parser.add_argument("--size", type=int, nargs=2, default=(480, 640), metavar=("H", "W"))
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)

@@ -30,7 +30,7 @@ from jaxdet.inference import infer_step
 from jaxdet.models import FasterRCNN
 from jaxdet.planning.hlo_text import read_computations
 from jaxdet_convert import from_torch
-from jaxdet_convert.parity.weights import DETECTORS, smooth_image, torchvision_model
+from jaxdet_convert.parity.weights import detectors, smooth_image, torchvision_model
 from jaxdet_convert.torchvision_cpu import import_torchvision
 
 LAYERS = ("features", "rpn", "classify")
@@ -114,7 +114,7 @@ def train(model: FasterRCNN, arrays: list[np.ndarray]) -> dict[str, float]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints a table and a line of JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.shares", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--model", default=DETECTORS[0], choices=DETECTORS)
+    parser.add_argument("--model", default="fasterrcnn_resnet50_fpn", choices=detectors())
     parser.add_argument("--canvas", type=int, nargs=2, default=(512, 672), metavar=("H", "W"))
     parser.add_argument("--batch", type=int, default=1)
     args = parser.parse_args(argv)

@@ -21,7 +21,7 @@ import numpy as np
 import jaxdet
 from benchmarks.race import Contender, Table
 from jaxdet_convert import from_torch
-from jaxdet_convert.parity.weights import DETECTORS, smooth_image, torchvision_model
+from jaxdet_convert.parity.weights import detectors, smooth_image, torchvision_model
 from jaxdet_convert.torchvision_cpu import import_torchvision
 
 OURS, COLD, THEIRS = "jaxdet warm", "jaxdet cold", "torchvision"
@@ -84,7 +84,7 @@ def process(code: str, cache: Path | None) -> Contender:
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints a table and a line of JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.startup", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--model", default=DETECTORS[0], choices=DETECTORS)
+    parser.add_argument("--model", default="fasterrcnn_resnet50_fpn", choices=detectors())
     parser.add_argument("--size", type=int, nargs=2, default=(480, 640), metavar=("H", "W"))
     parser.add_argument("--canvas", type=int, nargs=2, default=(512, 672), metavar=("H", "W"), help="of the train step")
     parser.add_argument("--only", choices=("detection", "train step"), help="one of the two")

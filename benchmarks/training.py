@@ -29,7 +29,7 @@ from jaxdet.summary import summarize
 from jaxdet.training import OptimizerConfig, init_state, make_optimizer, make_train_step
 from jaxdet.types import Images, Targets
 from jaxdet_convert import from_torch
-from jaxdet_convert.parity.weights import DETECTORS, smooth_image, torchvision_model
+from jaxdet_convert.parity.weights import detectors, smooth_image, torchvision_model
 from jaxdet_convert.torchvision_cpu import import_torchvision
 
 OURS = "jaxdet"
@@ -120,7 +120,7 @@ def step_flop(model: FasterRCNN, height: int, width: int) -> float:
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints a table and a line of JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--model", default=DETECTORS[0], choices=DETECTORS)
+    parser.add_argument("--model", default="fasterrcnn_resnet50_fpn", choices=detectors())
     parser.add_argument("--canvas", type=int, nargs=2, default=(512, 672), metavar=("H", "W"))
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)

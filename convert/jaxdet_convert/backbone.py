@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdet.backbones import BackboneConfig, Darknet53Config, MobileNetV1Config, ResNetConfig
+from jaxdet.backbones import BackboneConfig
 from jaxdet.base import Model
 from jaxdet.models import Detector, DetectorConfig, Task, abstract
 from jaxdet.models.options import override_model
@@ -21,15 +21,10 @@ from jaxdet.saving.open import open_stored
 from jaxdet_convert.apply import ConversionError
 from jaxdet_convert.load import convert_weights
 from jaxdet_convert.read.safetensors_file import is_sharded
-from jaxdet_convert.tables import model_table
+from jaxdet_convert.sources.backbones import backbone_of
+from jaxdet_convert.sources.registry import model_table, source_of
 
 _BODY, _CLASSIFIER, _COUNTER = "backbone.", "fc.", ".count"
-_BARE = ("backbone.", "fpn.", "context.")
-_SHAPING: dict[type, tuple[str, ...]] = {
-    ResNetConfig: ("blocks",),
-    MobileNetV1Config: ("width", "stem"),
-    Darknet53Config: (),
-}
 
 
 def load_backbone(
@@ -99,7 +94,8 @@ def load_backbone(
 def _with_backbone(model: Detector, config: DetectorConfig, other: Model) -> Detector:
     """The detector, under a configuration, with the body, the pyramid and the context modules of another one."""
     found, target = (
-        {path: array for path, array in arrays(whole).items() if path.startswith(_BARE)} for whole in (other, model)
+        {path: array for path, array in arrays(whole).items() if path.startswith(source_of(whole.config).trunk)}
+        for whole in (other, model)
     )
     filled = fill(abstract(config, numerics=model.numerics), arrays(model) | _fitted(found, target))
     filled.origin = getattr(model, "origin", ())
@@ -113,7 +109,7 @@ def _check_kind(body: BackboneConfig, classifier: BackboneConfig, where: str) ->
 
 
 def _kind(config: BackboneConfig) -> str:
-    options = ", ".join(f"{name}={getattr(config, name)}" for name in _SHAPING[type(config)])
+    options = ", ".join(f"{name}={getattr(config, name)}" for name in backbone_of(config).shaping)
     return type(config).__name__.removesuffix("Config") + (f" ({options})" if options else "")
 
 

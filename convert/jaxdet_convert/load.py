@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,9 +11,9 @@ from typing import Any
 from flax import nnx
 
 from jaxdet.backbones import ClassifierTransform
-from jaxdet.base import Model, ModelConfig
+from jaxdet.base import Model, ModelConfig, Task
 from jaxdet.data.formats.coco_names import COCO_NAMES
-from jaxdet.models import FasterRCNNConfig, model_config
+from jaxdet.models import list_models, model_config
 from jaxdet.models.options import changes, override_model
 from jaxdet.nn import NormConfig, Numerics
 from jaxdet.saving.description import Description
@@ -24,12 +23,12 @@ from jaxdet_convert.official import OFFICIAL, OfficialWeights, recognise_officia
 from jaxdet_convert.options_file import check_kind, options_file, read_options, with_eps
 from jaxdet_convert.read.unwrap import read_model
 from jaxdet_convert.read.weights import Weights
-from jaxdet_convert.recognise import Recognised, darknet53_layers, recognise
-from jaxdet_convert.recognise_body import RecognitionError
+from jaxdet_convert.recognise import recognise
+from jaxdet_convert.sources.backbones import layers_of_numbers
+from jaxdet_convert.sources.base import Recognised, RecognitionError
+from jaxdet_convert.sources.modules import NORM_EPS
 
-NORM_EPS = 1e-5
 _LOG = logging.getLogger("jaxdet")
-_COCO_MODELS = ("fasterrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2")
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,10 +68,7 @@ class Conversion:
     @property
     def norm_eps(self) -> float:
         """Of the backbone's norms."""
-        config = self.model.config
-        backbone = config.backbone if isinstance(config, FasterRCNNConfig) else config
-        assert backbone is not None
-        return backbone.norm.eps
+        return self.model.config.backbone_config.norm.eps
 
 
 def load_torch(weights: str | os.PathLike[str] | Mapping[str, Any], name: str | None = None, **options: Any) -> Model:
@@ -136,7 +132,7 @@ def convert_weights(
             another model.
     """
     described = None if isinstance(weights, Mapping) else read_options(weights)
-    read = read_model(weights, container=container, layers=darknet53_layers)
+    read = read_model(weights, container=container, layers=layers_of_numbers)
     found = recognise_weights(read, name)
     official = recognise_official(read.file) if read.file else None
     assumed_eps = norm_eps is None and official is None
@@ -169,7 +165,7 @@ def convert_weights(
             chosen |= coco_names(found.name, chosen)
         config = model_config(found.name, **chosen)
         if official is None:
-            missing = assumed(found.name, config, told.keys() | options.keys(), norm_eps=eps if assumed_eps else None)
+            missing = assumed(config, told.keys() | options.keys(), norm_eps=eps if assumed_eps else None)
     rngs = (nnx.Rngs(0) if rngs is None else rngs) if fresh_predictor or found.bare else None
     try:
         model, converted = fill_strictly(read, found, config, numerics, rngs)
@@ -197,8 +193,8 @@ def override_described(config: ModelConfig, options: Mapping[str, Any], norm_eps
 def official_config(name: str) -> ModelConfig:
     """The configuration of the model that official weights give, which need not be here for it."""
     weights = OFFICIAL[name]
-    config: Any = model_config(re.sub("_v[12]$", "", name) if name.startswith("resnet") else name)
-    if not isinstance(config, FasterRCNNConfig):
+    config: Any = model_config(name if name in list_models() else name.rpartition("_v")[0])
+    if config.task is Task.CLASSIFICATION:
         return replace(config, transform=ClassifierTransform(resize=weights.resize))
     return replace(config, backbone=with_eps(config.backbone, weights.norm_eps), names=COCO_NAMES)
 
@@ -217,7 +213,8 @@ def recognise_weights(read: Weights, name: str | None = None) -> Recognised:
 
 def coco_names(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """The option ``names`` for a detector of torchvision that has COCO's count of classes; otherwise nothing."""
-    is_coco = name in _COCO_MODELS and options.get("num_classes") == len(COCO_NAMES) and not options.get("names")
+    official = name in OFFICIAL and name in list_models(Task.DETECTION)
+    is_coco = official and options.get("num_classes") == len(COCO_NAMES) and not options.get("names")
     return {"names": COCO_NAMES} if is_coco else {}
 
 

@@ -7,8 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from jaxdet.base import Model, ModelConfig
-from jaxdet.models import FasterRCNNConfig
+from jaxdet.base import Model, ModelConfig, Task
 from jaxdet.models.fit import check_fit
 from jaxdet.nn import NormConfig
 from jaxdet.paths import is_remote, write_text, write_whole
@@ -115,6 +114,5 @@ def with_eps(config: Any, eps: float) -> Any:
 
 
 def _kind(config: ModelConfig) -> str:
-    if not isinstance(config, FasterRCNNConfig):
-        return f"a {type(config).__name__.removesuffix('Config')} classifier"
-    return f"a detector on a {type(config.backbone).__name__.removesuffix('Config')}"
+    backbone = type(config.backbone_config).__name__.removesuffix("Config")
+    return f"a {backbone} classifier" if config.task is Task.CLASSIFICATION else f"a detector on a {backbone}"

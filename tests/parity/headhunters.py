@@ -11,7 +11,7 @@ import torch
 
 from jaxdet.models import FasterRCNN
 from jaxdet_convert import from_torch
-from jaxdet_convert.parity.weights import calibrate_detector, randomise_norms
+from jaxdet_convert.parity.calibration import calibrate_two_stage, randomise_norms
 from parity.twins.headhunter import headhunter
 
 IMAGES = 4  # to calibrate with: the levels of smooth maps differ from image to image
@@ -36,7 +36,7 @@ def twin(seed: int = 0, **options: Any) -> Any:
             if isinstance(layer, torch.nn.Conv2d) and layer.groups > 1:
                 layer.weight.data[:, :, 1, 1] += CENTRE
         # Trained offsets stay near the constants that they start as, some of which reach outside.
-        calibrate_detector(module, seed, images=IMAGES, spread={"p_conv": 0.1, "m_conv": 1.0})
+        calibrate_two_stage(module, seed, images=IMAGES, spread={"p_conv": 0.1, "m_conv": 1.0})
         for name, layer in module.named_modules():
             if name.endswith("p_conv"):
                 layer.bias.data += torch.empty_like(layer.bias).uniform_(-2, 2)

@@ -19,7 +19,7 @@ from small import TABLE, SmallConfig, SmallNet
 from training_job import Arrays, Job
 
 from jaxdet.data import preprocess
-from jaxdet.models import FasterRCNNConfig
+from jaxdet.models import Task
 from jaxdet.nn import Numerics
 from jaxdet.parallel import data_mesh, replicated
 from jaxdet.saving.model import fill, flatten
@@ -30,13 +30,13 @@ from jaxdet_convert.fill import fill_strictly
 from jaxdet_convert.load import recognise_weights
 from jaxdet_convert.read.weights import read_weights
 from jaxdet_convert.rules import Table
-from jaxdet_convert.tables import model_table
+from jaxdet_convert.sources.registry import model_table
 
 
 def run(job: Job) -> tuple[Arrays, Any]:
     """The outcome, and the model that came out of it."""
     model, table = _model(job)
-    detector = isinstance(job.config, FasterRCNNConfig)
+    detector = getattr(job.config, "task", None) is Task.DETECTION
     objective = losses if detector else partial(losses, label_smoothing=job.label_smoothing)
     optimizer = optax.chain(_remembering(), make_optimizer(job.optimizer, job.steps))
     graphdef, state = init_state(model, optimizer)
@@ -51,7 +51,7 @@ def run(job: Job) -> tuple[Arrays, Any]:
         if number == 0:
             outcome |= _named("gradients", state.opt_state[0], table) | _named("first", state.rest, table)
     outcome |= _named("last", state.params, table) | _named("last", state.rest, table)
-    terms = [name for name in history[0] if name.startswith("loss_")]
+    terms = history[0].keys() - {"loss", "gradient_norm"}
     outcome |= {f"losses/{name}": np.array([values[name] for values in history]) for name in terms}
     return outcome, to_model(graphdef, state)
 

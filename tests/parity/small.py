@@ -10,7 +10,7 @@ from jax import Array
 from jaxdet.backbones.base import Classifier, ClassifierTransform
 from jaxdet.nn import ConvNormAct, NormConfig, Numerics
 from jaxdet_convert.rules import Table
-from jaxdet_convert.tables import conv, linear, norm
+from jaxdet_convert.sources.parts import conv, linear, norm
 
 CHANNELS = 6
 TABLE = Table((*conv("body.0", "body.conv"), *norm("body.1", "body.norm"), *linear("fc", "fc")))

@@ -14,10 +14,10 @@ from flax import nnx
 
 from jaxdet.cli.__main__ import main
 from jaxdet.models.registry import model_config
-from jaxdet_convert.parity import ties
 from jaxdet_convert.parity.compare import compare
 from jaxdet_convert.parity.match import Boxes, match
 from jaxdet_convert.parity.report import Matching, Report, Stage, Unmatched
+from jaxdet_convert.parity.selections import rpn_selection
 from jaxdet_convert.parity.ties import Selection, explain
 from torchvision_cpu import torchvision_or_skip
 
@@ -208,7 +208,7 @@ def test_rpn_selection_finds_what_was_kept():
     anchors = np.asarray([[0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10], [0, 0, 40, 40]], np.float32)
     logits = [np.asarray([[[1.0], [3.0], [2.0]]]), np.asarray([[[0.5]]])]
     deltas = [np.zeros((1, 3, 1, 4)), np.zeros((1, 1, 1, 4))]
-    found = ties.rpn_selection(logits, deltas, anchors, (100, 100), anchors[[1, 2, 3]], config)
+    found = rpn_selection(logits, deltas, anchors, (100, 100), anchors[[1, 2, 3]], config)
     assert found.keys.tolist() == [1, 2, 0, 3]
     assert found.kept.tolist() == [True, True, False, True]
     assert found.cuts.tolist() == [2, 2, 2, -np.inf]

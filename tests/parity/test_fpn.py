@@ -13,7 +13,7 @@ from jaxdet.nn import BatchNorm, NormConfig
 from jaxdet.saving.model import arrays, fill
 from jaxdet_convert.apply import to_jax
 from jaxdet_convert.rules import CONV, Rule, Table
-from jaxdet_convert.tables import conv, norm
+from jaxdet_convert.sources.parts import conv, norm
 from torchvision_cpu import torchvision_or_skip
 
 torch = pytest.importorskip("torch")

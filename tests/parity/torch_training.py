@@ -43,8 +43,8 @@ def run(
 
 def _run(module: nn.Module, job: Job, recipe: Recipe, memory_format: torch.memory_format) -> Arrays:
     module = copy.deepcopy(module).to(getattr(torch, job.dtype)).to(memory_format=memory_format).train()
-    detector = hasattr(module, "rpn")
-    if detector:
+    detector = hasattr(module, "transform")
+    if hasattr(module, "rpn"):
         _keep_precision(module)
     optimizer = recipe.optimizer(module)
     schedulers = recipe.schedulers(optimizer)

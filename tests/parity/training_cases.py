@@ -40,6 +40,8 @@ def calm(module: Any) -> Any:
     import torch
 
     module = copy.deepcopy(module)
+    if not hasattr(module, "roi_heads"):
+        return calm_dense(module)
     with torch.no_grad():
         last = [layer for layer in module.roi_heads.box_head.modules() if isinstance(layer, torch.nn.Linear)][-1]
         predictor = module.roi_heads.box_predictor
@@ -47,6 +49,29 @@ def calm(module: Any) -> Any:
             layer.weight.mul_(CALM)
             layer.bias.mul_(CALM)
     return module
+
+
+def calm_dense(module: Any) -> Any:
+    """The same of a detector whose head sees every location."""
+    import torch
+
+    with torch.no_grad():
+        for layer in (module.head.classification_head.cls_logits, module.head.regression_head.bbox_reg):
+            layer.weight.mul_(CALM)
+    return module
+
+
+def dense_case(
+    make: Callable[..., Any], name: str, frozen: bool, size: tuple[int, int], *,
+    counts: Sequence[Sequence[int]] = COUNTS, **job: Any,
+) -> tuple[Any, Job]:  # fmt: skip
+    """As `detector_case`, of a detector that draws nothing."""
+    slots = max(map(max, counts))
+    options = {"num_classes": CLASSES, "min_size": size[0], "max_size": 10 * size[1]}
+    module, model = make(name, 0, frozen, **options)
+    module = calm(module)
+    batches = [detector_batch(seed, *size, boxes, slots) for seed, boxes in enumerate(counts)]
+    return module, Job(model.config, state_of(module), batches, SGD, **job)
 
 
 def detector_options(height: int, width: int, proposals: int, slots: int) -> dict[str, Any]:

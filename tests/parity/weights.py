@@ -7,11 +7,11 @@ from typing import Any
 
 from jaxdet.base import Model
 from jaxdet_convert import from_torch
-from jaxdet_convert.parity.weights import DETECTORS as DETECTORS
 from jaxdet_convert.parity.weights import smooth_image as smooth_image
 from jaxdet_convert.parity.weights import torchvision_model
 from jaxdet_convert.torchvision_cpu import import_torchvision
 
+DETECTORS = ("fasterrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2")
 KEPT = 3  # a pair of full models holds a third of a gigabyte
 
 

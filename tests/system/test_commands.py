@@ -162,11 +162,11 @@ def test_classify_prints_the_most_likely(run, tmp_path, capsys):
         (["evaluate", "{run}/model", "{data}/val.json", "{data}/train2"], "is missing"),
         (
             ["evaluate", "{run}/model", "{data}/val.json", "{data}/val", "--metrics", "crowd"],
-            "the data set has 3 (ring",
+            "the dataset has 3 (ring",
         ),
         (
             ["train", "{data}/config.py", "--out", "x", "--set", "metrics=crowd", "--set", "batch_size=2"],
-            "the data set has 3 (ring",
+            "the dataset has 3 (ring",
         ),
         (
             ["train", "{data}/config.py", "--out", "x", "--set", "metrics=voc"],

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from jaxdet_convert.parity.report import BOX_BOUND, SCORE_BOUND
+from jaxdet_convert.parity.report import BOX_BOUND, SCORE_BOUND, Matching, Unmatched
+
+PYTORCH, JAXDET = "PyTorch", "jaxdet"
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +38,39 @@ def match(theirs: Boxes, ours: Boxes) -> list[tuple[int, int]]:
             free[best] = False
             pairs.append((row, best))
     return pairs
+
+
+def matching(theirs: Boxes, ours: Boxes, judge: Callable[[str, Boxes, int], Unmatched]) -> Matching:
+    """The detections of both in pairs.
+
+    Args:
+        judge: (side, its boxes, row) to what is to be said of a box without a partner.
+    """
+    pairs = match(theirs, ours)
+    rows = np.asarray(pairs, np.int64).reshape(-1, 2)
+    unmatched = tuple(judge(side, found, row) for side, found, row in alone(theirs, ours, rows))
+    box_error = np.abs(theirs.boxes[rows[:, 0]] - ours.boxes[rows[:, 1]]).max(initial=0)
+    score_error = np.abs(theirs.scores[rows[:, 0]] - ours.scores[rows[:, 1]]).max(initial=0)
+    return Matching(len(theirs.boxes), len(ours.boxes), len(pairs), float(box_error), float(score_error), unmatched)
+
+
+def alone(theirs: Boxes, ours: Boxes, rows: np.ndarray) -> list[tuple[str, Boxes, int]]:
+    """Side, its boxes and the row of each box without a partner in ``rows [N, 2]``."""
+    return [
+        (side, found, int(row))
+        for column, (side, found) in enumerate(((PYTORCH, theirs), (JAXDET, ours)))
+        for row in np.setdiff1d(np.arange(len(found.boxes)), rows[:, column])
+    ]
+
+
+def other_side(side: str) -> str:
+    return JAXDET if side == PYTORCH else PYTORCH
+
+
+def unmatched(image: int, side: str, label: int, score: float, box: np.ndarray, cause: Any) -> Unmatched:
+    """A box without a partner, and its `jaxdet_convert.parity.ties.Cause`."""
+    corners = tuple(float(value) for value in box)
+    return Unmatched(image, side, int(label), float(score), corners, cause.text, cause.near_tie)
 
 
 def iou(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:

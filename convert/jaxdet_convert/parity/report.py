@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 
+import numpy as np
+
 RELATIVE_BOUND = 1e-5  # of every stage: maximum error over maximum value
 BOX_BOUND = 0.02  # pixels of the image as it was given
 SCORE_BOUND = 1e-4
@@ -35,6 +37,20 @@ class Stage:
             _larger(self.largest, other.largest),
             self.bound,
         )
+
+
+def stage(name: str, theirs: np.ndarray, ours: np.ndarray, **options: float) -> Stage:
+    """One stage's output in both.
+
+    Raises:
+        ValueError: their shapes differ.
+    """
+    if theirs.shape != ours.shape:
+        raise ValueError(f"{name}: PyTorch's has shape {theirs.shape} and ours {ours.shape}: other models")
+    theirs, ours = theirs.astype(np.float64), ours.astype(np.float64)
+    error = float(np.abs(theirs - ours).max(initial=0))
+    largest = float(np.abs(theirs).max(initial=0))
+    return Stage(name, error, error / largest if largest else error, largest, **options)
 
 
 def _larger(a: float, b: float) -> float:
@@ -94,6 +110,15 @@ class Matching:
             max(self.score_error, other.score_error),
             self.unmatched + other.unmatched,
         )
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What a comparison found on one image; a model that has no detections or no proposals has None for them."""
+
+    stages: tuple[Stage, ...]
+    detections: Matching | None = None
+    proposals: Matching | None = None
 
 
 @dataclass(frozen=True)

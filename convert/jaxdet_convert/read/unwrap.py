@@ -12,7 +12,7 @@ from jaxdet_convert.read.container import choose_remedy, several
 from jaxdet_convert.read.darknet_file import DarknetLayer
 from jaxdet_convert.read.errors import refuse
 from jaxdet_convert.read.weights import COUNTER, Weights, read_weights
-from jaxdet_convert.recognise_body import body_prefixes
+from jaxdet_convert.sources.backbones import body_prefixes
 
 _BODY, _BARE_BODY, _BARE_FPN = "backbone.body.", "body.", "fpn."
 _SHOWN = 6

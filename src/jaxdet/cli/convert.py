@@ -56,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from jaxdet.models import Task
     from jaxdet.saving.model import check_free, save
     from jaxdet.saving.open import holds_model
 
@@ -77,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     if out is not None:
         save(model, out, overwrite=args.overwrite)
         print(f"written   {out}")
-        command = "detect" if hasattr(model, "box_predictor") else "classify"
+        command = "detect" if model.config.task is Task.DETECTION else "classify"
         print("next      train it: jaxdet train --help" if needs_training else f"next      {_next(command, out)}")
     return 0
 
@@ -207,9 +208,9 @@ def _write_torch(model: Model, args: argparse.Namespace) -> None:
 
 
 def _report(result: Conversion, source: str) -> None:
-    from jaxdet.models import HeadHunterConfig, model_config
+    from jaxdet.models import model_config
     from jaxdet_convert.options_file import options_file
-    from jaxdet_convert.recognise_headhunter import describe
+    from jaxdet_convert.sources.registry import source_of
 
     config = result.model.config
     preset = model_config(result.name)
@@ -220,8 +221,8 @@ def _report(result: Conversion, source: str) -> None:
     print(f"model     {result.name}, {classes}{named}, {_count(result.model):,} parameters")
     print(f"source    {result.source}{under}{f', names without {result.prefix!r}' if result.prefix else ''}")
     print(f"norms     {_norm_kind(config)}, eps {result.norm_eps:g}")
-    if isinstance(config, HeadHunterConfig):
-        print(f"variant   {describe(config)}")
+    if variant := source_of(config).describe(config):
+        print(f"variant   {variant}")
     for key in told:
         if not key.endswith(("norm", "num_classes")):
             print(f"told      {key} = {_short(result.told[key])}")
@@ -243,7 +244,7 @@ def _report(result: Conversion, source: str) -> None:
 
 def _norm_kind(config: Any) -> str:
     return {"batch": "batch norm", "frozen": "frozen batch norm", "group": "group norm"}[
-        getattr(config, "backbone", config).norm.kind
+        config.backbone_config.norm.kind
     ]
 
 

@@ -32,6 +32,7 @@ def run(args: argparse.Namespace) -> int:
 
     from jaxdet.cli.models import image_files
     from jaxdet.data import read_image
+    from jaxdet.models import Task, list_models
 
     try:
         from jaxdet_convert.torchvision_cpu import import_torchvision
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"this needs torch and torchvision: pip install 'jaxdet[parity]' ({error})") from error
     from jaxdet_convert.live import from_torch
     from jaxdet_convert.parity.compare import compare
-    from jaxdet_convert.parity.weights import DETECTORS, smooth_image, torchvision_model, torchvision_model_of_file
+    from jaxdet_convert.parity.weights import smooth_image, torchvision_model, torchvision_model_of_file
 
     if args.limit < 1:
         raise ValueError(f"--limit must be at least 1, not {args.limit}")
@@ -49,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     if args.min_size is not None:
         if args.min_size < 32:
             raise ValueError(f"--min-size must be at least 32 pixels, not {args.min_size}")
-        if args.model not in DETECTORS:
+        if args.model not in list_models(Task.DETECTION):
             raise ValueError("--min-size is an option of detectors")
         options = {"min_size": args.min_size, "max_size": round(args.min_size * 1333 / 800)}
     if args.images is None:

@@ -1,4 +1,4 @@
-"""Draw images of shapes as a COCO data set, with a configuration file that trains on them; or crowds of heads."""
+"""Draw images of shapes as a COCO dataset, with a configuration file that trains on them; or crowds of heads."""
 
 from __future__ import annotations
 

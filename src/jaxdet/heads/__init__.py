@@ -7,6 +7,8 @@ from jaxdet.heads.box_head import FastRCNNConvFCHead as FastRCNNConvFCHead
 from jaxdet.heads.box_head import FastRCNNPredictor as FastRCNNPredictor
 from jaxdet.heads.box_head import RoIOutputs as RoIOutputs
 from jaxdet.heads.box_head import TwoMLPHead as TwoMLPHead
+from jaxdet.heads.dense_head import DenseHead as DenseHead
+from jaxdet.heads.dense_head import DenseOutputs as DenseOutputs
 from jaxdet.heads.proposals import select_proposals as select_proposals
 from jaxdet.heads.roi_pool import MultiScaleRoIAlign as MultiScaleRoIAlign
 from jaxdet.heads.roi_pool import assign_levels as assign_levels

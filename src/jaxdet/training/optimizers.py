@@ -18,7 +18,7 @@ _NORM_LEAVES = ("scale", "bias")
 
 
 def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """The optimizer for a run of ``steps``. It updates with the mean of the gradients of ``config.accumulate`` steps."""
+    """The optimizer for a run of ``steps``. It updates with the mean gradient of ``config.accumulate`` steps."""
     schedule = make_schedule(config, steps)
     parts = [] if config.clip_norm is None else [clip_by_norm(config.clip_norm)]
     decay = add_weight_decay(config)
@@ -74,7 +74,7 @@ def scale_by_path(scales: tuple[tuple[str, float], ...]) -> optax.GradientTransf
 
 
 def _by_path(change: Callable[[str, bool, Array, Array], Array]) -> optax.GradientTransformation:
-    """A stateless transformation of each leaf: ``change(dotted path, is a norm's scale or bias, update, parameter)``."""
+    """A stateless transformation of every leaf: ``change(path, is it a norm's scale or bias, update, parameter)``."""
 
     def update(updates: Any, state: optax.EmptyState, params: Any = None) -> tuple[Any, optax.EmptyState]:
         names = [_name(path) for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]

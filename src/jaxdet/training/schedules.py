@@ -27,7 +27,7 @@ class OptimizerConfig:
     schedule: ``"multistep"`` multiplies by ``gamma`` at each of ``milestones``; ``"cosine"`` decays to zero at the last
         step; ``"constant"``.
     milestones: in steps; in a run's configuration also `Epochs` (see `jaxdet.runs.TrainConfig`).
-    warmup_steps: steps of linear warm-up from ``warmup_factor`` times the learning rate, as in torchvision's references.
+    warmup_steps: steps of linear warm-up from ``warmup_factor`` times the rate, as in torchvision's references.
     clip_norm: maximum global norm of the gradient; None: unlimited.
     accumulate: number of steps whose gradients are averaged for one update.
     """

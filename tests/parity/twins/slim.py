@@ -1,4 +1,4 @@
-"""torchvision's two Faster R-CNNs, built of its own parts in a size that trains in seconds."""
+"""torchvision's Faster R-CNNs and RetinaNets, built of its own parts in a size that trains in seconds."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ def slim_torchvision() -> Any:
     builders = {
         "fasterrcnn_resnet50_fpn": partial(_slim, v2=False),
         "fasterrcnn_resnet50_fpn_v2": partial(_slim, v2=True),
+        "retinanet_resnet50_fpn": partial(_slim_retinanet, v2=False),
+        "retinanet_resnet50_fpn_v2": partial(_slim_retinanet, v2=True),
     }
     models = SimpleNamespace(detection=SimpleNamespace(**builders))
     return SimpleNamespace(models=models, ops=import_torchvision().ops)
@@ -44,3 +46,25 @@ def _slim(*, v2: bool, weights: None, weights_backbone: None, num_classes: int, 
         box_predictor=faster_rcnn.FastRCNNPredictor(HIDDEN, num_classes),
         **options,
     )
+
+
+def _slim_retinanet(*, v2: bool, weights: None, weights_backbone: None, num_classes: int, **options: Any) -> nn.Module:
+    torchvision = import_torchvision()
+    from torchvision.models.detection import backbone_utils, retinanet
+    from torchvision.ops.feature_pyramid_network import LastLevelP6P7
+
+    body = torchvision.models.resnet.ResNet(torchvision.models.resnet.Bottleneck, [1, 1, 1, 1])
+    extra = LastLevelP6P7(2048 if v2 else CHANNELS, CHANNELS)
+    backbone = backbone_utils.BackboneWithFPN(
+        body, {f"layer{stage}": str(stage - 2) for stage in (2, 3, 4)}, [512, 1024, 2048], CHANNELS, extra_blocks=extra
+    )
+    anchors = retinanet._default_anchorgen()
+    head = retinanet.RetinaNetHead(
+        CHANNELS,
+        anchors.num_anchors_per_location()[0],
+        num_classes,
+        norm_layer=partial(nn.GroupNorm, 8) if v2 else None,
+    )
+    if v2:
+        head.regression_head._loss_type = "giou"
+    return retinanet.RetinaNet(backbone, num_classes, anchor_generator=anchors, head=head, **options)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-from jaxdet_convert.parity import torch_stages, weights  # noqa: E402
+from jaxdet_convert.parity import calibration, classifier, listen  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -20,13 +20,13 @@ def every_warning_is_given():
 def test_read_only_images_become_tensors(dtype):
     image = np.ones((4, 5, 3), dtype)
     image.flags.writeable = False
-    with torch_stages._evaluating(torch.nn.Conv2d(3, 1, 1)) as to_input:
+    with listen.evaluating(torch.nn.Conv2d(3, 1, 1)) as to_input:
         assert to_input(image).shape == (3, 4, 5)
     if dtype == np.uint8:
-        assert weights._tensor(image).max() == 1 / 255
+        assert calibration.image_tensor(image).max() == 1 / 255
     # A single channel: transposed, it is still the same memory.
     grey = np.ones((4, 5, 1), np.float32)
     grey.flags.writeable = False
     module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(20, 2))
-    maps, logits = torch_stages.trace_classifier(module, (), grey)
+    maps, logits = classifier.trace_torch(module, (), grey, ("{name}",))
     assert maps == {} and logits.shape == (2,)

@@ -8,8 +8,9 @@ import pytest
 from jaxdet.backbones.base import IMAGENET_MEAN
 from jaxdet.models import list_models, model_config
 from jaxdet.nn import NormConfig
-from jaxdet_convert.recognise import darknet53_layers, recognise
-from jaxdet_convert.recognise_body import RecognitionError
+from jaxdet_convert.recognise import recognise
+from jaxdet_convert.sources.base import RecognitionError
+from jaxdet_convert.sources.darknet import darknet53_layers
 from parity.twins.darknet53 import Darknet53, TimmDarknet53
 from parity.twins.mobilenet_v1 import MobileNetV1
 

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from jaxdet.data import BatchPlan, CocoDataset, DataError, load_batch, load_batches
-from jaxdet.data.batching import workers as workers_module
 from jaxdet.data.augment.augmentation import Augmentation
+from jaxdet.data.batching import workers as workers_module
 from jaxdet.data.batching.sizing import ShortestSide
 
 

@@ -214,7 +214,7 @@ def test_a_limit_for_detections_of_an_image(max_dets, counted):
 
 
 class Crowded:
-    """A data set of images with so many objects each, by class."""
+    """A dataset of images with so many objects each, by class."""
 
     def __init__(self, *counts):
         self.records = [SimpleNamespace(truth=SimpleNamespace(labels=np.repeat([1, 2], count))) for count in counts]

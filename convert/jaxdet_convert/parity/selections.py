@@ -1,0 +1,130 @@
+"""The selections of detectors, worked out again in float64 from what one side computed.
+
+Axes: h w of a level, A anchors of a location, N anchors of all levels, R proposals, K classes, D detections.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from jaxdet.heads.roi_pool import CANONICAL_LEVEL, CANONICAL_SIZE
+from jaxdet.ops.box_coder import BoxCoder
+from jaxdet_convert.parity.report import TIE_BOUND
+from jaxdet_convert.parity.ties import Selection
+
+_MARGIN = 64  # candidates beyond the limit of a level that are looked at
+
+
+def rpn_selection(
+    logits: list[np.ndarray], deltas: list[np.ndarray], anchors: np.ndarray, size: tuple[int, int],
+    proposals: np.ndarray, config: Any,
+) -> Selection:  # fmt: skip
+    """The first stage: keys are anchors, groups levels; scores are logits, so that saturation makes no ties.
+
+    Args:
+        logits, deltas: a level ``[h, w, A]`` and ``[h, w, A, 4]``; anchors ``[N, 4]`` of all levels.
+        proposals: ``[R, 4]``, what this side kept.
+    """
+    rpn = config.rpn
+    keys, groups, boxes, scores, cuts = [], [], [], [], []
+    start = 0
+    for level, (logit, delta) in enumerate(zip(logits, deltas, strict=True)):
+        values = logit.reshape(-1).astype(np.float64)
+        order = np.argsort(-values, kind="stable")
+        count = min(rpn.pre_nms_top_n_test, len(order))
+        order = order[: count + _MARGIN]
+        # With fewer anchors than may enter, nothing is cut off.
+        cuts.append(np.full(len(order), values[order[count - 1]] if count < len(values) else -np.inf))
+        keys.append(start + order)
+        groups.append(np.full(len(order), level))
+        scores.append(values[order])
+        boxes.append(_decode(delta.reshape(-1, 4)[order], anchors[start + order], BoxCoder(), size))
+        start += len(values)
+    order = np.argsort(-np.concatenate(scores), kind="stable")
+    found = np.concatenate(boxes)[order]
+    kept = _rows_of(proposals, found, np.ones((len(proposals), len(order)), bool))
+    return Selection(
+        keys=np.concatenate(keys)[order],
+        groups=np.concatenate(groups)[order],
+        boxes=found,
+        scores=np.concatenate(scores)[order],
+        cuts=np.concatenate(cuts)[order],
+        kept=_mask(kept, len(order)),
+        nms_thresh=rpn.nms_thresh,
+        limit=rpn.post_nms_top_n_test,
+    )
+
+
+def box_selection(
+    logits: np.ndarray, deltas: np.ndarray, proposals: np.ndarray, anchors: np.ndarray, size: tuple[int, int],
+    detections: tuple[np.ndarray, np.ndarray, np.ndarray], config: Any,
+) -> Selection:  # fmt: skip
+    """The second stage: keys are (anchor of the proposal, class), groups classes.
+
+    Args:
+        anchors: ``[R]``, the key of each proposal in the first stage.
+        detections: boxes ``[D, 4]`` in pixels of the model's input, scores and labels: what this side kept.
+    """
+    box, classes = config.box, config.num_classes
+    exponent = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    scores = exponent / exponent.sum(axis=1, keepdims=True)  # [R, K]
+    rows, labels = np.nonzero(scores[:, 1:] > box.score_thresh - 10 * TIE_BOUND)
+    labels = labels + 1
+    order = np.argsort(-scores[rows, labels], kind="stable")
+    rows, labels = rows[order], labels[order]
+    found = _decode(deltas[rows, labels], proposals[rows], BoxCoder(box.reg_weights), size)
+    kept_boxes, kept_scores, kept_labels = detections
+    same = (labels[None] == kept_labels[:, None]) & (np.abs(scores[rows, labels][None] - kept_scores[:, None]) < 1e-5)
+    return Selection(
+        keys=anchors[rows] * classes + labels,
+        groups=np.zeros_like(labels) if box.class_agnostic_nms else labels,
+        boxes=found,
+        scores=scores[rows, labels],
+        cuts=np.full(len(rows), box.score_thresh),
+        kept=_mask(_rows_of(kept_boxes, found, same), len(rows)),
+        nms_thresh=box.nms_thresh,
+        limit=box.detections_per_img,
+    )
+
+
+def on_level_boundary(box: np.ndarray) -> bool:
+    """Whether rounding may pool this proposal ``[4]`` from another level."""
+    side = math.sqrt(max(float((box[2] - box[0]) * (box[3] - box[1])), 1e-12))
+    level = CANONICAL_LEVEL + math.log2(side / CANONICAL_SIZE) + 1e-6
+    return abs(level - round(level)) <= 1e-5
+
+
+def nearest_rows(boxes: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    """For each of ``boxes [M, 4]`` the nearest of ``candidates [N, 4]``, each at most once, ``[M]``."""
+    return _rows_of(boxes, candidates, np.ones((len(boxes), len(candidates)), bool))
+
+
+def _rows_of(boxes: np.ndarray, candidates: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+    free = np.ones(len(candidates), bool)
+    rows = np.zeros(len(boxes), np.int64)
+    for number, box in enumerate(boxes):
+        apart = np.abs(candidates - box).max(axis=1)
+        rows[number] = np.argmin(np.where(allowed[number] & free, apart, np.inf))
+        free[rows[number]] = False
+    return rows
+
+
+def _mask(rows: np.ndarray, count: int) -> np.ndarray:
+    mask = np.zeros(count, bool)
+    mask[rows] = True
+    return mask
+
+
+def _decode(deltas: np.ndarray, boxes: np.ndarray, coder: BoxCoder, size: tuple[int, int]) -> np.ndarray:
+    """`BoxCoder.decode` and clipping in float64, ``[N, 4]``."""
+    deltas = deltas.astype(np.float64) / np.asarray(coder.weights)
+    boxes = boxes.astype(np.float64)
+    sides = boxes[:, 2:] - boxes[:, :2]
+    centres = boxes[:, :2] + sides / 2 + deltas[:, :2] * sides
+    half = sides * np.exp(np.minimum(deltas[:, 2:], coder.bbox_xform_clip)) / 2
+    found = np.concatenate([centres - half, centres + half], axis=1)
+    limits = np.asarray([size[1], size[0]] * 2, np.float64)
+    return np.clip(found, 0, limits)
