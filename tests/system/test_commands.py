@@ -162,15 +162,15 @@ def test_classify_prints_the_most_likely(run, tmp_path, capsys):
         (["evaluate", "{run}/model", "{data}/val.json", "{data}/train2"], "is missing"),
         (
             ["evaluate", "{run}/model", "{data}/val.json", "{data}/val", "--metrics", "crowd"],
-            "the data set has 3 (ring",
+            "the dataset has 3 (ring",
         ),
         (
             ["train", "{data}/config.py", "--out", "x", "--set", "metrics=crowd", "--set", "batch_size=2"],
-            "the data set has 3 (ring",
+            "the dataset has 3 (ring",
         ),
         (
             ["train", "{data}/config.py", "--out", "x", "--set", "metrics=voc"],
-            "metrics is one of coco, crowd, not 'voc'",
+            "metrics must be one of coco, crowd, not 'voc'",
         ),
         (["detect", "{data}/val", "--weights", "{run}/model", "--mot"], "say which with --mot-class"),
         (["detect", "{data}/val", "--weights", "{run}/model", "--out", "gs://bucket/x"], "a folder on a disk"),

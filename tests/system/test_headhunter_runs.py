@@ -1,4 +1,4 @@
-"""HeadHunter's own road: annotations of its three data sets to lists, a YAML file to a checkpoint and its metrics."""
+"""HeadHunter's own road: annotations of its three datasets to lists, a YAML file to a checkpoint and its metrics."""
 
 from __future__ import annotations
 

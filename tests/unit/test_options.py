@@ -57,10 +57,10 @@ def test_a_wrong_option_is_refused(options, says):
         ({"weights": 3}, "'weights' is text or None"),
         ({"model_bbox_reg_weights": [1, 2, 3]}, "'model_bbox_reg_weights' is a list of 4"),
         ({"dtype": "float31"}, "float31"),
-        ({"workers": -1}, "workers is at least 0"),
-        ({"max_boxes": 0}, "max_boxes is above 0"),
-        ({"optimizer_warmup_steps": -1}, "warmup_steps is at least 0"),
-        ({"optimizer_clip_norm": 0}, "clip_norm is above 0"),
+        ({"workers": -1}, "workers must be at least 0"),
+        ({"max_boxes": 0}, "max_boxes must be above 0"),
+        ({"optimizer_warmup_steps": -1}, "warmup_steps must be at least 0"),
+        ({"optimizer_clip_norm": 0}, "clip_norm must be above 0"),
     ],
 )
 def test_a_wrong_option_of_a_run_is_refused(options, says):

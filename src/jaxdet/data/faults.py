@@ -1,4 +1,4 @@
-"""What can be wrong with a data set: every fault with its kind, file and line, and the refusal to train on it."""
+"""What can be wrong with a dataset: every fault with its kind, file and line, and the refusal to train on it."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong with a data set, or unusual enough to be told.
+    """One thing that is wrong with a dataset, or unusual enough to be told.
 
     file: to be corrected, and the line of it on which the entry begins; line None: the file as a whole.
     image: the image's file name or id; annotation: the annotation's id, or its number in the file. "": none.

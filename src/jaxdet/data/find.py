@@ -41,7 +41,7 @@ def find_sources(root: str | Path) -> Pair:
     """
     root = to_path(root)
     if not root.is_dir():
-        raise DataError(f"{root}: there is no such folder; give the one that the data set lies in")
+        raise DataError(f"{root}: there is no such folder; give the one that the dataset lies in")
     finders: tuple[Callable[[Path], Pair | None], ...] = (_coco, _voc, _yolo, _packed, _heads, _voc_unlisted, _classes)
     for finder in finders:
         found = finder(root)
@@ -49,7 +49,7 @@ def find_sources(root: str | Path) -> Pair:
             return found
     coco = "; ".join(f"{file.format('train')} with {images.format('train')}/" for file, images in _COCO)
     raise DataError(
-        f"{root}: holds no data set of a known layout. Looked for COCO ({coco}), Pascal VOC "
+        f"{root}: holds no dataset of a known layout. Looked for COCO ({coco}), Pascal VOC "
         f"(ImageSets/Main/train.txt, or Annotations/*.xml), YOLO ({' or '.join(YAML_NAMES)}), packed sets "
         f"(train/{INDEX_FILE}), HeadHunter's lists (train.txt) and classes (train/CLASS/ with images); "
         f"there is: {_listing(root)}"

@@ -38,10 +38,10 @@ def held_out(ids: Sequence[int], fraction: float, seed: int) -> np.ndarray:
 
 
 def subset(dataset: Dataset, keep: np.ndarray, *, skip_faulty: bool) -> Dataset:
-    """The images of a data set for which ``keep`` [N] is true. Its faults stay those of the whole.
+    """The images of a dataset for which ``keep`` [N] is true. Its faults stay those of the whole.
 
     Raises:
-        DataError: the data set has faults that are not skipped.
+        DataError: the dataset has faults that are not skipped.
     """
     indices = np.flatnonzero(keep).tolist()
     if isinstance(dataset, ClassificationDataset):

@@ -1,4 +1,4 @@
-"""Which files of a folder are images: the one rule for data sets and for detection.
+"""Which files of a folder are images: the one rule for datasets and for detection.
 
 Hidden and system entries are no data, though they may hold copies of it: ``.ipynb_checkpoints/``, ``.Trash-1000/``,
 AppleDouble files (``._a.jpg``), ``__MACOSX/``, the previews of Windows and of network disks. They are left out and

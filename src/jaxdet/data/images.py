@@ -77,7 +77,7 @@ def set_max_pixels(limit: int | None) -> None:
         ValueError: the limit is below 1.
     """
     if limit is not None and limit < 1:
-        raise ValueError(f"the largest number of pixels of an image is at least 1, not {limit}")
+        raise ValueError(f"the largest number of pixels of an image must be at least 1, not {limit}")
     Image.MAX_IMAGE_PIXELS = None if limit is None else -(-limit // 2)
 
 

@@ -114,7 +114,7 @@ class Examples:
 
 @dataclass(frozen=True)
 class PackedFolder:
-    """A data set that ``jaxdet data CONFIG --pack`` wrote, of boxes or of labels."""
+    """A dataset that ``jaxdet data CONFIG --pack`` wrote, of boxes or of labels."""
 
     root: str
 

@@ -1,4 +1,4 @@
-"""The colours of a data set's images in numbers."""
+"""The colours of a dataset's images in numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well a detector's anchors fit the boxes of a data set.
+"""How well a detector's anchors fit the boxes of a dataset.
 
 Axes: G boxes, L levels, A anchors of a location.
 """
@@ -13,7 +13,7 @@ import numpy as np
 from jaxdet.heads import AnchorGenerator
 from jaxdet.nn.masking import strided
 
-_CHUNK = 1 << 16  # boxes at once, which bounds the memory that a data set of any size takes
+_CHUNK = 1 << 16  # boxes at once, which bounds the memory that a dataset of any size takes
 
 
 @dataclass(frozen=True)

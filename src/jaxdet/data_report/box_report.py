@@ -1,4 +1,4 @@
-"""What a detector is about to see of a data set: counts, sizes at its input, canvases, and how its anchors fit.
+"""What a detector is about to see of a dataset: counts, sizes at its input, canvases, and how its anchors fit.
 
 Axes: N images, G boxes of all of them. Boxes are xyxy in pixels of the model's input.
 """
@@ -37,7 +37,7 @@ class CanvasUse:
 
 @dataclass(frozen=True)
 class BoxReport:
-    """The boxes of a data set. Sizes are square roots of areas, aspect ratios heights over widths.
+    """The boxes of a dataset. Sizes are square roots of areas, aspect ratios heights over widths.
 
     below_stride: boxes whose size is less than ``finest_stride``, that of the level with the highest resolution.
     thresholds: the IoUs that ``anchors`` (of all boxes) and its parts by class and by size refer to; a detector without

@@ -50,7 +50,7 @@ class ClassCount:
 
 @dataclass(frozen=True)
 class SetReport:
-    """One data set. boxes, canvases: of detection data; canvases also need a set that batches can be made of."""
+    """One dataset. boxes, canvases: of detection data; canvases also need a set that batches can be made of."""
 
     name: str  # "train" or "val"
     images: int
@@ -62,7 +62,7 @@ class SetReport:
 
 @dataclass(frozen=True)
 class DataReport:
-    """The data sets of a run.
+    """The datasets of a run.
 
     decoded: whether the images were. skip_faulty: the run leaves faulty boxes out, so that they do not stop it.
     """
@@ -144,7 +144,7 @@ def _open(config: TrainConfig, name: str) -> tuple[Dataset | None, list[Fault]]:
         has, model = "class labels" if detects else "boxes", config.model.task.value
         return None, [*faults, _unusable(name, f"{dataset} has {has}, and the model is {model}: give data of its kind")]
     if len(dataset) == 0:
-        return None, [*faults, _unusable(name, "holds no image that could be used; give a data set that does")]
+        return None, [*faults, _unusable(name, "holds no image that could be used; give a dataset that does")]
     return dataset, faults
 
 

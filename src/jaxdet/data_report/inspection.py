@@ -1,4 +1,4 @@
-"""Decoding every image of a data set, to find those that cannot be trained on before a run does."""
+"""Decoding every image of a dataset, to find those that cannot be trained on before a run does."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ Dataset = DetectionDataset | ClassificationDataset
 def image_faults(
     dataset: Dataset, *, workers: int | None = None, progress: bool = True, title: str = "images"
 ) -> list[Fault]:
-    """What is wrong with the images of a data set, or worth to be told, with the place of their annotations.
+    """What is wrong with the images of a dataset, or worth to be told, with the place of their annotations.
 
     Args:
         workers: processes, by default one a core; a set of few images is not worth so many, and 0 takes none. They
-            receive the data set pickled.
+            receive the dataset pickled.
     """
     count = len(dataset)
     processes = min(os.cpu_count() or 1 if workers is None else workers, count // IMAGES_A_PROCESS)

@@ -1,4 +1,4 @@
-"""Packing a data set: its images into a few large files, for disks and buckets that are slow with many small ones."""
+"""Packing a dataset: its images into a few large files, for disks and buckets that are slow with many small ones."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def pack(
     shard_bytes: int = SHARD_BYTES,
     progress: bool = True,
 ) -> tuple[int, ...]:
-    """Writes a data set as ArrayRecord shards and an index, which `jaxdet.data.PackedFolder` reads.
+    """Writes a dataset as ArrayRecord shards and an index, which `jaxdet.data.PackedFolder` reads.
 
     Images keep their files' bytes, boxes, labels, ids and ignored regions; COCO ground truth all but its masks. The
     folder appears once it is complete.
@@ -89,7 +89,7 @@ def _write_shards(dataset: Any, folder: Path, shard_bytes: int, progress: bool) 
 
 
 def _upload(staging: Path, target: Path) -> None:
-    """The index comes last: a folder without one is no data set."""
+    """The index comes last: a folder without one is no dataset."""
     target.mkdir(parents=True, exist_ok=True)
     for file in sorted(staging.iterdir(), key=lambda file: file.name == INDEX_FILE):
         with file.open("rb") as source, (target / file.name).open("wb") as sink:

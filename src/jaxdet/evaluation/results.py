@@ -1,4 +1,4 @@
-"""Detections of a data set's images, collected one by one.
+"""Detections of a dataset's images, collected one by one.
 
 Boxes come in as ``(x1, y1, x2, y2)`` in pixels of the original image and are (x, y, width, height) only in the
 results' records, which are what COCO's result files hold.

@@ -40,7 +40,7 @@ class Task(ABC):
     """A configuration with its data opened.
 
     Attributes:
-        train, val: the data sets; ``val`` may be None.
+        train, val: the datasets; ``val`` may be None.
         names: of the model's classes, a detector's with the background.
         objective: what the train step minimises.
         metric: the name of the metric that says which evaluation was best; shown: those that are printed.
@@ -235,7 +235,7 @@ class ClassificationTask(Task):
 
 
 def set_faults(name: str, dataset: DetectionDataset | ClassificationDataset) -> list[Fault]:
-    """What is told of a data set as a whole, as ``"train"`` or ``"val"``, before anything else is done with it."""
+    """What is told of a dataset as a whole, as ``"train"`` or ``"val"``, before anything else is done with it."""
     found = [fault for fault in dataset.faults if fault.kind.of_set]
     if isinstance(dataset, DetectionDataset):
         training = name == "train"
@@ -278,5 +278,5 @@ def _open(config: TrainConfig, name: str) -> Any:
     source = getattr(config, name)
     dataset = source.open(skip_faulty=config.skip_faulty)
     if len(dataset) == 0:
-        raise DataError(f"{name}: {source} holds no images; give a data set that does")
+        raise DataError(f"{name}: {source} holds no images; give a dataset that does")
     return dataset

@@ -121,7 +121,7 @@ def test_no_list(tmp_path, text, message):
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(DataError, match=message):
         HeadList(str(path)).open()
-    with pytest.raises(ValueError, match="negatives of a head list is one of ignored, background, not 'gone'"):
+    with pytest.raises(ValueError, match="negatives of a head list must be one of ignored, background, not 'gone'"):
         HeadList(str(path), negatives="gone").open()
 
 

@@ -1,4 +1,4 @@
-"""A validation set cut from a training set: which images, and that both parts are whole data sets."""
+"""A validation set cut from a training set: which images, and that both parts are whole datasets."""
 
 import argparse
 import json

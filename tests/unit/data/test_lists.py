@@ -1,4 +1,4 @@
-"""Head data sets with the faults that the real ones have, as lists and counts."""
+"""Head datasets with the faults that the real ones have, as lists and counts."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""Packed data sets: everything that the loader and the evaluation see is what it was."""
+"""Packed datasets: everything that the loader and the evaluation see is what it was."""
 
 from __future__ import annotations
 
@@ -106,10 +106,10 @@ def test_damage_is_told(dataset, tmp_path):
     (folder / shard_name(1)).write_bytes(b"nothing of the kind")
     packed = PackedFolder(str(folder)).open()
     assert packed[0].image_id == 10
-    with pytest.raises(DataError, match=r"pictures-00001\.array_record: image 1 cannot be read .*pack the data set"):
+    with pytest.raises(DataError, match=r"pictures-00001\.array_record: image 1 cannot be read .*pack the dataset"):
         packed[1]
     (folder / shard_name(1)).unlink()
     with pytest.raises(DataError, match=r"pictures-00001\.array_record is missing\); pack it again"):
         PackedFolder(str(folder)).open()
-    with pytest.raises(DataError, match="there is no packed data set"):
+    with pytest.raises(DataError, match="there is no packed dataset"):
         PackedFolder(str(tmp_path / "images")).open()

@@ -1,4 +1,4 @@
-"""Classes of a model and of a data set: equal lists match by position, others by name, and never by guess."""
+"""Classes of a model and of a dataset: equal lists match by position, others by name, and never by guess."""
 
 from collections import namedtuple
 from types import SimpleNamespace
@@ -53,8 +53,8 @@ def test_equal_lists_match_by_position(label):
     ("names", "dataset", "message"),
     [
         ((BG, "fish", "fish", "cat"), ("fish", "cat"), "the model has 2 classes named 'fish', of labels 1 and 2"),
-        ((BG, "fish", "cat"), ("fish", "cat", "fish"), "the data set has 2 classes named 'fish', of ids 1 and 3"),
-        ((BG, "fish", "cat", "fish"), ("cat", "fish", "fish"), "the data set has 2 .*'fish', of ids 2 and 3"),
+        ((BG, "fish", "cat"), ("fish", "cat", "fish"), "the dataset has 2 classes named 'fish', of ids 1 and 3"),
+        ((BG, "fish", "cat", "fish"), ("cat", "fish", "fish"), "the dataset has 2 .*'fish', of ids 2 and 3"),
     ],
 )
 def test_shared_names_in_other_lists_are_refused_with_both_ids(names, dataset, message):
@@ -68,7 +68,7 @@ def test_shared_names_of_a_model_that_the_data_lacks_do_no_harm():
 
 def test_models_without_names_need_as_many_classes():
     assert category_ids_of(_model(num_classes=3), _dataset("a", "b", ids=(5, 9))) == (-1, 5, 9)
-    with pytest.raises(ValueError, match="the model has 4 classes and the data set 3"):
+    with pytest.raises(ValueError, match="the model has 4 classes and the dataset 3"):
         category_ids_of(_model(num_classes=4), _dataset("a", "b"))
 
 
@@ -110,5 +110,5 @@ def test_a_classifier_is_judged_by_names_too(tmp_path):
     assert numbers["top1"] == 1.0 and numbers["loss"] == pytest.approx(0.0, abs=1e-6)
     with pytest.raises(ValueError, match="classes that the model lacks: blue"):
         evaluate_classifier(_Colours("red", "green"), dataset, progress=False)
-    with pytest.raises(ValueError, match="the model has 1000 classes without names, and the data set 3"):
+    with pytest.raises(ValueError, match="the model has 1000 classes without names, and the dataset 3"):
         evaluate_classifier(_Colours(num_classes=1000), dataset, progress=False)

@@ -1,1 +1,1 @@
-"""From a data set to batches on canvases: the plan, the rows, the loader and its workers."""
+"""From a dataset to batches on canvases: the plan, the rows, the loader and its workers."""

@@ -14,7 +14,7 @@ from jaxdet.data.batching.sizing import DetectionSizing
 from jaxdet.data.dataset import DataError, DetectionDataset, Example
 from jaxdet.types import Images, Targets
 
-_SLOTS = 8  # the number of slots is a multiple of this, so that like data sets share their compiled programs
+_SLOTS = 8  # the number of slots is a multiple of this, so that like datasets share their compiled programs
 
 
 @dataclass(frozen=True)

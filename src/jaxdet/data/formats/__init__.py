@@ -1,1 +1,1 @@
-"""Annotation formats, a module each: reading one as a data set, with every fault by file and line."""
+"""Annotation formats, a module each: reading one as a dataset, with every fault by file and line."""

@@ -78,7 +78,7 @@ class HeadListDataset(DetectionDataset):
     ) -> None:
         for name, value, known in (("negatives", negatives, NEGATIVES), ("ones", ones, (*ONES, None))):
             if value not in known:
-                raise ValueError(f"{name} of a head list is one of {', '.join(map(str, known))}, not {value!r}")
+                raise ValueError(f"{name} of a head list must be one of {', '.join(map(str, known))}, not {value!r}")
         self.file = Path(file)
         root = self.file.parent if root is None else Path(root)
         images, faults = read_head_list(self.file)

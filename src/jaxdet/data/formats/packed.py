@@ -1,4 +1,4 @@
-"""Packed data sets: images in a few large ArrayRecord files, which a bucket or a network disk delivers faster than
+"""Packed datasets: images in a few large ArrayRecord files, which a bucket or a network disk delivers faster than
 many small ones, beside one index of all annotations.
 
 A folder holds ``index.json``, ``images-00000.array_record`` and so on (a record is an image's file, as it was) and,
@@ -53,7 +53,7 @@ class PackedImages:
             return self._source[index]
         except Exception as error:  # the library's own kinds are those of C++
             shard = int(np.searchsorted(np.cumsum(self.shards), index, side="right"))
-            text = f"image {index} cannot be read ({error}); pack the data set again"
+            text = f"image {index} cannot be read ({error}); pack the dataset again"
             raise DataError(f"{to_path(self.folder) / shard_name(shard)}: {text}") from error
 
     def __getstate__(self) -> dict[str, Any]:
@@ -61,7 +61,7 @@ class PackedImages:
 
 
 class PackedDataset(DetectionDataset):
-    """Images with boxes. Records, classes and ids are those of the data set that was packed."""
+    """Images with boxes. Records, classes and ids are those of the dataset that was packed."""
 
     def __init__(self, folder: PathLike, content: dict[str, Any]) -> None:
         self.images = PackedImages(folder, content["shards"])
@@ -83,7 +83,7 @@ class PackedDataset(DetectionDataset):
             return None
         content = read_coco_json(file)
         if {image["id"] for image in content["images"]} != set(self.image_ids):
-            raise DataError(f"{file}: its images are not those of {INDEX_FILE}; pack the data set again")
+            raise DataError(f"{file}: its images are not those of {INDEX_FILE}; pack the dataset again")
         check_boxes(content, str(file))
         return content
 
@@ -119,12 +119,12 @@ _KINDS: dict[str, type[PackedDataset] | type[PackedClasses]] = {_BOXES: PackedDa
 
 
 def is_packed(folder: PathLike) -> bool:
-    """Whether a folder holds a packed data set."""
+    """Whether a folder holds a packed dataset."""
     return (to_path(folder) / INDEX_FILE).exists()
 
 
 def open_packed(folder: PathLike) -> PackedDataset | PackedClasses:
-    """The data set that was packed into a folder.
+    """The dataset that was packed into a folder.
 
     Raises:
         DataError: there is none, or it is not complete.
@@ -143,14 +143,14 @@ def open_packed(folder: PathLike) -> PackedDataset | PackedClasses:
             raise ValueError(f"kind {content['kind']!r}, and this version reads {', '.join(_KINDS)}")
         return kind(folder, content)
     except FileNotFoundError:
-        raise DataError(f"{file}: there is no packed data set; jaxdet data CONFIG --pack DIR makes one") from None
+        raise DataError(f"{file}: there is no packed dataset; jaxdet data CONFIG --pack DIR makes one") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else error
-        raise DataError(f"{file}: the packed data set does not read ({reason}); pack it again") from error
+        raise DataError(f"{file}: the packed dataset does not read ({reason}); pack it again") from error
 
 
 def index_content(dataset: DetectionDataset | ClassificationDataset, shards: Sequence[int]) -> dict[str, Any]:
-    """What ``index.json`` says of a data set whose shards have so many images each."""
+    """What ``index.json`` says of a dataset whose shards have so many images each."""
     content: dict[str, Any] = {"format": FORMAT, "shards": list(shards), "names": list(dataset.names)}
     if isinstance(dataset, ClassificationDataset):
         entries = [{"path": record.path, "label": record.label} for record in dataset.records]

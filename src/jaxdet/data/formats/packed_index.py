@@ -1,4 +1,4 @@
-"""What ``index.json`` of a packed data set says, checked: nothing of it is taken on trust.
+"""What ``index.json`` of a packed dataset says, checked: nothing of it is taken on trust.
 
 Each function raises ValueError, which names the entry, where it is not what
 `jaxdet.data.formats.packed.index_content` writes.

@@ -102,7 +102,7 @@ def collect_class_names(layout: VocLayout) -> tuple[str, ...]:
     if not names:
         refuse_faults(faults, skip_faulty=False)
         raise DataError(
-            f"{layout.annotations}: holds no xml file with a named object; give the folder of such a data set"
+            f"{layout.annotations}: holds no xml file with a named object; give the folder of such a dataset"
         )
     return tuple(sorted(names))
 

@@ -69,7 +69,7 @@ class VocLayout:
         known = self._annotation_files
         if split is None:
             if not known.found.paths:
-                raise DataError(f"{self.annotations}: holds no xml file; give the folder of a Pascal VOC data set")
+                raise DataError(f"{self.annotations}: holds no xml file; give the folder of a Pascal VOC dataset")
             return [VocEntry(known.stem(path), path, path, None) for path in known.found.paths]
         file, lines = self._read_list(split)
         entries = []
@@ -151,7 +151,7 @@ class _ByStem:
 
 
 def find_layout(root: PathLike) -> VocLayout | None:
-    """The folders of a Pascal VOC data set: ``Annotations``, ``JPEGImages`` (or ``images``) and ``ImageSets/Main``.
+    """The folders of a Pascal VOC dataset: ``Annotations``, ``JPEGImages`` (or ``images``) and ``ImageSets/Main``.
 
     Their letter case does not matter. Xml files beside their images in ``root`` itself are read as well. None where
     there is neither.
@@ -170,9 +170,7 @@ def open_layout(root: PathLike) -> VocLayout:
     """As `find_layout`. Raises DataError where there is none."""
     layout = find_layout(root)
     if layout is None:
-        raise DataError(
-            f"{root}: holds no folder 'Annotations' nor xml files; give the folder of a Pascal VOC data set"
-        )
+        raise DataError(f"{root}: holds no folder 'Annotations' nor xml files; give the folder of a Pascal VOC dataset")
     return layout
 
 

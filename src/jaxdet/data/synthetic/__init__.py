@@ -1,1 +1,1 @@
-"""Small data sets that are drawn on the spot."""
+"""Small datasets that are drawn on the spot."""

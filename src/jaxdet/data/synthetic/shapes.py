@@ -1,4 +1,4 @@
-"""A small detection data set drawn on the spot: coloured rings, squares and triangles on textured grounds.
+"""A small detection dataset drawn on the spot: coloured rings, squares and triangles on textured grounds.
 
 It is written as an ordinary COCO folder, so that the demo and the tests take the same road as real data. Colour says
 nothing about the class; the grounds (gradients, stripes, checks, clouds, all with noise) make it a real task.
@@ -48,7 +48,7 @@ def draw_shapes(
     Writes ``train/*.jpg``, ``val/*.jpg``, ``train.json`` and ``val.json`` (COCO, categories 1 ring, 2 square,
     3 triangle). Every image has 1 to 4 shapes of 24 to 64 pixels that hardly overlap; every twentieth has none.
     Image i of a split depends on the seed, the split and i only. The json files are written last, so an
-    interrupted call leaves no data set that looks complete.
+    interrupted call leaves no dataset that looks complete.
 
     Args:
         size: the smallest and the largest side of an image, in pixels; both sides are drawn from that range.

@@ -1,4 +1,4 @@
-"""SCUT-HEAD (Peng et al. 2018): Pascal VOC folders, of which the data set has two, Part A and Part B."""
+"""SCUT-HEAD (Peng et al. 2018): Pascal VOC folders, of which the dataset has two, Part A and Part B."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jaxdet.data.formats.voc_layout import VocEntry, VocLayout, find_layout
 from jaxdet.data.formats.xml_files import NOT_XML, element_lines, error_line, parse_xml
 from jaxdet.data.image_files import visible
 
-NAMES = ("head", "person")  # what the data set calls a head
+NAMES = ("head", "person")  # what the dataset calls a head
 _LIKENESS = 0.6  # difflib's, from which a name is one of these misspelt
 
 
