@@ -19,7 +19,7 @@ def effective_config(config: TrainConfig) -> tuple[TrainConfig, list[str]]:
     Data, checks, records and model all take this one. Without ``weights`` and ``backbone_weights`` it is ``config``.
 
     Raises:
-        ValueError, OSError: the weights are not there, do not read, or are of another kind of model.
+        ValueError, OSError: the weights are not there, cannot be read, or are of another kind of model.
     """
     from jaxdet.models import Task
     from jaxdet.models.options import changes
