@@ -40,7 +40,7 @@ def effective_config(config: TrainConfig) -> tuple[TrainConfig, list[str]]:
     detector: Any = config.model
     # The weights may be a detector's without its heads.
     model = follow_classifier(detector, classifier.backbone_config, described=described)
-    return replace(config, model=model), [f"{line}, as the weights have" for line in changes(config.model, model)]
+    return replace(config, model=model), [f"{line}, as in the weights" for line in changes(config.model, model)]
 
 
 def config_or_given(config: TrainConfig) -> tuple[TrainConfig, list[str]]:
@@ -88,7 +88,7 @@ def first_model(config: TrainConfig, names: tuple[str, ...], tell: Callable[[str
     filled, dropped = load_backbone(model, find_weights(config.backbone_weights))
     tell(f"backbone: filled from {config.backbone_weights}; left out: {', '.join(dropped) or 'nothing'}")
     for line in changes(model.config, filled.config):
-        tell(f"{line}, as the weights have")
+        tell(f"{line}, as in the weights")
     return filled
 
 

@@ -68,7 +68,7 @@ def test_shared_names_of_a_model_that_the_data_lacks_do_no_harm():
 
 def test_models_without_names_need_as_many_classes():
     assert category_ids_of(_model(num_classes=3), _dataset("a", "b", ids=(5, 9))) == (-1, 5, 9)
-    with pytest.raises(ValueError, match="the model has 4 classes and the dataset 3"):
+    with pytest.raises(ValueError, match="the model has 4 classes, but the dataset has 3"):
         category_ids_of(_model(num_classes=4), _dataset("a", "b"))
 
 
