@@ -144,7 +144,7 @@ def test_classify_prints_the_most_likely(run, tmp_path, capsys):
 @pytest.mark.parametrize(
     "command, says",
     [
-        (["train", "nowhere.py", "--out", "x"], "nowhere.py: there is no such configuration file"),
+        (["train", "nowhere.py", "--out", "x"], "nowhere.py: no such configuration file"),
         (["train", "{data}/config.py", "--out", "x", "--set", "step=3"], "did you mean 'steps'"),
         (["train", "{data}/config.py", "--out", "x", "--set", "steps"], "expected KEY=VALUE"),
         (["train", "fasterrcnn_resnet50_fp", "--out", "x"], "did you mean 'fasterrcnn_resnet50_fpn'"),
@@ -188,8 +188,8 @@ def test_classify_prints_the_most_likely(run, tmp_path, capsys):
             ["train", "{data}/config.py", "--out", "x", "--set", "model_rpn_anchor_generator=16"],
             "option 'model_rpn_anchor_generator' is an AnchorGenerator",
         ),
-        (["train", "{data}/config.py", "--out", "x", "--from", "nowhere"], "it is no training run's folder"),
-        (["train", "{data}/config.py", "--out", "x", "--from", "{data}"], "it is no training run's folder"),
+        (["train", "{data}/config.py", "--out", "x", "--from", "nowhere"], "this is not the folder of a run"),
+        (["train", "{data}/config.py", "--out", "x", "--from", "{data}"], "this is not the folder of a run"),
         (
             ["train", "{data}/config.py", "--out", "x", "--set", "batch_size=2", "--set", "frozen=['backbon']"],
             "did you mean 'backbone'?",

@@ -122,7 +122,7 @@ def test_a_start_takes_norms_from_its_weights_and_the_rest_from_the_configuratio
     assert model.config.backbone.norm == NormConfig("frozen", eps=0.0)
     assert model.config.rpn == config.rpn and model.config.transform == config.transform
     assert "image_mean: 0.485, 0.456, 0.406 (the weights were trained with 0, 0, 0)" in caplog.text
-    assert "predictor: new, for 3 classes, where the weights know 5" in caplog.text
+    assert "predictor: initialised for 3 classes (the weights have 5)" in caplog.text
     assert (model.config.num_classes, model.config.box.score_thresh) == (3, 0.3)
     np.testing.assert_array_equal(
         model.fpn.inner_blocks[0].conv.kernel[...], stored.fpn.inner_blocks[0].conv.kernel[...]

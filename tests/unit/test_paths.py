@@ -135,7 +135,7 @@ def test_a_journal_in_a_bucket_appears_and_goes_on(bucket):
     assert read_rows(out / METRICS_FILE)[-1] == {"step": 2, "val/AP": 0.5}
     record = {"format": 2, "config": {"seed": 0}, "data": {"pictures": 1, "digest": "x"}}
     keep_record(out, record)
-    with pytest.raises(ValueError, match=r"gs://images/root holds a run with another configuration.*seed"):
+    with pytest.raises(ValueError, match=r"gs://images/root has a run with another configuration.*seed"):
         check_record(out, {**record, "config": {"seed": 1}})
 
 

@@ -194,7 +194,7 @@ def _new_detector(args: argparse.Namespace) -> tuple[Model, bool]:
     print(f"model     {args.source}, {filled.config.num_classes} classes, {_count(filled):,} parameters")
     print(f"backbone  from {args.backbone_weights}; dropped: {', '.join(dropped) or 'nothing'}")
     for line in changes(model.config, filled.config):
-        print(f"follows   {line}, as the weights have")
+        print(f"follows   {line}, as in the weights")
     return filled, True
 
 

@@ -89,7 +89,7 @@ def read_names(file: str) -> list[str]:
     """The class names in a file, one a line; lines without text are left out.
 
     Raises:
-        ValueError: it does not read as text, or has none.
+        ValueError: it cannot be read as text, or has none.
     """
     try:
         names = [line.strip() for line in read_lines(file) if line.strip()]

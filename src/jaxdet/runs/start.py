@@ -110,19 +110,21 @@ def start_from(
     model = build(config, backbone=backbone, numerics=numerics)
     values, own = arrays(stored), arrays(model)
     differing = {name for name in values if name in own and values[name].shape != own[name].shape}
-    uncounted = {name for name in values.keys() ^ own.keys() if not name.endswith(".count")}  # frozen norms count none
+    uncounted = {
+        name for name in values.keys() ^ own.keys() if not name.endswith(".count")
+    }  # frozen norms have no counter
     wrong = sorted(uncounted | {name for name in differing if not name.startswith(config.predictor)})
     if wrong:
-        raise ValueError(f"{where} holds another model; these differ: {', '.join(wrong)}")
-    tell(_of_predictor(config, stored.config, fresh=bool(differing)))
+        raise ValueError(f"{where} holds another model; these parameters differ: {', '.join(wrong)}")
+    tell(_describe_predictor(config, stored.config, fresh=bool(differing)))
     kept = {name: value.astype(own[name].dtype) for name, value in values.items() if name in own.keys() - differing}
     return fill(model, own | kept)
 
 
-def _of_predictor(config: ModelConfig, stored: ModelConfig, *, fresh: bool) -> str:
+def _describe_predictor(config: ModelConfig, stored: ModelConfig, *, fresh: bool) -> str:
     if fresh:
-        return f"predictor: new, for {config.num_classes} classes, where the weights know {stored.num_classes}"
+        return f"predictor: initialised for {config.num_classes} classes (the weights have {stored.num_classes})"
     if config.names and stored.names and config.names != stored.names:
         old, new = (shortened(", ".join(names)) for names in (stored.names, config.names))
-        return f"predictor: kept, for as many classes of other names: {old} -> {new}"
+        return f"predictor: kept, for the same number of classes with other names: {old} -> {new}"
     return "predictor: kept, for the same number of classes"

@@ -124,7 +124,7 @@ def read_description(path: str | os.PathLike[str]) -> Description:
     except OSError:
         why = "it has no model.json"
     except ValueError as error:
-        why = f"its model.json does not read ({error})"
+        why = f"its model.json cannot be read ({error})"
     raise ValueError(f"{path} is not a jaxdet model: {why}. Write one with jaxdet.save or jaxdet convert")
 
 
@@ -150,7 +150,7 @@ def load(path: str | os.PathLike[str], *, backbone: Backbone | None = None) -> M
             told = unlike(found, shapes(model), of="its arrays", by="its model.json")
             values = None if told else checkpointer.restore(folder / _ARRAYS, wanted)
     except Exception as error:  # Orbax raises a dozen kinds for a damaged checkpoint
-        raise ValueError(f"{path}: its arrays do not read: {reason(error)}. Write it again") from error
+        raise ValueError(f"{path}: its arrays cannot be read: {reason(error)}. Write it again") from error
     if values is None:
         raise ValueError(f"{path}: its arrays and its model.json are of different models: {told}. Write it again")
     model = fill(model, values)

@@ -50,7 +50,7 @@ def open_stored(path: str | os.PathLike[str], *, backbone: Backbone | None = Non
 
     Raises:
         ValueError: there is no model, or one that this version cannot read.
-        CheckpointError: a checkpoint does not read.
+        CheckpointError: a checkpoint cannot be read.
     """
     place = _find(path)
     if place.run is None:
@@ -151,4 +151,4 @@ def _description(stored: StoredState, run: Path) -> Description:
     try:
         return from_values(values)
     except ValueError as error:
-        raise CheckpointError(f"{stored.place}: the description of its model does not read ({error})") from None
+        raise CheckpointError(f"{stored.place}: the description of its model cannot be read ({error})") from None

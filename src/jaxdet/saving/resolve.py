@@ -101,7 +101,7 @@ def open_weights(
         options: of `jaxdet_convert.load_torch`, for weights files.
 
     Raises:
-        ValueError, OSError: as `find_weights`; or what is there does not read.
+        ValueError, OSError: as `find_weights`; or what is there cannot be read.
     """
     from jaxdet_convert.read.safetensors_file import is_sharded
 

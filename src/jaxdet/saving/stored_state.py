@@ -47,7 +47,7 @@ class StoredState:
         record: what was written beside them.
 
     Raises:
-        CheckpointError: it does not read.
+        CheckpointError: it cannot be read.
     """
 
     def __init__(self, place: Path, *, together: bool = False) -> None:
@@ -66,7 +66,7 @@ class StoredState:
         """The arrays of these names, placed as the structs say.
 
         Raises:
-            CheckpointError: they do not read.
+            CheckpointError: they cannot be read.
         """
         structs = dict(wanted)
         try:
@@ -90,4 +90,4 @@ class StoredState:
         return ocp.Checkpointer(handler, multiprocessing_options=options)
 
     def _unread(self, error: Exception) -> CheckpointError:
-        return CheckpointError(f"{self.place}: this checkpoint does not read ({reason(error)})")
+        return CheckpointError(f"{self.place}: this checkpoint cannot be read ({reason(error)})")

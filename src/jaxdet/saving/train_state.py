@@ -95,7 +95,7 @@ class Checkpoints:
                 are the result's.
 
         Raises:
-            CheckpointError: it does not read, or is of another model or optimizer.
+            CheckpointError: it cannot be read, or is of another model or optimizer.
         """
         step = self.latest() if step is None else step
         place = self.folder / str(step)
@@ -113,7 +113,7 @@ class Checkpoints:
         except Exception as error:
             others = [str(other) for other in self._manager.all_steps() if other != step]
             rest = f"; remove that folder to go on from step {others[-1]}" if others else "; it is the only one"
-            raise CheckpointError(f"{place}: this checkpoint does not read ({reason(error)}){rest}") from error
+            raise CheckpointError(f"{place}: this checkpoint cannot be read ({reason(error)}){rest}") from error
         leaves = [restored[STATE][name] for name in names_of(like)]
         return jax.tree.unflatten(jax.tree.structure(like), leaves), dict(restored[RECORD_ITEM])
 

@@ -180,7 +180,7 @@ def test_what_training_would_refuse_of_the_sets_as_a_whole(write_set, tmp_path):
     train, val = write_set("train", images), write_set("val", images, rename)
     report = _check(train, val)
     assert [(fault.kind, fault.file) for fault in report.errors] == [("unusable-set", "val")]
-    assert "classes that the model lacks: cow" in report.errors[0].problem
+    assert "classes that the model does not have: cow" in report.errors[0].problem
     report = _check(train, batch_size=5, max_boxes=8)
     assert [fault.file for fault in report.errors] == ["train"] and "no full batch of 5" in str(report.errors[0])
     assert report.sets[0].canvases == () and report.sets[0].boxes.boxes == 1
@@ -191,7 +191,7 @@ def test_what_training_would_refuse_of_the_sets_as_a_whole(write_set, tmp_path):
     (tmp_path / "classes" / "cat").mkdir(parents=True)
     Image.new("RGB", (8, 8)).save(tmp_path / "classes" / "cat" / "a.png")
     report = _check(ClassFolder(str(tmp_path / "classes")))
-    assert "has class labels, and the model is a detector" in str(report.errors[0])
+    assert "has class labels, but the model is a detector" in str(report.errors[0])
     assert "holds no image that could be used" in str(_check(Examples([], ("cat",))).errors[0])
 
 

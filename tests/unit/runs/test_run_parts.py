@@ -60,7 +60,7 @@ def test_a_record_names_what_differs(tmp_path):
         check_record(tmp_path, record | {"data": {"pictures": 4, "digest": "b"}})
     assert json.loads((tmp_path / "run.json").read_text()) == watched
     (tmp_path / "run.json").write_text("{")
-    with pytest.raises(ValueError, match=r"run\.json does not read"):
+    with pytest.raises(ValueError, match=r"run\.json cannot be read"):
         check_record(tmp_path, record)
 
 
@@ -146,11 +146,14 @@ def test_a_recipe_by_steps_still_evaluates_after_epochs():
 @pytest.mark.parametrize(
     "options, says",
     [
-        ({"eval_every": "often"}, "eval_every is a number, or text such as '500 steps' or '2 epochs', not 'often'"),
+        (
+            {"eval_every": "often"},
+            "eval_every must be a number, or text such as '500 steps' or '2 epochs', not 'often'",
+        ),
         ({"eval_every": "2 hours"}, "not '2 hours'"),
         ({"eval_every": 0}, "eval_every must be above 0, not 0 epochs"),
-        ({"optimizer_milestones": (6, 4)}, "milestones ascend, unlike 6"),
-        ({"optimizer_milestones": ("6 epochs", "4 epochs")}, "milestones ascend, unlike 6 epochs, 4 epochs"),
+        ({"optimizer_milestones": (6, 4)}, "milestones must ascend, not 6"),
+        ({"optimizer_milestones": ("6 epochs", "4 epochs")}, "milestones must ascend, not 6 epochs, 4 epochs"),
     ],
 )
 def test_a_quantity_that_is_none(options, says):

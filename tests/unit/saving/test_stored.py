@@ -99,12 +99,12 @@ def test_what_holds_no_model_is_told(interrupted, tmp_path, monkeypatch):
     with pytest.raises(CheckpointError, match=r"its record is no JSON object"):
         open_stored(run)
     record.write_text("{")
-    with pytest.raises(CheckpointError, match=r"checkpoints/3: this checkpoint does not read"):
+    with pytest.raises(CheckpointError, match=r"checkpoints/3: this checkpoint cannot be read"):
         open_stored(run)
     record.write_text(kept)
     for file in (run / "checkpoints" / "3" / "state" / "ocdbt.process_0" / "d").iterdir():
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    with pytest.raises(CheckpointError, match=r"checkpoints/3: this checkpoint does not read"):
+    with pytest.raises(CheckpointError, match=r"checkpoints/3: this checkpoint cannot be read"):
         open_stored(run)
 
 

@@ -146,7 +146,7 @@ def open_packed(folder: PathLike) -> PackedDataset | PackedClasses:
         raise DataError(f"{file}: there is no packed dataset; jaxdet data CONFIG --pack DIR makes one") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else error
-        raise DataError(f"{file}: the packed dataset does not read ({reason}); pack it again") from error
+        raise DataError(f"{file}: the packed dataset cannot be read ({reason}); pack it again") from error
 
 
 def index_content(dataset: DetectionDataset | ClassificationDataset, shards: Sequence[int]) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def yaml_value(file: PathLike, node: yaml.Node) -> Any:
         return yaml.SafeLoader("").construct_object(node, deep=True)
     except Exception as error:  # PyYAML's constructors raise many kinds: !!int "" an IndexError
         line = node.start_mark.line + 1
-        raise ValueError(f"{file}:{line}: has a value that does not read ({_reason(error)}); correct it") from None
+        raise ValueError(f"{file}:{line}: has a value that cannot be read ({_reason(error)}); correct it") from None
 
 
 def _count(node: yaml.Node, known: dict[int, int]) -> int:
