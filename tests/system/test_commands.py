@@ -155,7 +155,7 @@ def test_classify_prints_the_most_likely(run, tmp_path, capsys):
         ),
         (["train", "resnet50", "--data", "{data}", "--out", "x"], "the model is a classifier"),
         (["evaluate", "{run}/model"], "give the data"),
-        (["detect", "nowhere.jpg", "--weights", "{run}/model"], "nowhere.jpg: there is no such file"),
+        (["detect", "nowhere.jpg", "--weights", "{run}/model"], "nowhere.jpg: no such file"),
         (["detect", "{data}/val", "--weights", "{data}"], "not a jaxdet model"),
         (["detect", "{data}/val", "--weights", "{data}/val.json"], "val.json"),
         (["evaluate", "{run}/model", "nowhere.json", "{data}/val"], "nowhere.json"),
@@ -203,10 +203,10 @@ def test_classify_prints_the_most_likely(run, tmp_path, capsys):
         (["evaluate", "{data}", "{data}/val.json", "{data}/val"], "not a jaxdet model"),
         (["detect", "{data}/val", "--weights", "fasterrcnn_resnet50_fp"], "did you mean 'fasterrcnn_resnet50_fpn'?"),
         (["classify", "{data}/val", "--weights", "{run}"], "holds a detector; use jaxdet detect"),
-        (["classify", "{data}/val", "--weights", "nowhere"], "there is no such file or folder"),
+        (["classify", "{data}/val", "--weights", "nowhere"], "no such file or folder"),
         (["convert", "{files}", "--to-torch", "x.pth"], "it is a directory"),
         (["convert", "{data}/val.json", "--names", "{files}/latin.txt"], "latin.txt: it is not text in UTF-8"),
-        (["export", "nowhere", "--out", "x"], "there is no such file or folder"),
+        (["export", "nowhere", "--out", "x"], "no such file or folder"),
         (["export", "{run}", "--out", "{data}"], "is there and is no export"),
         (["export", "{run}", "--out", "x", "--canvas", "7x7"], "multiples of 32"),
         (["summary", "{data}", "--size", "64", "64"], "not a jaxdet model"),
@@ -234,7 +234,7 @@ def test_a_run_is_a_model_for_every_command_and_it_is_told_which(run, tmp_path, 
         ["convert", str(run / "run"), "--to-torch", str(tmp_path / "model.pth")],
     ):
         assert main(command) == 0, command
-        assert f"{run / 'run'} is a run: taking best/, the model of the best evaluation, after step 2" in (
+        assert f"{run / 'run'} is a run: using best/, the model of the best evaluation, after step 2" in (
             capsys.readouterr().err
         ), command
 

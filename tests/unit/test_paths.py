@@ -58,10 +58,10 @@ def test_urls_stay_urls(tmp_path):
 
 def test_weights_files_are_not_read_from_a_bucket(bucket, tmp_path):
     to_path(f"{bucket}/m.pth").write_bytes(b"PK")
-    with pytest.raises(ValueError, match=r"root/m.pth: weights files are read from a disk; copy it to one"):
+    with pytest.raises(ValueError, match=r"root/m.pth: weights files in buckets are not supported"):
         find_weights(f"{bucket}/m.pth")
     assert find_weights(bucket) == bucket  # a model's folder may lie there
-    with pytest.raises(ValueError, match=r"root/n.pth: there is no such file or folder"):
+    with pytest.raises(ValueError, match=r"root/n.pth: no such file or folder"):
         find_weights(f"{bucket}/n.pth")
 
 

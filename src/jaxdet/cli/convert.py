@@ -133,7 +133,7 @@ def _with_classes(model: Model, args: argparse.Namespace) -> Model:
 
         classes = read_names(text)
     elif "," not in text and (Path(text).suffix or "/" in text):
-        raise FileNotFoundError(f"--classes {text}: there is no such file; names are separated by commas")
+        raise FileNotFoundError(f"--classes {text}: no such file; names are separated by commas")
     else:
         classes = [name.strip() for name in text.split(",")]
     model = with_classes(model, classes, rngs=nnx.Rngs(args.seed))

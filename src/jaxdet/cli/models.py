@@ -81,7 +81,7 @@ def image_files(paths: Sequence[str]) -> list[Path]:
         elif path.is_file():
             found[path] = None
         else:
-            raise ValueError(f"{path}: there is no such file or folder")
+            raise ValueError(f"{path}: no such file or folder")
     return list(found)
 
 

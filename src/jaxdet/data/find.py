@@ -37,11 +37,11 @@ def find_sources(root: str | Path) -> Pair:
     each class in ``train/`` and ``val/``.
 
     Raises:
-        DataError: there is no such folder, or none of these in it; the message lists what was looked for.
+        DataError: no such folder, or none of these in it; the message lists what was looked for.
     """
     root = to_path(root)
     if not root.is_dir():
-        raise DataError(f"{root}: there is no such folder; give the one that the dataset lies in")
+        raise DataError(f"{root}: no such folder; give the one that the dataset lies in")
     finders: tuple[Callable[[Path], Pair | None], ...] = (_coco, _voc, _yolo, _packed, _heads, _voc_unlisted, _classes)
     for finder in finders:
         found = finder(root)

@@ -183,7 +183,7 @@ class _File(io.BufferedReader):
 
 def _unreadable(path: PathLike, error: BaseException) -> DataError:
     if isinstance(error, FileNotFoundError):
-        return _error(FaultKind.MISSING_IMAGE, path, "there is no such image file; check the image directory")
+        return _error(FaultKind.MISSING_IMAGE, path, "no such image file; check the image directory")
     if isinstance(error, UnsupportedPixels):
         return _error(FaultKind.UNREADABLE_IMAGE, path, f"the image {error}")
     if isinstance(error, Image.DecompressionBombError):

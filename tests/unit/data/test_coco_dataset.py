@@ -232,7 +232,7 @@ def test_files_of_another_kind(tmp_path, text, message):
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(DataError, match=rf"a\.json: {message}"):
         CocoDataset(tmp_path / "a.json", tmp_path)
-    with pytest.raises(DataError, match=r"b\.json: there is no such annotation file"):
+    with pytest.raises(DataError, match=r"b\.json: no such annotation file"):
         CocoDataset(tmp_path / "b.json", tmp_path)
 
 

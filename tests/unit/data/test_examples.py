@@ -104,7 +104,7 @@ def test_faulty_boxes_are_named_and_skipped():
             "malformed-entry",
             r"of float64 \[4, 4, 3\]; expected uint8",
         ),
-        (_example() | {"image": "no.png"}, "missing-image", r"no\.png: there is no such image file"),
+        (_example() | {"image": "no.png"}, "missing-image", r"no\.png: no such image file"),
         (_example(boxes=[1, 2, 3, 4]), "malformed-entry", r"'boxes' of shape \[4\]; expected \[G, 4\]"),
         (_example() | {"boxes": [["x"] * 4]}, "malformed-entry", "'boxes' that are not numbers"),
         (_example(labels=[1, 2]), "malformed-entry", r"has 1 boxes and labels int64 \[2\]"),

@@ -80,5 +80,5 @@ def test_what_was_looked_for_is_listed(tmp_path):
         "there is: notes.txt, train.json",
     ):
         assert part in text
-    with pytest.raises(DataError, match="there is no such folder"):
+    with pytest.raises(DataError, match="no such folder"):
         find_sources(tmp_path / "nowhere")

@@ -113,7 +113,7 @@ def test_faults_have_their_lines(write_list, tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [(None, "there is no such list"), ("\n", "names no image"), (b"\xff\xfe\x00", "cannot be read as text")],
+    [(None, "no such list"), ("\n", "names no image"), (b"\xff\xfe\x00", "cannot be read as text")],
 )
 def test_no_list(tmp_path, text, message):
     path = tmp_path / "list.txt"

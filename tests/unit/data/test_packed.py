@@ -93,7 +93,7 @@ def test_arrays_are_packed_without_loss_and_classes_with_their_labels(tmp_path):
 
 def test_nothing_is_left_of_a_set_that_cannot_be_packed(dataset, tmp_path):
     (tmp_path / "images" / "b.png").unlink()
-    with pytest.raises(DataError, match=r"b\.png: there is no such image file"):
+    with pytest.raises(DataError, match=r"b\.png: no such image file"):
         pack(dataset, tmp_path / "train", progress=False)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["annotations.json", "images"]
     with pytest.raises(DataError, match="is there and not empty"):

@@ -108,7 +108,7 @@ def test_faults_name_file_line_and_object(write_voc):
 
 def test_errors_say_what_to_do(write_voc):
     root = write_voc({stem: (20, 30, [("dog", (1, 2, 3, 4))]) for stem in "abcd"})
-    with pytest.raises(DataError, match=r"test\.txt: there is no such split; known are: train"):
+    with pytest.raises(DataError, match=r"test\.txt: no such split; known are: train"):
         VocDataset(root, "test")
     with pytest.raises(DataError, match=r"a\.xml:3: image a, .*object 1: is a 'dog', .* the classes cat") as caught:
         VocDataset(root, "train", class_names=("cat",), skip_faulty=True)

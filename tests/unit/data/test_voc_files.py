@@ -168,7 +168,7 @@ def test_a_set_without_lists(write_voc, annotations, images):
     (root / images / "b.jpg").unlink()
     with pytest.raises(DataError, match=r"b\.xml: image b: .*the image of annotation b\.xml is missing"):
         train.open()
-    with pytest.raises(DataError, match=r"there is no such split; known are: none; split=None reads all annotations"):
+    with pytest.raises(DataError, match=r"no such split; known are: none; split=None reads all annotations"):
         VocDataset(root, "train")
 
 

@@ -187,7 +187,7 @@ def test_what_training_would_refuse_of_the_sets_as_a_whole(write_set, tmp_path):
     many = write_set("many", {"a.png": (32, 32, [[0, 0, 9, 9]] * 9)})
     assert "9 boxes, more than max_boxes=8" in str(_check(many, max_boxes=8).errors[0])
     report = _check(CocoFiles(str(tmp_path / "no.json"), "no"), train)
-    assert "no.json: there is no such annotation file" in str(report.errors[0]) and report.sets[1].images == 2
+    assert "no.json: no such annotation file" in str(report.errors[0]) and report.sets[1].images == 2
     (tmp_path / "classes" / "cat").mkdir(parents=True)
     Image.new("RGB", (8, 8)).save(tmp_path / "classes" / "cat" / "a.png")
     report = _check(ClassFolder(str(tmp_path / "classes")))

@@ -174,10 +174,10 @@ def test_the_finetune_recipe_needs_no_file_to_know_its_configuration(monkeypatch
 
 def test_weights_that_are_nowhere_are_told_by_a_look_ahead():
     given = replace(RECIPES["finetune"](), weights="none.pth")
-    with pytest.raises(ValueError, match=r"none.pth: there is no such file"):
+    with pytest.raises(ValueError, match=r"none.pth: no such file"):
         effective_config(given)
     config, (line,) = config_or_given(given)
-    assert config == given and "none.pth: there is no such file" in line and "\n" not in line
+    assert config == given and "none.pth: no such file" in line and "\n" not in line
 
 
 def test_backbone_weights_beside_weights_are_told_to_be_idle(source, tmp_path):

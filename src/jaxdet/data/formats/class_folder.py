@@ -87,7 +87,7 @@ def read_class_folder(root: str | Path, class_names: Sequence[str] | None = None
     """
     root = to_path(root)
     if not root.is_dir():
-        raise DataError(f"{root}: there is no such folder; give one with a folder for each class")
+        raise DataError(f"{root}: no such folder; give one with a folder for each class")
     folders = class_folders(root)
     names = tuple(folders if class_names is None else class_names)
     if len(set(names)) != len(names):

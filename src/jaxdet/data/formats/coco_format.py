@@ -43,7 +43,7 @@ def load_coco_json(path: PathLike) -> dict[str, Any]:
     try:
         content = parse_json(to_path(path).read_bytes())
     except FileNotFoundError:
-        raise DataError(f"{path}: there is no such annotation file; check the path") from None
+        raise DataError(f"{path}: no such annotation file; check the path") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
     except ValueError as error:

@@ -139,7 +139,7 @@ def read_head_list(file: str | Path) -> tuple[list[ListImage], list[Fault]]:
     try:
         lines = read_lines(file)
     except FileNotFoundError:
-        raise DataError(f"{file}: there is no such list; check the path") from None
+        raise DataError(f"{file}: no such list; check the path") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file}: cannot be read as text ({error}); write '# path' and 'x1 y1 x2 y2 flag'") from None
     images: list[ListImage] = []

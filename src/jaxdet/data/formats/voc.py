@@ -43,7 +43,7 @@ class VocDataset(DetectionDataset):
             `skipped`, instead of raising.
 
     Raises:
-        DataError: there is no such split; or, listing every one with its line, images or annotations are missing or
+        DataError: no such split; or, listing every one with its line, images or annotations are missing or
             not in the format, a class is unknown, or boxes are faulty.
     """
 

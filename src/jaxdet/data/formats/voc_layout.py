@@ -64,7 +64,7 @@ class VocLayout:
         """The images of a list; of None all that have an annotation.
 
         Raises:
-            DataError: there is no such list, or nothing in it.
+            DataError: no such list, or nothing in it.
         """
         known = self._annotation_files
         if split is None:
@@ -121,7 +121,7 @@ class VocLayout:
             place = (self.lists[0] if self.lists else self.root / "ImageSets" / "Main") / f"{split}.txt"
             hint = "" if self.lists else "; split=None reads all annotations"
             known = ", ".join(sorted(self._list_files)) or "none"
-            raise DataError(f"{place}: there is no such split; known are: {known}{hint}")
+            raise DataError(f"{place}: no such split; known are: {known}{hint}")
         try:
             lines = read_lines(path)
         except (OSError, UnicodeDecodeError) as error:

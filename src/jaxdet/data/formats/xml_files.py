@@ -21,7 +21,7 @@ def parse_xml(path: PathLike) -> Element:
     """The root element of a file; tags are without their namespaces.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: no such file.
         NOT_XML: it cannot be read, or is not XML in the encoding that it declares.
     """
     tree = ElementTree.fromstring(_content(path))

@@ -15,7 +15,7 @@ def read_yaml(file: PathLike) -> yaml.Node | None:
     """The node that a file consists of; None of an empty one.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: no such file.
         ValueError: with the file and, where it is known, the line: it is not YAML, a value contains itself, or aliases
             of aliases stand for more than a million values.
     """

@@ -41,7 +41,7 @@ class YoloDescription:
         Folders with files that were left out (`jaxdet.data.image_files`) have a warning each.
 
         Raises:
-            DataError: there is no such split, or something that it names is not there.
+            DataError: no such split, or something that it names is not there.
         """
         value = self.content.get(split)
         if value is None:
