@@ -12,7 +12,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from jaxdet.data import ClassificationDataset, DetectionDataset, Fault
-from jaxdet.data.batching.workers import begin_worker, follow_parent, leave_unguarded_script
+from jaxdet.data.batching.workers import follow_parent, leave_unguarded_script, start_worker
 from jaxdet.data.faults import Problem
 
 IMAGES_A_PROCESS = 1024  # fewer are decoded before a process has started
@@ -68,7 +68,7 @@ _dataset: Dataset  # of a worker process
 def _start(dataset: Dataset, limit: int | None) -> None:
     global _dataset
     _dataset = dataset
-    begin_worker(follow_parent, limit, 0, 0)
+    start_worker(follow_parent, limit, 0, 0)
 
 
 def _inspect(index: int) -> list[Problem]:

@@ -111,5 +111,5 @@ def test_damage_is_told(dataset, tmp_path):
     (folder / shard_name(1)).unlink()
     with pytest.raises(DataError, match=r"pictures-00001\.array_record is missing\); pack it again"):
         PackedFolder(str(folder)).open()
-    with pytest.raises(DataError, match="there is no packed dataset"):
+    with pytest.raises(DataError, match="no packed dataset there"):
         PackedFolder(str(tmp_path / "images")).open()
