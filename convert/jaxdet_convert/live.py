@@ -70,8 +70,8 @@ def _told(module: Any, found: Recognised) -> dict[str, Any]:
         if isinstance(told.get(option), NormConfig):
             told[option] = read_norm(module, prefix, told[option])
     layers = list(layers_of(module))
-    outer, prefix, option = ("backbone.", BODY, "backbone_") if found.is_detector else ("", "", "")
-    check_dilations([(path, layer) for path, layer in layers if path.startswith(outer)], found.name)
+    prefix, option = (BODY, "backbone_") if found.is_detector else ("", "")
+    check_dilations(layers, found.name)
     body = [(path, layer) for path, layer in layers if path.startswith(prefix)]
     backbone = backbone_of(model_config(found.name).backbone_config)
     told |= {option + key: value for key, value in backbone.live(body, found.name).items()}

@@ -51,9 +51,11 @@ OFFICIAL: dict[str, OfficialWeights] = {
     "resnet152": OfficialWeights("resnet152-f82ba261.pth", "IMAGENET1K_V2", resize=232),
     "resnet152_v1": OfficialWeights("resnet152-394f9c45.pth", "IMAGENET1K_V1"),
     "resnet152_v2": OfficialWeights("resnet152-f82ba261.pth", "IMAGENET1K_V2", resize=232),
-    # torchvision sets the eps of its frozen norms to 0 after loading this file, because it was trained so.
+    # torchvision sets the eps of frozen norms to 0 after loading a detector's first file, because it was trained so.
     "fasterrcnn_resnet50_fpn": OfficialWeights("fasterrcnn_resnet50_fpn_coco-258fb6c6.pth", norm_eps=0.0),
     "fasterrcnn_resnet50_fpn_v2": OfficialWeights("fasterrcnn_resnet50_fpn_v2_coco-dd69338a.pth"),
+    "retinanet_resnet50_fpn": OfficialWeights("retinanet_resnet50_fpn_coco-eeacb38b.pth", norm_eps=0.0),
+    "retinanet_resnet50_fpn_v2": OfficialWeights("retinanet_resnet50_fpn_v2_coco-5905b1c5.pth"),
 }
 
 

@@ -10,7 +10,6 @@ from dataclasses import replace
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from jaxdet.cli.__main__ import main
 from jaxdet.models.registry import model_config
@@ -22,23 +21,13 @@ from jaxdet_convert.parity.ties import Selection, explain
 from torchvision_cpu import torchvision_or_skip
 
 torchvision_or_skip()
-from weights import DETECTORS, pair, resized, smooth_image  # noqa: E402
+from weights import DETECTORS, changed, pair, resized, smooth_image  # noqa: E402
 
 
 @pytest.fixture(scope="module")
 def detector():
     # As in test_detections, so that both use one compiled program.
     return pair(DETECTORS[0], 0, True, **resized(256), rpn_post_nms_top_n_test=300)
-
-
-def changed(model, path, function):
-    """A copy of the model with one parameter changed."""
-    copy = nnx.merge(*nnx.split(model), copy=True)  # else it shares the original's
-    variable = copy
-    for part in path.split("."):
-        variable = variable[int(part)] if part.isdigit() else getattr(variable, part)
-    variable[...] = function(variable[...])
-    return copy
 
 
 def test_a_wrong_weight_shows_where_it_is(detector):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
+
+from flax import nnx
 
 from jaxdet.base import Model
 from jaxdet_convert import from_torch
@@ -29,6 +32,16 @@ def slim_pair(name: str, seed: int = 0, frozen: bool = False, **options: Any) ->
 
     module = torchvision_model(slim_torchvision(), name, seed=seed, frozen=frozen, **options)
     return module, from_torch(module)
+
+
+def changed(model: Model, path: str, function: Callable[[Any], Any]) -> Model:
+    """A copy of the model with one parameter changed."""
+    copy = nnx.merge(*nnx.split(model), copy=True)  # else it shares the original's
+    variable: Any = copy
+    for part in path.split("."):
+        variable = variable[int(part)] if part.isdigit() else getattr(variable, part)
+    variable[...] = function(variable[...])
+    return copy
 
 
 def resized(min_size: int) -> dict[str, int]:

@@ -34,7 +34,7 @@ def randomise_norms(model: Any) -> None:
     import torch
 
     for name, layer in model.named_modules():
-        if isinstance(layer, torch.nn.BatchNorm2d):
+        if isinstance(layer, (torch.nn.BatchNorm2d, torch.nn.GroupNorm)):
             last = name.endswith("bn3")
             layer.weight.data.uniform_(0.08, 0.24) if last else layer.weight.data.uniform_(0.7, 1.3)
             layer.bias.data.uniform_(-0.3, 0.3)
@@ -60,10 +60,7 @@ def calibrate_two_stage(
 
     batch = [image_tensor(smooth_image(seed + number, *_CALIBRATION_SIZE)) for number in range(images)]
     with torch.no_grad():
-        minimum = model.transform.min_size
-        model.transform.min_size = (_CALIBRATION_SIZE[0],)  # small, to be quick
-        inputs, _ = model.transform(batch)
-        model.transform.min_size = minimum
+        inputs = _model_inputs(model, batch)
         with _measuring(model.backbone), _spreading(model.backbone, spread or {}):
             features = model.backbone(inputs.tensors)
         head = model.rpn.head
@@ -80,6 +77,43 @@ def calibrate_two_stage(
         _standardise(predictor.cls_score, logits, _LOGIT_STD)
         _standardise(predictor.bbox_pred, deltas, _BOX_DELTA_STD)
         _raise_background(predictor.cls_score, predictor(hidden)[0], heads.score_thresh, images * CANDIDATES)
+
+
+def calibrate_dense(model: Any, seed: int = 0) -> None:
+    """The same of a detector that is built as torchvision's RetinaNet."""
+    import torch
+
+    with torch.no_grad():
+        inputs = _model_inputs(model, [image_tensor(smooth_image(seed, *_CALIBRATION_SIZE))])
+        with _measuring(model.backbone):
+            features = list(model.backbone(inputs.tensors).values())
+        head = model.head
+        # Untouched, each layer's values would lie ever closer together than they are large.
+        towers = [_calibrate_tower(part.conv, features) for part in (head.classification_head, head.regression_head)]
+        logits, deltas = head.classification_head.cls_logits, head.regression_head.bbox_reg
+        _standardise(deltas, _channels([deltas(x) for x in towers[1]]), _RPN_DELTA_STD)
+        _standardise(logits, _channels([logits(x) for x in towers[0]]), _LOGIT_STD)
+        found = _channels([logits(x) for x in towers[0]])
+        threshold = np.log(model.score_thresh / (1 - model.score_thresh))
+        logits.bias += threshold - found.flatten().topk(CANDIDATES).values[-1]
+
+
+def _calibrate_tower(tower: Any, maps: list[Any]) -> list[Any]:
+    """Convolutions with a bias give outputs of mean 0 and deviation 1 a channel; the maps that come out."""
+    for block in tower:
+        if block[0].bias is not None:
+            _standardise(block[0], _channels([block[0](x) for x in maps]), 1.0)
+        maps = [block(x) for x in maps]
+    return maps
+
+
+def _model_inputs(model: Any, batch: list[Any]) -> Any:
+    """Images as the model's transform makes them, small, to be quick."""
+    minimum = model.transform.min_size
+    model.transform.min_size = (_CALIBRATION_SIZE[0],)
+    inputs, _ = model.transform(batch)
+    model.transform.min_size = minimum
+    return inputs
 
 
 def _inputs(layer: Any, run: Callable[[], Any]) -> tuple[Any, ...]:

@@ -90,6 +90,48 @@ def box_selection(
     )
 
 
+def dense_selection(
+    logits: list[np.ndarray], deltas: list[np.ndarray], anchors: np.ndarray, size: tuple[int, int],
+    detections: tuple[np.ndarray, np.ndarray, np.ndarray], config: Any,
+) -> Selection:  # fmt: skip
+    """The one of a dense detector: keys are (anchor, class), groups classes.
+
+    Args:
+        logits, deltas: a level ``[h, w, A, K]`` and ``[h, w, A, 4]``; anchors ``[N, 4]`` of all levels.
+        detections: boxes ``[D, 4]`` in pixels of the model's input, scores and labels: what this side kept.
+    """
+    classes, limit = config.num_classes, config.topk_candidates
+    keys, scores, cuts = [], [], []
+    start = 0
+    for logit in logits:
+        values = 1 / (1 + np.exp(-logit.reshape(-1).astype(np.float64)))
+        chosen = np.flatnonzero(values > config.score_thresh - 10 * TIE_BOUND)
+        chosen = chosen[np.argsort(-values[chosen], kind="stable")][: limit + _MARGIN]
+        best = values[chosen]
+        cut = max(config.score_thresh, best[limit - 1]) if len(best) > limit else config.score_thresh
+        keys.append(start + chosen)
+        scores.append(best)
+        cuts.append(np.full(len(chosen), cut))
+        start += len(values)
+    order = np.argsort(-np.concatenate(scores), kind="stable")
+    key, score, cut = (np.concatenate(parts)[order] for parts in (keys, scores, cuts))
+    rows, labels = key // classes, key % classes
+    offsets = np.concatenate([delta.reshape(-1, 4) for delta in deltas])[rows]
+    found = _decode(offsets, anchors[rows], BoxCoder(), size)
+    boxes, kept_scores, kept_labels = detections
+    same = (labels[None] == kept_labels[:, None]) & (np.abs(score[None] - kept_scores[:, None]) < 1e-5)
+    return Selection(
+        keys=key,
+        groups=labels,
+        boxes=found,
+        scores=score,
+        cuts=cut,
+        kept=_mask(_rows_of(boxes, found, same), len(key)),
+        nms_thresh=config.nms_thresh,
+        limit=config.detections_per_img,
+    )
+
+
 def on_level_boundary(box: np.ndarray) -> bool:
     """Whether rounding may pool this proposal ``[4]`` from another level."""
     side = math.sqrt(max(float((box[2] - box[0]) * (box[3] - box[1])), 1e-12))

@@ -11,9 +11,10 @@ from jaxdet_convert.sources.backbones import CLASSIFIERS
 from jaxdet_convert.sources.base import Source
 from jaxdet_convert.sources.faster_rcnn import FASTER_RCNN
 from jaxdet_convert.sources.headhunter import HEADHUNTER
+from jaxdet_convert.sources.retinanet import RETINANET
 
 # The first that claims some weights has them, so what is more special stands first.
-SOURCES: tuple[Source, ...] = (HEADHUNTER, FASTER_RCNN, *CLASSIFIERS)
+SOURCES: tuple[Source, ...] = (RETINANET, HEADHUNTER, FASTER_RCNN, *CLASSIFIERS)
 
 
 def source_of(config: Any) -> Source:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from jaxdet.models.registry import Model
     from jaxdet_convert import Conversion
 
-SPELLINGS = ("new", "old", "old-rpn", "old-fpn", "listing", "timm", "darknet")
+SPELLINGS = ("new", "old", "old-rpn", "old-fpn", "old-head", "listing", "timm", "darknet")
 _OWN_FLAGS = ("num_classes", "names", "norm_eps", "container", "fresh_predictor")
 
 

@@ -10,6 +10,7 @@ from urllib.error import URLError
 
 import pytest
 
+from jaxdet.models import Task, list_models
 from jaxdet_convert import OfficialWeightsError, find_official, official
 from jaxdet_convert.official import OFFICIAL, OfficialWeights, recognise_official
 
@@ -124,13 +125,11 @@ def test_the_table_is_torchvisions(torchvision):
     for name, weights in OFFICIAL.items():
         if name == "tiny":
             continue
-        base, _, version = name.removesuffix("_fpn_v2").partition("_v")
-        builder = name if name.startswith("fasterrcnn") else base
-        enum = models.get_model_weights(builder)
-        wanted = enum["COCO_V1"] if name.startswith("fasterrcnn") else enum[f"IMAGENET1K_V{version or 2}"]
+        builder = name if name in list_models() else name.rpartition("_v")[0]
+        wanted = models.get_model_weights(builder)[weights.member]
         assert wanted.url == official.URL + weights.file
-        if not name.startswith("fasterrcnn"):
+        if builder not in list_models(Task.DETECTION):
             assert wanted.transforms().resize_size == [weights.resize]
     assert {name for name, weights in OFFICIAL.items() if weights.norm_eps != 1e-5} == {
-        "tiny", "fasterrcnn_resnet50_fpn",
+        "tiny", "fasterrcnn_resnet50_fpn", "retinanet_resnet50_fpn",
     }  # fmt: skip

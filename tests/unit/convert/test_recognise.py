@@ -186,11 +186,11 @@ def test_what_is_of_no_known_model_is_said(torchvision):
     with pytest.raises(RecognitionError, match=r"last convolution \(stage3.1.3.weight\) is missing"):
         recognise({name: shape for name, shape in mobilenet.items() if name != "stage3.1.3.weight"})
     detection = torchvision.models.detection
-    retinanet = shapes(detection.retinanet_resnet50_fpn, weights=None, weights_backbone=None)
+    fcos = shapes(detection.fcos_resnet50_fpn, weights=None, weights_backbone=None)
     with pytest.raises(
-        RecognitionError, match=r"nothing under rpn.head., roi_heads.box_; beside the body there are 36"
+        RecognitionError, match=r"nothing under rpn.head., roi_heads.box_; beside the body there are 54"
     ):
-        recognise(retinanet)
+        recognise(fcos)
     with pytest.raises(RecognitionError, match="no model that is known here"):
         recognise(shapes(detection.fasterrcnn_mobilenet_v3_large_fpn, weights=None, weights_backbone=None))
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from small_run import small_config, start, write_images
 
 from jaxdet.saving.stored_state import StoredState
+from small_run import small_config, start, write_images
 
 # What a folder of checkpoints leaves open, in Orbax, shows when garbage is collected.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

@@ -1,0 +1,160 @@
+"""A dense detector against its original: every stage as it comes, and the detections from end to end.
+
+Axes: h w of an image or a level, C channels, A anchors of a location, N anchors of all levels, K classes, D detections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from jaxdet.data import resize_boxes
+from jaxdet.types import Images
+from jaxdet_convert.parity import ties
+from jaxdet_convert.parity.canvas import Placed, place
+from jaxdet_convert.parity.listen import as_map, as_numpy, evaluating, listening
+from jaxdet_convert.parity.match import JAXDET, PYTORCH, Boxes, matching, other_side, unmatched
+from jaxdet_convert.parity.report import Compared, Unmatched, stage
+from jaxdet_convert.parity.selections import dense_selection
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """One image through either side.
+
+    Attributes:
+        pixels: ``[h, w, 3]``, the transformed image without its padding.
+        body, pyramid: a level ``[h, w, C]``.
+        logits, deltas: a level ``[h, w, A, K]`` and ``[h, w, A, 4]``.
+        anchors: ``[N, 4]``.
+        found: ``[D]`` in the pixels of the image as given.
+    """
+
+    pixels: np.ndarray
+    body: list[np.ndarray]
+    pyramid: list[np.ndarray]
+    logits: list[np.ndarray]
+    deltas: list[np.ndarray]
+    anchors: np.ndarray
+    found: Boxes
+
+
+def compare(module: Any, model: Any, image: np.ndarray, number: int, *, parts: Mapping[str, str]) -> Compared:
+    """One image through both; see `jaxdet_convert.sources.base.Parity` for the arguments.
+
+    Args:
+        parts: PyTorch's submodules for "transform", "body", "pyramid", "head" and "anchors".
+    """
+    placed = place(model, image)
+    theirs, ours = _trace_torch(module, image, parts), _trace_jax(model, placed)
+    stages = [stage("transformed image", theirs.pixels, ours.pixels)]
+    levels = list(model.strides)
+    for title, names, a, b in (
+        ("body", model.config.fpn.levels, theirs.body, ours.body),
+        ("pyramid", levels, theirs.pyramid, ours.pyramid),
+        ("class logits", levels, theirs.logits, ours.logits),
+        ("box deltas", levels, theirs.deltas, ours.deltas),
+    ):
+        stages += [stage(f"{title} {name}", x, y) for name, x, y in zip(names, a, b, strict=True)]
+    stages.append(stage("anchors", theirs.anchors, ours.anchors, bound=0.0))
+    judge = _Judge(theirs, ours, model, placed, number)
+    return Compared(tuple(stages), matching(theirs.found, ours.found, judge.detection))
+
+
+def _trace_torch(module: Any, image: np.ndarray, parts: Mapping[str, str]) -> Trace:
+    with listening(module, parts) as seen, evaluating(module) as to_input:
+        found = module([to_input(image)])[0]
+    images = seen["transform"][0]
+    height, width = images.image_sizes[0]
+    pyramid = [as_map(x) for x in seen["pyramid"].values()]
+    logits, deltas = (as_numpy(seen["head"][key])[0] for key in ("cls_logits", "bbox_regression"))
+    grids = [x.shape[:2] for x in pyramid]
+    return Trace(
+        pixels=as_map(images.tensors)[:height, :width],
+        body=[as_map(x) for x in seen["body"].values()],
+        pyramid=pyramid,
+        logits=_levels(logits, grids),
+        deltas=_levels(deltas, grids),
+        anchors=as_numpy(seen["anchors"][0]),
+        found=Boxes(*(as_numpy(found[key]) for key in ("boxes", "scores", "labels"))),
+    )
+
+
+def _levels(outputs: np.ndarray, grids: list[tuple[int, ...]]) -> list[np.ndarray]:
+    """``[N, X]`` of all levels as ``[h, w, A, X]`` a level."""
+    each = len(outputs) // sum(height * width for height, width in grids)
+    ends = np.cumsum([each * height * width for height, width in grids])[:-1]
+    split = np.split(outputs, ends)
+    return [x.reshape(*grid, each, -1) for x, grid in zip(split, grids, strict=True)]
+
+
+def _trace_jax(model: Any, placed: Placed) -> Trace:
+    found = jax.device_get(_stages(*nnx.split(model), placed.images))
+    pyramid = [found["pyramid"][level] for level in model.strides]  # a jit boundary sorts dicts by name
+
+    def gridded(levels: Any) -> list[np.ndarray]:
+        """``[1, h * w * A, X]`` a level as ``[h, w, A, X]``, the image's own part."""
+        maps = [x.reshape(1, *y.shape[1:3], -1, x.shape[-1]) for x, y in zip(levels, pyramid, strict=True)]
+        return placed.cut(maps)
+
+    outputs = found["outputs"]
+    return Trace(
+        pixels=placed.pixels,
+        body=placed.cut([found["body"][level] for level in model.config.fpn.levels]),
+        pyramid=placed.cut(pyramid),
+        logits=gridded(outputs.logits),
+        deltas=gridded(outputs.deltas),
+        anchors=np.concatenate([x.reshape(-1, 4) for x in gridded(outputs.anchors)]),
+        found=Boxes(*placed.boxes(found["detections"])),
+    )
+
+
+@partial(jax.jit, static_argnums=0)
+def _stages(graphdef: nnx.GraphDef, state: nnx.State, images: Images) -> dict[str, Any]:
+    """What the model computes on the way from an image to detections."""
+    model = nnx.merge(graphdef, state)
+    body = model.extract(images)
+    pyramid = model.pyramid(body, images)
+    outputs = model.predict(pyramid, images)
+    return {"body": body, "pyramid": pyramid, "outputs": outputs, "detections": model.detect(outputs, images)}
+
+
+class _Judge:
+    """Both sides' selections of one image, worked out when first asked, and what they say about a box alone."""
+
+    def __init__(self, theirs: Trace, ours: Trace, model: Any, placed: Placed, number: int):
+        self.config, self.placed, self.number = model.config, placed, number
+        self.anchors = theirs.anchors
+        self.traces = {PYTORCH: theirs, JAXDET: ours}
+
+    @cached_property
+    def selections(self) -> dict[str, ties.Selection]:
+        stored, size = self.placed.stored, self.placed.size
+        return {
+            side: dense_selection(
+                trace.logits, trace.deltas, self.anchors, size,
+                (resize_boxes(trace.found.boxes, stored, size), trace.found.scores, trace.found.labels), self.config,
+            )
+            for side, trace in self.traces.items()
+        }  # fmt: skip
+
+    def detection(self, side: str, found: Boxes, row: int) -> Unmatched:
+        """Why the other side lacks this detection of ``side``."""
+        mine, theirs = self.selections[side], self.selections[other_side(side)]
+        key = mine.kept_key(found.labels[row], found.scores[row], self.config.num_classes)
+        cause = ties.UNKNOWN
+        if key is not None:
+            there = theirs.row(key)
+            kept = there is not None and theirs.kept[there]
+            cause = (
+                ties.Cause("the other side has other numbers for it", False)
+                if kept
+                else (ties.explain(key, mine, theirs))
+            )
+        return unmatched(self.number, side, found.labels[row], found.scores[row], found.boxes[row], cause)
