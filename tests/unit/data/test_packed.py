@@ -96,7 +96,7 @@ def test_nothing_is_left_of_a_set_that_cannot_be_packed(dataset, tmp_path):
     with pytest.raises(DataError, match=r"b\.png: no such image file"):
         pack(dataset, tmp_path / "train", progress=False)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["annotations.json", "images"]
-    with pytest.raises(DataError, match="is there and not empty"):
+    with pytest.raises(DataError, match="exists and is not empty"):
         pack(dataset, tmp_path / "images", progress=False)
 
 

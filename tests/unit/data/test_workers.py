@@ -111,7 +111,7 @@ from jaxdet.data_report import inspection
 
 dataset = CocoDataset(*{files!r})
 if {inspect}:
-    inspection.IMAGES_A_PROCESS = 1
+    inspection.IMAGES_PER_PROCESS = 1
     inspection.image_faults(dataset, workers=2, progress=False)
 plan = BatchPlan(dataset.sizes, 4, ShortestSide((100,), 160), seed=3)
 print(len(list(load_batches(dataset, plan, 0, 3, workers=2))), "batches")

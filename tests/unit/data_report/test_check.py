@@ -192,7 +192,7 @@ def test_what_training_would_refuse_of_the_sets_as_a_whole(write_set, tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "classes" / "cat" / "a.png")
     report = _check(ClassFolder(str(tmp_path / "classes")))
     assert "has class labels, but the model is a detector" in str(report.errors[0])
-    assert "holds no image that could be used" in str(_check(Examples([], ("cat",))).errors[0])
+    assert "has no usable images" in str(_check(Examples([], ("cat",))).errors[0])
 
 
 def test_a_set_without_any_box_is_told(write_set):
@@ -287,6 +287,6 @@ def test_processes_find_the_same(write_set, tmp_path, monkeypatch):
         (tmp_path / "train" / f"{number}.png").write_bytes(b"")
     dataset = source.open()
     here = inspection.image_faults(dataset, workers=0, progress=False)
-    monkeypatch.setattr(inspection, "IMAGES_A_PROCESS", 5)
+    monkeypatch.setattr(inspection, "IMAGES_PER_PROCESS", 5)
     assert inspection.image_faults(dataset, workers=4, progress=False) == here
     assert [fault.line for fault in here] == [3, 5]
