@@ -101,7 +101,7 @@ def test_class_folders_and_voc_from_a_bucket(bucket, tmp_path):
     _upload(voc / "Annotations", f"{bucket}/train")
     _upload(voc / "JPEGImages", f"{bucket}/train")
     assert [len(source.open()) for source in find_sources(bucket) if source is not None] == [1]  # beside each other
-    with pytest.raises(DataError, match="YOLO folders are read from a disk"):
+    with pytest.raises(DataError, match="YOLO folders in buckets are not supported"):
         YoloFolder(f"{bucket}/yolo", "train").open()
 
 

@@ -62,7 +62,7 @@ def test_a_dataset_pickles_where_its_sequence_does(entries):
 def test_given_sizes_leave_the_images_alone():
     dataset = Examples([Lazy(_example())], NAMES, sizes=np.array([[20, 30]])).open()
     assert dataset.sizes.tolist() == [[20, 30]]
-    with pytest.raises(DataError, match=r"expected sizes \[1, 2\], integers, one an image .*, got int64 \[2, 2\]"):
+    with pytest.raises(DataError, match=r"expected sizes \[1, 2\], integers, one per image .*, got int64 \[2, 2\]"):
         Examples([Lazy(_example())], NAMES, sizes=[[20, 30], [1, 1]]).open()
     for sizes in ([["20", "30"]], [[20.5, 30]], [[None, 30]], [[20, float("nan")]], [20]):
         with pytest.raises(DataError, match=r"expected sizes \[1, 2\], integers"):

@@ -96,7 +96,7 @@ def test_nothing_is_left_of_a_set_that_cannot_be_packed(dataset, tmp_path):
     with pytest.raises(DataError, match=r"b\.png: no such image file"):
         pack(dataset, tmp_path / "train", progress=False)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["annotations.json", "images"]
-    with pytest.raises(DataError, match="is there and not empty"):
+    with pytest.raises(DataError, match="exists and is not empty"):
         pack(dataset, tmp_path / "images", progress=False)
 
 
@@ -111,5 +111,5 @@ def test_damage_is_told(dataset, tmp_path):
     (folder / shard_name(1)).unlink()
     with pytest.raises(DataError, match=r"pictures-00001\.array_record is missing\); pack it again"):
         PackedFolder(str(folder)).open()
-    with pytest.raises(DataError, match="there is no packed dataset"):
+    with pytest.raises(DataError, match="no packed dataset there"):
         PackedFolder(str(tmp_path / "images")).open()

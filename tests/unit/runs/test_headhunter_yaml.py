@@ -179,7 +179,7 @@ def test_wrong_values_have_their_lines(folder, changes, message):
         ("NETWORK:", "NETWORKS:", "the file has an unknown key 'NETWORKS'; did you mean 'NETWORK'?"),
         ("  gamma:", "  momentum:", ":24: momentum is also on line 22; keep one of them"),
         ("DATASET:", "DATASET: 1\nOTHER:", "the file has an unknown key 'OTHER'"),
-        ("HYPER_PARAM:", "HYPER_PARAM: [", "is not YAML"),
+        ("HYPER_PARAM:", "HYPER_PARAM: [", "not YAML"),
     ],
 )
 def test_files_that_are_none(folder, old, new, message):

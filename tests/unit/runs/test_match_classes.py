@@ -54,7 +54,7 @@ def test_equal_lists_match_by_position(label):
     [
         ((BG, "fish", "fish", "cat"), ("fish", "cat"), "the model has 2 classes named 'fish', with the labels 1 and 2"),
         ((BG, "fish", "cat"), ("fish", "cat", "fish"), "the dataset has 2 classes named 'fish', with the ids 1 and 3"),
-        ((BG, "fish", "cat", "fish"), ("cat", "fish", "fish"), "the dataset has 2 .*'fish', of ids 2 and 3"),
+        ((BG, "fish", "cat", "fish"), ("cat", "fish", "fish"), "the dataset has 2 .*'fish', with the ids 2 and 3"),
     ],
 )
 def test_shared_names_in_other_lists_are_refused_with_both_ids(names, dataset, message):
@@ -110,5 +110,5 @@ def test_a_classifier_is_judged_by_names_too(tmp_path):
     assert numbers["top1"] == 1.0 and numbers["loss"] == pytest.approx(0.0, abs=1e-6)
     with pytest.raises(ValueError, match="classes that the model does not have: blue"):
         evaluate_classifier(_Colours("red", "green"), dataset, progress=False)
-    with pytest.raises(ValueError, match="the model has 1000 classes without names, and the dataset 3"):
+    with pytest.raises(ValueError, match="the model has 1000 unnamed classes, but the dataset has 3"):
         evaluate_classifier(_Colours(num_classes=1000), dataset, progress=False)

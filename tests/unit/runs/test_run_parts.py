@@ -79,7 +79,7 @@ def test_every_recipe_reads_and_options_reach_its_parts():
 @pytest.mark.parametrize(
     "name, options, says",
     [
-        ("finetun", {}, r"no such recipe; known: .*; did you mean 'finetune'\?$"),
+        ("finetun", {}, r"or recipe; recipes: .*; did you mean 'finetune'\?$"),
         ("finetune", {"optimizer_learning_rat": 1}, r"lists all \d+; did you mean 'optimizer_learning_rate'.*\?$"),
         ("finetune", {"steps": 5, "epochs": 5}, "either steps or epochs"),
         ("finetune", {"batch_size": 0}, "batch_size must be at least 1"),

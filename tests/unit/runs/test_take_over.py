@@ -63,7 +63,7 @@ def test_the_same_command_goes_on_and_needs_the_source_no_more(images, four, tmp
     assert json.loads((tmp_path / "new" / "run.json").read_text())["from"]["run"] == str(four)
     with pytest.raises(ValueError, match=r"already has a run, which was started from .*four: leave out --from"):
         start(config, tmp_path / "new", source=tmp_path / "other")
-    with pytest.raises(ValueError, match="that run stays as it is; give another folder"):
+    with pytest.raises(ValueError, match="this is the folder of --out; give another folder"):
         start(small_config(images), four, source=four)
     start(small_config(images, steps=6, seed=1), tmp_path / "own")._save(wait=True)
     with pytest.raises(ValueError, match="already has a run, which was not started from another"):
@@ -83,7 +83,7 @@ def test_a_run_that_took_nothing_over_does_not_say_so(images, four, tmp_path):
     [
         ({"length": {"steps": 4, "steps_per_epoch": 0, "milestones": []}}, "its 'length' is"),
         ({"length": {}}, "it has no 'steps'"),
-        ({"config": []}, "its 'config' is no object"),
+        ({"config": []}, "its 'config' is not an object"),
         ({"data": 4}, "cannot be read"),
         ({"from": "run"}, "cannot be read"),
     ],
@@ -148,8 +148,8 @@ def test_a_schedule_that_depends_on_the_length_is_told(images, four, tmp_path):
     assert not start(small_config(images, steps=8, **cosine), tmp_path / "a", source=tmp_path / "short").taken.notes
     run = start(small_config(images, steps=8, **cosine), tmp_path / "b", source=four)
     (note,) = run.taken.notes
-    assert "(cosine, over 4 steps there and 8 here), so this is not the run that 8 steps in one would be" in note
-    assert "goes on at 0.0005, after 0.001" in note
+    assert "(cosine, over 4 steps there and 8 here), so the result differs from an uninterrupted run of 8 steps" in note
+    assert "continues at 0.0005, after 0.001" in note
 
 
 def test_averages_that_one_of_the_two_lacks(images, four, tmp_path):
@@ -170,9 +170,9 @@ def test_averages_that_one_of_the_two_lacks(images, four, tmp_path):
             {"optimizer_kind": "sgd"},
             r'state of its optimizer does not fit \(optimizer\.kind \(was "adamw", now "sgd"\)\)',
         ),
-        ({"optimizer_accumulate": 2}, r"another state \(optimizer\.accumulate \(was 1, now 2\)\)"),
+        ({"optimizer_accumulate": 2}, r"does not fit \(optimizer\.accumulate \(was 1, now 2\)\)"),
         ({"frozen": ("stem",)}, r"stem\.conv\.kernel was trained there and is frozen here, and so are 2 others"),
-        ({"freeze_norms": True}, r"another model, or for other classes; the first of \d+ that differ"),
+        ({"freeze_norms": True}, r"another model or other classes; the first of \d+ differing"),
     ],
 )
 def test_what_does_not_fit_is_refused(images, four, tmp_path, fields, says):
@@ -183,7 +183,7 @@ def test_what_does_not_fit_is_refused(images, four, tmp_path, fields, says):
 
 def test_other_classes_and_no_run_are_refused(four, tmp_path):
     images = write_images(tmp_path / "three", ("a", "b", "c"))
-    with pytest.raises(ValueError, match=r"the first of \d+ that differ: fc\.bias, there \(2,\), here \(3,\)"):
+    with pytest.raises(ValueError, match=r"the first of \d+ differing parameters: fc\.bias, there \(2,\), here \(3,\)"):
         start(small_config(images, steps=6), tmp_path / "new", source=four)
     with pytest.raises(ValueError, match=r"--from .*three: this is not the folder of a run"):
         start(small_config(images, steps=6), tmp_path / "new", source=tmp_path / "three")

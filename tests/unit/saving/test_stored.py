@@ -111,10 +111,10 @@ def test_what_holds_no_model_is_told(interrupted, tmp_path, monkeypatch):
 def test_commands_take_a_run_and_say_what_they_took(interrupted, images, tmp_path, capsys):
     out, models = interrupted
     assert main(["summary", str(out), "--size", "32", "32"]) == 0
-    assert "taking the checkpoint of step 3" in capsys.readouterr().err
+    assert "using the checkpoint of step 3" in capsys.readouterr().err
     image = next((images / "a").iterdir())
     assert main(["classify", str(image), "--weights", str(out), "--top", "1"]) == 0
-    assert "taking the checkpoint of step 3" in capsys.readouterr().err
+    assert "using the checkpoint of step 3" in capsys.readouterr().err
     assert main(["convert", str(out), "--out", str(tmp_path / "model"), "--to-torch", str(tmp_path / "m.pth")]) == 0
     _same(jaxdet.load(tmp_path / "model"), models[3])
     assert (tmp_path / "m.pth").stat().st_size > 1000
@@ -126,4 +126,4 @@ def test_a_run_starts_another(interrupted, images, tmp_path, capsys):
     out, models = interrupted
     model = first_model(small_config(images, weights=str(out)), ("a", "b"), print)
     _same(model, models[3])
-    assert "taking the checkpoint of step 3" in capsys.readouterr().err
+    assert "using the checkpoint of step 3" in capsys.readouterr().err

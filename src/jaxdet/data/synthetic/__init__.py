@@ -1,1 +1,1 @@
-"""Small datasets that are drawn on the spot."""
+"""Synthetic datasets."""
