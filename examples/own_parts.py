@@ -65,7 +65,7 @@ class Discs:
 
 @dataclass(frozen=True)
 class DiscSource:
-    """Where the data lies: anything with an `open` that gives a data set."""
+    """Where the data lies: anything with an `open` that gives a dataset."""
 
     count: int
     seed: int

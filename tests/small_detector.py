@@ -5,7 +5,7 @@ from __future__ import annotations
 from flax import nnx
 
 from jaxdet.heads import AnchorGenerator, BoxConfig, RPNConfig
-from jaxdet.models import DetectorTransform, FasterRCNNConfig, FPNConfig
+from jaxdet.models import DetectorTransform, FasterRCNNConfig, FPNConfig, RetinaNetConfig
 from jaxdet.nn import ConvNormAct, NormConfig, Numerics, strided
 
 # XLA's flags for programs that run for a moment.
@@ -46,6 +46,22 @@ def small_config(**options) -> FasterRCNNConfig:
             post_nms_top_n_test=16,
         ),
         box=BoxConfig(representation_size=16, batch_size_per_image=8, score_thresh=0.01, detections_per_img=20),
+        transform=DetectorTransform(min_size=32, max_size=64),
+        **options,
+    )
+
+
+def small_retinanet_config(**options) -> RetinaNetConfig:
+    """The same of a RetinaNet, with P6 and P7 and group norms."""
+    return RetinaNetConfig(
+        backbone=None,
+        fpn=FPNConfig(levels=("c3",), out_channels=16, pool=False, p6p7="p5"),
+        anchor_generator=AnchorGenerator(((16, 24),) * 3, (1.0,)),
+        head_norm=NormConfig("group", groups=4),
+        box_loss="giou",
+        score_thresh=0.001,
+        topk_candidates=30,
+        detections_per_img=20,
         transform=DetectorTransform(min_size=32, max_size=64),
         **options,
     )

@@ -74,7 +74,7 @@ def create_model(
     keep = {key: value for key, value in options.items() if key in model_options(model.config)}
     filled, dropped = load_backbone(model, backbone_weights, keep=keep)
     told = [f"left out {', '.join(dropped) or 'nothing'}"]
-    told += [f"{change}, as the weights have" for change in changes(model.config, filled.config)]
+    told += [f"{change}, as in the weights" for change in changes(model.config, filled.config)]
     for line in told:
         _LOG.warning("%s: %s", backbone_weights, line)
     return filled
@@ -100,7 +100,7 @@ def _from_weights(name: str, weights: str, numerics: dict[str, str], options: di
     stored = with_options(stored, **options) if options else stored
     told = model_config(name, **options).with_classes(stored.config.names, stored.config.num_classes)
     for line in changes(told, stored.config):
-        _LOG.warning("%s: %s, as the weights have", weights, line)
+        _LOG.warning("%s: %s, as in the weights", weights, line)
     changed = replace(stored.numerics, **numerics)
     if changed == stored.numerics:
         return stored

@@ -136,7 +136,7 @@ def predict_each(
         model = under_config(model, model.config.with_score_threshold(score_threshold))
     check_classes(model)
     if batch_size < 1:
-        raise ValueError(f"batch_size is at least 1, not {batch_size}")
+        raise ValueError(f"batch_size must be at least 1, not {batch_size}")
     if mesh is not None and batch_size % mesh.size:
         raise ValueError(f"batch_size={batch_size} does not divide over {mesh.size} devices")
     transform = model.config.transform

@@ -1,4 +1,4 @@
-"""Paths of files and folders that lie here or, as URLs (``gs://bucket/run``), in a bucket."""
+"""Local paths and URLs of buckets (``gs://bucket/run``)."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ PathLike = str | os.PathLike[str]
 
 
 def is_remote(path: PathLike) -> bool:
-    """Whether a path is a URL; files there cannot be appended to, and appear whole once they are closed."""
+    """Whether a path is a URL. Files there cannot be appended to, and appear as a whole when they are closed."""
     return "://" in os.fspath(path)
 
 
 def to_path(path: PathLike) -> pathlib.Path:
-    """A path to read and write by `pathlib`'s methods: its own class, or of a URL that of etils, which Orbax uses."""
+    """A path with `pathlib`'s methods: a `pathlib.Path`, or for a URL the class of etils, which Orbax uses."""
     return cast(pathlib.Path, epath.Path(path)) if is_remote(path) else pathlib.Path(path)
 
 
 def absolute(path: PathLike) -> pathlib.Path:
-    """As `to_path`, but independent of the current folder, as Orbax asks for."""
+    """The absolute `to_path`, as Orbax requires."""
     return to_path(path) if is_remote(path) else pathlib.Path(path).absolute()
 
 
 def read_lines(path: PathLike) -> list[str]:
-    """The lines of a UTF-8 text file, as editors number them: `str.splitlines` ends lines in other places, too.
+    """The lines of a UTF-8 text file, as editors number them; `str.splitlines` also splits at other characters.
 
     Raises:
-        OSError, UnicodeDecodeError: it cannot be read, or is no such text.
+        OSError, UnicodeDecodeError: the file cannot be read, or is not UTF-8 text.
     """
     text = to_path(path).read_bytes().decode("utf-8-sig")
     return _NEWLINE.split(text.removesuffix("\n")) if text else []
 
 
 def parse_json(text: str | bytes) -> Any:
-    """As `json.loads`, of text that can be written again.
+    """`json.loads` with ValueError as its only error.
 
     Raises:
-        ValueError: and nothing else: it is not JSON, is nested too deeply, or holds half of a surrogate pair, which no
-            message could show, other than in names of files that are not UTF-8 (U+DC80 to U+DCFF).
+        ValueError: the text is not JSON, is nested too deeply, or has a lone surrogate, which cannot be printed (except
+            U+DC80 to U+DCFF, in names of files that are not UTF-8).
     """
     if isinstance(text, bytes):
         text = text.decode(json.detect_encoding(text))
@@ -57,12 +57,12 @@ def parse_json(text: str | bytes) -> Any:
     except RecursionError:
         raise ValueError("its values are nested too deeply") from None
     except UnicodeEncodeError as error:
-        raise ValueError(f"it holds half of a surrogate pair, {error.object[error.start]!a}") from None
+        raise ValueError(f"it has a lone surrogate, {error.object[error.start]!a}") from None
     return value
 
 
 def write_whole(path: PathLike, content: bytes) -> None:
-    """Writes a file, which appears whole or not at all."""
+    """Writes a file atomically."""
     place = to_path(path)
     if is_remote(place):
         place.write_bytes(content)
@@ -76,12 +76,12 @@ def write_whole(path: PathLike, content: bytes) -> None:
 
 
 def write_text(path: PathLike, text: str) -> None:
-    """Writes a file as UTF-8, which appears whole or not at all."""
+    """Writes a UTF-8 text file atomically."""
     write_whole(path, text.encode())
 
 
 class Listing:
-    """Which files there are, for many questions; each folder of a bucket is listed once, and no file asked for."""
+    """Tests whether files exist; lists each folder of a bucket once instead of requesting every file."""
 
     def __init__(self) -> None:
         self._folders: dict[str, frozenset[str]] = {}

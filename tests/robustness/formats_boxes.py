@@ -76,7 +76,7 @@ def use_dataset(dataset: DetectionDataset) -> None:
 
 
 def use_heads(dataset: DetectionDataset) -> None:
-    """As any data set, and the measures of heads."""
+    """As any dataset, and the measures of heads."""
     use_dataset(dataset)
     evaluator = HeadEvaluator(dataset)
     for record in dataset.records:

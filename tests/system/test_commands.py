@@ -144,7 +144,7 @@ def test_classify_prints_the_most_likely(run, tmp_path, capsys):
 @pytest.mark.parametrize(
     "command, says",
     [
-        (["train", "nowhere.py", "--out", "x"], "nowhere.py: there is no such configuration file"),
+        (["train", "nowhere.py", "--out", "x"], "nowhere.py: no such configuration file"),
         (["train", "{data}/config.py", "--out", "x", "--set", "step=3"], "did you mean 'steps'"),
         (["train", "{data}/config.py", "--out", "x", "--set", "steps"], "expected KEY=VALUE"),
         (["train", "fasterrcnn_resnet50_fp", "--out", "x"], "did you mean 'fasterrcnn_resnet50_fpn'"),
@@ -155,22 +155,22 @@ def test_classify_prints_the_most_likely(run, tmp_path, capsys):
         ),
         (["train", "resnet50", "--data", "{data}", "--out", "x"], "the model is a classifier"),
         (["evaluate", "{run}/model"], "give the data"),
-        (["detect", "nowhere.jpg", "--weights", "{run}/model"], "nowhere.jpg: there is no such file"),
+        (["detect", "nowhere.jpg", "--weights", "{run}/model"], "nowhere.jpg: no such file"),
         (["detect", "{data}/val", "--weights", "{data}"], "not a jaxdet model"),
         (["detect", "{data}/val", "--weights", "{data}/val.json"], "val.json"),
         (["evaluate", "{run}/model", "nowhere.json", "{data}/val"], "nowhere.json"),
         (["evaluate", "{run}/model", "{data}/val.json", "{data}/train2"], "is missing"),
         (
             ["evaluate", "{run}/model", "{data}/val.json", "{data}/val", "--metrics", "crowd"],
-            "the data set has 3 (ring",
+            "the dataset has 3 (ring",
         ),
         (
             ["train", "{data}/config.py", "--out", "x", "--set", "metrics=crowd", "--set", "batch_size=2"],
-            "the data set has 3 (ring",
+            "the dataset has 3 (ring",
         ),
         (
             ["train", "{data}/config.py", "--out", "x", "--set", "metrics=voc"],
-            "metrics is one of coco, crowd, not 'voc'",
+            "metrics must be one of coco, crowd, not 'voc'",
         ),
         (["detect", "{data}/val", "--weights", "{run}/model", "--mot"], "say which with --mot-class"),
         (["detect", "{data}/val", "--weights", "{run}/model", "--out", "gs://bucket/x"], "a folder on a disk"),
@@ -188,8 +188,8 @@ def test_classify_prints_the_most_likely(run, tmp_path, capsys):
             ["train", "{data}/config.py", "--out", "x", "--set", "model_rpn_anchor_generator=16"],
             "option 'model_rpn_anchor_generator' is an AnchorGenerator",
         ),
-        (["train", "{data}/config.py", "--out", "x", "--from", "nowhere"], "it is no training run's folder"),
-        (["train", "{data}/config.py", "--out", "x", "--from", "{data}"], "it is no training run's folder"),
+        (["train", "{data}/config.py", "--out", "x", "--from", "nowhere"], "this is not the folder of a run"),
+        (["train", "{data}/config.py", "--out", "x", "--from", "{data}"], "this is not the folder of a run"),
         (
             ["train", "{data}/config.py", "--out", "x", "--set", "batch_size=2", "--set", "frozen=['backbon']"],
             "did you mean 'backbone'?",
@@ -203,10 +203,10 @@ def test_classify_prints_the_most_likely(run, tmp_path, capsys):
         (["evaluate", "{data}", "{data}/val.json", "{data}/val"], "not a jaxdet model"),
         (["detect", "{data}/val", "--weights", "fasterrcnn_resnet50_fp"], "did you mean 'fasterrcnn_resnet50_fpn'?"),
         (["classify", "{data}/val", "--weights", "{run}"], "holds a detector; use jaxdet detect"),
-        (["classify", "{data}/val", "--weights", "nowhere"], "there is no such file or folder"),
+        (["classify", "{data}/val", "--weights", "nowhere"], "no such file or folder"),
         (["convert", "{files}", "--to-torch", "x.pth"], "it is a directory"),
         (["convert", "{data}/val.json", "--names", "{files}/latin.txt"], "latin.txt: it is not text in UTF-8"),
-        (["export", "nowhere", "--out", "x"], "there is no such file or folder"),
+        (["export", "nowhere", "--out", "x"], "no such file or folder"),
         (["export", "{run}", "--out", "{data}"], "is there and is no export"),
         (["export", "{run}", "--out", "x", "--canvas", "7x7"], "multiples of 32"),
         (["summary", "{data}", "--size", "64", "64"], "not a jaxdet model"),
@@ -234,7 +234,7 @@ def test_a_run_is_a_model_for_every_command_and_it_is_told_which(run, tmp_path, 
         ["convert", str(run / "run"), "--to-torch", str(tmp_path / "model.pth")],
     ):
         assert main(command) == 0, command
-        assert f"{run / 'run'} is a run: taking best/, the model of the best evaluation, after step 2" in (
+        assert f"{run / 'run'} is a run: using best/, the model of the best evaluation, after step 2" in (
             capsys.readouterr().err
         ), command
 

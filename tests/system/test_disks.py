@@ -78,7 +78,7 @@ def test_half_a_checkpoint_is_no_checkpoint(interrupted, capsys):
     largest = max((interrupted / "checkpoints" / "9").rglob("d/*"), key=lambda path: path.stat().st_size)
     largest.write_bytes(largest.read_bytes()[:1000])
     assert _train(interrupted) == 1
-    assert "9: this checkpoint does not read (its arrays are damaged); remove that folder to go on from step 6" in (
+    assert "9: this checkpoint cannot be read (its arrays are damaged); remove that folder to resume from step 6" in (
         capsys.readouterr().err
     )
 

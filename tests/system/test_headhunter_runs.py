@@ -1,4 +1,4 @@
-"""HeadHunter's own road: annotations of its three data sets to lists, a YAML file to a checkpoint and its metrics."""
+"""HeadHunter's own road: annotations of its three datasets to lists, a YAML file to a checkpoint and its metrics."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_scut_head_from_annotations_to_metrics(tmp_path, images, capsys):
     metrics, out = run_yaml(tmp_path, lists, "scut", **changes)
     check(metrics, out, 2 * IMAGES)
     printed = capsys.readouterr().out
-    assert printed.count(f"{tmp_path}/scut.yaml:") == printed.count(": momentum: 0.9; the original takes") * 12 == 12
+    assert printed.count(f"{tmp_path}/scut.yaml:") == printed.count(": momentum: is 0.9; the original uses") * 12 == 12
     assert printed.count("left out: degenerate-box: ") == IMAGES and "no object" not in printed
     record = json.loads((out / "run.json").read_text())["config"]
     assert record["augment"]["extra"] == [
@@ -138,7 +138,7 @@ def test_the_three_files_as_they_are_but_for_their_sizes(tmp_path, images, capsy
         tmp_path, [crohd], "tune", **{**FINE_TUNING, **SMALL, "pretrained_model": str(pretrained / "model")}
     )
     check(metrics, tuned, 2 * IMAGES)
-    assert "was trained with upscale_rpn=True, not False: it stays so" in caplog.text
+    assert "upscale_rpn: False -> True, as in the weights" in caplog.text
     assert jaxdet.load(tuned / "model").config.upscale_rpn
     metrics, out = run_yaml(tmp_path, [scut], "scut", **{**SCUT_HEAD, **SMALL})
     check(metrics, out, 2 * (IMAGES // 2))

@@ -84,7 +84,7 @@ def test_a_file_and_a_folder(stored, file, tmp_path, caplog):
         )
     same(model, stored)
     assert model.config.negative_slope == 0.3 and model.numerics.dtype == "bfloat16"
-    assert "width: 0.25 -> 0.125, as the weights have" in caplog.text and "slope" not in caplog.text
+    assert "width: 0.25 -> 0.125, as in the weights" in caplog.text and "slope" not in caplog.text
 
 
 def test_what_does_not_belong_together_is_refused(file, stored, tmp_path):

@@ -52,7 +52,7 @@ WRONG = {
     "one path": ("street.jpg", r"images is 'street\.jpg'; read the file first: .*, and give the list \[image\]"),
     "one image": (IMAGE, r"images is a single array of shape \(20, 30, 3\); give a list, \[image\]"),
     "nothing": (None, r"images is a NoneType; give a list of arrays \[height, width, 3\]"),
-    "unread": ([None], r"image 0 is None, which OpenCV's imread returns for a file that it cannot read"),
+    "unread": ([None], r"image 0 is None, which OpenCV's imread returns for files that it cannot read"),
     "grey": ([IMAGE[..., 0]], r"shape \(20, 30\); expected RGB \[height, width, 3\]; np\.stack\(\[image\] \* 3"),
     "one channel": ([IMAGE[..., :1]], r"shape \(20, 30, 1\); expected RGB .*; np\.repeat\(image, 3, axis=2\)"),
     "transparent": ([np.zeros((4, 5, 4), np.uint8)], r"shape \(4, 5, 4\); expected RGB .*; image\[\.\.\., :3\]"),

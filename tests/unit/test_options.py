@@ -57,10 +57,10 @@ def test_a_wrong_option_is_refused(options, says):
         ({"weights": 3}, "'weights' is text or None"),
         ({"model_bbox_reg_weights": [1, 2, 3]}, "'model_bbox_reg_weights' is a list of 4"),
         ({"dtype": "float31"}, "float31"),
-        ({"workers": -1}, "workers is at least 0"),
-        ({"max_boxes": 0}, "max_boxes is above 0"),
-        ({"optimizer_warmup_steps": -1}, "warmup_steps is at least 0"),
-        ({"optimizer_clip_norm": 0}, "clip_norm is above 0"),
+        ({"workers": -1}, "workers must be at least 0"),
+        ({"max_boxes": 0}, "max_boxes must be above 0"),
+        ({"optimizer_warmup_steps": -1}, "warmup_steps must be at least 0"),
+        ({"optimizer_clip_norm": 0}, "clip_norm must be above 0"),
     ],
 )
 def test_a_wrong_option_of_a_run_is_refused(options, says):
@@ -122,7 +122,7 @@ def test_a_start_takes_norms_from_its_weights_and_the_rest_from_the_configuratio
     assert model.config.backbone.norm == NormConfig("frozen", eps=0.0)
     assert model.config.rpn == config.rpn and model.config.transform == config.transform
     assert "image_mean: 0.485, 0.456, 0.406 (the weights were trained with 0, 0, 0)" in caplog.text
-    assert "predictor: new, for 3 classes, where the weights know 5" in caplog.text
+    assert "predictor: initialised for 3 classes (the weights have 5)" in caplog.text
     assert (model.config.num_classes, model.config.box.score_thresh) == (3, 0.3)
     np.testing.assert_array_equal(
         model.fpn.inner_blocks[0].conv.kernel[...], stored.fpn.inner_blocks[0].conv.kernel[...]

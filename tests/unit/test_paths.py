@@ -58,10 +58,10 @@ def test_urls_stay_urls(tmp_path):
 
 def test_weights_files_are_not_read_from_a_bucket(bucket, tmp_path):
     to_path(f"{bucket}/m.pth").write_bytes(b"PK")
-    with pytest.raises(ValueError, match=r"root/m.pth: weights files are read from a disk; copy it to one"):
+    with pytest.raises(ValueError, match=r"root/m.pth: weights files in buckets are not supported"):
         find_weights(f"{bucket}/m.pth")
     assert find_weights(bucket) == bucket  # a model's folder may lie there
-    with pytest.raises(ValueError, match=r"root/n.pth: there is no such file or folder"):
+    with pytest.raises(ValueError, match=r"root/n.pth: no such file or folder"):
         find_weights(f"{bucket}/n.pth")
 
 
@@ -101,7 +101,7 @@ def test_class_folders_and_voc_from_a_bucket(bucket, tmp_path):
     _upload(voc / "Annotations", f"{bucket}/train")
     _upload(voc / "JPEGImages", f"{bucket}/train")
     assert [len(source.open()) for source in find_sources(bucket) if source is not None] == [1]  # beside each other
-    with pytest.raises(DataError, match="YOLO folders are read from a disk"):
+    with pytest.raises(DataError, match="YOLO folders in buckets are not supported"):
         YoloFolder(f"{bucket}/yolo", "train").open()
 
 
@@ -135,7 +135,7 @@ def test_a_journal_in_a_bucket_appears_and_goes_on(bucket):
     assert read_rows(out / METRICS_FILE)[-1] == {"step": 2, "val/AP": 0.5}
     record = {"format": 2, "config": {"seed": 0}, "data": {"pictures": 1, "digest": "x"}}
     keep_record(out, record)
-    with pytest.raises(ValueError, match=r"gs://images/root holds a run with another configuration.*seed"):
+    with pytest.raises(ValueError, match=r"gs://images/root has a run with another configuration.*seed"):
         check_record(out, {**record, "config": {"seed": 1}})
 
 

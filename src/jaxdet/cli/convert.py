@@ -133,7 +133,7 @@ def _with_classes(model: Model, args: argparse.Namespace) -> Model:
 
         classes = read_names(text)
     elif "," not in text and (Path(text).suffix or "/" in text):
-        raise FileNotFoundError(f"--classes {text}: there is no such file; names are separated by commas")
+        raise FileNotFoundError(f"--classes {text}: no such file; names are separated by commas")
     else:
         classes = [name.strip() for name in text.split(",")]
     model = with_classes(model, classes, rngs=nnx.Rngs(args.seed))
@@ -194,7 +194,7 @@ def _new_detector(args: argparse.Namespace) -> tuple[Model, bool]:
     print(f"model     {args.source}, {filled.config.num_classes} classes, {_count(filled):,} parameters")
     print(f"backbone  from {args.backbone_weights}; dropped: {', '.join(dropped) or 'nothing'}")
     for line in changes(model.config, filled.config):
-        print(f"follows   {line}, as the weights have")
+        print(f"follows   {line}, as in the weights")
     return filled, True
 
 

@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
             "large files"
         )
     if args.workers is not None and args.workers < 0:
-        raise ValueError(f"--workers is at least 0, not {args.workers}")
+        raise ValueError(f"--workers must be at least 0, not {args.workers}")
     config, lines = config_or_given(config_of(args))
     for line in lines:
         print(f"weights: {line}")

@@ -1,4 +1,4 @@
-"""The main job, start to end, in a few minutes: draw a data set, train, evaluate, detect."""
+"""The main job, start to end, in a few minutes: draw a dataset, train, evaluate, detect."""
 
 from __future__ import annotations
 

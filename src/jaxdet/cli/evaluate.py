@@ -1,4 +1,4 @@
-"""COCO or crowd metrics of a detector on a data set; top-1 and top-5 accuracy of a classifier.
+"""COCO or crowd metrics of a detector on a dataset; top-1 and top-5 accuracy of a classifier.
 
 jaxdet evaluate MODEL val.json images/          a COCO file
 jaxdet evaluate MODEL val VOC2012/ --voc          a split of a Pascal VOC folder

@@ -1,4 +1,4 @@
-"""Write a HeadHunter list (`# path`, then `x1 y1 x2 y2 flag`) from the annotations of a head data set.
+"""Write a HeadHunter list (`# path`, then `x1 y1 x2 y2 flag`) from the annotations of a head dataset.
 
 jaxdet lists scuthead SCUT_HEAD --split train --out heads.txt          Pascal VOC xml, Part A and Part B
 jaxdet lists crowdhuman annotation_train.odgt --images Images --out heads.txt
@@ -19,7 +19,7 @@ _OPTIONS = (("split", "scuthead"), ("images", "crowdhuman"), ("visibility", "cro
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", choices=KINDS, help="of annotations")
-    parser.add_argument("source", metavar="SOURCE", help="the data set's folder; of CrowdHuman the odgt file")
+    parser.add_argument("source", metavar="SOURCE", help="the dataset's folder; of CrowdHuman the odgt file")
     parser.add_argument("--out", required=True, metavar="LIST", help="the list to write")
     parser.add_argument("--base", metavar="DIR", help="paths are relative to it (default: the list's own folder)")
     parser.add_argument(

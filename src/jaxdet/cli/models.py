@@ -81,7 +81,7 @@ def image_files(paths: Sequence[str]) -> list[Path]:
         elif path.is_file():
             found[path] = None
         else:
-            raise ValueError(f"{path}: there is no such file or folder")
+            raise ValueError(f"{path}: no such file or folder")
     return list(found)
 
 
@@ -89,7 +89,7 @@ def read_names(file: str) -> list[str]:
     """The class names in a file, one a line; lines without text are left out.
 
     Raises:
-        ValueError: it does not read as text, or has none.
+        ValueError: it cannot be read as text, or has none.
     """
     try:
         names = [line.strip() for line in read_lines(file) if line.strip()]

@@ -45,11 +45,11 @@ def run(args: argparse.Namespace) -> int:
     from jaxdet_convert.parity.weights import smooth_image, torchvision_model, torchvision_model_of_file
 
     if args.limit < 1:
-        raise ValueError(f"--limit is at least 1, not {args.limit}")
+        raise ValueError(f"--limit must be at least 1, not {args.limit}")
     options = {}
     if args.min_size is not None:
         if args.min_size < 32:
-            raise ValueError(f"--min-size is at least 32 pixels, not {args.min_size}")
+            raise ValueError(f"--min-size must be at least 32 pixels, not {args.min_size}")
         if args.model not in list_models(Task.DETECTION):
             raise ValueError("--min-size is an option of detectors")
         options = {"min_size": args.min_size, "max_size": round(args.min_size * 1333 / 800)}

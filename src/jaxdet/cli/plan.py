@@ -103,7 +103,7 @@ def _canvas(text: str | None, config: TrainConfig) -> tuple[int, int]:
 def _batch(batch: int | None, config: TrainConfig, topology: Topology) -> int:
     if batch is not None:
         if batch < 1:
-            raise ValueError(f"--batch is at least 1 image a chip, not {batch}")
+            raise ValueError(f"--batch must be at least 1 image a chip, not {batch}")
         return batch
     if config.batch_size % topology.chips == 0:
         return config.batch_size // topology.chips

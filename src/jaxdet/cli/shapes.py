@@ -1,4 +1,4 @@
-"""Draw images of shapes as a COCO data set, with a configuration file that trains on them; or crowds of heads."""
+"""Draw images of shapes as a COCO dataset, with a configuration file that trains on them; or crowds of heads."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
         for given, default in zip((args.train, args.val), (300, 40) if args.crowd else (1500, 100), strict=True)
     )
     if min(train, val) < 1:
-        raise ValueError(f"--train and --val are at least 1 image each, not {train} and {val}")
+        raise ValueError(f"--train and --val must be at least 1 image each, not {train} and {val}")
     if args.crowd:
         draw_crowds(folder, images_train=train, images_val=val, seed=args.seed)
         print(f"{train} + {val} images of crowds in {folder}, with the lists train.txt and val.txt")

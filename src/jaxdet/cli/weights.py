@@ -19,7 +19,7 @@ def effective_config(config: TrainConfig) -> tuple[TrainConfig, list[str]]:
     Data, checks, records and model all take this one. Without ``weights`` and ``backbone_weights`` it is ``config``.
 
     Raises:
-        ValueError, OSError: the weights are not there, do not read, or are of another kind of model.
+        ValueError, OSError: the weights are not there, cannot be read, or are of another kind of model.
     """
     from jaxdet.models import Task
     from jaxdet.models.options import changes
@@ -40,7 +40,7 @@ def effective_config(config: TrainConfig) -> tuple[TrainConfig, list[str]]:
     detector: Any = config.model
     # The weights may be a detector's without its heads.
     model = follow_classifier(detector, classifier.backbone_config, described=described)
-    return replace(config, model=model), [f"{line}, as the weights have" for line in changes(config.model, model)]
+    return replace(config, model=model), [f"{line}, as in the weights" for line in changes(config.model, model)]
 
 
 def config_or_given(config: TrainConfig) -> tuple[TrainConfig, list[str]]:
@@ -88,7 +88,7 @@ def first_model(config: TrainConfig, names: tuple[str, ...], tell: Callable[[str
     filled, dropped = load_backbone(model, find_weights(config.backbone_weights))
     tell(f"backbone: filled from {config.backbone_weights}; left out: {', '.join(dropped) or 'nothing'}")
     for line in changes(model.config, filled.config):
-        tell(f"{line}, as the weights have")
+        tell(f"{line}, as in the weights")
     return filled
 
 

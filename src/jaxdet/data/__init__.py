@@ -1,4 +1,4 @@
-"""Datasets, canvases, the batch plan and the loader: everything before the first array reaches a device."""
+"""Datasets, augmentation, batching and loading on the host."""
 
 from jaxdet.data.augment.augmentation import Augmentation as Augmentation
 from jaxdet.data.augment.augmentation import ClassAugmentation as ClassAugmentation

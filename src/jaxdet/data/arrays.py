@@ -1,4 +1,4 @@
-"""Images that a program hands over as arrays: what a model takes, and what to do about anything else."""
+"""Checking images that are passed as arrays."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 
 
 def checked_images(images: Iterable[Any]) -> list[np.ndarray]:
-    """A list of images, each as `checked_pixels` returns it; an empty list gives an empty list.
+    """Checks a list of images with `checked_pixels`.
 
     Raises:
-        ValueError: it is no list of images; the message names the image and says what to do.
+        ValueError: not a list of images. The message has the image and a remedy.
     """
     if isinstance(images, (str, os.PathLike)):
         raise ValueError(f"images is {os.fspath(images)!r}; {_how_to_read(images)}, and give the list [image]")
@@ -27,22 +27,22 @@ def checked_images(images: Iterable[Any]) -> list[np.ndarray]:
 
 
 def checked_pixels(image: Any, name: str = "the image") -> np.ndarray:
-    """An image as models take it: [H, W, 3] RGB, uint8, or float32 in 0..1.
+    """Checks an image and returns it as [H, W, 3] RGB, uint8, or float32 in 0..1.
 
     Args:
-        name: of the image in messages.
+        name: the name of the image in messages.
 
     Raises:
-        ValueError: it is something else; the message says what to do.
+        ValueError: not such an image. The message has a remedy.
     """
     if isinstance(image, (str, os.PathLike)):
         raise ValueError(f"{name} is the path {os.fspath(image)!r}; {_how_to_read(image)}")
     if image is None:
-        raise ValueError(f"{name} is None, which OpenCV's imread returns for a file that it cannot read")
+        raise ValueError(f"{name} is None, which OpenCV's imread returns for files that it cannot read")
     try:
         image = np.asarray(image)
     except Exception as error:  # such as a PyTorch tensor on a GPU
-        raise ValueError(f"{name} is a {type(image).__name__} that does not become an array: {error}") from error
+        raise ValueError(f"{name} is a {type(image).__name__} that cannot be converted to an array: {error}") from error
     if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise ValueError(f"{name} has shape {image.shape}; expected RGB [height, width, 3]{_remedy(image.shape)}")
     if image.dtype == np.uint8:
@@ -63,13 +63,13 @@ def _remedy(shape: tuple[int, ...]) -> str:
     if 0 in shape:
         return ""
     if len(shape) == 2:
-        return "; np.stack([image] * 3, axis=-1) makes it of a greyscale image"
+        return "; np.stack([image] * 3, axis=-1) converts a greyscale image"
     if len(shape) == 4:
         return "; give the images of a batch one by one, in a list"
     if len(shape) == 3 and shape[2] == 1:
-        return "; np.repeat(image, 3, axis=2) makes it of a greyscale image"
+        return "; np.repeat(image, 3, axis=2) converts a greyscale image"
     if len(shape) == 3 and shape[2] == 4:
-        return "; image[..., :3] leaves out the transparency"
+        return "; image[..., :3] removes the transparency"
     if len(shape) == 3 and shape[0] == 3:
         return "; image.transpose(1, 2, 0) puts the channels last"
     return ""

@@ -1,4 +1,4 @@
-"""Checking annotated boxes, and packing them into arrays. Boxes are xyxy in pixels of the image as it is read."""
+"""Checking annotated boxes and packing them into arrays. Boxes are xyxy in pixels of the upright image."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import numpy as np
 from jaxdet.data.faults import FaultKind, Problem
 from jaxdet.data.objects import Objects
 
-EDGE_TOLERANCE = 1.0  # pixels by which a box may stick out of its image before it counts as a fault
-_SMALLEST = float(np.finfo(np.float32).tiny)  # what is less becomes 0 on most devices
-_NUMBERS = frozenset({int, float})  # as json gives them; true and false are none
-_NARROW = 2.0**-22  # twice float32's relative spacing: a length beyond that vanishes nowhere
+EDGE_TOLERANCE = 1.0  # pixels by which boxes may exceed their image without being faulty
+_SMALLEST = float(np.finfo(np.float32).tiny)  # smaller numbers become 0 on most devices
+_NUMBERS = frozenset({int, float})  # types of json numbers, without bool
+_NARROW = 2.0**-22  # twice the relative spacing of float32; greater relative lengths do not become 0
 
 
 def from_xywh(box: Any, key: str) -> tuple[float, float, float, float] | Problem:
-    """A json file's [x, y, width, height] as xyxy, or what is wrong with it; `clean_box` says whether it is finite.
+    """Converts [x, y, width, height] of a json file to xyxy, or returns the problem. `clean_box` checks for infinities.
 
     Args:
-        key: of the box in its file, for the message.
+        key: the key of the box in its file, for the message.
     """
     if isinstance(box, list) and len(box) == 4 and _NUMBERS.issuperset(map(type, box)):
         try:
             x, y, width, height = map(float, box)
             return x, y, x + width, y + height
-        except OverflowError:  # json has integers of any length
+        except OverflowError:  # json integers may have any length
             pass
     return Problem(FaultKind.MALFORMED_BOX, f"{key} {reprlib.repr(box)} is not four numbers")
 
@@ -41,8 +41,8 @@ def clean_box(box: Sequence[float], size: tuple[int, int]) -> list[float] | Prob
         size: the image's (height, width).
 
     Returns:
-        The box clipped to the image, or what is wrong with it. A box may stick out by `EDGE_TOLERANCE`, which rounded
-        and one-based annotations do; that is clipped away silently.
+        The box clipped to the image, or its problem. Boxes may exceed the image by `EDGE_TOLERANCE`, as in rounded and
+        one-based annotations.
     """
     x1, y1, x2, y2 = box
     height, width = size
@@ -53,7 +53,7 @@ def clean_box(box: Sequence[float], size: tuple[int, int]) -> list[float] | Prob
         return Problem(FaultKind.DEGENERATE_BOX, text)
     beyond = max(-x1, -y1, x2 - width, y2 - height)
     if beyond > EDGE_TOLERANCE:
-        text = f"{_shown(box)} sticks {beyond:g} px out of the {width} x {height} image"
+        text = f"{_shown(box)} exceeds the {width} x {height} image by {beyond:g} px"
         return Problem(FaultKind.OUTSIDE_BOX, text)
     x1, y1, x2, y2 = max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))
     if _vanishes(x1, x2) or _vanishes(y1, y2):
@@ -62,9 +62,9 @@ def clean_box(box: Sequence[float], size: tuple[int, int]) -> list[float] | Prob
 
 
 def clip_box(box: Sequence[float], size: tuple[int, int]) -> list[float] | Problem:
-    """As `clean_box` for boxes of whole objects, cut by the image's edge or not: those are clipped to it.
+    """`clean_box` for boxes of whole objects, which may exceed their image by any amount and are clipped to it.
 
-    One that lies outside as a whole is a fault all the same.
+    A box that is entirely outside of the image is still faulty.
     """
     found = clean_box(box, size)
     if isinstance(found, Problem) and found.kind is FaultKind.OUTSIDE_BOX:
@@ -74,17 +74,17 @@ def clip_box(box: Sequence[float], size: tuple[int, int]) -> list[float] | Probl
 
 
 def clip_region(box: Sequence[float], size: tuple[int, int]) -> list[float] | Problem:
-    """As `clean_box` for a region to be ignored: it may reach out of the image, and without area it does no harm."""
+    """`clean_box` for ignored regions: they may exceed the image, and regions without area are only a warning."""
     found = clean_box(box, size)
     if isinstance(found, Problem) and found.kind is FaultKind.OUTSIDE_BOX:
         found = clean_box(_clipped(box, size), size)
     if isinstance(found, Problem) and found.kind is FaultKind.DEGENERATE_BOX:
-        return Problem(FaultKind.EMPTY_REGION, f"{found.text}; as a region to be ignored it has no effect")
+        return Problem(FaultKind.EMPTY_REGION, f"{found.text}; this ignored region has no effect")
     return found
 
 
 def pack_boxes(boxes: Sequence[Sequence[float]], labels: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Lists of boxes and labels as arrays [G, 4] float32 and [G] int32, also for G = 0."""
+    """Lists of boxes and labels as arrays [G, 4] float32 and [G] int32; G may be 0."""
     return np.array(boxes, np.float32).reshape(-1, 4), np.array(labels, np.int32).reshape(-1)
 
 
@@ -103,7 +103,7 @@ def _clipped(box: Sequence[float], size: tuple[int, int]) -> tuple[float, float,
 
 
 def _vanishes(low: float, high: float) -> bool:
-    """Whether a length is none in float32, as which boxes are trained on."""
+    """Whether a length is zero in float32, the dtype of boxes in training."""
     if high - low < _SMALLEST:
         return True
     return high - low <= high * _NARROW and bool(np.float32(high) <= np.float32(low))

@@ -1,10 +1,10 @@
-"""From the pixel formats that Pillow reads to RGB with 8 bits a channel.
+"""Conversion of pixel formats to RGB with 8 bits per channel.
 
 - Greyscale (1 to 8 bits), palette, CMYK, YCbCr and HSV images are converted by Pillow; transparency is dropped.
-- 16 bits become 8 by dropping the lower byte (``value >> 8``), as Pillow does with RGB of 16 bits and OpenCV with all;
-  Pillow's own conversion of greyscale would clip at 255. TIFF greyscale of 12 bits becomes 8 likewise.
-- Floating point and 32-bit or signed integers are refused: the file does not say which value is white. So is CIE Lab,
-  which Pillow converts to wrong colours.
+- 16 bits are reduced to 8 by dropping the lower byte (``value >> 8``), as Pillow does for 16-bit RGB and OpenCV for all
+  formats; Pillow's conversion of greyscale would clip at 255. 12-bit greyscale TIFF is reduced likewise.
+- Floating-point, 32-bit and signed integer images are errors, as files do not define the value of white. So is CIE Lab,
+  which Pillow converts to incorrect colours.
 """
 
 from __future__ import annotations
@@ -24,31 +24,28 @@ _REFUSED = {
 
 
 class UnsupportedPixels(ValueError):
-    """An image is sound, but its pixels have no agreed meaning as RGB."""
+    """An image is intact, but its pixels cannot be converted to RGB."""
 
 
 def is_deep(file: Image.Image) -> bool:
-    """Whether an image is greyscale of 12 or 16 bits."""
+    """Whether an image is greyscale with 12 or 16 bits."""
     return file.mode.startswith("I;16") or (file.mode == "I" and file.format in ("PNG", "PPM"))  # an older Pillow's PNG
 
 
 def to_rgb(file: Image.Image) -> Image.Image:
-    """The image in mode RGB.
-
-    Args:
-        file: as Pillow opened it.
+    """Converts an image that Pillow has opened to mode RGB.
 
     Raises:
-        UnsupportedPixels: the image has no meaning as RGB; the message says why.
+        UnsupportedPixels: the image cannot be converted to RGB.
     """
     if is_deep(file):
         return Image.fromarray(_to_8_bits(file)).convert("RGB")
     if file.mode == "RGB":
         file.load()
-        return file  # of which Pillow's conversion would make a copy
+        return file  # Pillow's conversion would copy it
     if file.mode in _BY_PILLOW:
         return file.convert("RGB")
-    if file.mode == "La":  # premultiplied, which Pillow converts to LA alone
+    if file.mode == "La":  # premultiplied; Pillow only converts it to LA
         return file.convert("LA").convert("RGB")
     has = _REFUSED.get(file.mode, f"pixels of Pillow's mode {file.mode}")
     raise UnsupportedPixels(f"has {has}; scale it yourself and store it as 8-bit RGB or greyscale")

@@ -1,8 +1,8 @@
-"""The one form in which every dataset reaches the loader: decoded examples, and an index that needs no decoding.
+"""The parent class of detection datasets: decoded examples, and an index that needs no decoding.
 
-Axes: H W pixels of the image as it is read, G ground truths of one image, N images of the dataset. Boxes are
-``(x1, y1, x2, y2)`` in pixels of the image as it is read, as continuous coordinates (a box from 0 to 10 is 10 wide).
-Label 0 is the background and never occurs in an annotation.
+Axes: H W pixels of the upright image, G ground-truth boxes of an image, N images of the dataset. Boxes are
+``(x1, y1, x2, y2)`` in pixels of the upright image, in continuous coordinates (a box from 0 to 10 has width 10).
+Label 0 is the background; annotations do not have it.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ BACKGROUND = "__background__"
 
 @dataclass(frozen=True, kw_only=True)
 class Record(Objects):
-    """What the annotations say about one image; nothing is decoded.
+    """The annotations of one image.
 
     size: (height, width).
-    judged: what evaluation counts and ignores, where that is not what is trained on.
+    judged: the ground truth for evaluation, if it differs from that for training.
     """
 
     image_id: int
@@ -37,7 +37,7 @@ class Record(Objects):
 
     @property
     def truth(self) -> Objects:
-        """What evaluation compares detections with; a detection in an ignored region is no error."""
+        """The ground truth for evaluation. Detections in ignored regions are not errors."""
         return self.objects if self.judged is None else self.judged
 
 
@@ -54,23 +54,23 @@ class Example(Objects):
 
     @classmethod
     def of(cls, image: np.ndarray, record: Record) -> Example:
-        """The example of a record whose image was decoded."""
+        """The example of a record and its decoded image."""
         return cls(image=image, image_id=record.image_id, path=record.path, **record.annotations())
 
 
 class DetectionDataset:
-    """A sequence of examples, decoded on access, beside the index that the batch plan and evaluation work from.
+    """A sequence of examples, decoded on access, and its index for batch plan and evaluation.
 
     Args:
-        records: one an image, in the dataset's order.
+        records: one per image, in the order of the dataset.
         names: class names by label; ``names[0]`` is ``"__background__"``.
         category_ids: the source's category id by label; ``category_ids[0]`` is -1.
-        faults: what is wrong with the source; the records are without it.
+        faults: the faults of the source. The records do not contain faulty annotations.
         skip_faulty: leave out faulty boxes, and count them in `skipped`, instead of raising.
 
     Raises:
-        DataError: there are faults, each of which is listed, that are more than warnings and not skipped; or names and
-            category ids do not correspond, or two images share an id.
+        DataError: faults that are neither warnings nor skipped, all listed; or names and category ids do not
+            correspond, or two images have the same id.
     """
 
     def __init__(
@@ -88,17 +88,17 @@ class DetectionDataset:
         self.faults = tuple(faults)
         if not self.names or self.names[0] != BACKGROUND or len(self.names) != len(self.category_ids):
             raise DataError(
-                f"expected names to start with {BACKGROUND!r} and one category id a name, "
+                f"expected names to start with {BACKGROUND!r} and one category id per name, "
                 f"got {len(self.names)} names {self.names[:4]} and {len(self.category_ids)} category ids"
             )
         self.image_ids = tuple(record.image_id for record in self.records)
         if len(set(self.image_ids)) != len(self.image_ids):
-            raise DataError("two images of the dataset have the same id; give every image its own")
+            raise DataError("two images of the dataset have the same id; give each image its own id")
         refuse_faults(self.faults, skip_faulty=skip_faulty, dataset=self)
 
     @property
     def skipped(self) -> int:
-        """How many faulty boxes were left out."""
+        """The number of faulty boxes that were left out."""
         return sum(fault.kind.of_box for fault in self.faults)
 
     @cached_property
@@ -115,25 +115,25 @@ class DetectionDataset:
         return len(self.records)
 
     def __getitem__(self, index: int) -> Example:
-        """Decodes image ``index``. Raises DataError where the file is unreadable or of another size than annotated."""
+        """Decodes image ``index``. Raises DataError if it cannot be read or does not have the annotated size."""
         record = self.records[index]
         return Example.of(read_image(record.path, record.size), record)
 
     def encoded(self, index: int) -> bytes:
-        """Image ``index`` as an image file's bytes. Raises DataError where there is none."""
+        """The encoded image file ``index``. Raises DataError if it cannot be read."""
         return read_file(self.records[index].path)
 
     def own_ground_truth(self) -> dict[str, Any] | None:
-        """COCO ground truth that says more than the records do; here none."""
+        """The source's COCO ground truth, which has more than the records; None without one."""
         return None
 
     def inspect(self, index: int) -> list[Problem]:
-        """What is wrong with image ``index``, which is decoded for it."""
+        """The problems of image ``index``, which is decoded."""
         record = self.records[index]
         return image_problems(lambda: self[index], record.path, record.size)
 
     def places(self, indices: Sequence[int]) -> list[tuple[str, int | None]]:
-        """The file and line where the annotations of these images begin; here the images themselves."""
+        """The file and line where the annotations of each image begin; here the image files."""
         return [(self.records[index].path, None) for index in indices]
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""What can be wrong with a data set: every fault with its kind, file and line, and the refusal to train on it."""
+"""Faults of datasets, with their kind, file and line, and the error that reports them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _FAULTS_SHOWN = 50
 
 
 class FaultKind(StrEnum):
-    """The short, fixed names of faults, in groups."""
+    """The kinds of faults."""
 
-    # Nothing can be trained with these.
+    # Errors.
     MISSING_IMAGE = "missing-image"
     UNREADABLE_IMAGE = "unreadable-image"
     IMAGE_SIZE = "image-size"
@@ -25,12 +25,12 @@ class FaultKind(StrEnum):
     DUPLICATE_IMAGE = "duplicate-image"
     DUPLICATE_CATEGORY = "duplicate-category"
     UNUSABLE_SET = "unusable-set"
-    # Boxes, which ``skip_faulty=True`` leaves out.
+    # Errors in single boxes, which ``skip_faulty=True`` leaves out.
     DEGENERATE_BOX = "degenerate-box"
     OUTSIDE_BOX = "outside-box"
     NON_FINITE_BOX = "non-finite-box"
     MALFORMED_BOX = "malformed-box"
-    # Told, and trained with.
+    # Warnings.
     DUPLICATE_ANNOTATION = "duplicate-annotation"
     SHARED_NAME = "shared-name"
     SHARED_IMAGE = "shared-image"
@@ -43,7 +43,7 @@ class FaultKind(StrEnum):
     EMPTY_CLASS = "empty-class"
     COLOUR_MODE = "colour-mode"
     EXIF_ROTATION = "exif-rotation"
-    # Told of a set as a whole, also when training starts.
+    # Warnings about a dataset as a whole, which training also prints at its start.
     NO_BOXES = "no-boxes"
     SKIPPED_FILES = "skipped-files"
     UNANNOTATED = "unannotated"
@@ -51,17 +51,17 @@ class FaultKind(StrEnum):
 
     @property
     def of_box(self) -> bool:
-        """Whether the fault is a single box, which can be left out."""
+        """Whether the fault concerns a single box, which can be left out."""
         return self in _OF_BOXES
 
     @property
     def of_set(self) -> bool:
-        """Whether the fault is about a set as a whole."""
+        """Whether the fault concerns a dataset as a whole."""
         return self in _OF_SETS
 
     @property
     def severity(self) -> str:
-        """``"error"``: training refuses the set; ``"warning"``: told only."""
+        """``"error"``: the dataset cannot be used for training; ``"warning"``: it can."""
         return "warning" if self in _WARNINGS else "error"
 
 
@@ -79,7 +79,7 @@ _WARNINGS = _OF_SETS | frozenset(
 
 
 class Problem(NamedTuple):
-    """What is wrong, before it is known where."""
+    """A fault without its file and line."""
 
     kind: FaultKind
     text: str
@@ -87,9 +87,9 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong with a data set, or unusual enough to be told.
+    """A fault of a dataset.
 
-    file: to be corrected, and the line of it on which the entry begins; line None: the file as a whole.
+    file, line: the file to correct and the line where the entry begins; line None: the file as a whole.
     image: the image's file name or id; annotation: the annotation's id, or its number in the file. "": none.
     """
 
@@ -102,7 +102,7 @@ class Fault:
 
     @property
     def severity(self) -> str:
-        """``"error"`` or ``"warning"``, as its kind's."""
+        """``"error"`` or ``"warning"``."""
         return self.kind.severity
 
     def __str__(self) -> str:
@@ -112,11 +112,11 @@ class Fault:
 
 
 class DataError(ValueError):
-    """The data on disk is not what it should be.
+    """A dataset cannot be used.
 
     Attributes:
-        faults: one entry a fault, where that is why.
-        dataset: what there is apart from them, for reports; None where the data cannot be read at all.
+        faults: the faults of the dataset, if these are the reason.
+        dataset: the dataset without the faulty parts, for reports; None if the data cannot be read at all.
     """
 
     def __init__(self, message: str, faults: Sequence[Fault] = (), dataset: Any = None) -> None:
@@ -126,12 +126,12 @@ class DataError(ValueError):
 
 
 def fatal(faults: Sequence[Fault], *, skip_faulty: bool) -> list[Fault]:
-    """Those for which training refuses the set; with ``skip_faulty`` faulty boxes are not among them."""
+    """The faults that are errors; with ``skip_faulty``, without faulty boxes."""
     return [fault for fault in faults if fault.severity == "error" and not (skip_faulty and fault.kind.of_box)]
 
 
 def refuse_faults(faults: Sequence[Fault], *, skip_faulty: bool, dataset: Any = None) -> None:
-    """Raises one DataError that lists every fatal fault, if there is any."""
+    """Raises a DataError that lists all fatal faults, if there are any."""
     wrong = fatal(faults, skip_faulty=skip_faulty)
     if not wrong:
         return

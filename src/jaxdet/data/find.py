@@ -1,4 +1,4 @@
-"""A training and a validation set by the layout of their folder."""
+"""Finding training and validation sets by the layout of a folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jaxdet.paths import is_remote, to_path
 
 Pair = tuple[DataSource, DataSource | None]
 
-# The json file and the folder of images, by the name of the split; the first that is there counts.
+# The json file and the folder of images by the name of the split; the first existing one is used.
 _COCO = (
     ("annotations/instances_{}2017.json", "{}2017"),
     ("annotations/instances_{}2014.json", "{}2014"),
@@ -27,21 +27,21 @@ _VAL = ("val", "valid")
 
 
 def find_sources(root: str | Path) -> Pair:
-    """The training and the validation set in a folder; the latter is None where there is none.
+    """The training and the validation set in a folder; the latter is None if there is none.
 
-    Known are, in this order: COCO (``annotations/instances_train2017.json`` and ``train2017/``, ``2014`` or no year),
-    ``train.json`` and ``train/`` or ``train/_annotations.coco.json``, each with ``val`` or ``valid``; Pascal VOC
+    Known layouts, in this order: COCO (``annotations/instances_train2017.json`` and ``train2017/``, or 2014, or without
+    year), ``train.json`` and ``train/`` or ``train/_annotations.coco.json``, each with ``val`` or ``valid``; Pascal VOC
     (``ImageSets/Main/train.txt``, ``val.txt``); YOLO (``data.yaml``); packed sets (``train/index.json``); HeadHunter's
     lists (``train.txt``, ``val.txt``); Pascal VOC without lists (``Annotations/*.xml`` and ``JPEGImages/`` or
     ``images/``, or xml files beside their images; in the folder or in its ``train/`` and ``val/``); and a folder for
     each class in ``train/`` and ``val/``.
 
     Raises:
-        DataError: there is no such folder, or none of these in it; the message lists what was looked for.
+        DataError: no such folder, or none of these layouts in it; the message lists them.
     """
     root = to_path(root)
     if not root.is_dir():
-        raise DataError(f"{root}: there is no such folder; give the one that the data set lies in")
+        raise DataError(f"{root}: no such folder; give the folder of the dataset")
     finders: tuple[Callable[[Path], Pair | None], ...] = (_coco, _voc, _yolo, _packed, _heads, _voc_unlisted, _classes)
     for finder in finders:
         found = finder(root)
@@ -49,10 +49,10 @@ def find_sources(root: str | Path) -> Pair:
             return found
     coco = "; ".join(f"{file.format('train')} with {images.format('train')}/" for file, images in _COCO)
     raise DataError(
-        f"{root}: holds no data set of a known layout. Looked for COCO ({coco}), Pascal VOC "
+        f"{root}: no dataset with a known layout. Looked for COCO ({coco}), Pascal VOC "
         f"(ImageSets/Main/train.txt, or Annotations/*.xml), YOLO ({' or '.join(YAML_NAMES)}), packed sets "
         f"(train/{INDEX_FILE}), HeadHunter's lists (train.txt) and classes (train/CLASS/ with images); "
-        f"there is: {_listing(root)}"
+        f"found: {_listing(root)}"
     )
 
 

@@ -1,7 +1,7 @@
-"""A validation set cut from a training set.
+"""Holding out images of a training set as validation set.
 
-Which images are held out is a function of a seed and of the images' ids alone, so that both parts can be opened by
-themselves, on any machine, and fit together.
+The selection depends only on a seed and the ids of the images, so that both parts can be opened independently, on any
+machine.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ Dataset = DetectionDataset | ClassificationDataset
 
 
 def held_out(ids: Sequence[int], fraction: float, seed: int) -> np.ndarray:
-    """[N] bool: which of N images are held out: this fraction, rounded, but at least one image on either side.
+    """[N] bool, whether each of N images is held out: this fraction, rounded, but at least one image in each part.
 
     Raises:
         ValueError: the fraction is not between 0 and 1.
         DataError: there are fewer than two images.
     """
     if not 0 < fraction < 1:
-        raise ValueError(f"the fraction of images to hold out is between 0 and 1, not {fraction:g}")
+        raise ValueError(f"the fraction of images to hold out must be between 0 and 1, not {fraction:g}")
     if len(ids) < 2:
-        raise DataError(f"a set of {len(ids)} images cannot be split; it takes two at least")
+        raise DataError(f"a set of {len(ids)} images cannot be split; at least two are needed")
     count = min(max(round(len(ids) * fraction), 1), len(ids) - 1)
     ranks = [hashlib.sha256(f"{seed}:{image_id}".encode()).digest() for image_id in ids]
     chosen = np.zeros(len(ids), bool)
@@ -38,10 +38,10 @@ def held_out(ids: Sequence[int], fraction: float, seed: int) -> np.ndarray:
 
 
 def subset(dataset: Dataset, keep: np.ndarray, *, skip_faulty: bool) -> Dataset:
-    """The images of a data set for which ``keep`` [N] is true. Its faults stay those of the whole.
+    """The images of a dataset for which ``keep`` [N] is true. Its faults are those of the whole dataset.
 
     Raises:
-        DataError: the data set has faults that are not skipped.
+        DataError: the dataset has faults that are not skipped.
     """
     indices = np.flatnonzero(keep).tolist()
     if isinstance(dataset, ClassificationDataset):
@@ -50,7 +50,7 @@ def subset(dataset: Dataset, keep: np.ndarray, *, skip_faulty: bool) -> Dataset:
 
 
 def image_ids(dataset: Dataset) -> Sequence[int]:
-    """What identifies each image: its id or, of labelled images, its position."""
+    """The ids of the images of a detection dataset, or the positions of labelled images."""
     return dataset.image_ids if isinstance(dataset, DetectionDataset) else range(len(dataset))
 
 

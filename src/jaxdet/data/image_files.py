@@ -1,8 +1,7 @@
-"""Which files of a folder are images: the one rule for data sets and for detection.
+"""Finding image files in folders, for datasets and for detection.
 
-Hidden and system entries are no data, though they may hold copies of it: ``.ipynb_checkpoints/``, ``.Trash-1000/``,
-AppleDouble files (``._a.jpg``), ``__MACOSX/``, the previews of Windows and of network disks. They are left out and
-counted.
+Hidden and system files are left out and counted, as they may be copies of images: ``.ipynb_checkpoints/``,
+``.Trash-1000/``, AppleDouble files (``._a.jpg``), ``__MACOSX/``, previews of Windows and of network disks.
 """
 
 from __future__ import annotations
@@ -27,14 +26,14 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class FoundFiles:
-    """The files of a folder. paths: to use, sorted by their parts; skipped: hidden and system files, likewise."""
+    """The files of a folder. ``paths``: to use, sorted by their parts; ``skipped``: hidden and system files."""
 
     folder: str
     paths: tuple[str, ...]
     skipped: tuple[str, ...]
 
     def skipped_faults(self) -> list[Fault]:
-        """One warning that counts the files left out; none where there are none."""
+        """A warning with the number of files that are left out, if any."""
         if not self.skipped:
             return []
         skipped = [os.path.relpath(path, self.folder) for path in self.skipped]
@@ -43,14 +42,14 @@ class FoundFiles:
 
 
 def counted(names: Sequence[str]) -> str:
-    """How many there are, with the first few: ``4 (a, b, c, ...)``."""
+    """The number of names and the first few: ``4 (a, b, c, ...)``."""
     return f"{len(names)} ({', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''})"
 
 
 def find_images(folder: PathLike) -> FoundFiles:
-    """All images in a folder and its subfolders, whatever the letter case of their suffix; links are followed.
+    """All images in a folder and its subfolders. Suffixes may have any letter case; links are followed.
 
-    Whether the folder itself is hidden does not matter.
+    The folder itself may be hidden.
 
     Raises:
         DataError: a folder cannot be listed.
@@ -59,7 +58,7 @@ def find_images(folder: PathLike) -> FoundFiles:
 
 
 def find_files(folder: PathLike, suffixes: Sequence[str]) -> FoundFiles:
-    """As `find_images` for files with other suffixes, given in lower case."""
+    """`find_images` for files with other suffixes, given in lower case."""
     root, wanted = os.fspath(folder), tuple(suffixes)
     found: list[tuple[list[str], bool]] = []
     for parts, hidden in _in_bucket(to_path(root), wanted) if is_remote(root) else _on_disk(root):
@@ -73,31 +72,31 @@ def find_files(folder: PathLike, suffixes: Sequence[str]) -> FoundFiles:
 
 
 def is_system_name(name: str) -> bool:
-    """Whether a file or folder of this name is hidden or the system's own."""
+    """Whether a file or folder with this name is hidden or a system file."""
     return name.startswith(".") or name.lower() in _SYSTEM
 
 
 def visible(folder: Path) -> list[Path]:
-    """The sorted entries of a folder that are neither hidden nor the system's; none where there is no folder."""
+    """The sorted entries of a folder, without hidden and system files; none if the folder does not exist."""
     return sorted(path for path in folder.glob("*") if not is_system_name(path.name))
 
 
 def _on_disk(root: str) -> Iterator[tuple[list[str], bool]]:
-    """(parts of the path below the root, whether one of them is a system name) of all files."""
+    """(parts of the path below the root, whether one of them is a system name) for all files."""
 
     def fail(error: OSError) -> None:
         raise DataError(f"{error.filename}: cannot be listed ({error.strerror}); check its permissions") from error
 
     for parent, folders, files in os.walk(root, followlinks=True, onerror=fail):
-        folders[:] = [name for name in folders if not _leads_back(parent, name)]
+        folders[:] = [name for name in folders if not _is_cycle(parent, name)]
         above = [] if parent == root else os.path.relpath(parent, root).split(os.sep)
         hidden = any(map(is_system_name, above))
         for name in files:
             yield [*above, name], hidden or is_system_name(name)
 
 
-def _leads_back(parent: str, name: str) -> bool:
-    """Whether a folder is a link to one that it lies in."""
+def _is_cycle(parent: str, name: str) -> bool:
+    """Whether a folder is a link to one of its parents."""
     path = os.path.join(parent, name)
     if not os.path.islink(path):
         return False
@@ -106,10 +105,10 @@ def _leads_back(parent: str, name: str) -> bool:
 
 
 def _in_bucket(folder: Path, wanted: tuple[str, ...], above: tuple[str, ...] = ()) -> Iterator[tuple[list[str], bool]]:
-    """As `_on_disk`; system folders are not listed, which takes long."""
+    """`_on_disk` for a bucket. System folders are not listed, as listing is slow."""
     for entry in folder.iterdir() if folder.is_dir() else ():
         system = is_system_name(entry.name)
-        # What has the suffix is not asked whether it is a folder, which takes long, too.
+        # Entries with the suffix are taken for files, as is_dir is slow, too.
         if entry.name.lower().endswith(wanted) or (not system and not entry.is_dir()):
             yield [*above, entry.name], system
         elif not system:

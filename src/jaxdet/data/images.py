@@ -1,6 +1,6 @@
-"""Image files: decoding them, and finding out what is wrong with one.
+"""Decoding and checking of image files.
 
-Which way up an image is read says `jaxdet.data.orientation`, how other pixel formats become RGB `jaxdet.data.colour`.
+`jaxdet.data.orientation` handles EXIF orientations, `jaxdet.data.colour` the conversion of pixel formats to RGB.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from jaxdet.paths import PathLike, is_remote, to_path
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # torchvision's
 
-# What Pillow raises for damaged files.
+# The errors that Pillow raises for damaged files.
 _UNDECODABLE = (OSError, SyntaxError, ValueError, TypeError, EOFError, struct.error, Image.DecompressionBombError)
 _LARGE_READ = 1 << 20  # bytes
-_FEW_PIXELS = 1 << 24  # that are set aside without a look at the file's size
+_FEW_PIXELS = 1 << 24  # images up to this are decoded without checking the size of the file
 # Deflate gives 1032 bytes for one at most, of eight pixels each; a block of 64 pixels takes a bit of a JPEG.
 _MOST_PIXELS_A_BYTE = {"PNG": 8 * 1032, "JPEG": 8 * 64}
 _NEARLY_BLACK = 16  # of 255
@@ -34,21 +34,21 @@ _NEARLY_BLACK = 16  # of 255
 def read_image(path: PathLike, size: Size | None = None, *, content: bytes | None = None) -> np.ndarray:
     """Decodes an image file to [H, W, 3] uint8 RGB, upright.
 
-    An image that its EXIF block says is stored turned or mirrored is turned upright, unless the annotated ``size``
-    (height, width) is that of the stored pixels alone; then they are used as they are (see `jaxdet.data.orientation`).
-    Greyscale, palette and CMYK are converted, transparency is dropped, and 16 bits become 8 (see `jaxdet.data.colour`).
+    An EXIF orientation is applied, unless the annotated ``size`` (height, width) only fits the stored pixels, which are
+    then used as they are (see `jaxdet.data.orientation`). Greyscale, palette and CMYK are converted, transparency is
+    dropped, and 16 bits become 8 (see `jaxdet.data.colour`).
 
     Args:
-        path: of the file, which may be a URL.
-        content: of a file that lies elsewhere; the path then is its name in messages.
+        path: the file; may be a URL.
+        content: the bytes of the file, if it is not at ``path``, which is then its name in messages.
 
     Raises:
-        DataError: the file is missing, no image, cut short, larger than the limit (see `set_max_pixels`), of floating
-            point or 32-bit pixels, or has not the annotated size.
+        DataError: the file is missing, not an image, truncated, larger than the limit (see `set_max_pixels`), has
+            floating-point or 32-bit pixels, or does not have the annotated size.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # remarks about unusual EXIF blocks or palettes: the pixels are fine
+            warnings.simplefilter("ignore")  # warnings about unusual EXIF blocks or palettes; the pixels are fine
             with _opened(path, content) as stream, Image.open(stream) as file:
                 _check_expansion(file, stream)
                 orientation = read_orientation(file)
@@ -68,21 +68,21 @@ def read_image(path: PathLike, size: Size | None = None, *, content: bytes | Non
 
 
 def set_max_pixels(limit: int | None) -> None:
-    """Sets how many pixels an image file may have; None: any number. Worker processes take the limit over.
+    """Sets the maximum number of pixels of image files; None: no limit. It also applies to worker processes.
 
-    The limit guards against small files that expand until the memory is full. It is Pillow's: by default 178,956,970,
-    twice ``PIL.Image.MAX_IMAGE_PIXELS``, and images of other readers in this process obey it, too.
+    The limit protects against small files that expand until the memory is full. It is Pillow's, by default 178,956,970
+    (twice ``PIL.Image.MAX_IMAGE_PIXELS``), and applies to all uses of Pillow in this process.
 
     Raises:
         ValueError: the limit is below 1.
     """
     if limit is not None and limit < 1:
-        raise ValueError(f"the largest number of pixels of an image is at least 1, not {limit}")
+        raise ValueError(f"the maximum number of pixels of an image must be at least 1, not {limit}")
     Image.MAX_IMAGE_PIXELS = None if limit is None else -(-limit // 2)
 
 
 def read_file(path: PathLike) -> bytes:
-    """An image's file as it is. Raises DataError where it cannot be read."""
+    """The bytes of an image file. Raises DataError if it cannot be read."""
     try:
         return to_path(path).read_bytes()
     except OSError as error:
@@ -93,25 +93,25 @@ def read_image_size(path: PathLike) -> Size:
     """(height, width) of the upright image, from the file's header.
 
     Raises:
-        DataError: the file is missing, no image, or larger than the limit.
+        DataError: the file is missing, not an image, or larger than the limit.
     """
     return image_orientation(path).upright
 
 
 def image_orientation(path: PathLike) -> Orientation:
-    """How an image is stored, from the file's header. Raises DataError as `read_image_size` does."""
+    """The orientation of an image, from the file's header. Raises DataError like `read_image_size`."""
     return _read_header(path)[0]
 
 
 def image_problems(
     decode: Callable[[], Any], path: str, size: Size | None = None, *, content: Callable[[], bytes] | None = None
 ) -> list[Problem]:
-    """What is wrong with an image, or unusual enough to be told. The image is decoded, and its header read.
+    """The problems of an image, errors and warnings. Decodes it and reads its header.
 
     Args:
-        decode: reads it as training does, into what has an ``image``, and raises DataError where it cannot.
-        path: its file, where it has one; size: the annotated (height, width), if any.
-        content: the bytes of a file that lies elsewhere.
+        decode: reads the image as in training; returns an object with ``image``, or raises DataError.
+        path: the file, if there is one; size: the annotated (height, width), if any.
+        content: returns the bytes of the file, if it is not at ``path``.
     """
     try:
         brightest = int(decode().image.max())
@@ -133,14 +133,14 @@ def image_problems(
         use = "it is read upright"
         if orientation.fits_stored(size):
             height, width = orientation.stored
-            use = f"its annotation gives the stored size {width} x {height} (width x height), so it is read as stored"
-        stored = f"EXIF says that the image is stored turned or mirrored (orientation {orientation.number})"
+            use = f"its annotation has the stored size {width} x {height} (width x height), so it is read as stored"
+        stored = f"by its EXIF orientation {orientation.number} the image is stored rotated or mirrored"
         found.append(Problem(FaultKind.EXIF_ROTATION, f"{path}: {stored}; {use}"))
     return found
 
 
 def _read_header(path: PathLike, content: bytes | None = None) -> tuple[Orientation, str, bool]:
-    """The orientation, Pillow's mode, and whether its 12 or 16 bits become 8."""
+    """The orientation, Pillow's mode, and whether 12 or 16 bits are reduced to 8."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -154,13 +154,15 @@ def _read_header(path: PathLike, content: bytes | None = None) -> tuple[Orientat
 def _opened(path: PathLike, content: bytes | None) -> IO[bytes]:
     if content is None and is_remote(path):
         content = to_path(path).read_bytes()
-    # Not the path for Pillow to open: it would map uncompressed TIFF files, and mixes up the rows of turned ones.
+    # A stream, not the path, with which Pillow would map uncompressed TIFF files, and mix up rows of rotated ones.
     return _File(io.FileIO(path, "rb")) if content is None else io.BytesIO(content)
 
 
 def _check_expansion(file: Image.Image, stream: IO[bytes]) -> None:
-    """Raises OSError where a damaged header promises more pixels than the file's bytes can hold: Pillow would set aside
-    the memory for them and, where it does not miss the bytes, give an empty image."""
+    """Raises OSError if a damaged header declares more pixels than the file's bytes can encode.
+
+    Pillow would allocate memory for them and, in some formats, return an empty image.
+    """
     most, pixels = _MOST_PIXELS_A_BYTE.get(file.format or ""), file.width * file.height
     if most is None or pixels <= _FEW_PIXELS:
         return
@@ -168,12 +170,11 @@ def _check_expansion(file: Image.Image, stream: IO[bytes]) -> None:
     size = stream.seek(0, io.SEEK_END)
     stream.seek(position)
     if pixels > most * size:
-        raise OSError(f"its header promises {file.width} x {file.height} pixels, more than {size} bytes can hold")
+        raise OSError(f"its header declares {file.width} x {file.height} pixels, more than {size} bytes can encode")
 
 
 class _File(io.BufferedReader):
-    """A file whose reads ask for no more than what is left of it: a damaged PNG chunk promises 4 GB, which Python sets
-    aside before it looks."""
+    """A file that limits reads to its remaining bytes: for a damaged PNG chunk of 4 GB, Python would allocate these."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is not None and size > _LARGE_READ:
@@ -183,16 +184,16 @@ class _File(io.BufferedReader):
 
 def _unreadable(path: PathLike, error: BaseException) -> DataError:
     if isinstance(error, FileNotFoundError):
-        return _error(FaultKind.MISSING_IMAGE, path, "there is no such image file; check the image directory")
+        return _error(FaultKind.MISSING_IMAGE, path, "no such image file; check the image directory")
     if isinstance(error, UnsupportedPixels):
         return _error(FaultKind.UNREADABLE_IMAGE, path, f"the image {error}")
     if isinstance(error, Image.DecompressionBombError):
         text = (
-            f"{str(error).partition(',')[0]}, a guard against files that expand until the memory is full; if the file "
-            "is sound, raise the limit with --max-pixels, in Python with jaxdet.data.set_max_pixels"
+            f"{str(error).partition(',')[0]}, which protects against files that expand until the memory is full; if "
+            "the file is fine, raise the limit with --max-pixels, in Python with jaxdet.data.set_max_pixels"
         )
         return _error(FaultKind.UNREADABLE_IMAGE, path, text)
-    reason = "it is of no known format" if isinstance(error, UnidentifiedImageError) else error
+    reason = "unknown format" if isinstance(error, UnidentifiedImageError) else error
     text = f"cannot be decoded as an image ({reason}); replace or remove the file"
     return _error(FaultKind.UNREADABLE_IMAGE, path, text)
 

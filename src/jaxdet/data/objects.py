@@ -21,13 +21,13 @@ def no_boxes() -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True)
 class Objects:
-    """What an image holds. A record, an example and the ground truth of evaluation are made of it.
+    """The objects of an image: the annotations of records, examples and ground truth.
 
-    A further kind of annotation becomes a field here, beside `select` and `map_boxes`, and nowhere else.
+    To support another kind of annotation, add a field here and handle it in `select` and `map_boxes`.
 
     boxes: [G, 4] float32 xyxy.
     labels: [G] int32, 1..K-1.
-    ignored: [I, 4] float32 xyxy: regions that are neither object nor background (crowds).
+    ignored: [I, 4] float32 xyxy, regions that are neither object nor background (crowds).
     """
 
     boxes: np.ndarray
@@ -36,7 +36,7 @@ class Objects:
 
     @property
     def objects(self) -> Objects:
-        """The annotations alone."""
+        """Only the annotations."""
         return Objects(**self.annotations())
 
     def annotations(self) -> dict[str, Any]:
@@ -44,21 +44,21 @@ class Objects:
         return {each.name: getattr(self, each.name) for each in fields(Objects)}
 
     def select(self: AnyObjects, kept: np.ndarray, kept_ignored: np.ndarray | None = None) -> AnyObjects:
-        """The same with some of the objects, and some of the ignored regions.
+        """Selects objects and ignored regions.
 
         Args:
             kept: [G] bool, or indices of objects.
-            kept_ignored: [I] bool, or indices; None: all regions stay.
+            kept_ignored: [I] bool, or indices of ignored regions; None: all.
         """
         ignored = self.ignored if kept_ignored is None else self.ignored[kept_ignored]
         return replace(self, boxes=self.boxes[kept], labels=self.labels[kept], ignored=ignored)
 
     def map_boxes(self: AnyObjects, function: Callable[[np.ndarray], np.ndarray]) -> AnyObjects:
-        """The same with a function ``[N, 4] -> [N, 4]`` applied to the boxes and to the ignored regions."""
+        """Applies a function ``[N, 4] -> [N, 4]`` to the boxes and to the ignored regions."""
         return replace(self, boxes=function(self.boxes), ignored=function(self.ignored))
 
     def with_area(self: AnyObjects) -> AnyObjects:
-        """The same without objects and regions that have no area."""
+        """Removes objects and regions without area."""
         kept, kept_ignored = (
             (boxes[:, 0] < boxes[:, 2]) & (boxes[:, 1] < boxes[:, 3]) for boxes in (self.boxes, self.ignored)
         )

@@ -1,9 +1,9 @@
-"""Images that are stored turned or mirrored, and say so by an EXIF orientation.
+"""EXIF orientations of images.
 
-Every reader follows one rule: **an image is read upright**, as browsers, annotation tools, detectron2 and Ultralytics
-show it, and its size is the upright one. The one exception: where the annotation gives the size of the stored pixels
-and not the upright one, the boxes were made on the stored pixels, and these are used as they are. Where both sizes are
-equal (a square, a half turn, a mirrored image), or the annotation gives no size, the image is upright.
+All readers follow one rule: **images are read upright**, as in browsers, annotation tools, detectron2 and Ultralytics,
+and their size is the upright one. There is one exception: if the annotated size is that of the stored pixels and not
+the upright one, the boxes refer to the stored pixels, which are then used as they are. If both sizes are equal (square
+images, rotations by 180 degrees, mirrored images), or the size is not annotated, the image is read upright.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _SIDEWAYS = (5, 6, 7, 8)  # these swap height and width
 
 @dataclass(frozen=True)
 class Orientation:
-    """How an image is stored.
+    """The orientation of a stored image.
 
-    number: the EXIF orientation, from 1 (upright) to 8. stored: the size of the pixels in the file.
+    number: the EXIF orientation, from 1 (upright) to 8; stored: (height, width) of the pixels in the file.
     """
 
     number: int
@@ -41,18 +41,19 @@ class Orientation:
 
     @property
     def upright(self) -> Size:
-        """The size of the image turned upright."""
+        """(height, width) of the upright image."""
         return self.stored[::-1] if self.number in _SIDEWAYS else self.stored
 
     def fits_stored(self, annotated: Size | None) -> bool:
-        """Whether an annotation of this size was made on the stored pixels, and not on the upright image."""
+        """Whether the annotated size is that of the stored pixels and not of the upright image."""
         return annotated is not None and tuple(annotated) == self.stored != self.upright
 
     def turn(self, image: Image.Image, annotated: Size | None, *, is_upright: bool) -> Image.Image:
-        """The image as it is to be used with an annotation of this size.
+        """The image in the orientation of its annotation.
 
         Args:
-            is_upright: it has been turned already; otherwise it is as stored.
+            annotated: the annotated (height, width), if any.
+            is_upright: whether ``image`` is upright already; otherwise it is as stored.
         """
         if self.fits_stored(annotated):
             back = _TO_STORED[self.number] if is_upright else None
@@ -62,13 +63,13 @@ class Orientation:
 
 
 def read_orientation(file: Image.Image) -> Orientation:
-    """The orientation of a file that Pillow has opened and not loaded. A damaged EXIF block counts as upright.
+    """The orientation of a file that Pillow has opened but not loaded. A damaged EXIF block is treated as upright.
 
     Raises:
-        OSError, or what else Pillow raises for damaged pixels: of a PNG with the EXIF block behind them.
+        OSError, or another error of Pillow: damaged pixels of a PNG whose EXIF block follows them.
     """
     stored = (file.height, file.width)
-    if file.format == "TIFF":  # Pillow gives the upright size, unless its version is an old one
+    if file.format == "TIFF":  # recent versions of Pillow return the upright size
         tags: Any = file.tag_v2  # type: ignore[attr-defined]
         stored = (tags[ExifTags.Base.ImageLength], tags[ExifTags.Base.ImageWidth])
     elif file.format == "PNG" and _exif_follows_pixels(file):
@@ -77,21 +78,21 @@ def read_orientation(file: Image.Image) -> Orientation:
 
 
 def turned_by_pillow(file: Image.Image) -> bool:
-    """Whether Pillow has turned a loaded file upright by itself, as it does with TIFF."""
+    """Whether Pillow has rotated a loaded file upright, as it does for TIFF."""
     return file.format == "TIFF" and _number(file) == UPRIGHT
 
 
 def _number(file: Image.Image) -> int:
     try:
-        # Not PngImageFile's own method, which decodes all pixels of a PNG to look for the block behind them.
+        # Not the method of PngImageFile, which decodes all pixels to find an EXIF block after them.
         value = Image.Image.getexif(file).get(ExifTags.Base.Orientation)
-    except Exception:  # damaged in one of many ways
+    except Exception:  # a damaged block raises many types
         return UPRIGHT
     return value if value in _TO_UPRIGHT else UPRIGHT
 
 
 def _exif_follows_pixels(file: Image.Image) -> bool:
-    """Whether a PNG has an EXIF chunk that Pillow finds only after the pixels."""
+    """Whether a PNG has an EXIF chunk after the pixels, which Pillow finds only when it decodes them."""
     if "exif" in file.info:
         return False
     stream: Any = file.fp  # type: ignore[attr-defined]

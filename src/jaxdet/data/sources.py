@@ -1,4 +1,4 @@
-"""Where a dataset lies, as a configuration says it; opening one reads the annotations."""
+"""Data sources: the location of a dataset in a configuration."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from jaxdet.data.held_out import held_out, image_ids, subset
 
 @runtime_checkable
 class DataSource(Protocol):
-    """What a configuration needs of a source; those below have it, and a class of your own may."""
+    """The interface of data sources, which your own classes may implement."""
 
     def open(self, *, skip_faulty: bool = False) -> DetectionDataset | ClassificationDataset:
-        """The dataset.
+        """Opens the dataset and reads its annotations.
 
         Args:
-            skip_faulty: leave out faulty boxes, instead of raising.
+            skip_faulty: leave out faulty boxes instead of raising.
 
         Raises:
-            jaxdet.data.DataError: the data cannot be trained on; the message says why, and where.
+            jaxdet.data.DataError: the data cannot be used; the message lists the faults with file and line.
         """
         ...
 
 
 @dataclass(frozen=True)
 class CocoFiles:
-    """A COCO json file and the folder that its file names are relative to."""
+    """A COCO json file (``annotations``) and the folder of its images (``images``)."""
 
     annotations: str
     images: str
@@ -49,9 +49,9 @@ class VocFolder:
     """A split of a Pascal VOC folder.
 
     split: a list in ``ImageSets/Main``; None: all annotations.
-    class_names: in the order of their labels, by default all, sorted.
-    one_based: corners count pixels from 1 and are inclusive, as the format says; False for files whose corners are
-        edges from 0 (see `jaxdet.data.formats.voc`).
+    class_names: class names in the order of their labels; by default all, sorted.
+    one_based: corners are inclusive pixels from 1, as the format defines; False: they are edges from 0 (see
+        `jaxdet.data.formats.voc`).
     """
 
     root: str
@@ -67,7 +67,7 @@ class VocFolder:
 
 @dataclass(frozen=True)
 class YoloFolder:
-    """A split, such as ``"train"``, of a YOLO folder, or of the ``data.yaml`` that ``root`` is."""
+    """A split, such as ``"train"``, of a YOLO folder; ``root`` is the folder or its ``data.yaml``."""
 
     root: str
     split: str
@@ -78,9 +78,10 @@ class YoloFolder:
 
 @dataclass(frozen=True)
 class HeadList:
-    """A HeadHunter list, and the folder that its paths are relative to, by default the list's own.
+    """A HeadHunter list.
 
-    negatives, ones: what boxes of negative flag are for training, and those of positive flag for evaluation (see
+    root: the folder that its paths are relative to; by default the folder of the list.
+    negatives, ones: the meaning of negative flags in training and of positive flags in evaluation (see
         `jaxdet.data.formats.head_list.HeadListDataset`).
     """
 
@@ -95,13 +96,13 @@ class HeadList:
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Examples that a program has already: a Grain data source, or any sequence of mappings.
+    """Examples from Python: a Grain data source, or any sequence of mappings.
 
     sequence: entries have ``image`` ([H, W, 3] uint8 RGB, or a path), ``boxes`` [G, 4] xyxy in pixels and ``labels``
         [G] 1..K, and may have ``image_id`` and ``ignored`` (see `jaxdet.data.formats.sequence.SequenceDataset`).
-        It has to pickle if worker processes are to read from it.
-    names: of labels 1..K.
-    sizes: [N, 2] (height, width) of the images; without them one pass over the sequence takes them from the images.
+        It is pickled for worker processes.
+    names: class names of labels 1..K.
+    sizes: [N, 2] (height, width) of the images; by default read from the images in one pass over the sequence.
     """
 
     sequence: RandomAccess
@@ -114,33 +115,33 @@ class Examples:
 
 @dataclass(frozen=True)
 class PackedFolder:
-    """A data set that ``jaxdet data CONFIG --pack`` wrote, of boxes or of labels."""
+    """A dataset, with boxes or labels, that was packed by ``jaxdet data CONFIG --pack``."""
 
     root: str
 
     def open(self, *, skip_faulty: bool = False) -> DetectionDataset | ClassificationDataset:
-        del skip_faulty  # what was faulty has not been packed
+        del skip_faulty  # faulty boxes are not packed
         return open_packed(self.root)
 
 
 @dataclass(frozen=True)
 class ClassFolder:
-    """A folder for each class, for classifiers; ``class_names`` in the order of labels, by default all, sorted."""
+    """A folder per class, for classifiers. ``class_names``: in the order of labels; by default all, sorted."""
 
     root: str
     class_names: tuple[str, ...] | None = None
 
     def open(self, *, skip_faulty: bool = False) -> ClassificationDataset:
-        del skip_faulty  # there are no boxes
+        del skip_faulty  # no boxes
         return read_class_folder(self.root, self.class_names)
 
 
 @dataclass(frozen=True)
 class SplitPart:
-    """One part of a source that has no validation set.
+    """A part of a source without validation set.
 
     part: ``"val"``: the images that are held out; ``"train"``: the others.
-    fraction: of the images that are held out; seed: which ones (see `jaxdet.data.held_out`).
+    fraction: the fraction of images that are held out; seed: selects them (see `jaxdet.data.held_out`).
     """
 
     source: DataSource = field(metadata={"options": ""})
@@ -150,9 +151,9 @@ class SplitPart:
 
     def __post_init__(self) -> None:
         if self.part not in ("train", "val"):
-            raise ValueError(f"part is 'train' or 'val', not {self.part!r}")
+            raise ValueError(f"part must be 'train' or 'val', not {self.part!r}")
         if not 0 < self.fraction < 1:
-            raise ValueError(f"the fraction of images to hold out is between 0 and 1, not {self.fraction:g}")
+            raise ValueError(f"the fraction of images to hold out must be between 0 and 1, not {self.fraction:g}")
 
     def open(self, *, skip_faulty: bool = False) -> DetectionDataset | ClassificationDataset:
         try:
@@ -160,11 +161,11 @@ class SplitPart:
         except DataError as error:
             if error.dataset is None or len(error.dataset) < 2:
                 raise
-            whole = error.dataset  # whose faults are raised below, with what there is of this part
+            whole = error.dataset  # its faults are raised below, for this part
         chosen = held_out(image_ids(whole), self.fraction, self.seed)
         return subset(whole, chosen if self.part == "val" else ~chosen, skip_faulty=skip_faulty)
 
 
 def split_source(source: DataSource, fraction: float, *, seed: int = 0) -> tuple[SplitPart, SplitPart]:
-    """A training and a validation set from one source. Raises ValueError unless the fraction is between 0 and 1."""
+    """Splits a source into a training and a validation set. Raises ValueError unless 0 < fraction < 1."""
     return SplitPart(source, "train", fraction, seed), SplitPart(source, "val", fraction, seed)

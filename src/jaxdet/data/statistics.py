@@ -1,4 +1,4 @@
-"""The colours of a data set's images in numbers."""
+"""Colour statistics of datasets."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Triple = tuple[float, float, float]
 
 
 def mean_and_std(paths: Sequence[str]) -> tuple[Triple, Triple]:
-    """Mean and standard deviation of red, green and blue, of values in 0..1: those of each image, averaged.
+    """Mean and standard deviation of red, green and blue for values in 0..1, averaged over the images.
 
-    Of many images, `MOST_IMAGES` evenly spread over the list are decoded.
+    At most `MOST_IMAGES` images, evenly spread over the list, are decoded.
 
     Raises:
         DataError: an image is missing or cannot be read.

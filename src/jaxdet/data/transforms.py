@@ -1,6 +1,6 @@
-"""What happens to an image and its boxes on the host, with torchvision's numbers.
+"""Transforms of images and boxes on the host, numerically equivalent to torchvision's.
 
-Axes: H W stored pixels, h w pixels after resizing, G ground truths. Boxes are xyxy in pixels. Randomness is an
+Axes: H W stored pixels, h w pixels after resizing, G ground-truth boxes. Boxes are xyxy in pixels. Random draws use an
 explicit numpy Generator.
 """
 
@@ -18,7 +18,7 @@ from jaxdet.ops.resize import resize_bilinear, resized_size
 
 
 def horizontal_flip(example: Example) -> Example:
-    """The example mirrored left to right; a box keeps its corner order."""
+    """Flips an example horizontally."""
     width = example.image.shape[1]
 
     def mirror(boxes: np.ndarray) -> np.ndarray:
@@ -29,12 +29,12 @@ def horizontal_flip(example: Example) -> Example:
 
 
 def random_horizontal_flip(example: Example, probability: float, generator: np.random.Generator) -> Example:
-    """Mirrors the example with the given probability; draws one number from ``generator`` whatever happens."""
+    """Flips an example horizontally with the given probability. Always draws one number from ``generator``."""
     return horizontal_flip(example) if generator.random() < probability else example
 
 
 def crop(example: Example, top: int, left: int, height: int, width: int) -> Example:
-    """A part of the example; boxes are clipped to it, and those of which no area is left go, with their labels."""
+    """Crops an example. Boxes are clipped, and boxes without remaining area are removed with their labels."""
 
     def clip(boxes: np.ndarray) -> np.ndarray:
         shifted = boxes - np.array([left, top, left, top], np.float32)
@@ -52,17 +52,17 @@ def preprocess(
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
 ) -> np.ndarray:
-    """An image as the model takes it: scaled to 0..1, normalised, then resized, in torchvision's order.
+    """Preprocesses an image for a detector: scales it to 0..1, normalises, then resizes.
 
-    Reproduces ``torchvision.transforms.functional.to_tensor`` followed by ``GeneralizedRCNNTransform``.
+    Equivalent to ``torchvision.transforms.functional.to_tensor`` followed by ``GeneralizedRCNNTransform``.
 
     Args:
         image: [H, W, 3] RGB, uint8 or float in 0..1.
-        min_size: the short side after resizing, unless the long side would exceed ``max_size``.
+        min_size: the shorter side after resizing, unless the longer side would exceed ``max_size``.
         mean, std: three numbers each, for pixels in 0..1.
 
     Returns:
-        [h, w, 3] float32; its size is `jaxdet.ops.resize.resized_size`'s.
+        [h, w, 3] float32, with the size of `jaxdet.ops.resize.resized_size`.
 
     Raises:
         ValueError: the image is not [H, W, 3] uint8 or float, or mean and std are not three numbers each.
@@ -78,7 +78,7 @@ def preprocess_to(
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
 ) -> np.ndarray:
-    """As `preprocess`, to a given size (height, width)."""
+    """`preprocess` to a given size (height, width)."""
     return resize_bilinear(normalize(image, mean, std), size)
 
 
@@ -89,9 +89,9 @@ def centre_crop(
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
 ) -> np.ndarray:
-    """An image as a classifier takes it: the shorter side resized, the centre cut out, normalised.
+    """Preprocesses an image for a classifier: resizes the shorter side, crops the centre, normalises.
 
-    As torchvision's classification presets treat a PIL image: Pillow's bilinear filter, which smooths when it shrinks.
+    Equivalent to torchvision's classification presets on PIL images, with Pillow's antialiasing bilinear filter.
 
     Args:
         image: [H, W, 3] RGB, uint8 or float in 0..1.
@@ -106,7 +106,7 @@ def centre_crop(
     size = (resize * width // short, resize * height // short)
     if image.dtype == np.uint8:
         resized = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
-    else:  # Pillow's float images have one channel
+    else:  # Pillow's float images have only one channel
         channels = (Image.fromarray(image[..., number].astype(np.float32)) for number in range(3))
         planes = [np.asarray(channel.resize(size, Image.Resampling.BILINEAR)) for channel in channels]
         resized = np.stack(planes, axis=-1)
@@ -115,14 +115,14 @@ def centre_crop(
 
 
 def normalize(image: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
-    """An image [H, W, 3], uint8 or float in 0..1, scaled to 0..1 and normalised: [H, W, 3] float32."""
+    """Scales an image [H, W, 3], uint8 or float in 0..1, to 0..1 and normalises it: [H, W, 3] float32."""
     if image.ndim != 3 or image.shape[2] != 3 or not (image.dtype == np.uint8 or image.dtype.kind == "f"):
         raise ValueError(f"expected an image [H, W, 3], uint8 or float, got {image.dtype} {image.shape}")
     if len(mean) != 3 or len(std) != 3:
         raise ValueError(f"expected three numbers for mean and std, got {tuple(mean)} and {tuple(std)}")
     if image.dtype.kind == "f":
         return (image.astype(np.float32) - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
-    # A pixel has 256 values: normalising a table of them gives the same bits as normalising every pixel.
+    # A table of the 256 normalised levels gives bit-identical results to normalising every pixel.
     levels = np.arange(256, dtype=np.float32) / np.float32(255)
     table = (levels[:, None] - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)  # [256, 3]
     normalised = np.empty(image.shape, np.float32)
@@ -132,10 +132,10 @@ def normalize(image: np.ndarray, mean: Sequence[float], std: Sequence[float]) ->
 
 
 def resize_boxes(boxes: np.ndarray, old_size: Sequence[int], new_size: Sequence[int]) -> np.ndarray:
-    """Boxes [G, 4] xyxy of an image of ``old_size`` (height, width) in one of ``new_size``, as float32.
+    """Resizes boxes [G, 4] xyxy from an image of ``old_size`` (height, width) to one of ``new_size``, as float32.
 
-    Each axis has its own ratio, computed in float32, as in torchvision's ``resize_boxes``. With the sizes swapped
-    it takes detections back to the original image.
+    Each axis has its own ratio, computed in float32, as in torchvision's ``resize_boxes``. With the sizes swapped,
+    detections are mapped back to the original image.
     """
     ratio_y, ratio_x = (np.float32(new) / np.float32(old) for new, old in zip(new_size, old_size, strict=True))
     ratios = np.array([ratio_x, ratio_y, ratio_x, ratio_y], np.float32)

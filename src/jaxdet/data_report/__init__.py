@@ -1,1 +1,1 @@
-"""A look at the data of a run before it starts, and packing it."""
+"""Reports on the data of a run before it starts, and packing of datasets."""

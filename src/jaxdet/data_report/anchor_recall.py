@@ -1,6 +1,6 @@
-"""How well a detector's anchors fit the boxes of a data set.
+"""How well a detector's anchors fit the boxes of a dataset.
 
-Axes: G boxes, L levels, A anchors of a location.
+Axes: G boxes, A anchors per location.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ import numpy as np
 from jaxdet.heads import AnchorGenerator
 from jaxdet.nn.masking import strided
 
-_CHUNK = 1 << 16  # boxes at once, which bounds the memory that a data set of any size takes
+_CHUNK = 1 << 16  # boxes processed at once, which bounds the memory for datasets of any size
 
 
 @dataclass(frozen=True)
 class AnchorRecall:
-    """Which part of some boxes has an anchor with an IoU of at least each of the thresholds."""
+    """The fraction of boxes that have an anchor with an IoU of at least each threshold."""
 
     name: str
     boxes: int
-    recalls: tuple[float, ...]  # 0..1, one a threshold
+    recalls: tuple[float, ...]  # 0..1, one per threshold
 
 
 def recall_of(name: str, ious: np.ndarray, thresholds: Sequence[float]) -> AnchorRecall:
-    """The recall of boxes whose best anchors have these IoUs ``[G]``; of no boxes it is 1."""
+    """Recalls from each box's IoU with its best anchor, ``[G]``; 1 if there are no boxes."""
     recalls = tuple(float((ious >= threshold).mean()) if len(ious) else 1.0 for threshold in thresholds)
     return AnchorRecall(name, len(ious), recalls)
 
@@ -34,15 +34,15 @@ def recall_of(name: str, ious: np.ndarray, thresholds: Sequence[float]) -> Ancho
 def best_anchor_ious(
     boxes: np.ndarray, extents: np.ndarray, generator: AnchorGenerator, strides: Sequence[int]
 ) -> np.ndarray:
-    """The IoU of each box with the anchor that fits it best.
+    """The IoU of each box with its best anchor.
 
-    Anchors of one shape differ in their places alone, and the overlap with a box falls with the distance of the centres
-    on either axis. So the best of each shape is the one whose centre is nearest, and no other is looked at.
+    Anchors of one shape differ only in position, and their overlap with a box falls with the distance between the
+    centres on either axis. The best anchor of each shape is therefore the nearest one, and only that one is computed.
 
     Args:
-        boxes: [G, 4] xyxy in pixels of the model's input, each with an area.
-        extents: [G, 2] (height, width) of the images that they are on, rounded up to multiples of 32.
-        strides: of the levels that the generator has anchors for.
+        boxes: [G, 4] xyxy in pixels of the model's input, of positive area.
+        extents: [G, 2] (height, width) of each box's image, rounded up to multiples of 32.
+        strides: the strides of the levels that the generator has anchors for.
 
     Returns:
         [G] float64.
@@ -57,11 +57,11 @@ def best_anchor_ious(
 
 
 def _best_of_level(boxes: np.ndarray, extents: np.ndarray, cell: np.ndarray, stride: int) -> np.ndarray:
-    grid = np.asarray(strided(extents, stride))  # type: ignore[arg-type]  # as many anchors down and right
-    step = extents // grid  # between them, as `AnchorGenerator` says
+    grid = np.asarray(strided(extents, stride))  # type: ignore[arg-type]  # locations along (y, x)
+    step = extents // grid  # pixels between locations, as in `AnchorGenerator`
     overlap = np.ones((len(boxes), len(cell)))
     areas, cell_areas = np.ones(len(boxes)), np.ones(len(cell))
-    for axis in (0, 1):  # x, and height and width the other way round
+    for axis in (0, 1):  # x, y; extents, grid and step are in (y, x) order
         low, high = boxes[:, axis], boxes[:, axis + 2]  # [G]
         cell_low, cell_high = cell[:, axis], cell[:, axis + 2]  # [A]
         steps, count = step[:, 1 - axis, None], grid[:, 1 - axis, None]  # [G, 1]

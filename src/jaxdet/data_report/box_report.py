@@ -1,6 +1,6 @@
-"""What a detector is about to see of a data set: counts, sizes at its input, canvases, and how its anchors fit.
+"""Statistics of a dataset at a detector's input: counts, box sizes, canvases and anchor recall.
 
-Axes: N images, G boxes of all of them. Boxes are xyxy in pixels of the model's input.
+Axes: N images, G boxes of all images. Boxes are xyxy in pixels of the model's input.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from jaxdet.ops.resize import resized_size
 
 QUANTILES = (0.0, 0.01, 0.1, 0.5, 0.9, 0.99, 1.0)
 SIZE_EDGES = (0, 8, 16, 32, 64, 128, 256, 512, 1024)
-HALF = 0.5  # the IoU at which COCO's evaluation begins to count, beside the one that training asks for
+HALF = 0.5  # the lowest IoU threshold of COCO's evaluation
 
 Quantiles = tuple[tuple[float, float], ...]  # (quantile, value), by quantile
 
 
 @dataclass(frozen=True)
 class CanvasUse:
-    """How an epoch uses a canvas."""
+    """The images of an epoch on one canvas."""
 
     height: int
     width: int
     images: int
-    padding: float  # the part of the canvas, 0..1, that its images leave empty, each at its largest
+    padding: float  # the fraction of the canvas, 0..1, that is empty with each image at its largest size
 
 
 @dataclass(frozen=True)
 class BoxReport:
-    """The boxes of a data set. Sizes are square roots of areas, aspect ratios heights over widths.
+    """The boxes of a dataset. A size is the square root of a box's area, an aspect ratio its height / width.
 
-    below_stride: boxes whose size is less than ``finest_stride``, that of the level with the highest resolution.
-    thresholds: the IoUs that ``anchors`` (of all boxes) and its parts by class and by size refer to; a detector without
-        anchors has none of these.
+    below_stride: number of boxes smaller than ``finest_stride``, the stride of the highest-resolution level.
+    thresholds: the IoUs of the recalls in ``anchors`` (all boxes), ``anchors_by_class`` and ``anchors_by_size``. All
+        four are empty or None for a detector without anchors.
     """
 
     boxes: int
@@ -60,10 +60,10 @@ class BoxReport:
 
 
 def box_report(dataset: DetectionDataset, config: DetectorConfig, strides: Sequence[int]) -> BoxReport:
-    """Counts and statistics at the scale of the model's own transform.
+    """Counts and statistics at the scale of the model's transform.
 
     Args:
-        strides: of the pyramid's levels, highest resolution first.
+        strides: the strides of the feature maps, highest resolution first.
     """
     records = dataset.records
     counts = np.array([len(record.labels) for record in records], np.int64)
@@ -103,7 +103,7 @@ def box_report(dataset: DetectionDataset, config: DetectorConfig, strides: Seque
 
 
 def canvas_use(plan: BatchPlan | EvalPlan, sizes: np.ndarray) -> tuple[CanvasUse, ...]:
-    """What the first epoch of a plan puts on each canvas; ``sizes [N, 2]`` are those the plan was made for."""
+    """The use of each canvas in the plan's first epoch. ``sizes [N, 2]`` are the image sizes the plan was made for."""
     images: defaultdict[tuple[int, int], int] = defaultdict(int)
     filled: defaultdict[tuple[int, int], int] = defaultdict(int)
     areas = _areas(plan.sizing, sizes)
@@ -126,17 +126,17 @@ def _at_input(dataset: DetectionDataset, counts: np.ndarray, config: DetectorCon
         resized_size(h, w, transform.min_size, transform.max_size, enlarge=transform.enlarge)
         for h, w in distinct.tolist()
     ]
-    # An image without pixels is a fault of its own and is told elsewhere.
+    # Images resized to zero pixels are reported as faults by `jaxdet.data_report.check`.
     inputs = np.maximum(np.array(resized, np.int64).reshape(-1, 2), 1)[inverse.reshape(-1)]  # [N, 2]
-    owners = np.repeat(np.arange(len(counts)), counts)  # [G]
-    ratios = (inputs / dataset.sizes)[owners][:, [1, 0, 1, 0]]
+    image_of_box = np.repeat(np.arange(len(counts)), counts)  # [G]
+    ratios = (inputs / dataset.sizes)[image_of_box][:, [1, 0, 1, 0]]
     boxes = np.concatenate([np.zeros((0, 4), np.float32), *(record.boxes for record in dataset.records)])
     extents = -(-inputs // SIZE_DIVISIBLE) * SIZE_DIVISIBLE
-    return boxes.astype(np.float64) * ratios, extents[owners]
+    return boxes.astype(np.float64) * ratios, extents[image_of_box]
 
 
 def _areas(sizing: Sizing, sizes: np.ndarray) -> np.ndarray:
-    """[N] pixels that each image has on its canvas: at the largest scale, or with scale jitter at a scale of 1."""
+    """[N] pixels of each image on its canvas: at its largest scale, or at scale 1 with scale jitter."""
     distinct, inverse = np.unique(sizes, axis=0, return_inverse=True)
     areas = []
     for height, width in distinct.tolist():

@@ -1,4 +1,4 @@
-"""A look at the data of a run before it starts: what is wrong with it, and what the model is about to see of it."""
+"""The check of a run's data before it starts: its faults, and its statistics at the model's input."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Dataset = DetectionDataset | ClassificationDataset
 
 @dataclass(frozen=True)
 class ClassCount:
-    """boxes: None where images have labels and no boxes."""
+    """boxes: None for classification data."""
 
     name: str
     images: int
@@ -50,7 +50,7 @@ class ClassCount:
 
 @dataclass(frozen=True)
 class SetReport:
-    """One data set. boxes, canvases: of detection data; canvases also need a set that batches can be made of."""
+    """One dataset. boxes, canvases: only for detection data; canvases is empty if no batch plan could be made."""
 
     name: str  # "train" or "val"
     images: int
@@ -62,9 +62,10 @@ class SetReport:
 
 @dataclass(frozen=True)
 class DataReport:
-    """The data sets of a run.
+    """The datasets of a run.
 
-    decoded: whether the images were. skip_faulty: the run leaves faulty boxes out, so that they do not stop it.
+    decoded: whether the images were decoded.
+    skip_faulty: whether the run leaves faulty boxes out instead of refusing the data.
     """
 
     sets: tuple[SetReport, ...]
@@ -77,21 +78,21 @@ class DataReport:
 
     @property
     def errors(self) -> tuple[Fault, ...]:
-        """The faults for which training refuses the data."""
+        """The faults that stop training."""
         return tuple(fatal(self.faults, skip_faulty=self.skip_faulty))
 
     @property
     def left_out(self) -> tuple[Fault, ...]:
-        """The faulty boxes that training leaves out, as it was told to."""
+        """The faulty boxes that training leaves out because of ``skip_faulty``."""
         return tuple(fault for fault in self.faults if self.skip_faulty and fault.kind.of_box)
 
     @property
     def warnings(self) -> tuple[Fault, ...]:
-        """What is told, and trained with."""
+        """The faults that do not stop training."""
         return tuple(fault for fault in self.faults if fault.severity == "warning")
 
     def json(self) -> str:
-        """The whole report; every fault also says whether it is an ``"error"`` or a ``"warning"``."""
+        """The whole report. Every fault has a ``severity``: ``"error"`` or ``"warning"``."""
         content = dataclasses.asdict(self)
         for report, found in zip(content["sets"], self.sets, strict=True):
             for entry, fault in zip(report["faults"], found.faults, strict=True):
@@ -100,13 +101,13 @@ class DataReport:
 
 
 def check(config: TrainConfig, *, decode: bool = True, workers: int | None = None, progress: bool = True) -> DataReport:
-    """Opens the data of a configuration and reports on it; faults do not stop it.
-
-    Of a run that starts from ``weights`` give the effective configuration, as the commands do
-    (`jaxdet.runs.follow.follow_weights`): the anchors that it reports on are ``config``'s.
+    """Opens the data of a configuration and reports on it. Faults do not stop the check.
 
     Args:
-        decode: also decode every image; workers: see `jaxdet.data_report.inspection.image_faults`.
+        config: the run's configuration. If it starts from ``weights``, pass the effective configuration
+            (`jaxdet.runs.follow.follow_weights`), as the commands do: the report is about this configuration's anchors.
+        decode: also decode every image.
+        workers: see `jaxdet.data_report.inspection.image_faults`.
     """
     faults: dict[str, list[Fault]] = {}
     sets: dict[str, Dataset] = {}
@@ -120,8 +121,8 @@ def check(config: TrainConfig, *, decode: bool = True, workers: int | None = Non
         if decode:
             faults[name] += image_faults(dataset, workers=workers, progress=progress, title=name)
     if isinstance(config.val, SplitPart) and isinstance(config.train, SplitPart):
-        told = set(faults["train"])  # both parts have the faults of their one source
-        faults["val"] = [fault for fault in faults["val"] if fault not in told]
+        reported = set(faults["train"])  # both parts have the faults of their common source
+        faults["val"] = [fault for fault in faults["val"] if fault not in reported]
     plans = _plans(config, sets, faults)
     if len(sets) == 2:
         faults["val"] += _in_both(sets["train"], sets["val"])
@@ -131,7 +132,7 @@ def check(config: TrainConfig, *, decode: bool = True, workers: int | None = Non
 
 
 def _open(config: TrainConfig, name: str) -> tuple[Dataset | None, list[Fault]]:
-    """What can be read of a set, if it is one for this model, and what is wrong with it."""
+    """The dataset, or None if the model cannot use it, and its faults."""
     try:
         dataset = getattr(config, name).open(skip_faulty=True)
     except DataError as error:
@@ -139,12 +140,13 @@ def _open(config: TrainConfig, name: str) -> tuple[Dataset | None, list[Fault]]:
         if dataset is None:
             return None, list(error.faults) or [_unusable(name, str(error))]
     faults = list(dataset.faults)
-    detects = config.model.task is Task.DETECTION
-    if isinstance(dataset, DetectionDataset) != detects:
-        has, model = "class labels" if detects else "boxes", config.model.task.value
-        return None, [*faults, _unusable(name, f"{dataset} has {has}, and the model is {model}: give data of its kind")]
+    is_detector = config.model.task is Task.DETECTION
+    if isinstance(dataset, DetectionDataset) != is_detector:
+        has, needs = ("class labels", "boxes") if is_detector else ("boxes", "class labels")
+        text = f"{dataset} has {has}, but the model is {config.model.task.value}: give data with {needs}"
+        return None, [*faults, _unusable(name, text)]
     if len(dataset) == 0:
-        return None, [*faults, _unusable(name, "holds no image that could be used; give a data set that does")]
+        return None, [*faults, _unusable(name, "the dataset has no usable images; give one that has")]
     return dataset, faults
 
 
@@ -155,10 +157,10 @@ def _unusable(name: str, text: str) -> Fault:
 def _plans(
     config: TrainConfig, sets: Mapping[str, Any], faults: Mapping[str, list[Fault]]
 ) -> dict[str, BatchPlan | EvalPlan]:
-    """The plans of the sets that have one; why another has none joins its faults."""
+    """The batch plan of each set. If a set has none, the reason is added to its faults."""
     plans: dict[str, BatchPlan | EvalPlan] = {}
     train, val = sets.get("train"), sets.get("val")
-    # Made as a run makes it, so that what a run would refuse is refused here.
+    # The task is built as in a run, so that the check finds what a run would refuse.
     task: Any = task_of(config)
     if train is not None and _all_have_pixels(train, _train_sizing(config), faults["train"]):
         try:
@@ -186,13 +188,13 @@ def _check_slots(config: TrainConfig, dataset: Dataset) -> None:
 
 
 def _train_sizing(config: TrainConfig) -> Sizing:
-    assert config.augment is not None  # TrainConfig chose one
+    assert config.augment is not None  # set by TrainConfig
     return config.augment.sizing(config.model.transform, square=config.square)  # type: ignore[arg-type]
 
 
 def _all_have_pixels(dataset: Dataset, sizing: Sizing, faults: list[Fault]) -> bool:
-    """Whether every image has pixels at the model's input; those too thin for that join the faults."""
-    if not isinstance(dataset, DetectionDataset):  # whose images are cropped
+    """Whether every image has pixels at the model's input. Images too thin for that are added to the faults."""
+    if not isinstance(dataset, DetectionDataset):  # classification images are cropped to a fixed size
         return True
     distinct, inverse = np.unique(dataset.sizes, axis=0, return_inverse=True)
     problems: dict[int, str] = {}
@@ -208,14 +210,14 @@ def _all_have_pixels(dataset: Dataset, sizing: Sizing, faults: list[Fault]) -> b
 
 
 def _in_both(train: Dataset, val: Dataset) -> list[Fault]:
-    """The validation images that are also trained on."""
+    """Faults for the validation images that are also training images."""
     trained = {os.path.abspath(path) for path in _paths(train) if os.path.isfile(path)}
     indices = [index for index, path in enumerate(_paths(val)) if os.path.abspath(path) in trained]
     return _at(val, FaultKind.SHARED_IMAGE, dict.fromkeys(indices, "the image is also trained on"))
 
 
 def _at(dataset: Dataset, kind: FaultKind, texts: Mapping[int, str]) -> list[Fault]:
-    """Faults of images by their indices, where the annotations of these begin."""
+    """Faults of images by index, each at the file and line of the image's annotations."""
     paths, places = _paths(dataset), dataset.places(list(texts))
     return [
         Fault(kind, file, line, f"{paths[index]}: {text}")
@@ -229,7 +231,7 @@ def _paths(dataset: Dataset) -> list[str]:
 
 
 def _strides(config: TrainConfig, sets: dict[str, Dataset]) -> tuple[int, ...]:
-    """Of the maps that a detector's heads see; the model is not made for it."""
+    """The strides of a detector's feature maps, without allocating the model."""
     if config.model.task is not Task.DETECTION or not sets:
         return ()
     names = tuple(next(iter(sets.values())).names)

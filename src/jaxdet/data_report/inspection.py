@@ -1,4 +1,4 @@
-"""Decoding every image of a data set, to find those that cannot be trained on before a run does."""
+"""Decoding of every image of a dataset, to find unusable images before a run starts."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from jaxdet.data import ClassificationDataset, DetectionDataset, Fault
-from jaxdet.data.batching.workers import begin_worker, follow_parent, leave_unguarded_script
+from jaxdet.data.batching.workers import follow_parent, leave_unguarded_script, start_worker
 from jaxdet.data.faults import Problem
 
-IMAGES_A_PROCESS = 1024  # fewer are decoded before a process has started
-_CHUNK = 16  # images that travel to a process at once
+IMAGES_PER_PROCESS = 1024  # fewer images take less time than starting a process
+_CHUNK = 16  # images sent to a process at once
 
 Dataset = DetectionDataset | ClassificationDataset
 
@@ -24,14 +24,14 @@ Dataset = DetectionDataset | ClassificationDataset
 def image_faults(
     dataset: Dataset, *, workers: int | None = None, progress: bool = True, title: str = "images"
 ) -> list[Fault]:
-    """What is wrong with the images of a data set, or worth to be told, with the place of their annotations.
+    """Errors and warnings about a dataset's images, each at the file and line of the image's annotations.
 
     Args:
-        workers: processes, by default one a core; a set of few images is not worth so many, and 0 takes none. They
-            receive the data set pickled.
+        workers: most worker processes, by default one per core; small datasets use fewer. 0 decodes in this process.
+            The dataset is pickled for the workers.
     """
     count = len(dataset)
-    processes = min(os.cpu_count() or 1 if workers is None else workers, count // IMAGES_A_PROCESS)
+    processes = min(os.cpu_count() or 1 if workers is None else workers, count // IMAGES_PER_PROCESS)
     found: dict[int, list[Problem]] = {}
     results = _in_processes(dataset, processes) if processes else map(dataset.inspect, range(count))
     for index, problems in enumerate(tqdm(results, total=count, desc=title, unit="image", disable=not progress)):
@@ -47,7 +47,7 @@ def image_faults(
 
 def _in_processes(dataset: Dataset, processes: int) -> Iterator[list[Problem]]:
     leave_unguarded_script()
-    # Spawned, as JAX's threads do not survive a fork.
+    # Spawned, because JAX's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
     start = (dataset, Image.MAX_IMAGE_PIXELS)
     pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_start, initargs=start)
@@ -55,8 +55,8 @@ def _in_processes(dataset: Dataset, processes: int) -> Iterator[list[Problem]]:
         yield from pool.map(_inspect, range(len(dataset)), chunksize=_CHUNK)
     except BrokenProcessPool:
         raise ChildProcessError(
-            "a worker process ended, as it does without memory, or where a script that starts workers does so outside "
-            'of `if __name__ == "__main__":`; workers=0 takes none'
+            "a worker process ended: it ran out of memory, or a script started workers outside of "
+            '`if __name__ == "__main__":`; workers=0 decodes in this process'
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
@@ -68,7 +68,7 @@ _dataset: Dataset  # of a worker process
 def _start(dataset: Dataset, limit: int | None) -> None:
     global _dataset
     _dataset = dataset
-    begin_worker(follow_parent, limit, 0, 0)
+    start_worker(follow_parent, limit, 0, 0)
 
 
 def _inspect(index: int) -> list[Problem]:

@@ -1,4 +1,4 @@
-"""Packing a data set: its images into a few large files, for disks and buckets that are slow with many small ones."""
+"""Packing of a dataset into a few large files, for disks and buckets that are slow with many small files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jaxdet.paths import PathLike, is_remote, to_path
 from jaxdet.saving.disk import put_in_place, remove
 
 SHARD_BYTES = 256 << 20
-_OPTIONS = "group_size:1,uncompressed"  # read one by one, and compressed already
+_OPTIONS = "group_size:1,uncompressed"  # records are read one by one, and images are already compressed
 
 
 def pack(
@@ -27,24 +27,24 @@ def pack(
     shard_bytes: int = SHARD_BYTES,
     progress: bool = True,
 ) -> tuple[int, ...]:
-    """Writes a data set as ArrayRecord shards and an index, which `jaxdet.data.PackedFolder` reads.
+    """Writes a dataset as ArrayRecord shards and an index, to be read by `jaxdet.data.PackedFolder`.
 
-    Images keep their files' bytes, boxes, labels, ids and ignored regions; COCO ground truth all but its masks. The
-    folder appears once it is complete.
+    The encoded bytes of the image files, boxes, labels, ids and ignored regions are kept; COCO ground truth is kept
+    without its masks. The folder appears once it is complete.
 
     Args:
-        folder: a new one; it may be a URL, whose shards are then made in a temporary folder.
-        shard_bytes: a shard ends with the image that reaches so many.
+        folder: a new folder, or a URL. For a URL the shards are first written to a temporary folder.
+        shard_bytes: a shard is closed once it has at least this size.
 
     Returns:
-        How many images each shard holds.
+        The number of images in each shard.
 
     Raises:
-        DataError: there is something at ``folder``, or an image cannot be read; nothing is left there.
+        DataError: ``folder`` is not empty, or an image cannot be read. Nothing is written then.
     """
     target = to_path(folder)
     if target.exists() and any(target.iterdir()):
-        raise DataError(f"{folder} is there and not empty: remove it, or choose another place")
+        raise DataError(f"{folder} exists and is not empty: remove it, or choose another folder")
     with ExitStack() as stack:
         if is_remote(target):
             staging = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -89,7 +89,7 @@ def _write_shards(dataset: Any, folder: Path, shard_bytes: int, progress: bool) 
 
 
 def _upload(staging: Path, target: Path) -> None:
-    """The index comes last: a folder without one is no data set."""
+    """Uploads the index last, because a folder without an index is not read as a dataset."""
     target.mkdir(parents=True, exist_ok=True)
     for file in sorted(staging.iterdir(), key=lambda file: file.name == INDEX_FILE):
         with file.open("rb") as source, (target / file.name).open("wb") as sink:

@@ -1,4 +1,4 @@
-"""One page with the first training images, as the model will see them: the data, judged by eye before a run."""
+"""A page with the first training images as the model sees them, for a visual check of the data before a run."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ _TITLE = 12
 
 
 def show(config: TrainConfig, path: str | Path, *, count: int = 12) -> None:
-    """Draws the first ``count`` training images of a run as one page, augmented, resized and without normalisation.
+    """Draws the first ``count`` training images of a run as one page, augmented and resized, but not normalised.
 
-    Each lies on its canvas within a white line at its true size, with boxes and class names, ignored regions in dashed
-    grey, and a title: file name, image id, how many times it is the size of the stored image, and what it holds. A
-    classifier's images have their class in the title.
+    Each image is shown on its canvas, with a white line around its true size, boxes with class names, and ignored
+    regions in dashed grey. Its title gives the file name, the image id, the scale relative to the stored image, and the
+    number of boxes. A classifier's images have the class in the title.
 
     Args:
-        path: the image file; its suffix says the format.
+        path: the image file to write; its suffix selects the format.
 
     Raises:
         DataError: the data has faults, or is too small for a batch.
-        ValueError: there is nothing to show, or model and data do not belong together.
+        ValueError: ``count`` is below 1, or the data does not fit the model.
     """
     if count < 1:
-        raise ValueError(f"expected at least one image to show, got count={count}")
+        raise ValueError(f"count must be at least 1, not {count}")
     task = open_task(replace(config, val=None, workers=0))
     draw = _labelled_tile if isinstance(task, ClassificationTask) else _detection_tile
     tiles = [draw(task, batch, row) for batch, row in _rows(task, count)]
@@ -81,7 +81,7 @@ def _labelled_tile(task: Task, batch: LoadedBatch, row: int) -> np.ndarray:
 
 
 def _tile(task: Task, images: Images, row: int) -> tuple[np.ndarray, float]:
-    """A row's whole canvas as an image, and how many of its pixels a pixel of the canvas takes."""
+    """A row's whole canvas, resized to a tile, and the tile's scale relative to the canvas."""
     transform: Any = task.config.model.transform
     pixels = np.asarray(images.pixels[row]) * np.array(transform.image_std, np.float32)
     canvas = ((pixels + np.array(transform.image_mean, np.float32)) * 255).round().clip(0, 255).astype(np.uint8)
@@ -91,14 +91,14 @@ def _tile(task: Task, images: Images, row: int) -> tuple[np.ndarray, float]:
 
 
 def _scale(stored: Sequence[int], shown: tuple[int, int], sizing: Any) -> str:
-    """How many times its stored size an image has; an image that was cropped on both sides has that or more."""
+    """The scale of a shown image relative to the stored one; a lower bound ("+") if it was cropped on both sides."""
     least = max(after / before for after, before in zip(shown, stored, strict=True))
     cropped = isinstance(sizing, ScaleJitter) and shown == sizing.size
     return f"x{least:.2f}{'+' if cropped else ''}"
 
 
 def _marked(tile: np.ndarray, true_size: Sequence[float], regions: np.ndarray) -> np.ndarray:
-    """A line around ``true_size`` (height, width), and dashes around regions [I, 4], all in pixels of the tile."""
+    """Draws a line around ``true_size`` (height, width) and dashes around regions [I, 4], in pixels of the tile."""
     image = Image.fromarray(tile)
     draw = ImageDraw.Draw(image)
     draw.rectangle((0, 0, round(true_size[1]) - 1, round(true_size[0]) - 1), outline=_EDGE)

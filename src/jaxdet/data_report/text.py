@@ -1,4 +1,4 @@
-"""The report on a run's data as text."""
+"""The data report as text."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from jaxdet.data_report.box_report import BoxReport, Quantiles
 from jaxdet.data_report.check import DataReport, SetReport
 
-_WARNINGS_SHOWN = 20  # of a kind
+_WARNINGS_SHOWN = 20  # of each kind
 
 
 def to_text(report: DataReport) -> str:
-    """Statistics of each set, then every error and the first warnings of each kind, and how many there are."""
+    """The statistics of each set, every error, the first warnings of each kind, and the counts of both."""
     lines = [line for found in report.sets for line in _set(found)]
     lines += _faults(report)
     found = [_count(len(report.errors), "error"), _count(len(report.warnings), "warning")]
@@ -40,14 +40,14 @@ def _set(report: SetReport) -> Iterator[str]:
 
 
 def _boxes(report: SetReport, boxes: BoxReport) -> Iterator[str]:
-    yield f"  boxes an image: median {boxes.median_per_image:g}, at most {boxes.most_per_image}"
+    yield f"  boxes per image: median {boxes.median_per_image:g}, at most {boxes.most_per_image}"
     for canvas in report.canvases:
         yield (
             f"  canvas {canvas.height} x {canvas.width}: {_count(canvas.images, 'image')}, {canvas.padding:.1%} padding"
         )
     left = report.images - sum(canvas.images for canvas in report.canvases)
     if report.canvases and left:
-        yield f"  {_count(left, 'image')}, others each epoch, left over: too few for a batch of their canvas"
+        yield f"  {_count(left, 'image')} (different ones each epoch) left over: too few for a batch on their canvas"
     if not boxes.boxes:
         return
     yield "  at the model's input:"
@@ -57,7 +57,7 @@ def _boxes(report: SetReport, boxes: BoxReport) -> Iterator[str]:
     if boxes.anchors is None:
         yield from _table([("class", "images"), *((entry.name, str(entry.images)) for entry in report.classes)])
         return
-    yield "  anchors, by the part of the boxes whose best one has an IoU of at least"
+    yield "  anchors: fraction of boxes whose best anchor has an IoU of at least"
     recalls = [f"{threshold:g}" for threshold in boxes.thresholds]
     rows = [("", "boxes", "images", *recalls)]
     by_class = zip(boxes.anchors_by_class, report.classes, strict=True)  # by position: classes may share a name
@@ -71,12 +71,12 @@ def _boxes(report: SetReport, boxes: BoxReport) -> Iterator[str]:
 def _faults(report: DataReport) -> Iterator[str]:
     for word, faults in (("error", report.errors), ("left out", report.left_out)):
         yield from (f"{word} {fault.kind}: {fault}" for fault in faults)
-    told: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for fault in report.warnings:
-        told[fault.kind] += 1
-        if told[fault.kind] <= _WARNINGS_SHOWN:
+        counts[fault.kind] += 1
+        if counts[fault.kind] <= _WARNINGS_SHOWN:
             yield f"warning {fault.kind}: {fault}"
-    for kind, count in told.items():
+    for kind, count in counts.items():
         if count > _WARNINGS_SHOWN:
             yield f"... and {count - _WARNINGS_SHOWN} more warnings {kind}; --json FILE has them all"
 

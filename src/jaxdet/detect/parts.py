@@ -102,7 +102,7 @@ def check_detect_record(folder: Path, record: Mapping[str, Any]) -> None:
     try:
         old = dict(parse_json(path.read_bytes()))
     except (ValueError, TypeError):
-        raise ValueError(f"{path} does not read; --overwrite begins anew") from None
+        raise ValueError(f"{path} cannot be read; --overwrite begins anew") from None
     differing = [
         f"{name} (was {old.get(name)}, now {record.get(name)})"
         for name in sorted(old.keys() | record.keys())

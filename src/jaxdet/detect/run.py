@@ -89,7 +89,7 @@ def detect(
     """
     check_classes(model)
     if not 0 <= process_index < process_count:
-        raise ValueError(f"process_index is from 0 to {process_count - 1}, not {process_index}")
+        raise ValueError(f"process_index must be from 0 to {process_count - 1}, not {process_index}")
     if overwrite and process_count > 1:
         raise ValueError(f"--overwrite is for a single process; with several remove {Path(out) / PARTS} before")
     label = None if mot_class is None else _label(model, mot_class)

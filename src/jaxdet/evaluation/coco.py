@@ -68,7 +68,7 @@ class CocoEvaluator(DetectionResults):
         max_dets: int = MAX_DETS,
     ) -> None:
         if max_dets < 1:
-            raise ValueError(f"max_dets is at least 1, not {max_dets}")
+            raise ValueError(f"max_dets must be at least 1, not {max_dets}")
         self._limits = [limit for limit in (1, 10) if limit < max_dets] + [max_dets]
         if isinstance(ground_truth, Mapping):
             source = "the ground truth"

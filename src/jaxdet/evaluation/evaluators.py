@@ -46,10 +46,10 @@ def check_metrics(metrics: str, max_dets: int | None = None) -> Metrics:
         ValueError: unknown metrics, or metrics without ``max_dets``.
     """
     if metrics not in _NAMES:
-        raise ValueError(f"metrics is one of {', '.join(METRIC_SETS)}, not {metrics!r}")
+        raise ValueError(f"metrics must be one of {', '.join(METRIC_SETS)}, not {metrics!r}")
     name = _NAMES[metrics]
     if max_dets is not None and max_dets < 1:
-        raise ValueError(f"max_dets is at least 1, not {max_dets}")
+        raise ValueError(f"max_dets must be at least 1, not {max_dets}")
     if max_dets is not None and name != "coco":
         raise ValueError(f"max_dets is for COCO's metrics; the {name} metrics count all detections of an image")
     return name

@@ -106,9 +106,9 @@ def read_mot(file: str | Path, *, origin: float = 1) -> dict[int, FrameDetection
     try:
         lines = read_lines(file)
     except FileNotFoundError:
-        raise DataError(f"{file}: there is no such file; check the path") from None
+        raise DataError(f"{file}: no such file; check the path") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: does not read as MOTChallenge text ({error})") from None
+        raise DataError(f"{file}: cannot be read as MOTChallenge text ({error})") from None
     rows: dict[int, list[list[float]]] = {}
     for number, line in enumerate(lines, start=1):
         if line.strip():

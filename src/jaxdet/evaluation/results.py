@@ -1,4 +1,4 @@
-"""Detections of a data set's images, collected one by one.
+"""Detections of a dataset's images, collected one by one.
 
 Boxes come in as ``(x1, y1, x2, y2)`` in pixels of the original image and are (x, y, width, height) only in the
 results' records, which are what COCO's result files hold.
@@ -109,7 +109,7 @@ class DetectionResults(ABC):
                 raise ValueError(f"it holds a {type(results).__name__}, not a list")
             self.add_results(results)
         except (OSError, ValueError) as error:
-            raise DataError(f"{path}: does not read as COCO results ({error})") from None
+            raise DataError(f"{path}: cannot be read as COCO results ({error})") from None
 
     def known_results(self) -> list[dict[str, Any]]:
         """The results without those of classes that the ground truth lacks."""

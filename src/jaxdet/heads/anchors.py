@@ -43,7 +43,8 @@ class AnchorGenerator:
         ratios = _per_level(self.aspect_ratios, len(sizes))
         if len(sizes) != len(ratios):
             raise ValueError(
-                f"anchor sizes for {len(sizes)} levels, but aspect ratios for {len(ratios)}: give the same"
+                f"anchor sizes for {len(sizes)} levels, but aspect ratios for {len(ratios)}: give one "
+                "tuple of each per level"
             )
         object.__setattr__(self, "sizes", sizes)
         object.__setattr__(self, "aspect_ratios", ratios)

@@ -1,4 +1,4 @@
-"""Small layers with PyTorch's numbers, and the masking that makes results independent of padding."""
+"""Layers that are numerically equivalent to PyTorch's, and masking of padding."""
 
 from jaxdet.nn.activations import Activation as Activation
 from jaxdet.nn.activations import hard_sigmoid as hard_sigmoid

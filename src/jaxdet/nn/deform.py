@@ -1,4 +1,4 @@
-"""Layers that read or write between pixels: deformable and transposed convolution."""
+"""Deformable and transposed convolution layers."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from jaxdet.ops.conv.transpose import conv_transpose_2x
 
 
 class DeformConv(nnx.Module):
-    """HeadHunter's 3x3 deformable convolution, stride 1: ``offset`` moves its taps, ``modulation`` weighs them.
+    """HeadHunter's modulated 3x3 deformable convolution with stride 1.
 
-    Offsets are rows of all taps, then columns of all taps. Both start as constants, drawn at random, as the original's.
+    ``offset`` predicts the offsets of the taps (all rows, then all columns), ``modulation`` their weights. As in the
+    original, their kernels are initially zero and their biases random.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, numerics: Numerics = Numerics(), rngs: nnx.Rngs):
-        def position_wise(channels: int) -> Conv:
+        def prediction(channels: int) -> Conv:
             conv = Conv(in_channels, channels, 3, kernel_init=ZEROS, numerics=numerics, rngs=rngs)
             bias = torch_default_bias(9 * in_channels)(rngs.params(), (channels,), jnp.dtype(numerics.param_dtype))
             conv.bias = nnx.Param(bias)
@@ -31,12 +32,12 @@ class DeformConv(nnx.Module):
 
         dtype = jnp.dtype(numerics.param_dtype)
         self.kernel = nnx.Param(TORCH_DEFAULT(rngs.params(), (3, 3, in_channels, out_channels), dtype))
-        self.offset = position_wise(18)
-        self.modulation = position_wise(9)
+        self.offset = prediction(18)
+        self.modulation = prediction(9)
         self.numerics = numerics
 
     def __call__(self, x: Array, extents: Array | None = None) -> Array:
-        """``x [B, H, W, in]``, zero beyond its extents ``[B, 2]`` as PyTorch's padding is, to ``[B, H, W, out]``."""
+        """``x [B, H, W, in_channels]``, masked to its extents ``[B, 2]``, to ``[B, H, W, out_channels]``."""
         x = mask(x, extents)
         rows, columns = jnp.split(self.offset(x), 2, axis=-1)  # [B, H, W, 9] each
         factors = jax.nn.sigmoid(self.modulation(x))
@@ -46,7 +47,7 @@ class DeformConv(nnx.Module):
 
 
 class DeformConvNorm(nnx.Module):
-    """A deformable convolution and its norm."""
+    """A deformable convolution, then a norm."""
 
     def __init__(
         self, in_channels: int, out_channels: int, *, norm: NormConfig, numerics: Numerics = Numerics(), rngs: nnx.Rngs
@@ -59,7 +60,7 @@ class DeformConvNorm(nnx.Module):
 
 
 class Upscale(nnx.Module):
-    """A learned doubling of a map: PyTorch's ``ConvTranspose2d(channels, channels, 8, stride=2, padding=3)``."""
+    """Learned upsampling by 2: PyTorch's ``ConvTranspose2d(channels, channels, 8, stride=2, padding=3)``."""
 
     def __init__(self, channels: int, *, numerics: Numerics = Numerics(), rngs: nnx.Rngs):
         dtype = jnp.dtype(numerics.param_dtype)
@@ -69,7 +70,7 @@ class Upscale(nnx.Module):
         self.numerics = numerics
 
     def __call__(self, x: Array, extents: Array | None = None) -> Array:
-        """``x [B, H, W, C]``, zero beyond its extents ``[B, 2]``, to ``[B, 2 H, 2 W, C]`` of twice the extents."""
+        """``x [B, H, W, C]``, masked to its extents ``[B, 2]``, to ``[B, 2 H, 2 W, C]`` with twice the extents."""
         x = mask(x, extents).astype(self.numerics.dtype)
         x = conv_transpose_2x(x, self.kernel[...].astype(x.dtype), precision=self.numerics.precision)
         return x + self.bias[...].astype(x.dtype)[None, None, None]

@@ -1,8 +1,8 @@
-"""Initial values of parameters, under PyTorch's names for them.
+"""Parameter initializers, with PyTorch's names.
 
-Each initializer is called as JAX's are, ``init(key, shape, dtype)``, and gives JAX's numbers. It is a frozen dataclass,
-so that equal modules are equal and pickle. Outside of a trace, arrays of all shapes share a few compiled programs: a
-detector has about forty shapes, and JAX compiles several programs for each.
+Initializers have JAX's signature, ``init(key, shape, dtype)``, and draw the same numbers as JAX's. They are frozen
+dataclasses, so that modules compare equal and can be pickled. Outside of a trace, arrays of all shapes share a few
+compiled programs: a detector has about forty shapes, and JAX compiles several programs for each.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from jax.typing import DTypeLike
 
 Initializer = Callable[..., Array]
 
-_SMALLEST = 4**7  # numbers in the smallest draw; each larger program draws four times as many
+_SMALLEST = 4**7  # numbers drawn by the smallest program; each larger program draws four times as many
 
 
 @dataclass(frozen=True)
 class Constant:
-    """The same value everywhere."""
+    """A constant value."""
 
     value: float
 
     def __call__(self, key: Any, shape: Sequence[int], dtype: DTypeLike = jnp.float32, **_: Any) -> Array:
-        # Unlike jnp.full it compiles nothing; the view takes no memory where only shapes are asked for.
+        # Unlike jnp.full, this compiles nothing; the view takes no memory if only shapes are needed.
         return jax.device_put(np.broadcast_to(np.asarray(self.value, dtype), tuple(shape)))
 
 
 @dataclass(frozen=True)
 class Normal:
-    """Normal numbers of mean 0."""
+    """Normal distribution with mean 0."""
 
     stddev: float
 
@@ -47,7 +47,7 @@ class Normal:
 
 @dataclass(frozen=True)
 class Uniform:
-    """Uniform numbers between ``-bound`` and ``bound``."""
+    """Uniform distribution between ``-bound`` and ``bound``."""
 
     bound: float
 
@@ -57,9 +57,9 @@ class Uniform:
 
 @dataclass(frozen=True)
 class VarianceScaling:
-    """Numbers of mean 0 and variance ``scale / fan`` (He et al. 2015), of kernels ``[..., in, out]``.
+    """A distribution with mean 0 and variance ``scale / fan`` (He et al. 2015), for kernels ``[..., in, out]``.
 
-    mode: ``"fan_in"`` or ``"fan_out"``: inputs or outputs times the kernel's area.
+    mode: ``"fan_in"`` or ``"fan_out"``: number of inputs or outputs times the area of the kernel.
     distribution: ``"normal"`` or ``"uniform"``.
     """
 
@@ -79,28 +79,28 @@ ZEROS = Constant(0.0)
 ONES = Constant(1.0)
 KAIMING_NORMAL_FAN_OUT = VarianceScaling(2.0, "fan_out", "normal")  # kaiming_normal_(mode="fan_out")
 KAIMING_UNIFORM = VarianceScaling(1.0, "fan_in", "uniform")  # kaiming_uniform_(a=1)
-TORCH_DEFAULT = VarianceScaling(1 / 3, "fan_in", "uniform")  # of the kernels of Conv2d and Linear
+TORCH_DEFAULT = VarianceScaling(1 / 3, "fan_in", "uniform")  # default for the weights of Conv2d and Linear
 
 
 def torch_default_bias(fan_in: int) -> Uniform:
-    """PyTorch's default for the bias of a Conv2d or Linear with so many inputs to an output."""
+    """PyTorch's default for the bias of a Conv2d or Linear with ``fan_in`` inputs per output."""
     return Uniform(1 / math.sqrt(fan_in))
 
 
 def _draw(distribution: str, key: Array, shape: Sequence[int], dtype: DTypeLike, factor: float) -> Array:
     count, dtype = math.prod(shape), jnp.dtype(dtype)
-    if isinstance(key, jax.core.Tracer) or not _counts(key):
+    if isinstance(key, jax.core.Tracer) or not _is_prefix_stable(key):
         return _numbers(distribution, count, dtype, key, factor).reshape(shape)
     drawn = _SMALLEST
     while drawn < count:
         drawn *= 4
-    # The first numbers of a longer draw are those of a shorter one; the copy lets go of the others.
+    # A longer draw begins with the numbers of a shorter one. The copy frees the surplus.
     numbers = np.asarray(_numbers(distribution, drawn, dtype, key, factor))[:count].copy()
     return jax.device_put(numbers.reshape(shape))
 
 
-def _counts(key: Array) -> bool:
-    """Whether the number at a position depends on the key and the position alone, not on how many are drawn."""
+def _is_prefix_stable(key: Array) -> bool:
+    """Whether the number at a position depends only on the key and the position, not on how many are drawn."""
     partitionable = jax.config.jax_threefry_partitionable  # type: ignore[attr-defined]
     return partitionable and str(jax.random.key_impl(key)) == "threefry2x32"
 

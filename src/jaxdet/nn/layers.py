@@ -1,4 +1,4 @@
-"""The layers that every backbone, neck and head is made of."""
+"""Convolution, linear and pooling layers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from jaxdet.ops.conv.plain import conv2d
 
 
 class Conv(nnx.Conv):
-    """A 2-D convolution with explicit symmetric padding: "SAME" is not PyTorch's padding at stride 2."""
+    """A 2-D convolution with explicit symmetric padding, as PyTorch's ("SAME" differs at stride 2)."""
 
     def __init__(
         self,
@@ -53,12 +53,12 @@ class Conv(nnx.Conv):
             conv_general_dilated=_algorithm(in_channels, out_channels, groups),
             rngs=rngs,
         )
-        self.kernel_init, self.bias_init = kernel_init, bias_init  # for whoever draws the parameters anew
+        self.kernel_init, self.bias_init = kernel_init, bias_init  # used by jaxdet.models.registry.draw
 
 
-# `nnx.Conv` calls one of these in place of `lax.conv_general_dilated`, and never varies the arguments that they drop.
-# They are functions of the module, and not closures, so that equal models have equal graph definitions, which share one
-# compiled program, and so that models pickle.
+# `nnx.Conv` calls one of these in place of `lax.conv_general_dilated`; the arguments that they ignore are constant.
+# They are module-level functions and not closures, so that equal models have equal graph definitions and share one
+# compiled program, and so that models can be pickled.
 
 
 def _dense(
@@ -80,7 +80,7 @@ def _algorithm(in_channels: int, out_channels: int, groups: int) -> Callable[...
 
 
 class Linear(nnx.Linear):
-    """A fully connected layer, by default initialised as PyTorch's."""
+    """A fully connected layer with PyTorch's default initialisation."""
 
     def __init__(
         self,
@@ -105,13 +105,13 @@ class Linear(nnx.Linear):
 
 
 class MaxPool(nnx.Module):
-    """PyTorch's ``MaxPool2d``: padding never wins."""
+    """PyTorch's ``MaxPool2d``: padding is never the maximum."""
 
     def __init__(self, kernel_size: int, *, stride: int, padding: int = 0):
         self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
 
     def __call__(self, x: Array, extents: Array | None = None) -> Array:
-        """With extents, ``x [B, H, W, C]`` must not be negative (it follows a ReLU): what is masked is zero."""
+        """With extents, ``x [B, H, W, C]`` must not be negative (the output of a ReLU), as it is masked with zeros."""
         x = mask(x, extents)
         window, stride, pad = self.kernel_size, self.stride, self.padding
         return nnx.max_pool(x, (window, window), (stride, stride), ((pad, pad), (pad, pad)))
@@ -121,7 +121,7 @@ class GlobalAvgPool(nnx.Module):
     """The mean over height and width: ``[B, H, W, C]`` to ``[B, 1, 1, C]``."""
 
     def __call__(self, x: Array, extents: Array | None = None) -> Array:
-        """With extents ``[B, 2]``, of each image's own part of the map; what lies beyond may hold anything."""
+        """With extents ``[B, 2]``, the mean over each image's extent; other values are ignored."""
         dtype = jnp.promote_types(x.dtype, jnp.float32)
         if extents is None:
             return x.mean((1, 2), keepdims=True, dtype=dtype).astype(x.dtype)
@@ -130,12 +130,12 @@ class GlobalAvgPool(nnx.Module):
 
 
 class ConvNormAct(nnx.Module):
-    """Convolution, then normalisation and activation where they are given.
+    """Convolution, optionally followed by normalisation and activation.
 
-    The input is masked to its extents where the kernel looks across pixels (see `jaxdet.nn.masking`).
+    The input is masked to its extents if the kernel is larger than one pixel (see `jaxdet.nn.masking`).
 
     Args:
-        use_bias: of the convolution; None: it has a bias where no norm follows.
+        use_bias: whether the convolution has a bias; None: only without norm.
     """
 
     def __init__(
@@ -182,7 +182,7 @@ class ConvNormAct(nnx.Module):
         return x if self.act is None else self.act(x)
 
     def out_extents(self, extents: Array | None) -> Array | None:
-        """The extents of the output, given those of the input."""
-        # An even kernel is no whole number of pixels around its centre: its padding may add a pixel, or take one.
+        """The extents of the output from those of the input."""
+        # With an even kernel, the output may be a pixel larger or smaller.
         growth = 2 * self.padding - self.conv.kernel_size[0] + 1
         return strided(None if extents is None else extents + growth, self.stride)

@@ -1,4 +1,4 @@
-"""Batch normalisation, trainable and frozen, and group normalisation, with PyTorch's numbers."""
+"""Batch normalisation (trainable and frozen) and group normalisation, numerically equivalent to PyTorch's."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ NORM_KINDS = ("batch", "frozen", "group")
 
 @dataclass(frozen=True)
 class NormConfig:
-    """Which normalisation follows a convolution.
+    """The normalisation after a convolution.
 
-    kind: ``"batch"`` (statistics and affine parameters train), ``"frozen"`` (torchvision's FrozenBatchNorm2d: four
-        constants, no parameter trains) or ``"group"`` (affine parameters train; there are no running statistics).
-    eps: added to the variance. In no PyTorch state dict; torchvision's official COCO_V1 detector uses 0.0.
-    momentum: of batch norms, the share of the running statistics that a training step keeps (1 - PyTorch's momentum).
-    groups: of group norms, into how many groups of neighbours the channels are split.
+    kind: ``"batch"``, ``"frozen"`` (torchvision's FrozenBatchNorm2d: statistics, scale and bias are constants) or
+        ``"group"``.
+    eps: added to the variance. PyTorch's state dicts do not contain it; torchvision's COCO_V1 detector uses 0.0.
+    momentum: decay of the running statistics of batch norms per training step (1 - PyTorch's momentum).
+    groups: the number of groups of group norms.
     """
 
     kind: str = "batch"
@@ -34,13 +34,13 @@ class NormConfig:
 
     def __post_init__(self) -> None:
         if self.kind not in NORM_KINDS:
-            raise ValueError(f"the norm's kind is one of {', '.join(NORM_KINDS)}, not {self.kind!r}")
+            raise ValueError(f"the norm's kind must be one of {', '.join(NORM_KINDS)}, not {self.kind!r}")
         if self.groups < 1:
-            raise ValueError(f"a group norm has at least one group, not {self.groups}")
+            raise ValueError(f"a norm's groups must be at least 1, not {self.groups}")
 
 
 def _normalize(x: Array, mean: Array, var: Array, scale: Array, bias: Array, eps: float) -> Array:
-    """As PyTorch folds it: one multiplication and one addition a value, at least in float32."""
+    """Normalises as PyTorch does: one multiplication and one addition per value, in at least float32."""
     dtype = jnp.promote_types(x.dtype, jnp.float32)
     factor = _factor(var, scale, eps, dtype)
     shift = bias.astype(dtype) - mean.astype(dtype) * factor
@@ -48,10 +48,10 @@ def _normalize(x: Array, mean: Array, var: Array, scale: Array, bias: Array, eps
 
 
 def _standardize(x: Array, mean: Array, var: Array, scale: Array, bias: Array, eps: float) -> Array:
-    """The same by way of the centred values.
+    """Normalises by centring the values first.
 
-    Where the statistics train, gradients are sums of products with what is normalised: of values far from zero those
-    cancel, and in float32 nothing is left of them.
+    With trained statistics, gradients are sums of products with the normalised values. For values far from zero these
+    would cancel in float32 if they were not centred.
     """
     dtype = jnp.promote_types(x.dtype, jnp.float32)
     factor = _factor(var, scale, eps, dtype)
@@ -64,7 +64,7 @@ def _factor(var: Array, scale: Array, eps: float, dtype: DTypeLike) -> Array:
 
 
 class FrozenBatchNorm(nnx.Module):
-    """Normalisation by four constants (torchvision's ``FrozenBatchNorm2d``)."""
+    """Batch normalisation with constant statistics, scale and bias (torchvision's ``FrozenBatchNorm2d``)."""
 
     def __init__(self, features: int, *, config: NormConfig, numerics: Numerics):
         dtype = jnp.dtype(numerics.param_dtype)
@@ -79,10 +79,11 @@ class FrozenBatchNorm(nnx.Module):
 
 
 class BatchNorm(nnx.Module):
-    """Batch normalisation (PyTorch's ``BatchNorm2d``) whose statistics see exactly the pixels of the images.
+    """Batch normalisation (PyTorch's ``BatchNorm2d``) with statistics of exactly the pixels in the extents.
 
-    With ``train=True`` it normalises by the batch's mean and biased variance and moves its running statistics,
-    the variance unbiased as PyTorch's. Under a partitioned ``jax.jit`` the statistics are those of the global batch.
+    With ``train=True`` it normalises with the mean and biased variance of the batch, and updates the running
+    statistics (with the unbiased variance, as PyTorch). In a partitioned ``jax.jit`` the statistics are those of the
+    global batch.
     """
 
     def __init__(self, features: int, *, config: NormConfig, numerics: Numerics):
@@ -96,9 +97,12 @@ class BatchNorm(nnx.Module):
         self.momentum = config.momentum
 
     def __call__(self, x: Array, extents: Array | None = None, *, train: bool = False) -> Array:
-        """Args:
-        x: ``[B, H, W, C]``.
-        extents: ``[B, 2]`` (height, width) of each image's own part of the map; None: all of it.
+        """Normalises a map.
+
+        Args:
+            x: ``[B, H, W, C]``.
+            extents: ``[B, 2]`` (height, width) of the part of each map that is not padding; None: no padding.
+            train: use and update batch statistics.
         """
         if train:
             return _standardize(x, *self._update(x, extents), self.scale[...], self.bias[...], self.eps)
@@ -107,11 +111,11 @@ class BatchNorm(nnx.Module):
     def _update(self, x: Array, extents: Array | None) -> tuple[Array, Array]:
         x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         batch, height, width, _ = x.shape
-        own = jnp.ones((batch, height, width, 1), bool) if extents is None else inside(extents, height, width)
-        number = jnp.maximum(own.sum(dtype=x.dtype), 1)  # a batch without one valid pixel leaves no NaN
-        x = jnp.where(own, x, 0)
+        valid = jnp.ones((batch, height, width, 1), bool) if extents is None else inside(extents, height, width)
+        number = jnp.maximum(valid.sum(dtype=x.dtype), 1)  # no NaN from a batch without valid pixels
+        x = jnp.where(valid, x, 0)
         mean = x.sum((0, 1, 2)) / number
-        var = jnp.where(own, jnp.square(x - mean[None, None, None]), 0).sum((0, 1, 2)) / number
+        var = jnp.where(valid, jnp.square(x - mean[None, None, None]), 0).sum((0, 1, 2)) / number
         unbiased = var * (number / jnp.maximum(number - 1, 1))
         keep = self.momentum
         self.mean[...] = (keep * self.mean[...] + (1 - keep) * mean).astype(self.mean.dtype)
@@ -121,13 +125,12 @@ class BatchNorm(nnx.Module):
 
 
 class GroupNorm(nnx.Module):
-    """Group normalisation (Wu and He 2018; PyTorch's ``GroupNorm``) by statistics of each image's own pixels."""
+    """Group normalisation (Wu and He 2018; PyTorch's ``GroupNorm``) with statistics of the pixels in the extents."""
 
     def __init__(self, features: int, *, config: NormConfig, numerics: Numerics):
         if features % config.groups:
             raise ValueError(
-                f"a group norm of {config.groups} groups cannot split {features} channels evenly: choose a number of "
-                "groups that divides the channels"
+                f"{config.groups} groups do not divide {features} channels: choose a number of groups that does"
             )
         dtype = jnp.dtype(numerics.param_dtype)
         self.scale = nnx.Param(ONES(None, (features,), dtype))
@@ -136,21 +139,23 @@ class GroupNorm(nnx.Module):
         self.groups = config.groups
 
     def __call__(self, x: Array, extents: Array | None = None, *, train: bool = False) -> Array:
-        """Args:
-        x: ``[B, H, W, C]``.
-        extents: ``[B, 2]`` (height, width) of each image's own part of the map; None: all of it.
-        train: changes nothing; it is there so that norms are called alike.
+        """Normalises a map.
+
+        Args:
+            x: ``[B, H, W, C]``.
+            extents: ``[B, 2]`` (height, width) of the part of each map that is not padding; None: no padding.
+            train: unused.
         """
         _, height, width, features = x.shape
         if extents is None:
             extents = jnp.array([[height, width]], jnp.int32)
-        own = inside(extents, height, width)
-        wide = jnp.where(own, x, 0).astype(jnp.promote_types(x.dtype, jnp.float32))
+        valid = inside(extents, height, width)
+        wide = jnp.where(valid, x, 0).astype(jnp.promote_types(x.dtype, jnp.float32))
         number = own_pixels(extents, height, width).astype(wide.dtype) * (features // self.groups)
 
         def group_mean(values: Array) -> Array:
-            """Of ``[B, H, W, C]``, one a channel: ``[B, 1, 1, C]``."""
-            sums = jnp.where(own, values, 0).sum((1, 2)).reshape(-1, self.groups, features // self.groups).sum(-1)
+            """The mean over each group of ``[B, H, W, C]``, repeated for its channels: ``[B, 1, 1, C]``."""
+            sums = jnp.where(valid, values, 0).sum((1, 2)).reshape(-1, self.groups, features // self.groups).sum(-1)
             return jnp.repeat(sums / number[:, None], features // self.groups, axis=1)[:, None, None]
 
         centred = wide - group_mean(wide)
@@ -164,6 +169,6 @@ Norm = BatchNorm | FrozenBatchNorm | GroupNorm
 
 
 def make_norm(features: int, *, config: NormConfig, numerics: Numerics) -> Norm:
-    """The norm that ``config.kind`` names."""
+    """The norm of kind ``config.kind``."""
     kinds: dict[str, type[Norm]] = {"batch": BatchNorm, "frozen": FrozenBatchNorm, "group": GroupNorm}
     return kinds[config.kind](features, config=config, numerics=numerics)

@@ -1,4 +1,4 @@
-"""In what precision a model computes."""
+"""Dtypes and precision of a model's computation."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Numerics:
-    """Types and precision of a model's parameters and products.
+    """Dtypes of activations and parameters, and the precision of matrix products.
 
-    ``precision`` is explicit because float32 means something else on every platform by default: TF32 on a GPU,
-    bfloat16 passes on a TPU. ``"highest"`` is true float32 everywhere, what parity with PyTorch needs;
-    ``"default"`` lets the platform choose. It has no effect on bfloat16 products.
+    The default precision of float32 products depends on the platform: TF32 on GPUs, bfloat16 passes on TPUs.
+    ``"highest"`` is true float32 everywhere, as parity with PyTorch requires; ``"default"`` is the platform's choice.
+    It has no effect on bfloat16 products.
     """
 
     dtype: str = "float32"
@@ -21,6 +21,6 @@ class Numerics:
     def __post_init__(self) -> None:
         for name in ("dtype", "param_dtype"):
             if getattr(self, name) not in ("float32", "bfloat16", "float64"):
-                raise ValueError(f"{name} is float32, bfloat16 or float64, not {getattr(self, name)!r}")
+                raise ValueError(f"{name} must be float32, bfloat16 or float64, not {getattr(self, name)!r}")
         if self.precision not in ("highest", "high", "default"):
-            raise ValueError(f"precision is highest, high or default, not {self.precision!r}")
+            raise ValueError(f"precision must be highest, high or default, not {self.precision!r}")

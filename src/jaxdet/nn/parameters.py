@@ -1,4 +1,4 @@
-"""The parameters and statistics of a module by their dotted paths."""
+"""Parameters and statistics of modules by dotted path."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ AnyModel = TypeVar("AnyModel", bound=nnx.Module)
 
 
 def flatten(state: nnx.State) -> dict[str, Any]:
-    """``{"backbone.conv1.conv.kernel": variable, ...}`` of a module's state."""
+    """A module's state as ``{"backbone.conv1.conv.kernel": variable, ...}``."""
     return {".".join(str(part) for part in path): variable for path, variable in nnx.to_flat_state(state)}
 
 
 def arrays(model: nnx.Module) -> dict[str, jax.Array]:
-    """All parameters and statistics of a model by their dotted paths."""
+    """All parameters and statistics of a model by dotted path."""
     return {path: variable[...] for path, variable in flatten(nnx.state(model)).items()}
 
 
 def shapes(model: nnx.Module) -> dict[str, tuple[int, ...]]:
-    """The shapes of all parameters and statistics of a model, abstract or not, by their dotted paths."""
+    """The shapes of all parameters and statistics of a model, abstract or not, by dotted path."""
     return {path: tuple(variable.shape) for path, variable in flatten(nnx.state(model)).items()}
 
 
 def fill(model: AnyModel, values: dict[str, Any]) -> AnyModel:
-    """An abstract model with every parameter and statistic given by its dotted path."""
+    """Fills an abstract model with the values of all its parameters and statistics, by dotted path."""
     graphdef, state = nnx.split(model)
     filled = [
         (path, variable.replace(jnp.asarray(values[".".join(str(part) for part in path)])))

@@ -1,4 +1,4 @@
-"""Squeeze-and-excitation (Hu et al. 2018)."""
+"""The squeeze-and-excitation layer (Hu et al. 2018)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from jaxdet.nn.numerics import Numerics
 
 
 class SqueezeExcitation(nnx.Module):
-    """torchvision's ``SqueezeExcitation``: every channel times a factor that depends on the channels' means.
+    """torchvision's ``SqueezeExcitation``: scales every channel by a factor computed from the channels' means.
 
     Args:
-        input_channels: of what goes in and comes out.
-        squeeze_channels: between the two 1x1 convolutions, ``fc1`` and ``fc2``, which have biases, initially zero.
-        activation: after ``fc1``.
-        scale_activation: after ``fc2``; MobileNetV3's is ``"hard_sigmoid"``.
+        input_channels: channels of input and output.
+        squeeze_channels: channels between the 1x1 convolutions ``fc1`` and ``fc2``. Their biases are initially zero.
+        activation: the activation after ``fc1``.
+        scale_activation: the activation after ``fc2``; MobileNetV3 uses ``"hard_sigmoid"``.
     """
 
     def __init__(
@@ -42,5 +42,5 @@ class SqueezeExcitation(nnx.Module):
         self.scale_activation = Activation(scale_activation)
 
     def __call__(self, x: Array, extents: Array | None = None) -> Array:
-        """``x [B, H, W, C]``; with extents ``[B, 2]`` the means are over each image's own part of the map."""
+        """``x [B, H, W, C]`` to the same shape; with extents ``[B, 2]`` the means are over each image's extent."""
         return self.scale_activation(self.fc2(self.activation(self.fc1(self.avgpool(x, extents))))) * x

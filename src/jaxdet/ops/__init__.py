@@ -1,4 +1,4 @@
-"""Pure functions on arrays: no modules, no parameters."""
+"""Operators: pure functions on arrays."""
 
 from jaxdet.ops.box_coder import BoxCoder as BoxCoder
 from jaxdet.ops.box_formats import BOX_FORMATS as BOX_FORMATS

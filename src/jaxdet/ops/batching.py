@@ -1,4 +1,4 @@
-"""One predicate for a whole batch, so that control flow stays scalar under ``vmap``."""
+"""A predicate that stays scalar under ``vmap``."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from jax import Array
 
 @jax.custom_batching.custom_vmap
 def any_in_batch(mask: Array) -> Array:
-    """Whether any element of ``mask`` is true, over every mapped axis too: a scalar that ``vmap`` does not batch.
+    """Whether any element of ``mask`` is true, also over axes mapped by ``vmap``: a scalar that is never batched.
 
-    ``vmap`` of a ``while_loop`` or ``cond`` whose predicate is batched selects between old and new values of
-    the whole carry every turn, or runs both branches. With this predicate the loop runs, for all, until the last
-    one is done, and the branch is taken, for all, when one needs it. That is right only where a further
-    turn, or the other branch, leaves the result of those that did not ask for it unchanged.
+    With a batched predicate, ``vmap`` of a ``while_loop`` selects between old and new values of the whole carry in
+    every iteration, and ``vmap`` of a ``cond`` runs both branches. With this predicate, a loop runs for all batch
+    elements until the last one is done, and a branch is taken for all if one element needs it. This is correct only if
+    further iterations, or the branch, do not change the results of the other elements.
     """
     return jnp.any(mask)
 
@@ -22,4 +22,4 @@ def any_in_batch(mask: Array) -> Array:
 @any_in_batch.def_vmap
 def _any_over_mapped_axis(axis_size: int, in_batched: list[bool], mask: Array) -> tuple[Array, bool]:
     del axis_size, in_batched
-    return any_in_batch(mask), False  # called again, not jnp.any: an outer vmap is to be folded in too
+    return any_in_batch(mask), False  # not jnp.any: this handles an outer vmap, too

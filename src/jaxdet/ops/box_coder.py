@@ -1,4 +1,4 @@
-"""Boxes as offsets from other boxes: the regression targets of Faster R-CNN (Ren et al. 2015, section 3.1.2)."""
+"""Encoding of boxes relative to reference boxes, as in Faster R-CNN (Ren et al. 2015, section 3.1.2)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from jaxdet.ops.exact import quotient, rounded
 
 @dataclass(frozen=True)
 class BoxCoder:
-    """Encode boxes as ``(dx, dy, dw, dh)`` relative to reference boxes, and back.
+    """Encodes boxes as ``(dx, dy, dw, dh)`` relative to reference boxes, and decodes them.
 
-    Reproduces ``torchvision.models.detection._utils.BoxCoder`` in the order of its operations.
+    The operations have the order of ``torchvision.models.detection._utils.BoxCoder``.
 
     Attributes:
-      weights: factors of (dx, dy, dw, dh); torchvision uses (1, 1, 1, 1) in the RPN, (10, 10, 5, 5) in the head.
+      weights: factors of (dx, dy, dw, dh). torchvision uses (1, 1, 1, 1) in the RPN, (10, 10, 5, 5) in the box head.
       bbox_xform_clip: upper bound of dw and dh before the exponential.
     """
 
@@ -27,15 +27,15 @@ class BoxCoder:
     bbox_xform_clip: float = math.log(1000.0 / 16)
 
     def encode(self, reference_boxes: Array, proposals: Array, *, valid: Array | None = None) -> Array:
-        """Offsets that take ``proposals`` to ``reference_boxes``.
+        """The offsets from ``proposals`` to ``reference_boxes``.
 
         Args:
-          reference_boxes: ``[..., 4]`` xyxy pixels, the boxes to be reached (ground truth).
-          proposals: ``[..., 4]`` xyxy pixels, the boxes to start from.
-          valid: ``[...]`` bool; a slot that is not valid may hold anything in either input and encodes to zeros.
+          reference_boxes: ``[..., 4]`` xyxy pixels, the regression targets (ground truth).
+          proposals: ``[..., 4]`` xyxy pixels.
+          valid: ``[...]`` bool; invalid slots encode to zeros.
 
         Returns:
-          ``[..., 4]``. Without ``valid``, a box without area gives infinities or NaN in its own slot.
+          ``[..., 4]``. Without ``valid``, boxes without area give infinities or NaN in their slots.
         """
         dtype = float_dtype(reference_boxes, proposals)
         reference_boxes, proposals = reference_boxes.astype(dtype), proposals.astype(dtype)
@@ -57,15 +57,14 @@ class BoxCoder:
         )  # [..., 4]
 
     def decode(self, rel_codes: Array, boxes: Array) -> Array:
-        """Apply offsets to boxes.
+        """Applies offsets to boxes.
 
         Args:
-          rel_codes: ``[..., 4]`` or, with one offset a class, ``[..., K, 4]``.
+          rel_codes: ``[..., 4]`` or, with one offset per class, ``[..., K, 4]``.
           boxes: ``[..., 4]`` xyxy pixels; its leading axes are those of ``rel_codes``, with or without K.
 
         Returns:
-          Boxes xyxy in pixels, not clipped, of the shape of ``rel_codes`` and its dtype (at least float32).
-          Each slot depends on itself alone.
+          Boxes, xyxy in pixels, not clipped, with the shape and dtype (at least float32) of ``rel_codes``.
         """
         rel_codes = rel_codes.astype(float_dtype(rel_codes))
         if boxes.ndim == rel_codes.ndim - 1:
@@ -88,7 +87,7 @@ class BoxCoder:
         )  # [..., 4]
 
     def _clipped(self, log_side: Array) -> Array:
-        """The gradient at the bound is 1, as of PyTorch's ``clamp``; that of a minimum is a half."""
+        """A minimum with the gradient of PyTorch's ``clamp``: 1 at the bound, where that of ``minimum`` is 0.5."""
         return jnp.where(log_side > self.bbox_xform_clip, self.bbox_xform_clip, log_side)
 
 

@@ -1,4 +1,4 @@
-"""Boxes from one format to another, rotated ones included: ``torchvision.ops.box_convert``."""
+"""Conversion of box formats, including rotated boxes: ``torchvision.ops.box_convert``."""
 
 from __future__ import annotations
 
@@ -12,24 +12,23 @@ BOX_FORMATS = ("xyxy", "xywh", "cxcywh", "xywhr", "cxcywhr", "xyxyxyxy")
 
 
 def box_convert(boxes: Array, in_fmt: str, out_fmt: str) -> Array:
-    """Convert boxes, each on its own: a padded slot, NaN included, never reaches its neighbours.
+    """Converts boxes between torchvision's formats. Boxes are independent, so that NaN in padded slots does not spread.
 
-    The formats are torchvision's. ``xyxy`` holds the corners, ``xywh`` the top left corner and the size, ``cxcywh`` the
-    centre and the size. ``xywhr`` and ``cxcywhr`` add the rotation about the centre in degrees, counter-clockwise in
-    the image; the corner of ``xywhr`` is the rotated one. ``xyxyxyxy`` holds the rotated corners: top left, top right,
-    bottom right, bottom left.
+    ``xyxy``: corners; ``xywh``: top left corner and size; ``cxcywh``: centre and size. ``xywhr`` and ``cxcywhr`` add
+    the rotation about the centre in degrees, counter-clockwise in the image; the corner of ``xywhr`` is the rotated
+    one. ``xyxyxyxy``: the rotated corners top left, top right, bottom right, bottom left.
 
     Args:
-      boxes: ``[..., K]``, K = 4, 5 or 8 as the format has.
+      boxes: ``[..., K]``, with K = 4, 5 or 8 according to the format.
       in_fmt: format of ``boxes``.
       out_fmt: format of the result.
 
     Returns:
-      ``[..., K']``. Integer boxes become what torchvision makes of them: a conversion of rotated boxes rounds to
-      integers, a centre or a size halved is a float.
+      ``[..., K']``. Integer boxes are treated as in torchvision: conversions of rotated boxes round to integers, and
+      halved centres or sizes are floats.
 
     Raises:
-      ValueError: a format is unknown, ``boxes`` does not fit ``in_fmt``, or one format is rotated and the other is not.
+      ValueError: an unknown format, ``boxes`` of another shape, or only one of the formats is rotated.
     """
     boxes = jnp.asarray(boxes)
     for fmt in (in_fmt, out_fmt):
@@ -129,7 +128,7 @@ def _corners_to_xywhr(boxes: Array) -> Array:
 def _length(x: Array, y: Array) -> Array:
     squared = x**2 + y**2
     positive = squared > 0
-    # NaN is not positive either, and has to stay.
+    # NaN is not positive and has to be kept.
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1)), squared)
 
 

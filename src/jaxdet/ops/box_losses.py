@@ -1,6 +1,6 @@
-"""Losses of box regression by IoU, with torchvision's numbers and quirks.
+"""IoU losses for box regression, numerically equivalent to torchvision's.
 
-Both sets of boxes are xyxy and paired slot by slot, ``[..., 4]``. Losses are at least float32.
+Both sets of boxes are xyxy ``[..., 4]`` and paired slot by slot. Losses are at least float32.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ _EPS = 1e-7
 def generalized_box_iou_loss(
     boxes1: Array, boxes2: Array, reduction: str = "none", eps: float = _EPS, *, valid: Array | None = None
 ) -> Array:
-    """1 less the generalised IoU (Rezatofighi et al. 2019).
+    """1 minus the generalised IoU (Rezatofighi et al. 2019).
 
     Args:
       boxes1: ``[..., 4]`` xyxy.
       boxes2: ``[..., 4]`` xyxy.
-      reduction: ``"none"``, ``"sum"`` or ``"mean"``. The mean is over the valid slots, and 0 without any.
-      eps: added to the union and to the enclosing area. torchvision's quirk: identical boxes have a loss of a little
-        above 0, and two points one of exactly 1.
-      valid: ``[...]`` bool. The other slots have no loss and receive no gradient, whatever they hold.
+      reduction: ``"none"``, ``"sum"`` or ``"mean"``. The mean is over the valid slots; without any it is 0.
+      eps: added to the union and to the enclosing area. As in torchvision, the loss of identical boxes is therefore
+        slightly above 0, and that of two points exactly 1.
+      valid: ``[...]`` bool. Invalid slots have no loss and no gradient.
 
     Returns:
       ``[...]``, or a scalar.
@@ -42,7 +42,7 @@ def generalized_box_iou_loss(
 def distance_box_iou_loss(
     boxes1: Array, boxes2: Array, reduction: str = "none", eps: float = _EPS, *, valid: Array | None = None
 ) -> Array:
-    """1 less the IoU, plus the squared distance of the centres over the enclosing diagonal's (Zheng et al. 2020).
+    """1 - IoU + squared distance of the centres / squared diagonal of the enclosing box (Zheng et al. 2020).
 
     ``eps`` is added to the union and to the squared diagonal. The other arguments and the result are those of
     `generalized_box_iou_loss`.
@@ -55,10 +55,10 @@ def distance_box_iou_loss(
 def complete_box_iou_loss(
     boxes1: Array, boxes2: Array, reduction: str = "none", eps: float = _EPS, *, valid: Array | None = None
 ) -> Array:
-    """The distance IoU loss plus a term for the difference of aspect ratios, whose weight has no gradient.
+    """The distance IoU loss plus a term for the difference of aspect ratios; the weight of the term has no gradient.
 
-    torchvision's quirk: ``eps`` enters that weight alone; the distance loss keeps 1e-7, whatever is given here. A box
-    of height 0 has no gradient through its aspect ratio, and without area an angle of 0; torchvision's are NaN.
+    As in torchvision, ``eps`` only affects that weight; the distance loss always uses 1e-7. A box of height 0 has no
+    gradient through its aspect ratio, and a box without area has the angle 0; torchvision's are NaN.
     The other arguments and the result are those of `generalized_box_iou_loss`.
     """
     boxes1, boxes2, valid = _prepare(boxes1, boxes2, valid)
@@ -67,9 +67,9 @@ def complete_box_iou_loss(
 
 
 def _prepare(boxes1: Array, boxes2: Array, valid: Array | None) -> tuple[Array, Array, Array]:
-    """Both at least float32; slots that are not valid hold one unit box, whose loss and gradient are finite."""
+    """Both in at least float32. Invalid slots are replaced by unit boxes, which have a finite loss and gradient."""
     if boxes1.shape != boxes2.shape or boxes1.ndim == 0 or boxes1.shape[-1] != 4:
-        raise ValueError(f"box losses pair boxes of one shape [..., 4], got {boxes1.shape} and {boxes2.shape}.")
+        raise ValueError(f"box losses need two arrays of one shape [..., 4], got {boxes1.shape} and {boxes2.shape}.")
     dtype = float_dtype(boxes1, boxes2)
     boxes1, boxes2 = boxes1.astype(dtype), boxes2.astype(dtype)
     mask = expand_valid(valid, boxes1.shape[:-1])
@@ -80,7 +80,7 @@ def _prepare(boxes1: Array, boxes2: Array, valid: Array | None) -> tuple[Array, 
 
 
 def _intersection_and_union(boxes1: Array, boxes2: Array) -> tuple[Array, Array]:
-    """Areas ``[...]``; boxes that only touch share none and, unlike those of `box_iou`, no gradient."""
+    """Areas ``[...]``. Unlike in `box_iou`, boxes that only touch have no gradient."""
     width, height = (
         jnp.minimum(boxes1[..., low + 2], boxes2[..., low + 2]) - jnp.maximum(boxes1[..., low], boxes2[..., low])
         for low in (0, 1)

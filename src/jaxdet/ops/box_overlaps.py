@@ -1,6 +1,6 @@
-"""Generalised, distance and complete IoU of every pair of boxes, with torchvision's numbers.
+"""Generalised, distance and complete IoU of every pair of boxes, numerically equivalent to torchvision's.
 
-Axes: N and M boxes, xyxy in pixels. Every pair stands alone, so a padded slot, NaN included, reaches no other.
+Axes: N and M boxes, xyxy in pixels. Pairs are independent, so that NaN in padded slots does not spread.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from jaxdet.ops.boxes import at_least_zero, box_iou, float_dtype, intersection_a
 
 
 def generalized_box_iou(boxes1: Array, boxes2: Array) -> Array:
-    """IoU less the share of the enclosing box that neither box covers (Rezatofighi et al. 2019).
+    """IoU minus the fraction of the enclosing box that neither box covers (Rezatofighi et al. 2019).
 
     Args:
       boxes1: ``[..., N, 4]`` xyxy.
       boxes2: ``[..., M, 4]`` xyxy.
 
     Returns:
-      ``[..., N, M]``, at least float32. Where torchvision divides by zero, the term is 0: two points, or two boxes on
-      one line, have a generalised IoU of 0, which is NaN there.
+      ``[..., N, M]``, at least float32. Terms with a divisor of zero are 0: two points, or two boxes on one line, have
+      a generalised IoU of 0 (NaN in torchvision).
     """
     first, second = _pairs(boxes1, boxes2)
     intersection, union = intersection_and_union(boxes1, boxes2, signed=True)
@@ -33,7 +33,7 @@ def generalized_box_iou(boxes1: Array, boxes2: Array) -> Array:
 
 
 def distance_box_iou(boxes1: Array, boxes2: Array, eps: float = 1e-7) -> Array:
-    """IoU less the squared distance of the centres over the squared diagonal of the enclosing box (Zheng et al. 2020).
+    """IoU - squared distance of the centres / squared diagonal of the enclosing box (Zheng et al. 2020).
 
     Args:
       boxes1: ``[..., N, 4]`` xyxy.
@@ -41,16 +41,16 @@ def distance_box_iou(boxes1: Array, boxes2: Array, eps: float = 1e-7) -> Array:
       eps: added to the squared diagonal.
 
     Returns:
-      ``[..., N, M]``, at least float32. The IoU is `box_iou`'s: 0 for a pair without area, NaN in torchvision.
+      ``[..., N, M]``, at least float32. The IoU is `box_iou`'s: 0 for pairs without area (NaN in torchvision).
     """
     first, second = _pairs(boxes1, boxes2)
     return box_iou(boxes1, boxes2) - _distance(first, second, eps)
 
 
 def complete_box_iou(boxes1: Array, boxes2: Array, eps: float = 1e-7) -> Array:
-    """Distance IoU less a term for the difference of aspect ratios (Zheng et al. 2020).
+    """Distance IoU minus a term for the difference of aspect ratios (Zheng et al. 2020).
 
-    The weight of that term has no gradient, as in torchvision.
+    As in torchvision, the weight of the term has no gradient.
 
     Args:
       boxes1: ``[..., N, 4]`` xyxy.
@@ -58,8 +58,8 @@ def complete_box_iou(boxes1: Array, boxes2: Array, eps: float = 1e-7) -> Array:
       eps: added to the squared diagonal, and to the divisor of the weight.
 
     Returns:
-      ``[..., N, M]``, at least float32. A box without area has an aspect ratio of 0/0 in torchvision, and NaN; here
-      its angle is 0. One without height alone has the angle of an infinite ratio, without a gradient.
+      ``[..., N, M]``, at least float32. The aspect ratio of a box with neither width nor height gives NaN in
+      torchvision; here its angle is 0. A box without height has the angle of an infinite ratio, without gradient.
     """
     first, second = _pairs(boxes1, boxes2)
     iou = box_iou(boxes1, boxes2)
@@ -67,10 +67,10 @@ def complete_box_iou(boxes1: Array, boxes2: Array, eps: float = 1e-7) -> Array:
 
 
 def aspect_penalty(first: Array, second: Array, iou: Array, eps: float) -> Array:
-    """``alpha * v`` of the complete IoU (Zheng et al. 2020, equations 8 to 11) of boxes ``[..., 4]`` that broadcast."""
+    """``alpha * v`` of the complete IoU (Zheng et al. 2020, equations 8 to 11). Boxes ``[..., 4]`` broadcast."""
     difference = _aspect_angle(first) - _aspect_angle(second)
     v = (4 / math.pi**2) * difference**2
-    # Identical boxes: v and 1 - iou are zero, and eps may be as well.
+    # For identical boxes v and 1 - iou are zero, and eps may be zero, too.
     return jax.lax.stop_gradient(_quotient(v, 1 - iou + v + eps)) * v
 
 
@@ -83,7 +83,7 @@ def _aspect_angle(boxes: Array) -> Array:
 
 
 def _distance(first: Array, second: Array, eps: float) -> Array:
-    """Squared distance of the centres over that of the enclosing box's corners."""
+    """Squared distance of the centres, divided by the squared diagonal of the enclosing box."""
     width, height = _enclosing_sides(first, second)
     x, y = (_centre(first, low) - _centre(second, low) for low in (0, 1))
     return _quotient(x**2 + y**2, width**2 + height**2 + eps)
@@ -107,6 +107,6 @@ def _pairs(boxes1: Array, boxes2: Array) -> tuple[Array, Array]:
 
 
 def _quotient(dividend: Array, divisor: Array) -> Array:
-    """``dividend / divisor``, 0 where that would divide by zero."""
+    """``dividend / divisor``; 0 if the divisor is 0."""
     zero = divisor == 0
     return jnp.where(zero, 0, dividend / jnp.where(zero, 1, divisor))

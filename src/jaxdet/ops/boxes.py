@@ -1,7 +1,7 @@
-"""Axis-aligned boxes as ``(x1, y1, x2, y2)`` in pixels: area, IoU, clipping, mirroring, scaling.
+"""Axis-aligned boxes as ``(x1, y1, x2, y2)`` in pixels: area, IoU, clipping, flipping, scaling.
 
-Every function takes boxes of any leading shape, computes in at least float32 where it multiplies, and treats each
-box on its own, so that a padded slot (NaN included) never reaches its neighbours.
+All functions take boxes of any leading shape and multiply in at least float32. Boxes are independent, so that NaN in
+padded slots does not spread.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from jaxdet.ops.box_formats import box_convert
 
 
 def float_dtype(*arrays: Array) -> jnp.dtype:
-    """The dtype boxes are computed in: that of ``arrays``, and at least float32."""
+    """The dtype to compute in: that of ``arrays``, and at least float32."""
     dtype: DTypeLike = jnp.float32
     for array in arrays:
         dtype = jnp.promote_types(dtype, array.dtype)
@@ -24,17 +24,17 @@ def float_dtype(*arrays: Array) -> jnp.dtype:
 
 
 def at_least_zero(x: Array) -> Array:
-    """``maximum(x, 0)`` with the gradient of PyTorch's ``clamp(min=0)``: 1 at zero, where ``maximum`` has a half."""
+    """``maximum(x, 0)`` with the gradient of PyTorch's ``clamp(min=0)``: 1 at zero, where ``maximum`` has 0.5."""
     return jnp.where(x < 0, 0, x)
 
 
 def box_area(boxes: Array, fmt: str = "xyxy") -> Array:
-    """Areas of ``boxes [..., 4]`` in square pixels, ``[...]``; an inverted box has area 0.
+    """The areas ``[...]`` of ``boxes [..., 4]`` in square pixels; inverted boxes have area 0.
 
     ``fmt`` is ``"xyxy"``, ``"xywh"`` or ``"cxcywh"`` (see `box_convert`).
 
-    The product passes through `at_least_zero`, which also keeps the compiler from contracting it into a fused
-    multiply-add further down: the IoU built on it is then bit-equal to PyTorch's.
+    `at_least_zero` also prevents the compiler from contracting the product into a fused multiply-add, so that IoUs are
+    bit-equal to PyTorch's.
     """
     return at_least_zero(signed_area(_to_xyxy(boxes.astype(float_dtype(boxes)), fmt)))
 
@@ -42,31 +42,31 @@ def box_area(boxes: Array, fmt: str = "xyxy") -> Array:
 def _to_xyxy(boxes: Array, fmt: str) -> Array:
     if fmt not in ("xyxy", "xywh", "cxcywh"):
         raise ValueError(
-            f"box_area and box_iou take xyxy, xywh or cxcywh boxes, not {fmt!r}; rotated boxes are not supported."
+            f"box_area and box_iou take xyxy, xywh or cxcywh boxes, not {fmt!r} (rotated boxes are not supported)."
         )
     return box_convert(boxes, fmt, "xyxy")
 
 
 def signed_area(boxes: Array) -> Array:
-    """Areas of xyxy ``boxes [..., 4]``, ``[...]``; an inverted box has a negative one, as in torchvision."""
+    """The areas ``[...]`` of xyxy ``boxes [..., 4]``, negative for inverted boxes as in torchvision."""
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
 def intersection_and_union(boxes1: Array, boxes2: Array, *, signed: bool = False) -> tuple[Array, Array]:
-    """Shared and joint areas of every pair: ``[..., N, 4]`` and ``[..., M, 4]`` to twice ``[..., N, M]``.
+    """Intersection and union of every pair of ``[..., N, 4]`` and ``[..., M, 4]``: ``[..., N, M]`` each.
 
-    ``signed``: an inverted box takes its negative area into the union, as in torchvision, instead of 0.
+    ``signed``: inverted boxes contribute negative areas to the union, as in torchvision, instead of 0.
     """
     area = signed_area if signed else box_area
     dtype = float_dtype(boxes1, boxes2)
     first, second = boxes1.astype(dtype)[..., :, None, :], boxes2.astype(dtype)[..., None, :, :]
 
-    def overlap(low: int, high: int) -> Array:  # one side at a time: a last axis of two is a copy in memory
+    def overlap(low: int, high: int) -> Array:  # one side at a time, as a last axis of two would be copied
         start = jnp.maximum(first[..., low], second[..., low])  # [..., N, M]
         end = jnp.minimum(first[..., high], second[..., high])
         return at_least_zero(end - start)
 
-    # The outer call changes no value; it stops the fused multiply-add (see box_area).
+    # The outer call changes no value; it prevents the fused multiply-add (see box_area).
     intersection = at_least_zero(overlap(0, 2) * overlap(1, 3))
     union = area(first) + area(second) - intersection
     return intersection, union
@@ -78,11 +78,11 @@ def box_iou(boxes1: Array, boxes2: Array, fmt: str = "xyxy") -> Array:
     Args:
       boxes1: ``[..., N, 4]``.
       boxes2: ``[..., M, 4]``.
-      fmt: of both: ``"xyxy"``, ``"xywh"`` or ``"cxcywh"`` (see `box_convert`).
+      fmt: the format of both: ``"xyxy"``, ``"xywh"`` or ``"cxcywh"`` (see `box_convert`).
 
     Returns:
-      ``[..., N, M]`` in [0, 1], equal bit for bit to ``torchvision.ops.box_iou`` on the CPU, except that a pair
-      without any area is 0 here and NaN there: it would otherwise poison a maximum over the boxes.
+      ``[..., N, M]`` in [0, 1], bit-equal to ``torchvision.ops.box_iou`` on the CPU, except for pairs without area,
+      which are 0 here and NaN there.
     """
     dtype = float_dtype(boxes1, boxes2)
     boxes1, boxes2 = (_to_xyxy(boxes.astype(dtype), fmt) for boxes in (boxes1, boxes2))
@@ -92,14 +92,14 @@ def box_iou(boxes1: Array, boxes2: Array, fmt: str = "xyxy") -> Array:
 
 
 def box_coverage(boxes: Array, regions: Array) -> Array:
-    """How much of each box lies in each region.
+    """The fraction of each box's area that lies in each region.
 
     Args:
       boxes: ``[..., N, 4]`` xyxy.
       regions: ``[..., M, 4]`` xyxy.
 
     Returns:
-      ``[..., N, M]`` intersection over the box's own area, in [0, 1]; 0 for a box without area.
+      ``[..., N, M]`` in [0, 1]; 0 for boxes without area.
     """
     intersection, _ = intersection_and_union(boxes, regions)
     area = box_area(boxes)[..., :, None]
@@ -107,7 +107,7 @@ def box_coverage(boxes: Array, regions: Array) -> Array:
 
 
 def clip_boxes(boxes: Array, size: ArrayLike | Sequence[ArrayLike]) -> Array:
-    """Clip ``boxes [..., 4]`` to an image of ``size`` = (height, width), as ``clip_boxes_to_image`` does.
+    """Clips ``boxes [..., 4]`` to an image of ``size`` = (height, width): ``torchvision.ops.clip_boxes_to_image``.
 
     ``size`` is a pair, or an array ``[..., 2]`` that broadcasts against the leading axes of ``boxes``.
     """
@@ -116,14 +116,14 @@ def clip_boxes(boxes: Array, size: ArrayLike | Sequence[ArrayLike]) -> Array:
     size = jnp.asarray(size).astype(boxes.dtype)
     limits = jnp.stack([size[..., 1], size[..., 0]] * 2, axis=-1)  # [..., 4]
     limits = limits.reshape((1,) * (boxes.ndim - limits.ndim) + limits.shape)
-    return jnp.where(boxes > limits, limits, at_least_zero(boxes))  # the gradient on the border is 1, as of clamp
+    return jnp.where(boxes > limits, limits, at_least_zero(boxes))  # as of clamp, the gradient on the border is 1
 
 
 clip_boxes_to_image = clip_boxes  # torchvision's name
 
 
 def flip_boxes(boxes: Array, width: ArrayLike) -> Array:
-    """Mirror ``boxes [..., 4]`` left to right in an image ``width`` pixels wide (a scalar, or ``[...]``)."""
+    """Flips ``boxes [..., 4]`` horizontally in an image of ``width`` pixels (a scalar, or ``[...]``)."""
     width = jnp.asarray(width).astype(boxes.dtype)
     width = width.reshape((1,) * (boxes.ndim - 1 - width.ndim) + width.shape)
     x1, y1, x2, y2 = (boxes[..., i] for i in range(4))
@@ -131,7 +131,7 @@ def flip_boxes(boxes: Array, width: ArrayLike) -> Array:
 
 
 def scale_boxes(boxes: Array, scale_yx: ArrayLike | Sequence[ArrayLike]) -> Array:
-    """Multiply ``boxes [..., 4]`` by ``scale_yx`` = (vertical, horizontal), a pair or an array ``[..., 2]``."""
+    """Scales ``boxes [..., 4]`` by ``scale_yx`` = (vertical, horizontal), a pair or an array ``[..., 2]``."""
     if isinstance(scale_yx, Sequence):
         scale_yx = jnp.stack([jnp.asarray(factor) for factor in scale_yx], axis=-1)
     scale = jnp.asarray(scale_yx).astype(boxes.dtype)
@@ -140,8 +140,8 @@ def scale_boxes(boxes: Array, scale_yx: ArrayLike | Sequence[ArrayLike]) -> Arra
 
 
 def large_enough(boxes: Array, min_size: float) -> Array:
-    """Which of ``boxes [..., 4]`` have both sides at least ``min_size`` pixels, ``[...]`` bool.
+    """Whether both sides of ``boxes [..., 4]`` are at least ``min_size`` pixels, ``[...]`` bool; False for NaN.
 
-    The mask of ``torchvision.ops.remove_small_boxes``; a NaN box is not large enough.
+    The mask of ``torchvision.ops.remove_small_boxes``.
     """
     return (boxes[..., 2] - boxes[..., 0] >= min_size) & (boxes[..., 3] - boxes[..., 1] >= min_size)

@@ -1,4 +1,4 @@
-"""Cross-entropy of classifiers. Axes: B images, K classes."""
+"""Cross-entropy loss of classifiers. Axes: B images, K classes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from jaxdet.ops.boxes import float_dtype
 
 
 def cross_entropy(logits: Array, labels: Array, label_smoothing: float = 0.0) -> Array:
-    """The mean over the rows whose label is not -1, in at least float32: PyTorch's ``CrossEntropyLoss``.
+    """The mean over all rows with a label, in at least float32: PyTorch's ``CrossEntropyLoss``.
 
     Args:
         logits: ``[B, K]``.
-        labels: ``[B]``, 0..K-1, or -1 for a row that counts for nothing.
-        label_smoothing: share of the target that is spread over all classes.
+        labels: ``[B]``, 0..K-1; -1: an empty row, which is ignored.
+        label_smoothing: the fraction of the target distribution that is uniform over all classes.
     """
     logits = logits.astype(float_dtype(logits))
     valid = labels >= 0

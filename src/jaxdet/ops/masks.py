@@ -1,4 +1,4 @@
-"""Binary masks of objects."""
+"""Operators on binary masks of objects."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from jax import Array
 
 
 def masks_to_boxes(masks: Array, *, valid: Array | None = None) -> Array:
-    """The box around each mask, as ``torchvision.ops.masks_to_boxes``.
+    """The bounding box of each mask, as ``torchvision.ops.masks_to_boxes``.
 
-    As there, a box ends at its last pixel and not behind it: a mask of one pixel has a box without area.
+    As there, x2 and y2 are the last pixel, not the one after it: a mask of one pixel has a box without area.
 
     Args:
-      masks: ``[..., H, W]``; what is not zero belongs to the object.
-      valid: ``[...]`` bool; the other slots give zeros.
+      masks: ``[..., H, W]``; nonzero pixels belong to the object.
+      valid: ``[...]`` bool; invalid slots give zeros.
 
     Returns:
-      ``[..., 4]`` float32 xyxy; zeros for a mask without a pixel.
+      ``[..., 4]`` float32 xyxy; zeros for an empty mask.
     """
     inside = jnp.asarray(masks) != 0
     some = inside.any((-2, -1))

@@ -1,4 +1,4 @@
-"""Which ground truth, if any, each anchor or proposal answers for."""
+"""Matching of predictions (anchors or proposals) to ground-truth boxes by IoU."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from jax import Array
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Matches:
-    """One row a prediction (N of them); neither positive nor negative means: leave it out of the loss."""
+    """The matches of N predictions. Those that are neither positive nor negative are ignored in the loss."""
 
-    index: Array  # [N] int32, the best ground truth; 0 where there is none
+    index: Array  # [N] int32, the ground truth with the highest IoU; 0 without ground truth
     positive: Array  # [N] bool
     negative: Array  # [N] bool, background
 
 
 @dataclass(frozen=True)
 class Matcher:
-    """Assign ground truths to predictions by IoU, as ``torchvision.models.detection._utils.Matcher`` does.
+    """Assigns ground truths to predictions by IoU, as ``torchvision.models.detection._utils.Matcher``.
 
     Attributes:
-      high_threshold: a best IoU at or above it is a match.
-      low_threshold: a best IoU below it is background; between the two a prediction is neither.
-      allow_low_quality_matches: also match, whatever the IoU, every prediction that ties for the highest IoU some
-        ground truth reaches. It goes to its own best ground truth, which need not be that one. A ground truth
-        that overlaps nothing has the highest IoU 0 and makes everything at 0 positive, as in torchvision.
+      high_threshold: predictions with a highest IoU of at least this are positive.
+      low_threshold: predictions with a highest IoU below this are negative; those in between are ignored.
+      allow_low_quality_matches: predictions that have the highest IoU with some ground truth (ties included) are also
+        positive. As in torchvision, they are assigned to the ground truth of their own highest IoU, and a ground truth
+        without any overlap makes all predictions with an IoU of 0 positive.
     """
 
     high_threshold: float
@@ -42,12 +42,12 @@ class Matcher:
             )
 
     def __call__(self, iou: Array, valid_gt: Array, valid_pred: Array | None = None) -> Matches:
-        """Match N predictions to G ground truths.
+        """Matches N predictions to G ground truths.
 
         Args:
-          iou: ``[G, N]``; rows and columns of padded slots may hold anything.
-          valid_gt: ``[G]`` bool. With none valid every prediction is negative.
-          valid_pred: ``[N]`` bool; the others are neither positive nor negative, and no ground truth's best.
+          iou: ``[G, N]``; rows and columns of invalid slots are ignored.
+          valid_gt: ``[G]`` bool. If none is valid, all predictions are negative.
+          valid_pred: ``[N]`` bool; invalid predictions are neither positive nor negative.
 
         Returns:
           ``Matches``.
@@ -65,7 +65,7 @@ class Matcher:
         negative = best < self.low_threshold
         if self.allow_low_quality_matches:
             highest = jnp.max(quality, axis=1, keepdims=True)  # [G, 1]
-            rescued = jnp.any((quality == highest) & usable, axis=0)  # [N]
-            positive, negative = positive | rescued, negative & ~rescued
-        matched = jnp.any(usable, axis=0)  # a threshold below zero must not match padding
+            low_quality = jnp.any((quality == highest) & usable, axis=0)  # [N]
+            positive, negative = positive | low_quality, negative & ~low_quality
+        matched = jnp.any(usable, axis=0)  # thresholds below zero must not match padding
         return Matches(jnp.where(matched, index, 0), positive & matched, (negative | ~matched) & valid_pred)

@@ -1,4 +1,4 @@
-"""How pixels become numbers: the normalisation that ImageNet's models were trained with."""
+"""Normalisation constants of ImageNet."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

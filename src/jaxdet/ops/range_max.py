@@ -1,7 +1,6 @@
-"""The largest value of any range along an axis, and where it is, by two reads of a sparse table.
+"""Range maximum queries along an axis by a sparse table: the largest value of any range and its position.
 
-The table holds, for every place and power of two, the largest of so many values from there on; a range is covered by
-two of them that overlap.
+The table holds the maximum of the 2^k values from every position on. Two overlapping entries cover any range.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from jax import Array, lax
 
 
 class Largest(NamedTuple):
-    """Values and the place that each came with; of equal values the first one's."""
+    """Values and their positions; of equal values, the first."""
 
     value: Array
     place: Array  # int32, of the same shape
@@ -25,9 +24,9 @@ def _first_larger(first: Largest, second: Largest) -> Largest:
 
 
 def range_table(items: Largest) -> Largest:
-    """``[K, N, ...]`` of items ``[N, ...]``: entry (k, n) is the largest of the 2^k items from n on.
+    """The table ``[K, N, ...]`` of items ``[N, ...]``: entry (k, n) is the largest of the 2^k items from n on.
 
-    No value may be NaN.
+    Values must not be NaN.
     """
     levels, length = [items], items.value.shape[0]
     while 2 ** len(levels) <= length:
@@ -40,7 +39,7 @@ def range_table(items: Largest) -> Largest:
 
 
 def largest_in(table: Largest, start: Array, end: Array) -> Largest:
-    """The largest from ``start [P]`` to before ``end [P]``, ``[P, ...]``; of an empty range, anything."""
+    """The largest items ``[P, ...]`` of the ranges ``start [P]`` to ``end [P]`` (exclusive); undefined if empty."""
     count = table.value.shape[1]
     level = 31 - lax.clz(jnp.clip(end - start, 1, count).astype(jnp.int32))
     level = jnp.minimum(level, table.value.shape[0] - 1)

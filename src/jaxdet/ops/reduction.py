@@ -1,4 +1,4 @@
-"""The ``reduction`` of torchvision's losses, over the slots that are valid."""
+"""The ``reduction`` of losses over valid slots, as in torchvision."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ REDUCTIONS = ("none", "sum", "mean")
 
 
 def expand_valid(valid: Array | None, shape: tuple[int, ...]) -> Array:
-    """``valid`` of the leading axes of ``shape``, broadcast to all of them; all true where it is None."""
+    """Broadcasts ``valid``, which has the leading axes of ``shape``, to ``shape``; None: all true."""
     if valid is None:
         return jnp.ones(shape, bool)
     if valid.shape != shape[: valid.ndim]:
-        raise ValueError(f"valid {valid.shape} has to be the leading axes of the losses, {shape}.")
+        raise ValueError(f"valid {valid.shape} must have the leading axes of the losses, {shape}.")
     return jnp.broadcast_to(valid.reshape(valid.shape + (1,) * (len(shape) - valid.ndim)), shape)
 
 
 def reduce_loss(loss: Array, valid: Array, reduction: str) -> Array:
-    """Reduce ``loss``, whose other slots count as absent.
+    """Reduces ``loss`` over its valid slots.
 
     Args:
-      loss: any shape; slots that are not valid may hold anything finite (where it has a gradient).
+      loss: any shape; invalid slots have to be finite if gradients are needed.
       valid: bool of the same shape.
-      reduction: ``"none"`` (those slots are 0), ``"sum"``, or ``"mean"`` over the valid slots; without any, 0.
+      reduction: ``"none"`` (invalid slots are 0), ``"sum"``, or ``"mean"`` over the valid slots (0 without any).
     """
     if reduction not in REDUCTIONS:
-        raise ValueError(f"reduction is one of {', '.join(REDUCTIONS)}, not {reduction!r}.")
+        raise ValueError(f"reduction must be one of {', '.join(REDUCTIONS)}, not {reduction!r}.")
     loss = jnp.where(valid, loss, 0)
     if reduction == "none":
         return loss

@@ -1,6 +1,6 @@
-"""Stochastic depth (Huang et al. 2016) and DropBlock (Ghiasi et al. 2018), with explicit keys.
+"""Stochastic depth (Huang et al. 2016) and DropBlock (Ghiasi et al. 2018), with explicit random keys.
 
-The draws are JAX's: they agree with torchvision's in distribution. What is made of a draw agrees in numbers.
+Random draws agree with torchvision's in distribution; the results for a given draw agree numerically.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from jax import Array, lax
 
 
 def stochastic_depth(input: Array, p: float, mode: str, training: bool = True, *, key: Array | None = None) -> Array:
-    """Zero whole rows of a batch at random, and divide the others by their probability: ``torchvision``'s.
+    """Zeroes rows of a batch at random and scales the others by ``1 / (1 - p)``: ``torchvision.ops.stochastic_depth``.
 
     Args:
       input: ``[N, ...]``.
       p: probability of being zeroed, in [0, 1]; a Python number.
-      mode: ``"row"``: each row on its own; ``"batch"``: all or none.
+      mode: ``"row"``: each row independently; ``"batch"``: all or none.
       training: False returns the input.
-      key: of the draw; needed where something may be zeroed.
+      key: a JAX random key; needed if ``training`` and ``p > 0``.
 
     Returns:
-      The shape and dtype of ``input``. With p = 1 all is zero.
+      An array like ``input``. With p = 1 it is zero.
     """
     _check_probability("stochastic_depth", p)
     if mode not in ("batch", "row"):
-        raise ValueError(f'stochastic_depth: mode is "batch" or "row", not {mode!r}.')
+        raise ValueError(f'stochastic_depth: mode must be "batch" or "row", not {mode!r}.')
     if not training or p == 0:
         return input
     shape = (input.shape[0] if mode == "row" else 1,) + (1,) * (input.ndim - 1)
@@ -45,20 +45,20 @@ def drop_block2d(
     key: Array | None = None,
     extents: Array | None = None,
 ) -> Array:
-    """Zero square blocks of each channel at random, and scale what is left up: ``torchvision.ops.drop_block2d``.
+    """Zeroes square blocks of each channel at random and scales the rest up: ``torchvision.ops.drop_block2d``.
 
     Args:
       input: ``[N, H, W, C]``.
-      p: share that is zeroed, about, in [0, 1]; a Python number.
-      block_size: side of a block, odd; the map's shorter side where that is smaller.
-      eps: added to the number of values that are left, by which the scale divides.
+      p: the approximate fraction of values to zero, in [0, 1]; a Python number.
+      block_size: side of a block, odd; at most the map's shorter side.
+      eps: added to the number of remaining values, the divisor of the scale.
       training: False returns the input.
-      key: of the draw; needed where something may be zeroed.
-      extents: ``[N, 2]``, (height, width) of each image's own part of the map: blocks lie in it, and shares and scale
-        are computed from it. An image smaller than a block keeps all. What lies beyond may hold anything.
+      key: a JAX random key; needed if ``training`` and ``p > 0``.
+      extents: ``[N, 2]``, (height, width) of the part of each map that is not padding. Blocks are inside of it, and the
+        fraction and the scale refer to it. Maps smaller than a block are kept.
 
     Returns:
-      The shape and dtype of ``input``. As in torchvision, the scale is one for the whole batch.
+      An array like ``input``. As in torchvision, the whole batch has the same scale.
     """
     return _drop_block("drop_block2d", 2, input, p, block_size, eps, training, key, extents)
 
@@ -73,7 +73,7 @@ def drop_block3d(
     key: Array | None = None,
     extents: Array | None = None,
 ) -> Array:
-    """The same of cubes, ``input [N, D, H, W, C]`` and ``extents [N, 3]``: ``torchvision.ops.drop_block3d``."""
+    """`drop_block2d` for cubes, ``input [N, D, H, W, C]`` and ``extents [N, 3]``: ``torchvision.ops.drop_block3d``."""
     return _drop_block("drop_block3d", 3, input, p, block_size, eps, training, key, extents)
 
 
@@ -90,18 +90,18 @@ def _drop_block(
 ) -> Array:
     _check_probability(name, p)
     if input.ndim != axes + 2:
-        raise ValueError(f"{name}: input has {axes + 2} axes, batch first and channels last, got {input.shape}.")
+        raise ValueError(f"{name}: expected {axes + 2} axes, batch first and channels last, got {input.shape}.")
     if not training or p == 0:
         return input
     sides = input.shape[1:-1]
     block = min(block_size, *sides)
     if block % 2 == 0:
-        raise ValueError(f"{name}: a block has an odd side, got {block} (of {block_size} on a map of {sides}).")
+        raise ValueError(f"{name}: the block size must be odd, got {block} (of {block_size} on a map of {sides}).")
     dtype = jnp.promote_types(input.dtype, jnp.float32)
     if extents is None:
         extents = jnp.array([sides], jnp.int32)
-    own = _below(extents, sides)  # [N or 1, ..., 1], where the image is
-    # A block is drawn by its first corner, of which there are these.
+    inside = _below(extents, sides)  # [N or 1, ..., 1], not padding
+    # Blocks are drawn by their first corners.
     places = jnp.maximum(extents - block + 1, 0)
     size, corners = (jnp.prod(lengths.astype(dtype), axis=1) for lengths in (extents, places))
     gamma = p * size / (block**axes * jnp.maximum(corners, 1))  # [N or 1]
@@ -111,14 +111,14 @@ def _drop_block(
     window = (1, *(block,) * axes, 1)
     reach = ((0, 0), *((block - 1, 0),) * axes, (0, 0))
     dropped = lax.reduce_window(drawn, False, lax.bitwise_or, window, (1,) * input.ndim, reach)
-    kept = own & ~dropped
-    values = jnp.broadcast_to(own, input.shape).sum(dtype=dtype)
+    kept = inside & ~dropped
+    values = jnp.broadcast_to(inside, input.shape).sum(dtype=dtype)
     scale = values / (eps + kept.sum(dtype=dtype))
     return jnp.where(kept, input * scale, 0).astype(input.dtype)
 
 
 def _below(limits: Array, sides: Sequence[int]) -> Array:
-    """Which places of a map lie before ``limits [N, axes]``: ``[N, *sides, 1]`` bool."""
+    """Whether each position of a map is below ``limits [N, axes]``: ``[N, *sides, 1]`` bool."""
     axes = len(sides)
     result = jnp.ones((), bool).reshape((1,) * (axes + 2))
     for axis, side in enumerate(sides):
@@ -129,10 +129,10 @@ def _below(limits: Array, sides: Sequence[int]) -> Array:
 
 def _check_probability(name: str, p: float) -> None:
     if not 0 <= p <= 1:
-        raise ValueError(f"{name}: a probability is in [0, 1], not {p}.")
+        raise ValueError(f"{name}: p must be in [0, 1], not {p}.")
 
 
 def _needed(name: str, key: Array | None) -> Array:
     if key is None:
-        raise ValueError(f"{name}: training needs a key; give key=jax.random.key(...), another one each step.")
+        raise ValueError(f"{name}: training needs a random key: give key=jax.random.key(...), a new one each step.")
     return key

@@ -1,7 +1,7 @@
-"""Resizing with PyTorch's numbers: output sizes, bilinear on the host, nearest on the device.
+"""Resizing, numerically equivalent to PyTorch's: output sizes, bilinear on the host, nearest on the device.
 
-``jax.image.resize`` is no substitute: its bilinear filter smooths when shrinking, and its nearest samples at pixel
-centres, which differs from PyTorch's for sizes such as 13 -> 25.
+``jax.image.resize`` differs: its bilinear filter antialiases when shrinking, and its nearest samples at pixel centres,
+which gives other results for sizes such as 13 -> 25.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-_ROWS_AT_ONCE = 16  # of a result: what is gathered, weighed and added stays in the caches
+_ROWS_AT_ONCE = 16  # rows of the result; their data stays in the CPU's caches
 
 
 def resized_size(height: int, width: int, min_size: int, max_size: int, *, enlarge: bool = True) -> tuple[int, int]:
-    """Size (height, width) of an image after torchvision's ``GeneralizedRCNNTransform``.
+    """The size (height, width) of an image after torchvision's ``GeneralizedRCNNTransform``.
 
-    The shorter side becomes ``min_size`` unless the longer one would exceed ``max_size``; both are rounded down from
-    a float64 product, so that the shorter side of some images is ``min_size - 1``. With ``enlarge=False`` an image
-    that is smaller keeps its size, as in HeadHunter.
+    The shorter side becomes ``min_size``, unless the longer one would exceed ``max_size``. Both are rounded down from
+    a float64 product, so that the shorter side of some images is ``min_size - 1``. With ``enlarge=False`` smaller
+    images keep their size, as in HeadHunter.
     """
     if min(height, width, min_size, max_size) < 1:
         raise ValueError(
@@ -34,11 +34,10 @@ def resized_size(height: int, width: int, min_size: int, max_size: int, *, enlar
 
 
 def resize_bilinear(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize ``image [H, W, C]`` float on the host to ``size`` = (height, width), giving ``[height, width, C]``.
+    """Resizes ``image [H, W, C]`` on the host to ``size`` = (height, width), ``[height, width, C]``.
 
     As ``torch.nn.functional.interpolate(mode="bilinear", align_corners=False, antialias=False)`` with that output
-    size: the scale is recomputed from the two sizes, and nothing is smoothed when shrinking. An integer image is
-    computed in float32.
+    size: the scale is computed from the two sizes, without antialiasing. Integer images are computed in float32.
     """
     if image.ndim != 3:
         raise ValueError(f"resize_bilinear: expected an image [H, W, C], got shape {image.shape}.")
@@ -46,7 +45,7 @@ def resize_bilinear(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     image = np.ascontiguousarray(image, dtype)
     if image.shape[:2] == tuple(size):
         return image.copy()
-    # The axis that shrinks most, or grows least, goes first: the second pass then has less to read.
+    # The axis that shrinks most, or grows least, is resized first, so that the second pass reads less.
     axes = (0, 1) if size[0] * image.shape[1] < size[1] * image.shape[0] else (1, 0)
     channels = image.shape[2]
     matrix = image.reshape(image.shape[0], -1)
@@ -61,7 +60,7 @@ def _interpolate(matrix: np.ndarray, axis: int, count: int, channels: int) -> np
     if length == count:
         return matrix
     low, high, weight = _linear(length, count, matrix.dtype.type)
-    if axis == 1:  # numbers instead of pixels: numpy gathers single ones fastest
+    if axis == 1:  # single numbers instead of pixels, which numpy gathers faster
         low, high = ((index[:, None] * channels + np.arange(channels)).ravel() for index in (low, high))
         weight = np.repeat(weight, channels)
     height = count if axis == 0 else matrix.shape[0]
@@ -84,9 +83,9 @@ def _interpolate(matrix: np.ndarray, axis: int, count: int, channels: int) -> np
 
 
 def _linear(length: int, count: int, dtype: type[np.floating]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each of ``count`` points over ``length`` samples: its two neighbours, and the weight of the second."""
+    """The two neighbours of each of ``count`` points over ``length`` samples, and the weight of the second."""
     centre = np.arange(count, dtype=dtype) + dtype(0.5)
-    # PyTorch's build contracts this product and difference into one rounding; float64 holds the product exactly.
+    # PyTorch is compiled to a fused multiply-add here, which rounds once; in float64 the product is exact.
     position = (np.float64(dtype(length) / dtype(count)) * centre - 0.5).astype(dtype)
     position = np.maximum(position, dtype(0))
     low = np.minimum(position.astype(np.int64), length - 1)
@@ -95,7 +94,7 @@ def _linear(length: int, count: int, dtype: type[np.floating]) -> tuple[np.ndarr
 
 
 def resize_nearest(x: Array, size: tuple[int, int]) -> Array:
-    """Resize ``x [..., H, W, C]`` to ``size`` = (height, width) by repeating pixels, ``[..., height, width, C]``.
+    """Resizes ``x [..., H, W, C]`` to ``size`` = (height, width) by repeating pixels, ``[..., height, width, C]``.
 
     As ``torch.nn.functional.interpolate(mode="nearest")`` with that output size: output row ``i`` shows input row
     ``floor(i * H / height)``, with the ratio and the product rounded to float32.
@@ -118,14 +117,14 @@ def resize_nearest(x: Array, size: tuple[int, int]) -> Array:
 
 
 def _repeat(x: Array, rows: int, columns: int) -> Array:
-    """Each row and column of ``x [..., H, W, C]`` that often: no gather, one array, and a plain sum in the gradient."""
+    """Repeats each row and column of ``x [..., H, W, C]``, without a gather; the gradient is a plain sum."""
     *batch, height, width, channels = x.shape
     blocks = jnp.broadcast_to(x[..., None, :, None, :], (*batch, height, rows, width, columns, channels))
     return blocks.reshape(*batch, height * rows, width * columns, channels)
 
 
 def nearest_source(length: int, count: int) -> np.ndarray:
-    """Source index of each of ``count`` output positions, ``[count]``, known when tracing."""
+    """The source index of each of ``count`` output positions, ``[count]``, as a constant."""
     ratio = np.float32(length) / np.float32(count)
     source = np.floor(np.arange(count, dtype=np.float32) * ratio).astype(np.int32)
     return np.minimum(source, length - 1)

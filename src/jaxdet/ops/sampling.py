@@ -1,4 +1,4 @@
-"""Random subsets of a fixed size, with a bounded share of positives."""
+"""Random sampling of a fixed number of positives and negatives."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jax import Array
 
 
 class Samples(NamedTuple):
-    """Chosen rows, positives first; a slot that is not valid holds index 0 and is not positive."""
+    """The sampled rows, positives first. Invalid slots have index 0 and are not positive."""
 
     indices: Array  # [num] int32, without repetition among the valid
     is_positive: Array  # [num] bool
@@ -18,17 +18,16 @@ class Samples(NamedTuple):
 
 
 def sample_balanced(key: Array, positive: Array, negative: Array, num: int, positive_fraction: float) -> Samples:
-    """Draw ``num`` of N rows, at most ``positive_fraction`` of them positive, the rest negative.
+    """Samples up to ``num`` of N rows, up to ``int(num * positive_fraction)`` of them positive, the rest negative.
 
-    The counts are those of torchvision's ``BalancedPositiveNegativeSampler``: as many positives as there are up to
-    ``int(num * positive_fraction)``, then negatives up to ``num`` in total. A shortage of positives is filled with
-    negatives, a shortage of negatives with nothing.
+    The counts are those of torchvision's ``BalancedPositiveNegativeSampler``: missing positives are replaced by
+    negatives; missing negatives leave slots invalid.
 
     Args:
-      key: a JAX random key; the draw depends on it and on the masks alone.
+      key: a JAX random key.
       positive: ``[N]`` bool.
-      negative: ``[N]`` bool, disjoint from ``positive``; a row in neither is never drawn.
-      num: how many slots the result has.
+      negative: ``[N]`` bool, disjoint from ``positive``. Rows in neither are never sampled.
+      num: the number of slots of the result.
       positive_fraction: in [0, 1].
 
     Returns:
@@ -39,7 +38,7 @@ def sample_balanced(key: Array, positive: Array, negative: Array, num: int, posi
             f"sample_balanced: got num={num} and positive_fraction={positive_fraction}; "
             "num must be at least 1 and the fraction lie in [0, 1]."
         )
-    # One draw serves both: the masks are disjoint, and the largest k of independent uniforms are a uniform subset.
+    # One draw for both: the masks are disjoint, and the k largest of independent uniforms are a uniform subset.
     priority = jax.random.uniform(key, positive.shape)
     most_positive = int(num * positive_fraction)
     positives = _largest(jnp.where(positive, priority, -1), most_positive)
@@ -57,6 +56,6 @@ def sample_balanced(key: Array, positive: Array, negative: Array, num: int, posi
 
 
 def _largest(priority: Array, count: int) -> Array:
-    """Indices of the ``count`` largest of ``priority [N]``, ``[count]``; zeros beyond the N-th."""
+    """Indices ``[count]`` of the ``count`` largest of ``priority [N]``, padded with zeros."""
     _, indices = jax.lax.top_k(priority, min(count, priority.shape[0]))
     return jnp.pad(indices, (0, count - indices.shape[0]))

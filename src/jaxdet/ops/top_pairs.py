@@ -1,4 +1,4 @@
-"""The best pairs of an anchor and a class, without ranking all of them."""
+"""Top-k over (anchor, class) pairs."""
 
 from __future__ import annotations
 
@@ -10,25 +10,24 @@ from jax import Array
 
 
 class Pairs(NamedTuple):
-    """By decreasing value; of equal values the lower row, then the lower column, goes first."""
+    """Elements of a matrix by decreasing value; ties by the lower row, then the lower column."""
 
-    values: Array  # [M]; -inf where there is no further pair
+    values: Array  # [M]; -inf: no further pair
     rows: Array  # [M] int32
     columns: Array  # [M] int32
 
 
 def top_pairs(values: Array, count: int, *, valid: Array | None = None) -> Pairs:
-    """The largest elements of a matrix: ``lax.top_k`` of it flattened, several times faster for many rows.
+    """The largest elements of a matrix: ``lax.top_k`` of the flattened matrix, several times faster for many rows.
 
-    Only the rows that are best by their own maximum are ranked. That is exact. Let ``(r, c)`` lie in a row that is not
-    among the ``count`` best. Each of those ``count`` rows has a maximum that is greater than that of r, and so than
-    the value at ``(r, c)``, or equal to it in a row that stands before r, and so before ``(r, c)``. These are
-    ``count`` elements that rank higher.
+    Only the ``count`` rows with the largest maxima are ranked. This is exact: if row r is not among them, each of
+    their maxima is greater than all elements of r, or equal to the maximum of r in an earlier row. So there are
+    ``count`` elements that rank before any element of r.
 
     Args:
       values: ``[N, K]``.
       count: M, or N * K if that is less.
-      valid: ``[N]`` bool; the other rows may hold anything, and their values count as -inf.
+      valid: ``[N]`` bool; values of invalid rows count as -inf.
 
     Returns:
       ``Pairs``.
@@ -37,7 +36,7 @@ def top_pairs(values: Array, count: int, *, valid: Array | None = None) -> Pairs
     valid = jnp.ones(size, bool) if valid is None else valid
     best = jnp.where(valid, values.max(axis=1), -jnp.inf)  # [N]
     _, rows = jax.lax.top_k(best, min(count, size))
-    rows = jnp.sort(rows)  # so that ties are between elements in their own order
+    rows = jnp.sort(rows)  # ties are broken in the order of the matrix
     chosen = jnp.where(valid[rows][:, None], values[rows], -jnp.inf)
     top, index = jax.lax.top_k(chosen.reshape(-1), min(count, chosen.size))
     return Pairs(top, rows[index // width].astype(jnp.int32), (index % width).astype(jnp.int32))

@@ -89,9 +89,9 @@ def _no_cluster() -> bool:
 
 def _check(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
     if num_processes is not None and num_processes < 1:
-        raise ValueError(f"--num-processes is at least 1, not {num_processes}")
+        raise ValueError(f"--num-processes must be at least 1, not {num_processes}")
     if process_id is not None and not 0 <= process_id < (num_processes or process_id + 1):
-        raise ValueError(f"--process-id is from 0 to {(num_processes or 1) - 1}, not {process_id}")
+        raise ValueError(f"--process-id must be from 0 to {(num_processes or 1) - 1}, not {process_id}")
     if coordinator is not None and not coordinator.rpartition(":")[2].isdigit():
         raise ValueError(f"--coordinator is HOST:PORT of process 0, not {coordinator!r}")
 

@@ -81,7 +81,7 @@ def parse_topology(text: str) -> Topology:
     """``"v5e:16x16"``, ``"v5p:8x8x8"``: a version and the chips along each axis of its torus.
 
     Raises:
-        ValueError: there is no such version, the sides are of another torus, or it is larger than any.
+        ValueError: no such version, the sides are of another torus, or it is larger than any.
     """
     version, _, shape = text.partition(":")
     if version not in CHIPS:

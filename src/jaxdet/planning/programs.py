@@ -25,7 +25,7 @@ from jaxdet.training.state import under
 from jaxdet.types import Images, Targets
 
 BOX_SLOTS = 96  # as COCO's fullest training image needs
-_STEPS_PER_EPOCH = 1000  # of a data set that is not opened; it enters the learning rate alone
+_STEPS_PER_EPOCH = 1000  # of a dataset that is not opened; it enters the learning rate alone
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A training run as a whole."""
+"""Training runs: configuration, data, loop, checkpoints and evaluation."""
 
 from jaxdet.runs.config import TrainConfig as TrainConfig
 from jaxdet.runs.evaluation import evaluate as evaluate

@@ -1,4 +1,4 @@
-"""Which class of a data set is which of a model's."""
+"""Matching the classes of a dataset with those of a model."""
 
 from __future__ import annotations
 
@@ -10,46 +10,47 @@ from jaxdet.models import Detector
 
 
 def match_labels(known: Sequence[str], wanted: Sequence[str], ids: Sequence[int], *, first: int = 0) -> tuple[int, ...]:
-    """The position among a model's names of each name of a data set.
+    """The position of each class name of a dataset in the names of a model.
 
-    Equal lists match by position, so that classes may share a name. Others match by name, which has to be unambiguous.
+    Equal lists are matched by position, so that classes may share a name. Others are matched by name, which must be
+    unambiguous.
 
     Args:
-        known: the model's names; wanted: the data set's.
-        ids: what the data set calls each of its classes; first: the label of the model's first name. For messages.
+        known: the model's names; wanted: the dataset's.
+        ids: the dataset's ids of its classes; first: the label of the model's first name. Both for messages.
 
     Raises:
-        ValueError: the model lacks a class of the data set, or one of its names belongs to several classes.
+        ValueError: the model does not have a class of the dataset, or a name belongs to several classes.
     """
     if tuple(known) == tuple(wanted):
         return tuple(range(len(known)))
     missing = [name for name in wanted if name not in known]
     if missing:
         raise ValueError(
-            f"the data set has classes that the model lacks: {', '.join(missing)}; the model knows "
-            f"{', '.join(known)}. Evaluate on a set without them, or train on one that has them"
+            f"the dataset has classes that the model does not have: {', '.join(missing)}; the model has "
+            f"{', '.join(known)}. Evaluate on a dataset without them, or train on one with them"
         )
     for name in wanted:
         of_set = [str(number) for number, other in zip(ids, wanted, strict=True) if other == name]
         of_model = [str(label) for label, other in enumerate(known, start=first) if other == name]
-        for owner, word, found in (("data set", "ids", of_set), ("model", "labels", of_model)):
+        for owner, word, found in (("dataset", "ids", of_set), ("model", "labels", of_model)):
             if len(found) > 1:
                 raise ValueError(
-                    f"the {owner} has {len(found)} classes named {name!r}, of {word} {' and '.join(found)}, and the "
-                    "model's names are not the data set's in the same order: it cannot be known which is which. Give "
-                    "each class a name of its own"
+                    f"the {owner} has {len(found)} classes named {name!r}, with the {word} {' and '.join(found)}, and "
+                    "the lists of names of model and dataset differ, so that classes cannot be matched. Give each "
+                    "class its own name"
                 )
     return tuple(map(list(known).index, wanted))
 
 
 def match_classes(names: Sequence[str], dataset: DetectionDataset) -> tuple[int, ...]:
-    """The data set's category id of each named label, -1 for the background and for names that it lacks.
+    """The dataset's category id for each label; -1 for the background and for names that it does not have.
 
     Args:
-        names: of a model's labels, the background first.
+        names: a model's class names, the background first.
 
     Raises:
-        ValueError: as `match_labels` says.
+        ValueError: see `match_labels`.
     """
     ids = [-1] * len(names)
     positions = match_labels(names[1:], dataset.names[1:], dataset.category_ids[1:], first=1)
@@ -59,30 +60,30 @@ def match_classes(names: Sequence[str], dataset: DetectionDataset) -> tuple[int,
 
 
 def category_ids_of(model: Detector, dataset: DetectionDataset) -> tuple[int, ...]:
-    """The data set's category id of each label of a model: by class name where the model knows its names.
+    """The dataset's category id for each label of a model, matched by class name if the model has names.
 
     Raises:
-        ValueError: as `match_labels` says; or the model has no names and another number of classes.
+        ValueError: see `match_labels`; or the model has no names and another number of classes.
     """
     names, num_classes = model.config.names, model.config.num_classes
     if names:
         return match_classes(names, dataset)
     if num_classes != len(dataset.names):
         raise ValueError(
-            f"the model has {num_classes} classes and the data set {len(dataset.names)}, background included"
+            f"the model has {num_classes} classes, but the dataset has {len(dataset.names)} (including the background)"
         )
     return dataset.category_ids
 
 
 def labels_of(model: Classifier, dataset: ClassificationDataset) -> tuple[int, ...]:
-    """A classifier's label of each class of a data set: by class name where the model knows its names.
+    """A classifier's label for each class of a dataset, matched by class name if the model has names.
 
     Raises:
-        ValueError: as `match_labels` says; or the model has no names and another number of classes.
+        ValueError: see `match_labels`; or the model has no names and another number of classes.
     """
     names, num_classes = model.config.names, model.config.num_classes  # type: ignore[attr-defined]
     if names:
         return match_labels(names, dataset.names, range(len(dataset.names)))
     if num_classes != len(dataset.names):
-        raise ValueError(f"the model has {num_classes} classes without names, and the data set {len(dataset.names)}")
+        raise ValueError(f"the model has {num_classes} unnamed classes, but the dataset has {len(dataset.names)}")
     return tuple(range(num_classes))

@@ -13,40 +13,39 @@ from jaxdet.nn import Numerics
 from jaxdet.training import Epochs, OptimizerConfig, Steps
 from jaxdet.training.spans import AnySpan, Span, to_span
 
-BackboneFactory = Callable[..., Backbone]  # of keywords numerics and rngs
+BackboneFactory = Callable[..., Backbone]  # takes the keywords numerics and rngs
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A training run: what to train, on what, how long, and how.
+    """The configuration of a training run.
 
-    model: of a detector (`jaxdet.models.detector_config`) or a classifier; its classes follow the training set.
-    train, val: where the data lies (`jaxdet.data.CocoFiles`, `VocFolder`, `YoloFolder`, `Examples`, `ClassFolder`, or
-        anything with their ``open``). Without ``val`` nothing is evaluated.
-    steps, epochs: how long, one of the two. A step is a batch. A bare number in ``eval_every`` or in the optimizer's
-        milestones has the same unit, and keeps it when the length changes: after construction they are
-        `jaxdet.training.Steps` or `Epochs`, which may also be given, as may text: ``"500 steps"``, ``"2 epochs"``.
-    backbone: of a detector whose ``model.backbone`` is None: a function of ``numerics`` and ``rngs`` that makes it.
-    augment: `jaxdet.data.Augmentation` or, for a classifier, `ClassAugmentation`; by default what suits the model.
+    model: a detector (`jaxdet.models.detector_config`) or a classifier. Its classes are those of the training set.
+    train, val: the data (`jaxdet.data.CocoFiles`, `VocFolder`, `YoloFolder`, `Examples`, `ClassFolder`, or any object
+        with their ``open``). Without ``val`` there is no evaluation.
+    steps, epochs: the length of the run; give one of them. A step is a batch. Plain numbers in ``eval_every`` and in
+        the optimizer's milestones have the same unit: they are converted to `jaxdet.training.Steps` or `Epochs`, and so
+        keep it if the length is changed later. Both also take these types, or text: ``"500 steps"``, ``"2 epochs"``.
+    backbone: for a detector with ``model.backbone`` None: a function of ``numerics`` and ``rngs`` that builds it.
+    augment: `jaxdet.data.Augmentation` or, for a classifier, `ClassAugmentation`; by default that for the model.
     weights: a model to start from; backbone_weights: a classifier's weights for a detector's backbone. Each is a
         jaxdet folder, a PyTorch file, or the name of official torchvision weights (``"resnet50_v1"``).
-    frozen: paths of parameters that do not train, such as ``"backbone.conv1"``.
-    freeze_norms: the backbone's batch norms keep their statistics, scales and biases.
-    ema_decay: of moving averages of the parameters, which are then what is evaluated and kept; None: none.
-    label_smoothing: of classifiers.
-    max_boxes: slots for boxes on an image; by default as many as the fullest image needs.
-    square: also one canvas for both orientations, so that a set with few of one of them loses none.
-    skip_faulty: leave out boxes that cannot be trained on, instead of stopping.
-    workers: processes that decode and augment; 0: threads of this one.
-    log_every: steps between looks at the losses; each look waits for the device.
-    eval_every: between evaluations, besides the one at the end; None: that one alone.
-    metrics: of a detector's evaluations, of which the best AP is kept: ``"coco"``, or ``"crowd"`` for data of one class
-        (`jaxdet.evaluation.HeadResult`).
-    max_dets: how many detections of a class on an image COCO's metrics count; None: COCO's 100.
-    eval_losses: evaluations also compute the losses, from the same pass through the backbone.
-    checkpoint_every: steps between checkpoints, of which the last ``keep`` stay; with ``keep_every`` also every one
-        that it divides.
-    torch_weights: also write the result as a PyTorch state dict.
+    frozen: paths of parameters that are not trained, such as ``"backbone.conv1"``.
+    freeze_norms: keep statistics, scales and biases of the backbone's batch norms constant.
+    ema_decay: decay of moving averages of the parameters, which are then evaluated and saved; None: no averages.
+    label_smoothing: for classifiers.
+    max_boxes: number of box slots per image; by default the largest number of boxes of an image.
+    square: also use a canvas for both orientations, so that no images are left out if one orientation is rare.
+    skip_faulty: leave out faulty boxes instead of raising an error.
+    workers: number of processes that decode and augment; 0: threads of this process.
+    log_every: steps between logged losses. Logging waits for the device.
+    eval_every: interval of evaluations; there is always one at the end. None: only that one.
+    metrics: the metrics of a detector's evaluations, ``"coco"``, or ``"crowd"`` for data of one class
+        (`jaxdet.evaluation.HeadResult`). The model with the best AP is kept.
+    max_dets: maximum number of detections per class and image that COCO's metrics use; None: COCO's 100.
+    eval_losses: also compute the losses in evaluations, in the same pass through the backbone.
+    checkpoint_every: steps between checkpoints. The last ``keep`` are kept, and those at multiples of ``keep_every``.
+    torch_weights: also save the result as a PyTorch state dict.
     """
 
     model: ModelConfig = field(metadata={"options": "model_"})
@@ -84,31 +83,31 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         if self.augment is None:
-            own = Augmentation if self.model.task is Task.DETECTION else ClassAugmentation
-            object.__setattr__(self, "augment", own())
+            default = Augmentation if self.model.task is Task.DETECTION else ClassAugmentation
+            object.__setattr__(self, "augment", default())
         if (self.steps is None) == (self.epochs is None):
-            raise ValueError("give a run either steps or epochs: how long it is")
-        self._give_units()
+            raise ValueError("give a run either steps or epochs as its length")
+        self._add_units()
         for name in ("batch_size", "log_every", "eval_batch_size", "checkpoint_every", "keep"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} is at least 1, not {getattr(self, name)}")
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         for name in ("seed", "workers"):
             if getattr(self, name) < 0:
-                raise ValueError(f"{name} is at least 0, not {getattr(self, name)}")
+                raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
         if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"label_smoothing lies between 0 and 1, not {self.label_smoothing}")
-        Numerics(self.dtype, precision=self.precision)  # refuses what it does not know
+            raise ValueError(f"label_smoothing must be between 0 and 1, not {self.label_smoothing}")
+        Numerics(self.dtype, precision=self.precision)  # checks both
         for name in ("steps", "epochs", "eval_every", "keep_every", "max_boxes"):
             value = getattr(self, name)
             if value is not None and (value.count if isinstance(value, Steps | Epochs) else value) <= 0:
-                raise ValueError(f"{name} is above 0, not {value}")
+                raise ValueError(f"{name} must be above 0, not {value}")
         object.__setattr__(self, "metrics", check_metrics(self.metrics, self.max_dets))
         if self.metrics != "coco" and self.model.task is not Task.DETECTION:
-            raise ValueError(f"metrics={self.metrics!r} is for detectors; a classifier is judged by its accuracy")
+            raise ValueError(f"metrics={self.metrics!r} is for detectors; a classifier's metrics are its accuracy")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
-            raise ValueError(f"ema_decay lies between 0 and 1, not {self.ema_decay}")
+            raise ValueError(f"ema_decay must be between 0 and 1, not {self.ema_decay}")
 
-    def _give_units(self) -> None:
+    def _add_units(self) -> None:
         unit = Steps if self.epochs is None else Epochs
         if self.eval_every is not None:
             object.__setattr__(self, "eval_every", to_span(self.eval_every, unit, "eval_every"))
@@ -119,7 +118,7 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class Length:
-    """A run's length and marks, in steps."""
+    """A run's length, interval of evaluations and milestones, in steps."""
 
     steps: int
     eval_every: int | None
@@ -127,7 +126,7 @@ class Length:
 
 
 def run_length(config: TrainConfig, steps_per_epoch: int) -> Length:
-    """What a configuration counts in epochs, in steps."""
+    """Converts the durations of a configuration to steps."""
     total = Steps(config.steps) if config.steps is not None else Epochs(config.epochs or 0)
     marks = tuple(_in_steps(mark, steps_per_epoch) for mark in config.optimizer.milestones)
     every = None if config.eval_every is None else max(1, _in_steps(config.eval_every, steps_per_epoch))
@@ -136,5 +135,5 @@ def run_length(config: TrainConfig, steps_per_epoch: int) -> Length:
 
 
 def _in_steps(span: AnySpan, steps_per_epoch: int) -> int:
-    assert isinstance(span, Span)  # TrainConfig gave it its unit
+    assert isinstance(span, Span)  # converted by TrainConfig
     return span.steps(steps_per_epoch)

@@ -1,7 +1,7 @@
-"""Detections over a whole dataset and their metrics, COCO's or the crowd metrics; the accuracy of classifiers.
+"""Evaluation on a dataset: detections and their metrics, or the accuracy of classifiers.
 
-Several processes each look at their rows of every batch, and exchange what they found once, at the end: all of them
-have all detections, in the order in which a single process finds them, and arrive at the same metrics.
+Each of several processes evaluates its rows of every batch. They exchange their detections once, at the end, so that
+all have all detections, in the order of a single process, and compute the same metrics.
 """
 
 from __future__ import annotations
@@ -59,21 +59,21 @@ def evaluate(
     """The metrics of a model on a dataset, and the evaluator with its detections.
 
     Args:
-        metrics: ``"coco"``: its twelve numbers, and ``AP/<class>``; ``"crowd"``: those of
-            `jaxdet.evaluation.HeadResult`, of a dataset of one class.
-        max_dets: how many detections of a class on an image COCO's metrics count; None: COCO's 100. The model gives no
-            more than its ``box_detections_per_img`` (see `jaxdet.inference.with_options`); which images hold more
-            objects, says `jaxdet.evaluation.limit_notes`.
-        category_ids: the dataset's category id of each label of the model, by default those of the dataset's classes
-            that the model knows by name (see `category_ids_of`).
-        with_losses: also ``loss`` and its terms, means over the batches weighted by their images, from the same pass
-            through the backbone. Sampling is drawn from a fixed key.
-        workers: processes that decode; 0: threads.
-        mesh: splits each batch over its devices, of one process or of several.
+        metrics: ``"coco"``: COCO's twelve metrics, and ``AP/<class>``; ``"crowd"``: those of
+            `jaxdet.evaluation.HeadResult`, for a dataset of one class.
+        max_dets: maximum number of detections per class and image that COCO's metrics use; None: COCO's 100. The model
+            returns at most ``box_detections_per_img`` (see `jaxdet.inference.with_options`);
+            `jaxdet.evaluation.limit_notes` reports images with more objects.
+        category_ids: the dataset's category id for each label of the model, by default matched by class name (see
+            `category_ids_of`).
+        with_losses: also compute ``loss`` and its terms (means over the images) in the same pass through the backbone.
+            Sampling uses a fixed key.
+        workers: number of processes that decode; 0: threads.
+        mesh: the devices over which each batch is split, of one process or of several.
 
     Raises:
-        ValueError: the devices cannot share a batch; model and data have other classes; or the predictor has another
-            number of them than the model's configuration.
+        ValueError: the batch does not divide over the devices; the classes of model and data do not match; or those of
+            the predictor and of the model's configuration do not.
     """
     check_division("batch_size", batch_size, mesh)
     check_classes(model)
@@ -106,19 +106,19 @@ def evaluate(
     return numbers, evaluator
 
 
-_compilations = Compilations("evaluation")  # of this process: a run evaluates many times
+_compilations = Compilations("evaluation")  # shared by all evaluations of this process
 
 
 def _announce(program: tuple[object, ...], batch: LoadedBatch, progress: bool) -> None:
     _compilations.announce(program, batch.images.pixels.shape[1:3], say_beside_bars if progress else None)
 
 
-# A detection; place: of its image in the evaluation plan, step x batch size + row.
+# A detection; place: position of its image in the evaluation plan, step x batch size + row.
 _FOUND = np.dtype([("place", np.int64), ("box", np.float64, 4), ("score", np.float64), ("label", np.int64)])
 
 
 def _found(dataset: DetectionDataset, batch: LoadedBatch, found: Detections, place: int) -> Iterator[np.ndarray]:
-    """The detections of each image of a batch, whose first row has this place, in the images' own pixels."""
+    """The detections of each image of a batch, in pixels of the image; ``place``: of the first row."""
     for row, index in enumerate(batch.indices):
         if index < 0:
             continue
@@ -132,7 +132,7 @@ def _found(dataset: DetectionDataset, batch: LoadedBatch, found: Detections, pla
 
 
 def _by_place(found: np.ndarray) -> list[np.ndarray]:
-    """The detections of each image that has any, in the order of the plan."""
+    """The detections of each image with detections, in the order of the plan."""
     if not len(found):
         return []
     found = found[np.argsort(found["place"], kind="stable")]
@@ -171,15 +171,15 @@ def evaluate_classifier(
     mesh: Mesh | None = None,
     progress: bool = True,
 ) -> dict[str, float]:
-    """``top1`` and ``top5`` accuracy (0..1) of a classifier, and its mean cross-entropy as ``loss``.
+    """``top1`` and ``top5`` accuracy (0..1) of a classifier, and its mean cross-entropy, ``loss``.
 
-    Classes are matched by their names where the model knows its own (`jaxdet.runs.classes.labels_of`).
+    Classes are matched by name if the model has names (`jaxdet.runs.classes.labels_of`).
 
     Args:
-        mesh: splits each batch over its devices.
+        mesh: the devices over which each batch is split.
 
     Raises:
-        ValueError: the devices cannot share a batch; or model and data have other classes.
+        ValueError: the batch does not divide over the devices, or the classes of model and data do not match.
     """
     check_division("batch_size", batch_size, mesh)
     labels_by_class = np.array(labels_of(model, dataset), np.int32)

@@ -1,4 +1,4 @@
-"""A loss that is not finite: what is kept of it, and its replay."""
+"""Losses that are not finite: saving the state and restoring it for a replay."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ FAILURE, _REPORT = "failure", "failure.json"
 
 
 class NotFinite(FloatingPointError):
-    """A loss, or its gradient, is not finite: the step, the terms and the images, and where the state is."""
+    """A loss or its gradient is not finite. The message has the step, the terms, the images and the saved state."""
 
 
 def keep_failure(
     out: Path, state: TrainState, step: int, values: Mapping[str, float], images: Sequence[str]
 ) -> NotFinite:
-    """Writes the state before ``step`` and what happened to ``out/failure``; gives the error to raise.
+    """Saves the state before ``step`` and a report to ``out/failure``, and returns the error to raise.
 
     Args:
-        state: in which the step failed: the train step has left it as it was before.
+        state: after the failed step, which the train step has not changed.
     """
     folder = out / FAILURE
     on_first(lambda: remove(folder))
@@ -38,21 +38,21 @@ def keep_failure(
     on_first(lambda: write_text(folder / _REPORT, json.dumps(report, indent=1)))
     terms = ", ".join(f"{name} {value:g}" for name, value in values.items())
     return NotFinite(
-        f"the loss is not finite at step {step}: {terms}; images {', '.join(images)}. The state before it is in "
-        f"{folder}, and the same command with --replay computes that step again. A lower learning rate, a longer "
+        f"the loss is not finite at step {step}: {terms}; images {', '.join(images)}. The state before this step is "
+        f"saved in {folder}; the same command with --replay computes the step again. A lower learning rate, a longer "
         "warm-up or optimizer_clip_norm usually helps"
     )
 
 
 def restore_failure(out: Path, like: TrainState) -> TrainState:
-    """The state from which the failed step can be computed again.
+    """The state before the failed step.
 
     Raises:
-        ValueError: no loss of the run in ``out`` was anything but finite.
+        ValueError: the run in ``out`` had no loss that was not finite.
     """
     folder = out / FAILURE
     if not (folder / _REPORT).is_file():
-        raise ValueError(f"{out}: there is nothing to replay; no loss of a run there was not finite")
+        raise ValueError(f"{out}: nothing to replay; all losses of this run were finite")
     with Checkpoints(folder) as checkpoints:
         state, _ = checkpoints.restore(like)
     return state

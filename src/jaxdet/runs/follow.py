@@ -1,7 +1,7 @@
-"""Which options of a run's model follow the weights that it starts from, and in which the configuration decides.
+"""Adapting a run's model configuration to the weights that it starts from.
 
-A model's configuration knows what its weights fix (`jaxdet.models.ModelConfig.fixed_by_weights`). Everything else is
-the configuration's, so that what a user writes is what is trained. Both are told, a line an option.
+`jaxdet.models.ModelConfig.fixed_by_weights` takes the options that the weights determine. All others are the run's.
+Every option that is taken, or that the weights were trained with otherwise, is reported in one line.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from jaxdet.models.options import changes, differences, label, show_both
 def follow_weights(
     config: ModelConfig, weights: ModelConfig, *, where: str = "the start"
 ) -> tuple[ModelConfig, list[str]]:
-    """The configuration of a model that starts from weights of another configuration, and what is to be told of it.
+    """``config`` adapted to the weights of a stored model, and lines that report the differences. Idempotent.
 
-    Classes are ``config``'s. Following a second time changes nothing more.
+    The classes are ``config``'s.
 
     Raises:
-        ValueError: the weights are of a model of another kind, or on another kind of backbone.
+        ValueError: the weights are of another kind of model or backbone.
     """
     try:
         followed = config.fixed_by_weights(weights)
     except ValueError as error:
         raise ValueError(f"{where} {error}") from None
-    lines = [f"{line}, as the weights have" for line in changes(config, followed)]
+    lines = [f"{line}, as in the weights" for line in changes(config, followed)]
     for name, *values in differences(followed, weights):
         if name in config.trained_with:
             ours, theirs = show_both(*values)
@@ -36,15 +36,15 @@ def follow_weights(
 
 
 def follow_classifier(config: DetectorConfig, classifier: Any, *, described: bool) -> DetectorConfig:
-    """The configuration of a detector whose backbone is filled from a classifier's weights.
+    """The configuration of a detector with a classifier's weights in its backbone.
 
-    Constants of the trained function follow the weights. So does the normalisation of images, unless the configuration
-    differs from its backbone's default, which means that somebody chose it.
+    Constants of the trained function are taken from the classifier. So is the normalisation of images, unless
+    ``config`` sets it to another value than its backbone's default.
 
     Args:
-        classifier: its configuration.
-        described: that was stored with its weights; otherwise only what shapes parameters, and what follows from their
-            names, is known of it.
+        classifier: the classifier's configuration.
+        described: whether this was stored with the weights. Otherwise only the options that follow from the shapes and
+            names of parameters are known.
     """
     own: Any = config.backbone_config
     if own is None or type(own) is not type(classifier):

@@ -1,4 +1,4 @@
-"""A HeadHunter YAML file as a training run; what the original ignored or swapped is told, a line each."""
+"""Training runs from HeadHunter's YAML files, with notes on keys that the original ignores or confuses."""
 
 from __future__ import annotations
 
@@ -25,27 +25,28 @@ BACKBONES = {
 }
 BENCHMARKS = ("ScutHead", "CrowdHuman", "CHuman", "Combined")
 CONTEXTS = ("ssh", "cpm", "deform_ssh")
-_WARMUP_STEPS, _WARMUP_FACTOR = 1000, 1e-3  # of torchvision's reference, which the original has from there
+_WARMUP_STEPS, _WARMUP_FACTOR = 1000, 1e-3  # as in torchvision's reference and the original
 _WORKERS = 4
 
-Note = Callable[[str, str], None]  # of a key, and what is to be told about it
+Note = Callable[[str, str], None]  # called with a key and the text of a note on it
 
 
 @dataclass(frozen=True)
 class HeadHunterRun:
-    """notes: what a user of the original would not expect, a line each."""
+    """A training run; ``notes``: what differs from the original, one line each."""
 
     config: TrainConfig
     notes: tuple[str, ...]
 
 
 def read_headhunter(file: str | Path) -> HeadHunterRun:
-    """The training run that a YAML file of the original stands for.
+    """The training run that a YAML file of the original describes.
 
-    Lists and images are looked for under ``base_path``, ``pretrained_model`` where the command runs, as there.
+    As in the original, lists and images are relative to ``base_path``, and ``pretrained_model`` is relative to the
+    working directory.
 
     Raises:
-        ValueError: with its line, a key or a value is not known, or a list is not there.
+        ValueError: an unknown key or value, or a missing list; the message has the line.
     """
     given = HeadHunterYaml(file)
     notes: list[str] = []
@@ -77,23 +78,21 @@ def read_headhunter(file: str | Path) -> HeadHunterRun:
         eval_every=given["eval_every"] if val is not None else None,
         metrics="crowd",
     )
-    _tell_of_the_rest(given, note)
+    _note_the_rest(given, note)
     return HeadHunterRun(config, tuple(notes))
 
 
 def _list(given: HeadHunterYaml, key: str) -> HeadList | None:
     base = given["base_path"]
     if _is_placeholder(base):
-        raise given.error(
-            "base_path", f"is still {base!r}; put the folder there that the lists and their images lie in"
-        )
+        raise given.error("base_path", f"is still {base!r}; replace it by the folder of the lists and their images")
     if not os.path.isdir(base):
-        raise given.error("base_path", f"is {base}, and there is no such folder; give the one that the lists lie in")
+        raise given.error("base_path", f"is {base}, which does not exist; give the folder of the lists")
     if not given[key] and key == "valid":
         return None
     path = os.path.join(base, given[key])
     if not os.path.isfile(path):
-        raise given.error(key, f"is {given[key]}, and there is no {path}; correct it, or base_path")
+        raise given.error(key, f"is {given[key]}, but {path} does not exist; correct it, or base_path")
     return HeadList(path, base)
 
 
@@ -104,27 +103,27 @@ def _count_images(source: HeadList) -> int:
 def _model(given: HeadHunterYaml, train: HeadList, note: Note) -> FasterRCNNConfig:
     backbone = given["backbone"].lower()
     if backbone not in BACKBONES:
-        text = f"is {given['backbone']!r}; known are {', '.join(BACKBONES)}{nearest(backbone, BACKBONES)}"
+        text = f"is {given['backbone']!r}; expected {', '.join(BACKBONES)}{nearest(backbone, BACKBONES)}"
         raise given.error("backbone", text)
     if backbone != "resnet50":
-        note("backbone", f"the original ignores it and trains a ResNet-50; here it is a {given['backbone']}")
+        note("backbone", f"the original ignores this and trains a ResNet-50; this run uses {given['backbone']}")
     context = (given["context"] or "").lower()
     if context and context not in CONTEXTS:
         hint = nearest(context, CONTEXTS)
-        raise given.error("context", f"is {given['context']!r}; known are {', '.join(CONTEXTS)}, or nothing{hint}")
+        raise given.error("context", f"is {given['context']!r}; expected {', '.join(CONTEXTS)}, or nothing{hint}")
     if given["benchmark"] not in BENCHMARKS:
         hint = nearest(given["benchmark"], BENCHMARKS)
-        raise given.error("benchmark", f"is {given['benchmark']!r}; known are {', '.join(BENCHMARKS)}{hint}")
+        raise given.error("benchmark", f"is {given['benchmark']!r}; expected {', '.join(BENCHMARKS)}{hint}")
     if not given["median_anchors"]:
-        note("benchmark", "without median_anchors it has no effect: the anchors have torchvision's sizes, 32 to 256")
+        note("benchmark", "has no effect without median_anchors: the anchors have torchvision's sizes, 32 to 256")
     if given["use_deform"]:
-        note("use_deform", 'the original ignores it, and so does jaxdet; context: "deform_ssh" is what deforms')
+        note("use_deform", 'has no effect, as in the original; context: "deform_ssh" gives deformable convolutions')
     ohem = None if type(given["ohem"]) is bool else given["ohem"]
     if given["ohem"] is True:
         note(
             "ohem",
-            "the original keeps every proposal, which mines nothing, and so does jaxdet; a number in place of True "
-            "keeps so many of the hardest of each image",
+            "True has no effect, as in the original, which keeps all proposals; a number keeps that many of the "
+            "hardest proposals of each image",
         )
     sizes = given["min_size"]
     mean, std = _mean_std(given, train, note)
@@ -149,8 +148,8 @@ def _mean_std(given: HeadHunterYaml, train: HeadList, note: Note) -> tuple[tuple
     if given["mean_std"] is not None:
         note(
             "mean_std",
-            "kept with the model, so that evaluation and detection normalise alike; the original's test.py takes "
-            "ImageNet's numbers instead",
+            "is saved with the model and used in evaluation and detection; the original's test.py uses ImageNet's "
+            "values instead",
         )
         mean, std = (tuple(value / 255 for value in values) for values in given["mean_std"])
         return mean, std
@@ -159,20 +158,20 @@ def _mean_std(given: HeadHunterYaml, train: HeadList, note: Note) -> tuple[tuple
     try:
         mean, std = mean_and_std(paths)
     except DataError as error:
-        raise given.error("mean_std", f"is empty, and computing it failed: {error}") from None
+        raise given.error("mean_std", f"is empty, and it cannot be computed: {error}") from None
     shown = [", ".join(f"{value * 255:.2f}" for value in values) for values in (mean, std)]
     note(
         "mean_std",
-        f"empty, where the original fails (its arguments are swapped, and it leaves out the division by 255); computed "
-        f"from {min(len(paths), MOST_IMAGES)} training images: [[{shown[0]}], [{shown[1]}]]",
+        f"is empty and computed from {min(len(paths), MOST_IMAGES)} training images: [[{shown[0]}], [{shown[1]}]]; "
+        "the original fails here (swapped arguments, no division by 255)",
     )
     return mean, std
 
 
 def _epochs(given: HeadHunterYaml) -> int:
-    epochs = given["max_epoch"] - given["start_epoch"] + 1  # both are trained
+    epochs = given["max_epoch"] - given["start_epoch"] + 1  # both inclusive
     if epochs < 1:
-        raise given.error("start_epoch", f"is {given['start_epoch']}, after max_epoch {given['max_epoch']}")
+        raise given.error("start_epoch", f"is {given['start_epoch']}, which is after max_epoch {given['max_epoch']}")
     return epochs
 
 
@@ -181,26 +180,26 @@ def _optimizer(given: HeadHunterYaml, steps: int, note: Note) -> OptimizerConfig
     if momentum != rate:
         note(
             "momentum",
-            f"{momentum:g}; the original takes learning_rate, {rate:g}, in its place, so that a step was "
-            f"{_shorter(rate, momentum)}; --set optimizer_momentum={rate:g} is its value",
+            f"is {momentum:g}; the original uses learning_rate, {rate:g}, as momentum, so that its steps are "
+            f"{_relative_length(rate, momentum)}; --set optimizer_momentum={rate:g} does the same",
         )
     passed = max(0, given["start_epoch"] - 1)
     warmup_steps = 0 if passed else min(_WARMUP_STEPS, steps - 1)
     if warmup_steps and given["start_epoch"] > 0:
         note(
             "start_epoch",
-            f"{given['start_epoch']}; the original warms up in an epoch 0 only, so that it never did; here the "
-            f"learning rate grows over the first {warmup_steps} steps; --set optimizer_warmup_steps=0 leaves that out",
+            f"is {given['start_epoch']}; the original warms up only in an epoch 0, and thus not at all; this run warms "
+            f"up over the first {warmup_steps} steps; --set optimizer_warmup_steps=0 does not",
         )
     marks = given["milestones"]
     if passed:
-        behind = [mark for mark in marks if mark <= passed]
-        rate *= given["gamma"] ** len(behind)
+        reached = [mark for mark in marks if mark <= passed]
+        rate *= given["gamma"] ** len(reached)
         marks = [mark - passed for mark in marks if mark > passed]
         note(
             "start_epoch",
-            f"{given['start_epoch']}; the original begins its schedule anew; here it goes on, with {len(behind)} "
-            f"milestones behind it: learning rate {rate:g}",
+            f"is {given['start_epoch']}; the original restarts its schedule; this run continues it after "
+            f"{len(reached)} milestones, with learning rate {rate:g}",
         )
     return OptimizerConfig(
         kind="sgd",
@@ -214,10 +213,10 @@ def _optimizer(given: HeadHunterYaml, steps: int, note: Note) -> OptimizerConfig
     )
 
 
-def _shorter(rate: float, momentum: float) -> str:
-    """What a small momentum means for the length of a step in the long run, 1 / (1 - momentum)."""
+def _relative_length(rate: float, momentum: float) -> str:
+    """The length of steps with momentum ``rate`` relative to ``momentum``; it is 1 / (1 - momentum) in the long run."""
     if not (rate < 1 and momentum < 1):
-        return "another"
+        return "of another length"
     factor = (1 - rate) / (1 - momentum)
     return f"{factor:.3g} times shorter" if factor > 1 else f"{1 / factor:.3g} times longer"
 
@@ -226,41 +225,41 @@ def _weights(given: HeadHunterYaml, note: Note) -> tuple[str | None, str | None]
     """(weights of the whole model, weights of its backbone alone); None where a run starts from none."""
     stored = given["pretrained_model"]
     if stored and _is_placeholder(stored):
-        note("pretrained_model", f"{stored!r} is a placeholder and counts as empty")
+        note("pretrained_model", f"{stored!r} is a placeholder and treated as empty")
         stored = None
     if not stored:
         official = BACKBONES[given["backbone"].lower()][1]
         if official is not None:
-            note("pretrained_model", f"empty: the backbone starts from ImageNet's {official}, as the original's does")
+            note("pretrained_model", f"is empty: the backbone starts from ImageNet's {official}, as in the original")
         return None, official
     if given["only_backbone"]:
-        note("only_backbone", f"{stored} fills the backbone, FPN and context modules that it has, strictly")
+        note("only_backbone", f"backbone, FPN and context modules are filled from {stored}")
         return None, stored
     note(
         "upscale_rpn",
-        f"{given['upscale_rpn']}; where {stored} was trained otherwise, it decides (the context, too): the original's "
-        "pre-training upscales and its fine-tuning does not, so that one does not load into the other there",
+        f"is {given['upscale_rpn']}; if {stored} was trained with other values of upscale_rpn and context, those are "
+        "used. In the original, pre-training upscales and fine-tuning does not, so that these weights do not load",
     )
     return stored, None
 
 
-def _tell_of_the_rest(given: HeadHunterYaml, note: Note) -> None:
+def _note_the_rest(given: HeadHunterYaml, note: Note) -> None:
     if given["save_dir"] or given["log_dir"] or given["exp_name"]:
-        note("save_dir", "with log_dir and exp_name without effect: --out names the folder of everything")
-    note("batch_size", f"{given['batch_size']} images over all devices; the original takes as many for each process")
+        note("save_dir", "has no effect, nor have log_dir and exp_name: --out is the folder of all files")
+    note("batch_size", f"is {given['batch_size']} images over all devices; in the original it is per process")
     note(
         "train",
-        "boxes of negative flag are neither object nor background; the original takes them for background, as does "
+        "boxes with a negative flag are ignored; in the original they are background, as with "
         "--set train_negatives=background",
     )
-    note("train", "images without a head are trained on as they are; the original puts a box of 2 x 2 px on them")
-    note("train", "is shuffled anew in every epoch; several processes of the original keep one order")
-    note("train", "boxes without area are left out, and those that reach out of their images clipped, as there")
+    note("train", "images without a head are used as they are; the original adds a box of 2 x 2 px")
+    note("train", "is shuffled in every epoch; with several processes the original keeps one order")
+    note("train", "boxes without area are left out, and boxes are clipped to their images, as in the original")
     if given["valid"]:
         note(
             "eval_every",
-            f"after every {given['eval_every']} epochs and at the end, on all of valid; the original evaluates before "
-            "an epoch, and leaves out what fills no batch",
+            f"evaluation is after every {given['eval_every']} epochs and at the end, on all images of valid; the "
+            "original evaluates before an epoch, and leaves out incomplete batches",
         )
 
 

@@ -1,4 +1,4 @@
-"""HeadHunter's YAML files: their sections and keys, checked, each with the line that it stands on."""
+"""Reading and checking HeadHunter's YAML files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jaxdet.data.formats.yaml_text import read_yaml, yaml_value
 
 @dataclass(frozen=True)
 class _Kind:
-    """What the value of a key has to be. default: of a key that may be left out; ...: it may not."""
+    """The type of a key's value. ``default``: of an optional key; ...: the key is required."""
 
     text: str
     fits: Callable[[Any], bool]
@@ -40,12 +40,12 @@ def _is_text(value: Any) -> bool:
     return value is None or isinstance(value, str)
 
 
-_TEXT = _Kind("a text", lambda value: isinstance(value, str) and bool(value))
-_IDLE = _Kind("a text", _is_text, None)
+_TEXT = _Kind("text", lambda value: isinstance(value, str) and bool(value))
+_OPTIONAL_TEXT = _Kind("text", _is_text, None)
 _SWITCH = _Kind("True or False", lambda value: type(value) is bool)
-_WHOLE = _Kind("a whole number, 0 or above", _is_whole)
+_WHOLE = _Kind("a whole number of at least 0", _is_whole)
 _SIZE = _Kind("a whole number above 0", lambda value: _is_whole(value) and value > 0)
-_NUMBER = _Kind("a number, 0 or above", _is_number)
+_NUMBER = _Kind("a number of at least 0", _is_number)
 _SIZES = _Kind(
     "a whole number above 0, or a list of them",
     lambda value: _SIZE.fits(value) or (isinstance(value, list) and bool(value) and all(map(_SIZE.fits, value))),
@@ -55,7 +55,7 @@ _MARKS = _Kind(
     lambda value: isinstance(value, list) and all(map(_is_whole, value)) and value == sorted(value),
 )
 _MEAN_STD = _Kind(
-    "[[r, g, b], [r, g, b]], mean and deviation of 0 to 255, or nothing",
+    "[[r, g, b], [r, g, b]], mean and standard deviation of values in 0 to 255, or nothing",
     lambda value: value is None or (isinstance(value, list) and len(value) == 2 and all(map(_is_triple, value))),
     None,
 )
@@ -63,12 +63,13 @@ _OHEM = _Kind("True, False or a number of proposals", lambda value: type(value) 
 
 SECTIONS: dict[str, dict[str, _Kind]] = {
     "DATASET": {
-        "base_path": _TEXT, "train": _TEXT, "valid": _Kind("a text", _is_text, None), "benchmark": _TEXT,
+        "base_path": _TEXT, "train": _TEXT, "valid": _OPTIONAL_TEXT, "benchmark": _TEXT,
         "mean_std": _MEAN_STD, "min_size": _SIZES, "max_size": _SIZE,
     },
     "TRAINING": {
-        "exp_name": _IDLE, "backbone": _TEXT, "only_backbone": _SWITCH, "pretrained_model": _IDLE, "save_dir": _IDLE,
-        "start_epoch": _WHOLE, "eval_every": _SIZE, "log_dir": _IDLE, "milestones": _MARKS, "max_epoch": _SIZE,
+        "exp_name": _OPTIONAL_TEXT, "backbone": _TEXT, "only_backbone": _SWITCH, "pretrained_model": _OPTIONAL_TEXT,
+        "save_dir": _OPTIONAL_TEXT, "start_epoch": _WHOLE, "eval_every": _SIZE, "log_dir": _OPTIONAL_TEXT,
+        "milestones": _MARKS, "max_epoch": _SIZE,
     },
     "HYPER_PARAM": {
         "learning_rate": _NUMBER, "momentum": _NUMBER, "weight_decay": _NUMBER, "gamma": _NUMBER, "batch_size": _SIZE,
@@ -81,11 +82,11 @@ SECTIONS: dict[str, dict[str, _Kind]] = {
 
 
 class HeadHunterYaml(Mapping[str, Any]):
-    """The values by their keys, which no two sections share.
+    """The values of a file by key; keys are unique over all sections.
 
     Raises:
-        ValueError: with the line of it, the file is no YAML, has a section or key that is not known or not there, or a
-            value of another kind than is expected.
+        ValueError: the file is not YAML, a section or key is unknown or missing, or a value has the wrong type. The
+            message has the line.
     """
 
     def __init__(self, file: str | Path) -> None:
@@ -96,11 +97,11 @@ class HeadHunterYaml(Mapping[str, Any]):
         self._lines: dict[str, int] = {}
         for section, kinds in SECTIONS.items():
             if section not in sections:
-                raise ValueError(f"{self.file}: has no section {section}; HeadHunter's have {', '.join(SECTIONS)}")
+                raise ValueError(f"{self.file}: no section {section}; expected {', '.join(SECTIONS)}")
             line, content = sections[section]
-            for key, place, node in self._pairs(content, kinds, section):
-                self._values[key] = self._checked(key, kinds[key], yaml_value(self.file, node), place)
-                self._lines[key] = place
+            for key, key_line, node in self._pairs(content, kinds, section):
+                self._values[key] = self._checked(key, kinds[key], yaml_value(self.file, node), key_line)
+                self._lines[key] = key_line
             for key, kind in kinds.items():
                 if key not in self._values:
                     if kind.default is ...:
@@ -108,11 +109,11 @@ class HeadHunterYaml(Mapping[str, Any]):
                     self._values[key] = kind.default
 
     def place(self, key: str) -> str:
-        """``file:line`` of a key."""
+        """``file:line`` of a key, for messages."""
         return f"{self.file}:{self._lines[key]}" if key in self._lines else str(self.file)
 
     def error(self, key: str, text: str) -> ValueError:
-        """What is wrong with a value, with its place."""
+        """The error for a value, with its file and line."""
         return ValueError(f"{self.place(key)}: {key} {text}")
 
     def __getitem__(self, key: str) -> Any:
@@ -128,16 +129,16 @@ class HeadHunterYaml(Mapping[str, Any]):
         try:
             node = read_yaml(self.file)
         except FileNotFoundError:
-            raise ValueError(f"{self.file}: there is no such file; give one of HeadHunter's YAML files") from None
+            raise ValueError(f"{self.file}: no such file; give one of HeadHunter's YAML files") from None
         if node is None:
-            raise ValueError(f"{self.file}: is empty; expected the sections {', '.join(SECTIONS)}")
+            raise ValueError(f"{self.file}: the file is empty; expected the sections {', '.join(SECTIONS)}")
         return node
 
     def _pairs(self, node: yaml.Node, known: Mapping[str, Any], where: str) -> list[tuple[str, int, yaml.Node]]:
-        """(key, line, value) of a mapping whose keys are known, and there once."""
+        """(key, line, value) of a mapping. Unknown and duplicate keys are errors."""
         if not isinstance(node, yaml.MappingNode):
             line = node.start_mark.line + 1
-            raise ValueError(f"{self.file}:{line}: {where} holds no keys; expected {', '.join(known)}")
+            raise ValueError(f"{self.file}:{line}: {where} has no keys; expected {', '.join(known)}")
         found: dict[str, tuple[str, int, yaml.Node]] = {}
         for key, value in node.value:
             line = key.start_mark.line + 1
@@ -153,7 +154,7 @@ class HeadHunterYaml(Mapping[str, Any]):
     def _checked(self, key: str, kind: _Kind, value: Any, line: int) -> Any:
         if isinstance(value, str) and kind is _NUMBER:
             try:
-                value = float(value)  # YAML takes 1e-3 for a text
+                value = float(value)  # YAML reads 1e-3 as text
             except ValueError:
                 pass
         if not kind.fits(value):

@@ -1,4 +1,4 @@
-"""What a run tells while it goes: a metrics file with a line a step, TensorBoard, the progress bar, the loss curve."""
+"""The logs of a run: metrics file, TensorBoard, progress bar and loss curve."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ CURVE_FILE, TENSORBOARD = "losses.png", "tensorboard"
 
 
 class Journal:
-    """Of a run of ``steps`` steps that goes on after ``start``: what the files say of later steps is taken back.
+    """The logs of a run of ``steps`` steps that starts or resumes after ``start``; entries of later steps are removed.
 
-    A row of the metrics file holds ``step`` (from 1) and either ``loss``, its terms, ``gradient_norm`` and
-    ``learning_rate``, or, after an evaluation, ``val/AP`` and others.
+    A row of the metrics file contains ``step`` (from 1) and either ``loss``, its terms, ``gradient_norm`` and
+    ``learning_rate``, or the metrics of an evaluation, such as ``val/AP``.
     """
 
     def __init__(self, out: Path, start: int, steps: int, batch_size: int, *, progress: bool = True) -> None:
@@ -30,22 +30,22 @@ class Journal:
         self._bar = tqdm(total=steps, initial=start, desc="train", unit="step", disable=not progress)
 
     def known(self, step: int) -> dict[str, float] | None:
-        """The metrics of an evaluation after ``step`` that is here already."""
+        """The logged metrics of the evaluation after ``step``; None without one."""
         for row in self.rows:
             if row["step"] == step and any(name.startswith("val/") for name in row):
                 return {name.removeprefix("val/"): value for name, value in row.items() if name != "step"}
         return None
 
     def advance(self) -> None:
-        """One more step is done."""
+        """Advances the progress bar by a step."""
         self._bar.update()
 
     def train(self, step: int, values: Mapping[str, float]) -> None:
-        """The losses of a step."""
+        """Logs the losses of a step."""
         self._add({"step": step, **values}, "train/")
 
     def show(self) -> None:
-        """The last losses and the rate at the progress bar; everything so far to disk."""
+        """Shows the last losses and the speed in the progress bar, and flushes the files."""
         last = next((row for row in reversed(self.rows) if "loss" in row), None)
         if last is not None:
             rate = (self._bar.format_dict["rate"] or 0) * self._batch_size
@@ -56,7 +56,7 @@ class Journal:
         self._board.flush()
 
     def evaluation(self, step: int, metrics: Mapping[str, float], shown: tuple[str, ...]) -> None:
-        """The metrics of an evaluation after ``step``; ``shown`` of them are printed."""
+        """Logs the metrics of an evaluation after ``step`` and prints those in ``shown``."""
         self._add({"step": step, **{f"val/{name}": value for name, value in metrics.items()}}, "")
         text = "  ".join(f"{name} {metrics[name]:.3f}" for name in shown if name in metrics)
         self._bar.write(f"step {step}: {text}")
@@ -64,16 +64,16 @@ class Journal:
         self._board.flush()
 
     def say(self, text: str) -> None:
-        """A line above the progress bar."""
+        """Prints a line above the progress bar."""
         self._bar.write(text)
 
     def close(self) -> None:
-        """Ends the files and draws the loss curve."""
+        """Closes the files and draws the loss curve."""
         self._bar.close()
         self._file.close()
         self._board.close()
         if any("loss" in row for row in self.rows):
-            from jaxdet.plots import plot_losses  # matplotlib, which a start need not wait for
+            from jaxdet.plots import plot_losses  # matplotlib is slow to import
 
             plot_losses([row for row in self.rows if "loss" in row], self._out / CURVE_FILE)
 
@@ -81,12 +81,12 @@ class Journal:
         self.rows.append(row)
         self._file.add(json.dumps(row))
         for name, value in row.items():
-            if name != "step" and not (name.startswith("val/") and value == -1):  # -1: there was nothing to count
+            if name != "step" and not (name.startswith("val/") and value == -1):  # -1: undefined
                 self._board.add(prefix + name, value, row["step"])
 
 
 class NoJournal(Journal):
-    """Of the processes beside the first one: it keeps nothing and says nothing."""
+    """The journal of all processes except the first: it logs nothing."""
 
     def __init__(self) -> None:
         self.rows = []
@@ -111,5 +111,5 @@ class NoJournal(Journal):
 
 
 def open_journal(out: Path, start: int, steps: int, batch_size: int, *, progress: bool = True) -> Journal:
-    """This process's `Journal`: a silent one in all but the first."""
+    """The `Journal` of this process; a `NoJournal` in all processes except the first."""
     return Journal(out, start, steps, batch_size, progress=progress) if is_first() else NoJournal()

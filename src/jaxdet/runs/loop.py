@@ -1,10 +1,10 @@
-"""The training loop: batches in, checkpoints, metrics and a trained model out.
+"""The training loop.
 
-A run is a pure function of its configuration and data. Its position is its step, so a run that was stopped, or killed,
-goes on from its last checkpoint to the same parameters, bit for bit, that it would have reached undisturbed.
+A run is a function of its configuration and data. A run that was stopped or killed resumes from its last checkpoint and
+reaches the same parameters, bit for bit, as an uninterrupted one.
 
-Several processes run the same loop, each with its rows of every batch. What a step does next depends on the step and on
-values that are the same in all of them; the first one writes what is written once.
+Several processes run the same loop, each with its rows of every batch. Control flow depends only on the step and on
+values that all processes share; the first process writes the files.
 """
 
 from __future__ import annotations
@@ -42,27 +42,27 @@ from jaxdet.saving.stored_state import saved_steps
 from jaxdet.saving.train_state import Checkpoints
 from jaxdet.training import TrainState, make_schedule, to_model
 
-_AHEAD = 2  # steps that are dispatched before the first of them is done
+_AHEAD = 2  # steps that are dispatched before the first of them has finished
 
 
 class Run:
-    """A training run in a folder; made anew or found there.
+    """A training run in a folder, new or resumed.
 
-    The folder holds ``checkpoints/`` (whole states), ``best/`` (the model of the best evaluation), ``metrics.jsonl``,
-    ``losses.png`` and ``tensorboard/``. Several processes share it.
+    The folder contains ``checkpoints/`` (train states), ``best/`` (the model of the best evaluation),
+    ``metrics.jsonl``, ``losses.png`` and ``tensorboard/``. Several processes share it.
 
     Args:
-        task: what is trained, on what.
-        model: what a new run begins with; an existing one takes its structure from it. Its arrays are used up.
+        task: configuration and data.
+        model: the initial model of a new run. A resumed run only uses its structure. Its arrays are donated.
         out: the folder.
-        source: of a new run: the folder of another run, or of one of its checkpoints, whose state it begins with
-            (`jaxdet.runs.take_over`). What that run was configured by may differ; its folder stays as it is.
-        mesh: of `jaxdet.parallel.data_mesh`; by default all devices of all processes.
+        source: for a new run, the folder of another run, or of one of its checkpoints, to take the initial state from
+            (`jaxdet.runs.take_over`). Its configuration may differ, and its folder is not changed.
+        mesh: from `jaxdet.parallel.data_mesh`; by default all devices of all processes.
 
     Raises:
-        ValueError: the folder holds a run of another configuration or other data, a batch does not divide over the
-            devices, the processes differ in configuration, data or first parameters, or the state of ``source`` does
-            not fit.
+        ValueError: the folder has a run with another configuration or other data; a batch does not divide over the
+            devices; configuration, data or parameters differ between processes; or the state of ``source`` does not
+            fit.
         CheckpointError: a checkpoint cannot be read or written.
     """
 
@@ -89,7 +89,7 @@ class Run:
         _check_agreement(record, model)
         origin = on_first(lambda: check_record(self.out, record))
         begun = on_first(lambda: bool(saved_steps(self.out / CHECKPOINTS)))
-        origin = origin if begun else None  # of a run that was killed before its state was taken over
+        origin = origin if begun else None  # ignore that of a run that was killed before it had a state
         if source is not None:
             _check_source(str(source), self.out, origin, begun)
         self._description = Description.of(model).values()
@@ -98,7 +98,7 @@ class Run:
             model, config, length.optimizer, length.steps, task.objective, self.mesh
         )
         self.state: TrainState = copy_to(state, self.mesh)
-        self.taken: Taken | None = None  # what this session took over from another run
+        self.taken: Taken | None = None  # the state taken over from another run in this session
         if source is not None and not begun:
             self.taken = take_over(source, self.state, record, length)
             origin = {
@@ -116,23 +116,23 @@ class Run:
             self.best = record["best"]
         elif self.taken is not None:
             self.state = self.taken.state
-            self._save(wait=True)  # from here on this folder stands by itself
+            self._save(wait=True)  # from now on the other run is not needed
 
     @property
     def position(self) -> int:
-        """How many steps are done."""
+        """The number of completed steps."""
         return int(self.state.step)
 
     def model(self) -> Any:
-        """The model as it stands: of the moving averages where the run keeps them. It shares the run's arrays."""
+        """The current model, with the moving averages if the run has them. It shares the run's arrays."""
         return to_model(self.graphdef, self.state, ema=self.task.config.ema_decay is not None)
 
     def train(self) -> dict[str, float]:
-        """Goes on to the last step; the metrics of the evaluation there (empty without a validation set).
+        """Trains to the last step and returns the metrics of the final evaluation (empty without a validation set).
 
         Raises:
-            Stopped: on SIGTERM or Ctrl-C, after the state is saved.
-            NotFinite: a loss is not finite; the state before that step is kept.
+            Stopped: SIGTERM or Ctrl-C was received; the state is saved.
+            NotFinite: a loss is not finite; the state before that step is saved.
         """
         config, steps = self.task.config, self.task.length.steps
         start = self.position
@@ -144,14 +144,14 @@ class Run:
             metrics = on_first(lambda: journal.known(start))
             batches = self.task.batches(start, mesh=self.mesh)
             stack.callback(batches.close)
-            self._go(batches, journal, stop)
+            self._run_steps(batches, journal, stop)
             if metrics is None or self.position > start:
                 metrics = self._evaluate(journal)
             self._save(wait=True)
         return metrics
 
     def replay(self) -> dict[str, float]:
-        """Computes the step again whose loss was not finite; its terms.
+        """Repeats the step with a loss that was not finite, and returns its loss terms.
 
         Raises:
             ValueError: there was no such step.
@@ -175,53 +175,53 @@ class Run:
         self._compilations.announce(None, batch.images.pixels.shape[1:3], say)
         return self._step(state, split(batch.images, size, self.mesh), split(batch.targets, size, self.mesh), key)
 
-    def _go(self, batches: Any, journal: Journal, stop: StopRequest) -> None:
+    def _run_steps(self, batches: Any, journal: Journal, stop: StopRequest) -> None:
         config, length = self.task.config, self.task.length
         key = self._key()
-        waiting: deque[tuple[int, Losses]] = deque()
+        pending: deque[tuple[int, Losses]] = deque()  # losses that were not fetched yet
         position = self.position
         while position < length.steps:
             try:
                 batch: LoadedBatch = next(batches)
             except Exception:
-                if many():  # the others know nothing of it, and a checkpoint takes all
+                if many():  # saving a checkpoint needs all processes, and the others continue
                     raise
-                self._look(waiting, journal)
-                self._save(wait=True)  # what is done is done, whatever ails the data
-                if stop.received is not None:  # which a cluster sends to worker processes, too
+                self._log_losses(pending, journal)
+                self._save(wait=True)
+                if stop.received is not None:  # the cluster signalled the worker processes, too
                     raise Stopped(stop.received, position) from None
                 raise
             self.state, values = self._advance(self.state, batch, key)
             position = batch.step + 1
-            waiting.append((batch.step, values))
-            if len(waiting) > _AHEAD:
-                jax.block_until_ready(waiting[-1 - _AHEAD][1])
+            pending.append((batch.step, values))
+            if len(pending) > _AHEAD:
+                jax.block_until_ready(pending[-1 - _AHEAD][1])
             journal.advance()
             last = position == length.steps
-            asked = stop.at(position)
-            due = position % config.checkpoint_every == 0 or asked is not None
+            signal = stop.at(position)
+            save = position % config.checkpoint_every == 0 or signal is not None
             evaluate = not last and length.eval_every is not None and position % length.eval_every == 0
-            if due or last or evaluate or position % config.log_every == 0:
-                self._look(waiting, journal)
+            if save or last or evaluate or position % config.log_every == 0:
+                self._log_losses(pending, journal)
             if evaluate:
                 self._evaluate(journal)
-            if due:
-                self._save(wait=asked is not None)
-            if asked is not None and not last:
-                raise Stopped(asked, position)
+            if save:
+                self._save(wait=signal is not None)
+            if signal is not None and not last:
+                raise Stopped(signal, position)
 
-    def _look(self, waiting: deque[tuple[int, Losses]], journal: Journal) -> None:
-        """Fetches and writes down the losses of all steps since the last look."""
-        rows = jax.device_get([values for _, values in waiting])
-        for (step, _), row in zip(waiting, rows, strict=True):
+    def _log_losses(self, pending: deque[tuple[int, Losses]], journal: Journal) -> None:
+        """Fetches and logs the pending losses."""
+        rows = jax.device_get([values for _, values in pending])
+        for (step, _), row in zip(pending, rows, strict=True):
             numbers = {name: float(value) for name, value in row.items()}
             if not all(math.isfinite(number) for number in numbers.values()):
-                waiting.clear()
+                pending.clear()
                 journal.show()
                 images = self.task.describe(self.task.plan.batch(step).indices)
                 raise keep_failure(self.out, self.state, step, numbers, images)
             journal.train(step + 1, {**numbers, "learning_rate": float(self._schedule(step))})
-        waiting.clear()
+        pending.clear()
         journal.show()
 
     def _evaluate(self, journal: Journal) -> dict[str, float]:
@@ -242,39 +242,39 @@ class Run:
 
 
 def _check_source(source: str, out: Path, origin: dict[str, Any] | None, begun: bool) -> None:
-    """Raises ValueError where a run in ``out`` cannot be one that was taken over from ``source``."""
+    """Raises ValueError if the run in ``out`` was not started from ``source``."""
     if to_path(source).resolve() == out.resolve():
-        raise ValueError(f"--from {source}: that run stays as it is; give another folder with --out")
+        raise ValueError(f"--from {source}: this is the folder of --out; give another folder with --out")
     if begun and (origin is None or origin["run"] != source):
-        was = "was not taken over from another" if origin is None else f"was taken over from {origin['run']}"
-        raise ValueError(f"{out} holds a run already, which {was}: leave out --from to go on with it, or take another")
+        was = "was not started from another" if origin is None else f"was started from {origin['run']}"
+        raise ValueError(f"{out} already has a run, which {was}: leave out --from to resume it, or give another --out")
 
 
 def _check_model(task: Task, model: Any) -> None:
-    """Raises ValueError where the model is not of the configuration, which the run's record will hold."""
+    """Raises ValueError if the model's configuration differs from the task's, which is the one that is recorded."""
     wanted = model_for(task.config, task.names)
     if task.config.freeze_norms:
         wanted = wanted.with_frozen_norms()
     if type(model.config) is not type(wanted) or model.config != wanted:
         differing = changes(wanted, model.config) if type(model.config) is type(wanted) else ["its kind"]
         raise ValueError(
-            f"the model is not the configuration's; these differ: {'; '.join(differing)}. Open the task with the "
-            "configuration that follows the weights (jaxdet.runs.follow.follow_weights)"
+            f"the model's configuration differs from the task's: {'; '.join(differing)}. Open the task with the "
+            "configuration that is adapted to the weights (jaxdet.runs.follow.follow_weights)"
         )
 
 
 def _check_agreement(record: dict[str, Any], model: nnx.Module) -> None:
-    """Raises ValueError if another process was given another configuration, other data or another model."""
+    """Raises ValueError if configuration, data or model differ between processes."""
     if not many():
         return
     parameters = hashlib.sha256()
     for leaf in jax.tree.leaves(nnx.state(model)):
         parameters.update(np.asarray(leaf).tobytes())
-    told = gather({"parameters": parameters.hexdigest(), **record})
-    for index, other in enumerate(told):
-        differing = [name for name, value in told[0].items() if other[name] != value]
+    records = gather({"parameters": parameters.hexdigest(), **record})
+    for index, other in enumerate(records):
+        differing = [name for name, value in records[0].items() if other[name] != value]
         if differing:
             raise ValueError(
-                f"process {index} differs from process 0 in its {' and '.join(differing)}: start the same command, "
-                "with the same files, on every host"
+                f"process {index} differs from process 0 in its {' and '.join(differing)}: run the same command, with "
+                "the same files, on every host"
             )

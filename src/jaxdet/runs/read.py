@@ -1,4 +1,4 @@
-"""Configurations by the name of a recipe, of a Python file or of one of HeadHunter's YAML files."""
+"""Reading training configurations: recipes, Python files, and HeadHunter's YAML files."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ def read_config(
     val_seed: int = 0,
     tell: Callable[[str], object] | None = None,
 ) -> TrainConfig:
-    """A recipe by its name, or what a file describes, with some options changed.
+    """Reads the configuration of a recipe or a file, with options.
 
     Args:
-        name: one of `jaxdet.runs.RECIPES`, or the path of a Python file, whose ``config()`` returns a `TrainConfig`,
-            or of a HeadHunter YAML file (`jaxdet.runs.headhunter.read_headhunter`).
+        name: one of `jaxdet.runs.RECIPES`, or the path of a Python file with a function ``config()`` that returns a
+            `TrainConfig`, or of a HeadHunter YAML file (`jaxdet.runs.headhunter.read_headhunter`).
         options: fields of `TrainConfig`; those of its parts begin with ``model_``, ``train_``, ``val_``,
-            ``optimizer_`` and ``augment_``. An unknown one is an error that names the nearest.
-        data: a folder with a training and a validation set in any layout that `jaxdet.data.find_sources` knows.
-        headhunter: the file is a HeadHunter YAML file whatever its suffix.
-        val_fraction: holds out this fraction of the training images as the validation set, which must not be there;
-            val_seed: which ones (`jaxdet.data.SplitPart`).
-        tell: is called with each line of what is done otherwise than the original did.
+            ``optimizer_`` and ``augment_``. The error for an unknown option suggests similar ones.
+        data: a folder with a training and a validation set in any layout of `jaxdet.data.find_sources`.
+        headhunter: read the file as a HeadHunter YAML file, whatever its suffix.
+        val_fraction: hold out this fraction of the training images as validation set, if there is none;
+            val_seed: selects them (`jaxdet.data.SplitPart`).
+        tell: called with a line for everything that differs from the original HeadHunter.
 
     Raises:
-        ValueError: neither a recipe nor a file, or it has no ``config()`` that returns a `TrainConfig`; or there is a
-            validation set beside ``val_fraction``.
+        ValueError: ``name`` is neither a recipe nor a file, or the file has no ``config()`` that returns a
+            `TrainConfig`; or there is a validation set in addition to ``val_fraction``.
     """
     if headhunter or Path(name).suffix in _YAML:
         run = read_headhunter(name)
@@ -58,14 +58,12 @@ def read_config(
         config = _from_file(Path(name))
     else:
         hint = nearest(str(name), RECIPES)
-        raise ValueError(
-            f"{name}: there is no such configuration file, and no such recipe; known: {', '.join(RECIPES)}{hint}"
-        )
+        raise ValueError(f"{name}: no such configuration file or recipe; recipes: {', '.join(RECIPES)}{hint}")
     if data is not None:
         train, val = find_sources(data)
         config = replace(config, train=train, val=val)
     options = dict(options or {})
-    # One instead of the other, as the run has either.
+    # One replaces the other, as a run has either.
     length = {key: options.pop(key) for key in ("steps", "epochs") if key in options}
     for key, value in length.items():
         length[key] = check_field(config, key, key, value)
@@ -78,9 +76,9 @@ def read_config(
 
 
 def hold_out(config: TrainConfig, fraction: float, seed: int = 0) -> TrainConfig:
-    """The configuration with a validation set cut from its training set. Raises ValueError where it has one."""
+    """Splits the training set into a training and a validation set. Raises ValueError if there is a validation set."""
     if config.val is not None:
-        raise ValueError(f"the validation set is {config.val}, so none is cut from the training set: no --val-fraction")
+        raise ValueError(f"there is a validation set, {config.val}: leave out --val-fraction")
     train, val = split_source(config.train, fraction, seed=seed)
     return replace(config, train=train, val=val)
 
@@ -89,17 +87,17 @@ def _from_file(path: Path) -> TrainConfig:
     try:
         function = runpy.run_path(str(path)).get("config")
         config = function() if callable(function) else None
-    except Exception as error:  # of the user's code
+    except Exception as error:  # any error of the user's code
         raise ValueError(f"{path}{_line(path, error)}: {type(error).__name__}: {error}") from error
     if not callable(function):
-        raise ValueError(f"{path}: has no function config(); define one that returns a jaxdet.runs.TrainConfig")
+        raise ValueError(f"{path}: no function config(); define one that returns a jaxdet.runs.TrainConfig")
     if not isinstance(config, TrainConfig):
         raise ValueError(f"{path}: config() returned a {type(config).__name__}, not a jaxdet.runs.TrainConfig")
     return config
 
 
 def _line(path: Path, error: Exception) -> str:
-    """``":12"``, the line of the file that an error came from, as far as that is known."""
+    """The line of the file where an error occurred, as ``":12"``; empty if it is unknown."""
     if isinstance(error, SyntaxError):
         return f":{error.lineno}"
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]

@@ -1,6 +1,6 @@
-"""Whole runs by name: what torchvision's published models were trained with, and what suits small sets.
+"""Named training configurations: torchvision's published training, and fine-tuning on small datasets.
 
-Learning rates belong to the batch sizes given here; with another batch size scale them alike.
+Learning rates are for the batch sizes given here; scale them with the batch size.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _COCO = (
 
 def _detector(name: str, **fields: object) -> TrainConfig:
     train, val = _COCO
-    # COCO itself has boxes without area, which torchvision's references leave out, too.
+    # COCO has boxes without area, which torchvision's references leave out, too.
     values: dict[str, object] = {"skip_faulty": True, "workers": 8, "eval_every": 1, **fields}
     return TrainConfig(model=detector_config(name), train=train, val=val, **values)  # type: ignore[arg-type]
 
@@ -62,7 +62,7 @@ def _retinanet() -> TrainConfig:
 
 
 def _retinanet_v2() -> TrainConfig:
-    """box AP 41.5 in torchvision: AdamW, images of several sizes, an ImageNet backbone whose norms train.
+    """box AP 41.5 in torchvision: AdamW, several image sizes, an ImageNet backbone with trained norms.
 
     From pytorch/vision#5756.
     """
@@ -81,7 +81,7 @@ def _retinanet_v2() -> TrainConfig:
 
 def _small_backbone(name: str) -> Callable[[], TrainConfig]:
     def recipe() -> TrainConfig:
-        """AdamW on a backbone of any pretraining; its norms train."""
+        """AdamW, with trained norms, for a backbone with any pretraining."""
         return _detector(
             name,
             epochs=36,
@@ -101,7 +101,7 @@ def _small_backbone(name: str) -> Callable[[], TrainConfig]:
 
 
 def _finetune() -> TrainConfig:
-    """A COCO model on a few hundred to a few thousand images of your own: give them with --data."""
+    """Fine-tuning a COCO model on a few hundred to a few thousand images of your own; give them with --data."""
     return _detector(
         "fasterrcnn_resnet50_fpn",
         epochs=20,
@@ -121,7 +121,7 @@ def _finetune() -> TrainConfig:
 
 def _classifier(name: str, num_classes: int = 1000) -> Callable[[], TrainConfig]:
     def recipe() -> TrainConfig:
-        """torchvision's classification reference: 90 epochs of 256 images, a tenth of the rate every 30."""
+        """torchvision's classification reference: 90 epochs of 256 images, learning rate / 10 every 30 epochs."""
         return TrainConfig(
             model=model_config(name, num_classes=num_classes),
             train=ClassFolder("imagenet/train"),

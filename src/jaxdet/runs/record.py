@@ -1,4 +1,4 @@
-"""What tells one run from another: its configuration and its data, kept beside its checkpoints."""
+"""The record of a run: its configuration and its data, stored with its checkpoints."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jaxdet.training import Epochs, Steps
 from jaxdet.training.spans import Span
 
 FORMAT = 2
-# How a run is watched, kept and fed; none of it changes what it computes.
+# Options of logging, evaluation, checkpoints and workers, which do not change the trained parameters.
 _FREE = (
     "workers", "log_every", "eval_every", "eval_losses", "eval_batch_size", "checkpoint_every", "keep", "keep_every",
     "torch_weights", "val",
@@ -25,7 +25,7 @@ _LONGEST = 100
 
 
 def make_record(task: Task) -> dict[str, Any]:
-    """The configuration, as plain JSON values, its length in steps, and a digest of the training data's index."""
+    """The record of a run: its configuration as JSON values, its length in steps, and a digest of the training set."""
     config = {field.name: _plain(getattr(task.config, field.name)) for field in dataclasses.fields(task.config)}
     length = {
         "steps": task.length.steps,
@@ -37,10 +37,10 @@ def make_record(task: Task) -> dict[str, Any]:
 
 
 def check_record(out: Path, record: dict[str, Any]) -> dict[str, Any] | None:
-    """Compares a run's record with the one in its folder, if there is one, and returns that one's ``from``.
+    """Compares a run's record with the one in its folder, if any, and returns the ``from`` of the latter.
 
     Raises:
-        ValueError: the folder holds a run of another configuration or of other data; what differs is named.
+        ValueError: the folder has a run with another configuration or other data; the message lists the differences.
     """
     path = out / RECORD
     if not path.is_file():
@@ -48,58 +48,59 @@ def check_record(out: Path, record: dict[str, Any]) -> dict[str, Any] | None:
     try:
         old = read_record(path)
     except ValueError as error:
-        raise ValueError(f"{error}; take another folder for this run") from None
+        raise ValueError(f"{error}; give another folder for this run") from None
     differing = _differences(old["config"], record["config"])
     if differing:
         raise ValueError(
-            f"{out} holds a run with another configuration; by its {RECORD} these differ: {', '.join(differing)}. "
-            f"Go on with the same, or take another folder; --from {out} --out NEW goes on from there with these changes"
+            f"{out} has a run with another configuration; by its {RECORD} these options differ: "
+            f"{', '.join(differing)}. Use the same to resume it, or another folder; --from {out} --out NEW continues "
+            "it with these changes"
         )
     if old["data"] != record["data"]:
         raise ValueError(
-            f"{out} holds a run on other data by its {RECORD} ({old['data']['pictures']} images, now "
-            f"{record['data']['pictures']}, or other boxes); go on with the same, or take another folder; "
-            f"--from {out} --out NEW goes on from there with other data"
+            f"{out} has a run on other data by its {RECORD} ({old['data']['pictures']} images, now "
+            f"{record['data']['pictures']}, or other boxes). Use the same to resume it, or another folder; "
+            f"--from {out} --out NEW continues it with other data"
         )
     return old.get("from")
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """A run's record, of this version or an earlier one, as this version writes it.
+    """Reads a run's record, of this version or an earlier one, converted to this version.
 
     Raises:
-        ValueError: the file does not read, or is no run's record; it is named.
+        ValueError: the file cannot be read or is not a run's record.
     """
     try:
         record = _upgraded(parse_json(path.read_bytes()))
         if not isinstance(record["config"], dict) or type(record["data"]["pictures"]) is not int:
-            raise ValueError("its 'config' is no object, or its count of images no integer")
+            raise ValueError("its 'config' is not an object, or its number of images not an integer")
         if not isinstance(record.get("from", {"run": ""})["run"], str):
-            raise ValueError("its 'from' names no run")
+            raise ValueError("its 'from' has no run")
         length = record.get("length")
         if length is not None:
             counts = (length["steps"], length["steps_per_epoch"], *length["milestones"])
             if not all(type(count) is int and count > 0 for count in counts):
                 raise ValueError(f"its 'length' is {_short(length)}")
-        json.dumps(record)  # what is nested too deeply for a message shows here
+        json.dumps(record)  # raises for values that are nested too deeply for a message
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else error
-        raise ValueError(f"{path} does not read ({reason})") from None
+        raise ValueError(f"{path} cannot be read ({reason})") from None
     return record
 
 
 def keep_record(out: Path, record: dict[str, Any]) -> None:
-    """Writes a run's record into its folder, which is made where it does not exist."""
+    """Writes a run's record to its folder, which is created if necessary."""
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / RECORD, json.dumps(record, indent=1))
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """What tells one record from another, a line each: all fields of the configuration, and the data."""
+    """The differences of two records, one line each: all fields of the configuration, and the data."""
     found = _differences(old["config"], new["config"], free=())
     if old["data"] != new["data"]:
         before, after = old["data"]["pictures"], new["data"]["pictures"]
-        counts = f"was {before} images, now {after}" if before != after else f"{after} images, but not the same"
+        counts = f"was {before} images, now {after}" if before != after else f"{after} images, but others"
         found.append(f"data ({counts})")
     return found
 
@@ -142,7 +143,7 @@ def _differences(
 
 
 def _default(kind: Any, name: str) -> Any:
-    """What a field of a model's configuration was in an earlier version, which had no such field."""
+    """The value of a field that a record of an earlier version does not have: its default."""
     if kind not in CONFIG_TYPES:
         return None
     field = next((one for one in dataclasses.fields(CONFIG_TYPES[kind]) if one.name == name), None)
@@ -155,13 +156,13 @@ def _short(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """JSON values of a configuration; code goes by its name, whatever else has no such form by its type."""
+    """A configuration as JSON values. Functions and classes become their names, other objects their type's name."""
     if isinstance(value, Span):
         return str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
         return {"type": type(value).__qualname__, **fields}
-    if isinstance(value, (list, tuple)):  # a long one is data, which the digest knows
+    if isinstance(value, (list, tuple)):  # a long one is data, which is in the digest
         return [_plain(item) for item in value] if len(value) <= _LONGEST else f"{len(value)} items"
     if value is None or isinstance(value, (bool, int, float, str)):
         return value

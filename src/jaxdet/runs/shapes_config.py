@@ -1,9 +1,9 @@
-"""Trains a small Faster R-CNN on images of shapes; a start for data of your own.
+"""Trains a small Faster R-CNN on images of shapes; a template for your own data.
 
     jaxdet train config.py --out run
 
-Put the paths of your own COCO files into `train` and `val`; the classes follow the training set. For images of
-ordinary size take min_size=800, max_size=1333 and torchvision's other values, which are the defaults.
+Put the paths of your own COCO files into `train` and `val`; the classes are those of the training set. For images of
+normal size remove min_size, max_size and the other options below: the defaults are torchvision's.
 """
 
 from pathlib import Path
@@ -18,14 +18,14 @@ HERE = Path(__file__).resolve().parent
 
 
 def config() -> TrainConfig:
-    """About two minutes on two cores."""
+    """Takes about two minutes on two cores."""
     model = detector_config(
         "fasterrcnn_mobilenet_v1_fpn",
         min_size=128,
         max_size=128,
         backbone_width=0.25,
         fpn_out_channels=64,
-        # The objects are small for the strides of 8 to 64: every level looks for every size.
+        # The objects are small for strides of 8 to 64, so every level has anchors of all sizes.
         rpn_anchor_generator=AnchorGenerator(((24, 36, 54, 80),) * 4, (1.0,)),
         rpn_pre_nms_top_n_train=200,
         rpn_post_nms_top_n_train=100,

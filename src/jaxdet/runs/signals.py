@@ -1,7 +1,7 @@
-"""Ending a run on request: SIGTERM, which clusters send before they take a machine, and Ctrl-C.
+"""Stopping a run on SIGTERM, which clusters send before they reclaim a machine, and on Ctrl-C.
 
-Several processes end together: JAX catches SIGTERM, which then belongs to it, tells the others, and names a step that
-none of them has begun, at which all of them save and stop.
+Several processes stop together: JAX catches SIGTERM, notifies the other processes, and chooses a step that none of
+them has begun, at which all of them save and stop.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jaxdet.parallel import many
 
 
 class Stopped(Exception):
-    """A run ended early on request and can go on; ``signal`` is the request's number, ``step`` what is saved."""
+    """A run was stopped and can be resumed. ``signal``: the number of the signal; ``step``: the saved step."""
 
     def __init__(self, number: int, step: int) -> None:
         self.signal, self.step = number, step
@@ -25,9 +25,9 @@ class Stopped(Exception):
 
 
 class StopRequest:
-    """Within this context the first SIGTERM or Ctrl-C is noted in ``received``; a second one acts as ever.
+    """A context that records the first SIGTERM or Ctrl-C in ``received``; a second one has its usual effect.
 
-    Python allows handlers in the main thread alone; elsewhere nothing is noted.
+    Python allows signal handlers only in the main thread; in other threads nothing is recorded.
     """
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class StopRequest:
         return self
 
     def at(self, step: int) -> int | None:
-        """The signal for which the run is to end after ``step`` steps, or None; to be asked after every step."""
+        """The signal for which the run has to stop after ``step`` steps, or None. Call it after every step."""
         if self._many and multihost_utils.reached_preemption_sync_point(step):
             self.received = signal.SIGTERM
         return self.received

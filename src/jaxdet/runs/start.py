@@ -1,4 +1,4 @@
-"""The model that a run begins with: freshly made, or with the parameters of a stored one."""
+"""The initial model of a run: freshly initialised, or with the parameters of a stored model."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _LOG = logging.getLogger("jaxdet")
 
 
 def fresh(config: TrainConfig, names: tuple[str, ...]) -> Model:
-    """The run's model with new parameters, on the run's own backbone where it brings one.
+    """The run's model with freshly initialised parameters, on the configuration's own backbone if it has one.
 
     Args:
-        names: of the classes, a detector's with the background.
+        names: class names, for a detector including the background.
 
     Raises:
         ValueError: the detector has no backbone, or two.
@@ -39,22 +39,22 @@ def fresh(config: TrainConfig, names: tuple[str, ...]) -> Model:
 
 
 def own_backbone(config: TrainConfig, rngs: nnx.Rngs) -> Backbone | None:
-    """The backbone that the run brings, if it does, with new parameters.
+    """The configuration's own backbone, freshly initialised; None if it has none.
 
     Raises:
-        ValueError: the model has one of its own.
+        ValueError: the model has a backbone, too.
     """
     if config.backbone is None:
         return None
     if not config.model.needs_backbone:
-        raise ValueError("backbone= is for a detector whose model has backbone=None; the model has one of its own")
+        raise ValueError("backbone= is for a model with backbone=None, and this model has a backbone")
     return config.backbone(numerics=numerics_of(config), rngs=rngs)
 
 
 def first_state(
     model: nnx.Module, config: TrainConfig, optimizer: OptimizerConfig, steps: int, objective: Objective, mesh: Mesh
 ) -> tuple[tuple[nnx.GraphDef, TrainStep], TrainState]:
-    """The structure of a run and its train step, and the state before the first of so many steps."""
+    """((graphdef, train step), initial state) of a run of ``steps``."""
     update = make_optimizer(optimizer, steps)
     graphdef, state = init_state(model, update, frozen=config.frozen, ema=config.ema_decay is not None)
     step = make_train_step(
@@ -70,12 +70,12 @@ def first_state(
 
 
 def numerics_of(config: TrainConfig) -> Numerics:
-    """The precision of a run; parameters are float32."""
+    """The numerics of a run; parameters are float32."""
     return Numerics(config.dtype, precision=config.precision)
 
 
 def model_for(config: TrainConfig, names: tuple[str, ...]) -> ModelConfig:
-    """The model's configuration for the classes of a data set (a detector's with the background)."""
+    """The model's configuration for the classes of a dataset (for a detector including the background)."""
     return config.model.with_classes(names)
 
 
@@ -89,18 +89,18 @@ def start_from(
     where: str = "the start",
     tell: Callable[[str], object] | None = None,
 ) -> Model:
-    """A model with the parameters of a stored one; a predictor for another number of classes starts anew.
+    """A model with the parameters of a stored one. A predictor for another number of classes is initialised anew.
 
-    Its options are ``config``'s but for those that have to follow the parameters: see `jaxdet.runs.follow`.
+    Its options are ``config``'s, except for those that depend on the parameters: see `jaxdet.runs.follow`.
 
     Args:
-        backbone: the caller's own, where ``config`` leaves it to them; its parameters become the stored ones.
-        where: what the stored model is called in messages.
-        tell: is called with a line for each option that follows, or that differs from the stored model's, and one for
-            the predictor; by default they go to the log.
+        backbone: the backbone, if ``config`` has none; its parameters are replaced by the stored ones.
+        where: the name of the stored model in messages.
+        tell: called with a line for each option taken from the stored model or different from its, and for the
+            predictor; by default they are logged.
 
     Raises:
-        ValueError: the stored model is of another kind, or anything but the predictor differs in shape; all are listed.
+        ValueError: the stored model is of another kind, or shapes other than the predictor's differ; all are listed.
     """
     tell = (lambda line: _LOG.warning("%s: %s", where, line)) if tell is None else tell
     config, lines = follow_weights(config, stored.config, where=where)
@@ -110,19 +110,21 @@ def start_from(
     model = build(config, backbone=backbone, numerics=numerics)
     values, own = arrays(stored), arrays(model)
     differing = {name for name in values if name in own and values[name].shape != own[name].shape}
-    uncounted = {name for name in values.keys() ^ own.keys() if not name.endswith(".count")}  # frozen norms count none
+    uncounted = {
+        name for name in values.keys() ^ own.keys() if not name.endswith(".count")
+    }  # frozen norms have no counter
     wrong = sorted(uncounted | {name for name in differing if not name.startswith(config.predictor)})
     if wrong:
-        raise ValueError(f"{where} holds another model; these differ: {', '.join(wrong)}")
-    tell(_of_predictor(config, stored.config, fresh=bool(differing)))
+        raise ValueError(f"{where} holds another model; these parameters differ: {', '.join(wrong)}")
+    tell(_describe_predictor(config, stored.config, fresh=bool(differing)))
     kept = {name: value.astype(own[name].dtype) for name, value in values.items() if name in own.keys() - differing}
     return fill(model, own | kept)
 
 
-def _of_predictor(config: ModelConfig, stored: ModelConfig, *, fresh: bool) -> str:
+def _describe_predictor(config: ModelConfig, stored: ModelConfig, *, fresh: bool) -> str:
     if fresh:
-        return f"predictor: new, for {config.num_classes} classes, where the weights know {stored.num_classes}"
+        return f"predictor: initialised for {config.num_classes} classes (the weights have {stored.num_classes})"
     if config.names and stored.names and config.names != stored.names:
         old, new = (shortened(", ".join(names)) for names in (stored.names, config.names))
-        return f"predictor: kept, for as many classes of other names: {old} -> {new}"
+        return f"predictor: kept, for the same number of classes with other names: {old} -> {new}"
     return "predictor: kept, for the same number of classes"

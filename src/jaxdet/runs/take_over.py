@@ -1,7 +1,7 @@
-"""Going on from another run's checkpoint with a changed configuration, in a folder of its own.
+"""Starting a run from another run's checkpoint, with another configuration and in another folder.
 
-Parameters, statistics, the optimizer's state, moving averages and the step are taken over. What differs between the two
-runs is listed; what cannot be taken over is refused. The other run's folder is only read.
+Parameters, statistics, the optimizer's state, moving averages and the step are taken over. Differences between the runs
+are listed; a state that does not fit is an error. The other run's folder is only read.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from jaxdet.saving.stored_state import StoredState, is_checkpoint, saved_steps
 from jaxdet.saving.train_state import flat, names_of
 from jaxdet.training import OptimizerConfig, TrainState, make_schedule
 
-_CHAIN = re.compile(r"\[\d+\](?=\.)")  # a place in the chain of an optimizer's parts
+_CHAIN = re.compile(r"\[\d+\](?=\.)")  # an index into the chain of an optimizer's parts
 Shapes = dict[str, tuple[tuple[int, ...], str]]
 
 
 @dataclass(frozen=True)
 class Taken:
-    """What was taken over.
+    """The state taken over from another run.
 
-    state: placed as the new run's own; differences: between the two runs, a line each; notes: what else to know.
+    state: placed like the new run's; differences: between the two runs, one line each; notes: further remarks.
     """
 
     state: TrainState
@@ -42,7 +42,7 @@ class Taken:
 
 
 def find_checkpoint(source: str | Path) -> Path:
-    """The folder of a checkpoint: of the one given, or of the last one of the run given.
+    """The folder of a checkpoint: ``source``, or the last checkpoint of the run in ``source``.
 
     Raises:
         ValueError: there is none.
@@ -52,23 +52,23 @@ def find_checkpoint(source: str | Path) -> Path:
         return folder
     steps = saved_steps(folder / CHECKPOINTS)
     if not steps:
-        what = "has saved no checkpoint yet" if (folder / RECORD).is_file() else "is no training run's folder"
-        raise ValueError(f"--from {source}: it {what}; give the folder of a run, or of one of its checkpoints")
+        what = "this run has no checkpoint yet" if (folder / RECORD).is_file() else "this is not the folder of a run"
+        raise ValueError(f"--from {source}: {what}; give the folder of a run, or of one of its checkpoints")
     return folder / CHECKPOINTS / str(steps[-1])
 
 
 def take_over(source: str | Path, like: TrainState, record: dict[str, Any], length: Length) -> Taken:
-    """The state that a new run begins with.
+    """The initial state of a new run, taken from another one.
 
     Args:
         source: the folder of a run, or of one of its checkpoints.
-        like: the new run's own first state, whose structure and placement the result has.
+        like: the new run's own initial state, which gives the structure and placement of the result.
         record: of the new run (`jaxdet.runs.record.make_record`); length: of the new run.
 
     Raises:
-        ValueError: the other run trained another model or other parameters of it, or by an optimizer of another kind;
-            or it is as long already.
-        CheckpointError: the checkpoint does not read.
+        ValueError: the other run has another model, other frozen parameters or another kind of optimizer, or as many
+            steps already.
+        CheckpointError: the checkpoint cannot be read.
     """
     stored = StoredState(find_checkpoint(source), together=True)
     try:
@@ -82,16 +82,16 @@ def take_over(source: str | Path, like: TrainState, record: dict[str, Any], leng
     renamed = _match_optimizer(source, stored.shapes, own, found)
     if stored.step >= length.steps:
         raise ValueError(
-            f"--from {source}: its checkpoint is of step {stored.step}, and this run is to end at step {length.steps}: "
+            f"--from {source}: its checkpoint is of step {stored.step}, but this run ends at step {length.steps}: "
             "make it longer (--set steps=... or --set epochs=...)"
         )
-    notes = [*_of_length(stored.step, old, record), *_of_rates(stored.step, old, length)]
+    notes = [*_length_notes(stored.step, old, record), *_rate_notes(stored.step, old, length)]
     averages, kept = _has_averages(own), _has_averages(stored.shapes)
     if averages != kept:
         notes.append(
-            "moving averages start at the parameters as they are: that run kept none"
+            "moving averages start at the current parameters, as that run has none"
             if averages
-            else "its moving averages are left behind: this run keeps none (ema_decay)"
+            else "its moving averages are dropped, as this run has none (ema_decay)"
         )
     state = _read(stored, like, renamed, averages=averages and kept)
     return Taken(state, stored.step, tuple(found), tuple(notes))
@@ -113,7 +113,7 @@ def _read(stored: StoredState, like: TrainState, renamed: dict[str, str], *, ave
 
 
 def _variables(shapes: Shapes) -> tuple[Shapes, Shapes]:
-    """Of the model, by their place in it: those that train, and the others."""
+    """The shapes of the model's trained parameters and of its other variables, by path."""
     parts = (".params", ".rest")
     return tuple(  # type: ignore[return-value]
         {name.removeprefix(part): shape for name, shape in shapes.items() if name.startswith(part)} for part in parts
@@ -128,38 +128,39 @@ def _check_model(source: Any, there: Shapes, here: Shapes) -> None:
     first = differing[0]
     shapes = [f"{one[first][0]}" if first in one else "missing" for one in (old, new)]
     raise ValueError(
-        f"--from {source}: it trained another model, or for other classes; the first of {len(differing)} that differ: "
-        f"{_dotted(first)}, there {shapes[0]}, here {shapes[1]}. --set weights={source} starts anew from its model"
+        f"--from {source}: that run trained another model or other classes; the first of {len(differing)} differing "
+        f"parameters: {_dotted(first)}, there {shapes[0]}, here {shapes[1]}. --set weights={source} starts a new run "
+        "from its model"
     )
 
 
 def _check_frozen(source: Any, there: Shapes, here: Shapes) -> None:
     (old, _), (new, _) = map(_variables, (there, here))
-    for names, says in (
-        (new.keys() - old.keys(), "was frozen there and trains here"),
-        (old.keys() - new.keys(), "trained there and is frozen here"),
+    for names, change in (
+        (new.keys() - old.keys(), "was frozen there and is trained here"),
+        (old.keys() - new.keys(), "was trained there and is frozen here"),
     ):
         if names:
             raise ValueError(
-                f"--from {source}: {_dotted(min(names))} {says}, with {len(names) - 1} others, so that the optimizer's "
-                f"state does not fit: give the same frozen, or start anew from its model, --set weights={source}"
+                f"--from {source}: {_dotted(min(names))} {change}, and so are {len(names) - 1} others, so that the "
+                f"optimizer's state does not fit: give the same frozen, or start a new run with --set weights={source}"
             )
 
 
 def _match_optimizer(source: Any, there: Shapes, here: Shapes, found: Iterable[str]) -> dict[str, str]:
-    """The name there of each array of the optimizer here. Parts without arrays, such as clipping, may come and go."""
+    """The stored name of each array of the new optimizer. Parts without arrays, such as clipping, may differ."""
     old, new = ([name for name in shapes if name.startswith(".opt_state")] for shapes in (there, here))
-    by_part = [sorted((_CHAIN.sub("", name), _places(name), name) for name in names) for names in (old, new)]
+    by_part = [sorted((_CHAIN.sub("", name), _indices(name), name) for name in names) for names in (old, new)]
     if [entry[0] for entry in by_part[0]] != [entry[0] for entry in by_part[1]]:
         causes = [line for line in found if line.startswith(("optimizer.kind", "optimizer.accumulate"))]
         raise ValueError(
-            f"--from {source}: its optimizer keeps another state ({'; '.join(causes) or 'of another kind'}): give the "
-            f"same optimizer, or start anew from its model, --set weights={source}"
+            f"--from {source}: the state of its optimizer does not fit ({'; '.join(causes) or 'another kind'}): give "
+            f"the same optimizer, or start a new run with --set weights={source}"
         )
-    return {mine[2]: other[2] for other, mine in zip(*by_part, strict=True)}
+    return {here[2]: there[2] for there, here in zip(*by_part, strict=True)}
 
 
-def _places(name: str) -> list[int]:
+def _indices(name: str) -> list[int]:
     return [int(number) for number in re.findall(r"\[(\d+)\](?=\.)", name)]
 
 
@@ -171,16 +172,16 @@ def _dotted(name: str) -> str:
     return ".".join(re.findall(r"[^\[\]']+", name.removesuffix(".value")))
 
 
-def _of_length(step: int, old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Where a step lies in epochs, which other data or another batch size changes."""
+def _length_notes(step: int, old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """A note if the step corresponds to another number of epochs, because of other data or another batch size."""
     if "length" not in old or old["length"]["steps_per_epoch"] == new["length"]["steps_per_epoch"]:
         return []
     then, now = (step / record["length"]["steps_per_epoch"] for record in (old, new))
-    return [f"step {step} was after {then:.2f} epochs there and is after {now:.2f} here"]
+    return [f"step {step} is after {then:.2f} epochs of that run and {now:.2f} epochs of this run"]
 
 
-def _of_rates(step: int, old: dict[str, Any], length: Length) -> list[str]:
-    """Whether the steps that are done had this run's learning rates; a schedule may depend on the length."""
+def _rate_notes(step: int, old: dict[str, Any], length: Length) -> list[str]:
+    """A note if the completed steps had other learning rates than this run's; schedules may depend on the length."""
     if "length" not in old or step == 0:
         return []
     done = np.arange(step)
@@ -189,7 +190,7 @@ def _of_rates(step: int, old: dict[str, Any], length: Length) -> list[str]:
         fields |= {"milestones": tuple(old["length"]["milestones"]), "lr_scales": (), "betas": tuple(fields["betas"])}
         before = make_schedule(OptimizerConfig(**fields), old["length"]["steps"])
         first = np.broadcast_to(before(done), done.shape)
-    except (AttributeError, KeyError, TypeError, ValueError):  # of a version with other fields
+    except (AttributeError, KeyError, TypeError, ValueError):  # a record of a version with other fields
         return []
     schedule = make_schedule(length.optimizer, length.steps)
     second = np.broadcast_to(schedule(done), done.shape)
@@ -198,7 +199,7 @@ def _of_rates(step: int, old: dict[str, Any], length: Length) -> list[str]:
         return []
     lengths = f"over {old['length']['steps']} steps there and {length.steps} here"
     return [
-        f"{int(differing.sum())} of the {step} steps that are done had other learning rates than this configuration's "
-        f"({length.optimizer.schedule}, {lengths}), so this is not the run that {length.steps} steps in one would be; "
-        f"the learning rate goes on at {float(schedule(step)):g}, after {float(before(step - 1)):g}"
+        f"{int(differing.sum())} of the {step} completed steps had other learning rates than this configuration's "
+        f"({length.optimizer.schedule}, {lengths}), so the result differs from an uninterrupted run of {length.steps} "
+        f"steps; the learning rate continues at {float(schedule(step)):g}, after {float(before(step - 1)):g}"
     ]

@@ -1,4 +1,4 @@
-"""What is trained, on what, and how it is judged: the side of a run that differs between detectors and classifiers."""
+"""Training tasks: the parts of a run that differ between detectors and classifiers."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ _SHOWN = {"coco": ("AP", "AP50", "AP75"), "crowd": ("AP", "LAMR", "MODA", "recal
 
 
 class Task(ABC):
-    """A configuration with its data opened.
+    """A configuration and its opened datasets.
 
     Attributes:
-        train, val: the data sets; ``val`` may be None.
-        names: of the model's classes, a detector's with the background.
-        objective: what the train step minimises.
-        metric: the name of the metric that says which evaluation was best; shown: those that are printed.
+        train, val: the datasets; ``val`` may be None.
+        names: the model's class names, for a detector including the background.
+        objective: the loss of the train step.
+        metric: the metric by which the best model is selected; shown: the metrics that are printed.
     """
 
     metric: str
@@ -54,18 +54,18 @@ class Task(ABC):
     def __init__(self, config: TrainConfig, train: Any, val: Any) -> None:
         self.config, self.train, self.val = config, train, val
         self.names = tuple(train.names)
-        assert config.augment is not None  # TrainConfig chose one
+        assert config.augment is not None  # set by TrainConfig
         self._transform = model_for(config, self.names).transform
         sizing = config.augment.sizing(self._transform, square=config.square)  # type: ignore[arg-type]
         self.plan = BatchPlan(self._sizes(), config.batch_size, sizing, seed=config.seed)
 
     @cached_property
     def length(self) -> Length:
-        """The run's length and marks in steps."""
+        """The run's durations in steps."""
         return run_length(self.config, self.plan.steps_per_epoch)
 
     def summary(self) -> list[str]:
-        """Lines that say what the run is about to do."""
+        """A description of the run, as lines of text."""
         config, steps = self.config, self.plan.steps_per_epoch
         left = len(self.train) - steps * config.batch_size
         skipped = getattr(self.train, "skipped", 0)
@@ -73,30 +73,30 @@ class Task(ABC):
         names = class_names(config.model, self.names)
         lines = [
             f"train       {len(self.train)} images{left_out}",
-            f"validate    {'nothing: see --val-fraction' if self.val is None else f'{len(self.val)} images'}",
+            f"validate    {'no validation set: see --val-fraction' if self.val is None else f'{len(self.val)} images'}",
             f"classes     {len(names)}: {', '.join(names[:20])}{', ...' if len(names) > 20 else ''}",
-            f"length      {self.length.steps} steps of {config.batch_size} ({steps} an epoch)",
+            f"length      {self.length.steps} steps of {config.batch_size} ({steps} per epoch)",
         ]
         for name, dataset in (("train", self.train), ("val", self.val)):
             if dataset is not None:
                 lines += [f"note        {fault}" for fault in set_faults(name, dataset)]
         if self.val is not None and self.length.eval_every is not None:
-            every = f"{self.length.eval_every} steps, from {config.eval_every}"
+            every = f"{self.length.eval_every} steps ({config.eval_every})"
             lines.append(f"evaluate    every {every}, and at the end")
         lines += [
-            f"schedule    the milestone {mark} is at step {step}, after the end: it has no effect"
+            f"schedule    the milestone {mark} is at step {step}, after the end, and has no effect"
             for mark, step in zip(config.optimizer.milestones, self.length.optimizer.milestones, strict=True)
             if config.optimizer.schedule == "multistep" and step >= self.length.steps  # type: ignore[operator]
         ]
         if left:
-            lines.append(f"left out    {left} images, others each epoch, that fill no batch of their canvas")
+            lines.append(f"left out    {left} images per epoch (varying), which do not fill a batch of their canvas")
         return lines
 
     def batches(self, start: int, *, mesh: Mesh | None = None) -> Generator[LoadedBatch, None, None]:
-        """The batches from step ``start`` to the end of the run; closing the generator ends its workers.
+        """The batches from step ``start`` to the end of the run. Closing the generator stops its workers.
 
         Args:
-            mesh: whose devices share each batch: only the rows of this process's are loaded.
+            mesh: the devices over which each batch is split; only the rows of this process are loaded.
         """
         yield from load_batches(
             self.train,
@@ -112,11 +112,11 @@ class Task(ABC):
         )
 
     def describe(self, indices: np.ndarray) -> list[str]:
-        """The images at these positions of the training set, for messages."""
+        """Descriptions of the training images at these positions, for messages."""
         return [self._describe(self.train.records[index]) for index in indices.tolist() if index >= 0]
 
     def digest(self) -> str:
-        """A short hash of all that the batch plan and the losses depend on, but for the pixels."""
+        """A short hash of the training set without its pixels: everything that batch plan and losses depend on."""
         digest = hashlib.sha256()
         for array in self._index():
             digest.update(np.ascontiguousarray(array).tobytes())
@@ -141,16 +141,16 @@ class Task(ABC):
 
 
 class DetectionTask(Task):
-    """A detector on boxes, judged by AP: COCO's, or that of the crowd metrics."""
+    """Training of a detector; the metric is AP, COCO's or that of the crowd metrics."""
 
     metric = "AP"
 
     def __init__(self, config: TrainConfig, train: DetectionDataset, val: DetectionDataset | None) -> None:
         super().__init__(config, train, val)
-        # By name, and before the run: a validation set may number its classes otherwise.
+        # By name and before the run, as a validation set may have other ids.
         self._category_ids = None if val is None else match_classes(self.names, val)
         if val is not None:
-            make_evaluator(config.metrics, val, self._category_ids)  # what it refuses, it refuses before the run
+            make_evaluator(config.metrics, val, self._category_ids)  # raises its errors before the run
         self.shown = _SHOWN[config.metrics]
         self._evaluator: Evaluator | None = None
 
@@ -181,7 +181,7 @@ class DetectionTask(Task):
 
     def plot(self, out: Path) -> None:
         if self._evaluator is not None and any(len(record.truth.labels) for record in self.val.records):
-            from jaxdet.plots import plot_evaluation  # matplotlib, which a start need not wait for
+            from jaxdet.plots import plot_evaluation  # matplotlib is slow to import
 
             plot_evaluation(self._evaluator, out / PR_FILE)
 
@@ -197,7 +197,7 @@ class DetectionTask(Task):
 
 
 class ClassificationTask(Task):
-    """A classifier on labelled images, judged by its accuracy."""
+    """Training of a classifier; the metric is top-1 accuracy."""
 
     metric, shown = "top1", ("top1", "top5", "loss")
 
@@ -207,7 +207,7 @@ class ClassificationTask(Task):
         if val is not None and tuple(val.names) != self.names:
             differing = ", ".join(sorted(set(val.names) ^ set(self.names))) or "their order"
             raise DataError(
-                f"training and validation set differ in their classes: {differing}; give both the same class_names"
+                f"the classes of training and validation set differ: {differing}; give both the same class_names"
             )
 
     def evaluate(self, model: Any, *, mesh: Mesh | None = None, progress: bool = True) -> dict[str, float]:
@@ -222,7 +222,7 @@ class ClassificationTask(Task):
         )
 
     def plot(self, out: Path) -> None:
-        """Accuracies have no curve."""
+        """Draws nothing: accuracies have no curve."""
 
     def _sizes(self) -> int:
         return len(self.train)
@@ -235,19 +235,19 @@ class ClassificationTask(Task):
 
 
 def set_faults(name: str, dataset: DetectionDataset | ClassificationDataset) -> list[Fault]:
-    """What is told of a data set as a whole, as ``"train"`` or ``"val"``, before anything else is done with it."""
+    """The faults of a dataset as a whole; ``name`` is ``"train"`` or ``"val"``."""
     found = [fault for fault in dataset.faults if fault.kind.of_set]
     if isinstance(dataset, DetectionDataset):
         training = name == "train"
         if not any(len((record if training else record.truth).labels) for record in dataset.records):
-            result = "a detector learns to find nothing" if training else "there is nothing to count, and AP is -1"
+            result = "a detector would learn to find nothing" if training else "AP is undefined (-1)"
             text = f"no image of the set has a box ({len(dataset)} images): {result}"
             found.append(Fault(FaultKind.NO_BOXES, name, None, text))
     return found
 
 
 def task_of(config: TrainConfig) -> type[Task]:
-    """The kind of task that a configuration's model is for."""
+    """The task class for a configuration's model."""
     kinds: dict[ModelTask, type[Task]] = {
         ModelTask.DETECTION: DetectionTask,
         ModelTask.CLASSIFICATION: ClassificationTask,
@@ -256,20 +256,20 @@ def task_of(config: TrainConfig) -> type[Task]:
 
 
 def open_task(config: TrainConfig) -> Task:
-    """Opens the data of a configuration.
+    """Opens the datasets of a configuration.
 
     Raises:
-        DataError: the data has faults, is empty, or the two sets do not belong together.
-        ValueError: the model and the data are of different kinds.
+        DataError: the data has faults or is empty, or the classes of the two datasets differ.
+        ValueError: the data is not for this kind of model.
     """
     train = _open(config, "train")
     val = None if config.val is None else _open(config, "val")
     detection = config.model.task is ModelTask.DETECTION
     for name, dataset in (("train", train), ("val", val)):
         if dataset is not None and isinstance(dataset, DetectionDataset) != detection:
-            has = "class labels" if detection else "boxes"
+            has, needs = ("class labels", "boxes") if detection else ("boxes", "class labels")
             raise ValueError(
-                f"{name}: {dataset} has {has}, and the model is {config.model.task.value}: give data of its kind"
+                f"{name}: {dataset} has {has}, but the model is {config.model.task.value}: give data with {needs}"
             )
     return task_of(config)(config, train, val)
 
@@ -278,5 +278,5 @@ def _open(config: TrainConfig, name: str) -> Any:
     source = getattr(config, name)
     dataset = source.open(skip_faulty=config.skip_faulty)
     if len(dataset) == 0:
-        raise DataError(f"{name}: {source} holds no images; give a data set that does")
+        raise DataError(f"{name}: {source} has no images; give a dataset with images")
     return dataset

@@ -1,1 +1,1 @@
-"""Models and checkpoints on disk."""
+"""Saving and loading of models and checkpoints."""

@@ -1,4 +1,4 @@
-"""What a model is beside its arrays, as JSON: ``model.json`` of a model's folder, ``m.json`` beside ``m.pth``."""
+"""The JSON description of a model: ``model.json`` in a model's folder, ``m.json`` beside ``m.pth``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ _KEYS = ("format", "config", "numerics", "origin")
 
 @dataclass(frozen=True)
 class Description:
-    """origin: whose names the model's weights came under, for the way back to PyTorch."""
+    """Everything of a model except its arrays.
+
+    origin: the naming scheme that the weights were converted from, for the conversion back to PyTorch.
+    """
 
     config: ModelConfig
     numerics: Numerics
@@ -28,11 +31,11 @@ class Description:
 
     @classmethod
     def of(cls, model: Model) -> Description:
-        """That of a model."""
+        """The description of a model."""
         return cls(model.config, model.numerics, tuple(getattr(model, "origin", ())))
 
     def values(self) -> dict[str, Any]:
-        """As JSON values, which `from_values` takes."""
+        """JSON values, the inverse of `from_values`."""
         return {
             "format": FORMAT,
             "config": to_dict(self.config),
@@ -41,20 +44,20 @@ class Description:
         }
 
     def json(self) -> str:
-        """The text that `parse` reads."""
+        """JSON text, the inverse of `parse`."""
         return json.dumps(self.values(), indent=1)
 
 
 def parse(text: str | bytes) -> Description:
-    """Reads what `Description.json` writes.
+    """Reads the text of `Description.json`.
 
     Raises:
-        ValueError: it is something else, or of another version; in words that follow a file's name.
+        ValueError: it is not a description, or of another version. The message continues a sentence about the file.
     """
     try:
         given = parse_json(text)
-    except ValueError as error:  # also of bytes that are no text
-        raise ValueError(f"it is no JSON ({error})") from None
+    except ValueError as error:  # also for bytes that are not text
+        raise ValueError(f"it is not JSON ({error})") from None
     return from_values(given)
 
 
@@ -62,14 +65,14 @@ def from_values(given: Any) -> Description:
     """The inverse of `Description.values`.
 
     Raises:
-        ValueError: as `parse`.
+        ValueError: see `parse`.
     """
     if not isinstance(given, dict) or not {"format", "config"} <= given.keys():
         raise ValueError("it does not describe a jaxdet model")
     if given["format"] != FORMAT or isinstance(given["format"], bool):
-        raise ValueError(f"its format is {shortened(given['format'])}, and this version of jaxdet reads {FORMAT}")
+        raise ValueError(f"its format is {shortened(given['format'])}, but this version of jaxdet reads {FORMAT}")
     for fault, keys in (
-        ("lacks the keys", set(_KEYS) - given.keys()),
+        ("does not have the keys", set(_KEYS) - given.keys()),
         ("has unknown keys:", given.keys() - set(_KEYS)),
     ):
         if keys:
@@ -85,5 +88,5 @@ def from_values(given: Any) -> Description:
     if not isinstance(numerics, Numerics):
         raise ValueError(f"its numerics are not a model's: {shortened(given['numerics'])}")
     if not isinstance(origin, list) or not all(isinstance(tag, str) for tag in origin):
-        raise ValueError(f"its origin is {shortened(origin)}, and not a list of names")
+        raise ValueError(f"its origin is {shortened(origin)}, not a list of names")
     return Description(config, numerics, tuple(origin))

@@ -1,4 +1,4 @@
-"""What goes wrong on disks, in a line."""
+"""Error messages of disks, and removing and replacing folders."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jaxdet.paths import is_remote
 
 
 def reason(error: BaseException) -> str:
-    """The reason within what Orbax and TensorStore say at length."""
+    """The reason of an error in one line, extracted from the long messages of Orbax and TensorStore."""
     text = str(error).strip() or type(error).__name__
     system = re.search(r": ([^:\"]+) \[os_error_code", text)
     if system:
@@ -22,7 +22,7 @@ def reason(error: BaseException) -> str:
 
 
 def remove(folder: Path) -> None:
-    """Removes a folder with all that is in it, if it is there."""
+    """Removes a folder and its contents, if it exists."""
     if is_remote(folder):
         epath.Path(folder).rmtree(missing_ok=True)
     else:
@@ -30,9 +30,9 @@ def remove(folder: Path) -> None:
 
 
 def put_in_place(staging: Path, target: Path) -> None:
-    """Renames a finished folder to its place; one that is there goes only once the new one has its place.
+    """Renames a finished folder to ``target``. An existing folder is removed after that.
 
-    A bucket renames file by file.
+    Buckets rename file by file.
     """
     if is_remote(target):
         remove(target)

@@ -1,4 +1,4 @@
-"""Configurations that earlier versions wrote, as this one writes them."""
+"""Conversion of configurations that were written by earlier versions."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ _CONTEXT, _UPSCALE, _SOFT_NMS = "context", "upscale_rpn", "soft_nms"
 
 
 def upgraded_model(config: Any) -> Any:
-    """A model's configuration as JSON values; of this version, or no model's at all, it comes back as it is.
+    """Converts a model's configuration, as JSON values, to this version. Other values are returned unchanged.
 
-    A Faster R-CNN once also held what is HeadHunter's: context modules, upscaling and soft-NMS. Such a
-    configuration is a HeadHunter's where it has one of these, RetinaFace's pyramid, or images that are not enlarged.
+    In earlier versions, `FasterRCNNConfig` had HeadHunter's options: context modules, upscaling and soft-NMS. Such a
+    configuration becomes a `HeadHunterConfig` if it uses one of these, RetinaFace's pyramid, or images that are not
+    enlarged.
     """
     if not isinstance(config, dict) or config.get("type") != "FasterRCNNConfig":
         return config

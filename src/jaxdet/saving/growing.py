@@ -1,7 +1,7 @@
-"""Files that grow while a run goes on: its metrics, and TensorBoard's.
+"""Files that are appended to during a run: metrics and TensorBoard's events.
 
-What lies in a bucket cannot grow. There such a file is kept here, and written anew as a whole: at the end, and at most
-once a minute until then.
+Files in buckets cannot be appended to. They are kept locally and uploaded as a whole, at most once a minute and at the
+end.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _SECONDS = 60
 
 
 class Lines:
-    """A text file that grows by lines.
+    """A text file to which lines are appended.
 
     Args:
-        path: of a file, which is replaced; lines: that it begins with.
+        path: the file, which is replaced; lines: its initial lines.
     """
 
     def __init__(self, path: Path, lines: Iterable[str]) -> None:
@@ -30,14 +30,14 @@ class Lines:
         self._file = None if is_remote(path) else path.open("a")
 
     def add(self, line: str) -> None:
-        """One more line."""
+        """Appends a line."""
         if self._file is None:
             self._lines.append(f"{line}\n")
         else:
             self._file.write(f"{line}\n")
 
     def flush(self, *, now: bool = False) -> None:
-        """Everything so far to disk; to a bucket only if it is due, or ``now``."""
+        """Writes all lines to disk; to a bucket only after the interval, or with ``now``."""
         if self._file is not None:
             self._file.flush()
         elif now or time.monotonic() - self._written > _SECONDS:
@@ -45,34 +45,34 @@ class Lines:
             self._written = time.monotonic()
 
     def close(self) -> None:
-        """Ends the file."""
+        """Closes the file."""
         self.flush(now=True)
         if self._file is not None:
             self._file.close()
 
 
 class Board:
-    """TensorBoard's curves in a folder, from which those after ``start`` steps are taken back."""
+    """TensorBoard's curves in a folder. Points after step ``start`` are removed."""
 
     def __init__(self, folder: Path, start: int) -> None:
-        from tensorboardX import SummaryWriter  # which imports PyTorch where it is installed
+        from tensorboardX import SummaryWriter  # imports PyTorch if it is installed
 
         self._folder, self._written = folder, time.monotonic()
         self._here = tempfile.TemporaryDirectory() if is_remote(folder) else None
         self._writer = SummaryWriter(str(folder) if self._here is None else self._here.name, purge_step=start + 1)
 
     def add(self, name: str, value: float, step: int) -> None:
-        """One more point."""
+        """Adds a point."""
         self._writer.add_scalar(name, value, step)
 
     def flush(self) -> None:
-        """Everything so far to disk; to a bucket only if it is due."""
+        """Writes all points to disk; to a bucket only after the interval."""
         self._writer.flush()
         if time.monotonic() - self._written > _SECONDS:
             self._upload()
 
     def close(self) -> None:
-        """Ends the files."""
+        """Closes the files."""
         self._writer.close()
         self._upload()
         if self._here is not None:

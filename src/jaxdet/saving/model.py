@@ -1,6 +1,6 @@
-"""Models on disk: an Orbax checkpoint with all that is needed to open it again.
+"""Saving and loading of models.
 
-A model's folder holds ``arrays/`` (Orbax) and ``model.json`` (configuration, precision, class names, origin).
+A model's folder contains ``arrays/`` (Orbax) and ``model.json`` (configuration, numerics, class names, origin).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _DESCRIPTION, _ARRAYS = "model.json", "arrays"
 
 
 def fingerprint(model: Model) -> str:
-    """A short hash of a model's configuration, precision, parameters and statistics."""
+    """A short hash of a model's configuration, numerics, parameters and statistics."""
     digest = hashlib.sha256(json.dumps([to_dict(model.config), to_dict(model.numerics)]).encode())
     for name, array in sorted(arrays(model).items()):
         digest.update(name.encode())
@@ -44,23 +44,23 @@ def fingerprint(model: Model) -> str:
 
 
 def is_model(path: str | os.PathLike[str]) -> bool:
-    """Whether there is a folder that `save` wrote: a description and arrays."""
+    """Whether a path is the folder of a model: it has a description and arrays."""
     folder = to_path(path)
     return (folder / _DESCRIPTION).is_file() and (folder / _ARRAYS).is_dir()
 
 
 def save(model: Model, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-    """Write a model to a folder, which appears whole or not at all.
+    """Saves a model to a folder, atomically.
 
-    Of several processes one has to, and no more: every one holds all parameters.
+    Exactly one of several processes has to call this, as each has all parameters.
 
     Args:
-        path: of the folder; it may be a URL.
-        overwrite: replace a model that is there, once the new one is complete. Nothing else is ever replaced.
+        path: the folder; may be a URL.
+        overwrite: replace an existing model, after the new one is complete. Other folders are never replaced.
 
     Raises:
-        ValueError: there is something at ``path``, or the model's parameters are not those of its configuration.
-        OSError: it cannot be written; what was there stays.
+        ValueError: ``path`` exists, or the model's parameters do not fit its configuration.
+        OSError: the model cannot be written; an existing one is kept.
     """
     check_fit(model)
     target = absolute(path)
@@ -76,25 +76,23 @@ def save(model: Model, path: str | os.PathLike[str], *, overwrite: bool = False)
         put_in_place(staging, target)
     except BaseException as error:
         remove(staging)
-        if isinstance(error, Exception):  # Orbax raises a dozen kinds
-            raise OSError(
-                f"{path}: the model could not be written ({reason(error)}); nothing there has changed"
-            ) from error
+        if isinstance(error, Exception):  # Orbax raises many types
+            raise OSError(f"{path}: the model could not be written ({reason(error)}); nothing was changed") from error
         raise
 
 
 def check_free(path: str | os.PathLike[str], *, overwrite: bool) -> None:
-    """What `save` refuses because of what is at ``path``.
+    """Checks that `save` may write to ``path``.
 
     Raises:
-        ValueError: something there would be lost, or ``overwrite`` is not given and there is a model.
+        ValueError: there is something other than a model, or a model and ``overwrite`` is False.
     """
     target = absolute(path)
     if not target.exists():
         return
     entries = None
     if target.is_dir():
-        # A .DS_Store or .nfs file that a desktop or a disk left there must not end a training run.
+        # A .DS_Store or .nfs file of the system must not stop a training run.
         found = (entry for entry in target.iterdir() if not (is_system_name(entry.name) and entry.is_file()))
         entries = {entry.name for entry in found}
     if entries == set():
@@ -105,38 +103,38 @@ def check_free(path: str | os.PathLike[str], *, overwrite: bool) -> None:
         except (OSError, ValueError):
             entries = None
     if entries is None or _DESCRIPTION not in entries:
-        raise ValueError(f"{path} is there and is not a model: remove it, or choose another place")
+        raise ValueError(f"{path} exists and is not a model: remove it, or give another path")
     others = sorted(entries - {_DESCRIPTION, _ARRAYS})
     if others:
-        raise ValueError(f"{path} holds a model and {', '.join(others[:5])} beside it: choose another place")
+        raise ValueError(f"{path} has other files beside its model, {', '.join(others[:5])}: give another path")
     if not overwrite:
-        raise ValueError(f"{path} holds a model already: overwrite=True (--overwrite) replaces it")
+        raise ValueError(f"{path} already has a model: overwrite=True (--overwrite) replaces it")
 
 
 def read_description(path: str | os.PathLike[str]) -> Description:
-    """What the folder of a model says of it, without its arrays.
+    """Reads the description of the model in a folder.
 
     Raises:
-        ValueError: ``path`` holds no model, or one that this version cannot read.
+        ValueError: ``path`` is not a model, or one that this version cannot read.
     """
     try:
         return parse((absolute(path) / _DESCRIPTION).read_bytes())
     except OSError:
         why = "it has no model.json"
     except ValueError as error:
-        why = f"its model.json does not read ({error})"
+        why = f"its model.json cannot be read ({error})"
     raise ValueError(f"{path} is not a jaxdet model: {why}. Write one with jaxdet.save or jaxdet convert")
 
 
 def load(path: str | os.PathLike[str], *, backbone: Backbone | None = None) -> Model:
-    """Open what `save` or ``jaxdet convert`` wrote; neither the model's name nor its options need to be known.
+    """Loads a model that was written by `save` or ``jaxdet convert``. Its name and options are not needed.
 
     Args:
-        backbone: of the same shapes, where the detector was built on a module of the caller's own.
+        backbone: a backbone of the same shapes, for a detector that was built on a custom one.
 
     Raises:
-        ValueError: ``path`` holds no model, one that this version cannot read, or one whose arrays are not those that
-            its description asks for.
+        ValueError: ``path`` is not a model, or one that this version cannot read, or its arrays do not fit its
+            description.
     """
     described, folder = read_description(path), absolute(path)
     model = abstract_of(described, backbone, f"{path}: its model.json")
@@ -147,34 +145,34 @@ def load(path: str | os.PathLike[str], *, backbone: Backbone | None = None) -> M
     try:
         with _checkpointer() as checkpointer:
             found = _stored_shapes(checkpointer, folder / _ARRAYS)
-            told = unlike(found, shapes(model), of="its arrays", by="its model.json")
-            values = None if told else checkpointer.restore(folder / _ARRAYS, wanted)
-    except Exception as error:  # Orbax raises a dozen kinds for a damaged checkpoint
-        raise ValueError(f"{path}: its arrays do not read: {reason(error)}. Write it again") from error
+            difference = unlike(found, shapes(model), of="its arrays", by="its model.json")
+            values = None if difference else checkpointer.restore(folder / _ARRAYS, wanted)
+    except Exception as error:  # Orbax raises many types for damaged checkpoints
+        raise ValueError(f"{path}: its arrays cannot be read: {reason(error)}. Write it again") from error
     if values is None:
-        raise ValueError(f"{path}: its arrays and its model.json are of different models: {told}. Write it again")
+        raise ValueError(f"{path}: its arrays and its model.json are of different models: {difference}. Write it again")
     model = fill(model, values)
     model.origin = described.origin
     return model
 
 
 def abstract_of(described: Description, backbone: Backbone | None, where: str) -> Model:
-    """The model of a description, without arrays.
+    """The abstract model of a description.
 
     Args:
-        backbone: see `load`; where: what holds the description, for the error.
+        backbone: see `load`; where: the source of the description, for the error.
 
     Raises:
-        ValueError: no such model can be built.
+        ValueError: the model cannot be built.
     """
     try:
         return abstract(described.config, numerics=described.numerics, backbone=backbone)
-    except Exception as error:  # of numbers that no model can be built from
-        raise ValueError(f"{where} describes no model that can be built: {reason(error)}") from error
+    except Exception as error:  # of a configuration with invalid numbers
+        raise ValueError(f"{where} describes a model that cannot be built: {reason(error)}") from error
 
 
 def _stored_shapes(checkpointer: ocp.StandardCheckpointer, folder: Path) -> dict[str, tuple[int, ...]]:
-    """The shapes of a checkpoint's arrays by their names. None of them is read."""
+    """The shapes of a checkpoint's arrays by name, without reading the arrays."""
     if not folder.is_dir():
         raise FileNotFoundError("they are missing")
     stored: Any = checkpointer.metadata(folder)
@@ -184,7 +182,7 @@ def _stored_shapes(checkpointer: ocp.StandardCheckpointer, folder: Path) -> dict
 
 
 def _checkpointer() -> ocp.StandardCheckpointer:
-    """Of this process alone, which waits for no other."""
+    """A checkpointer of this process, which does not wait for other processes."""
     if not many():
         return ocp.StandardCheckpointer()
     own = process_index()

@@ -1,4 +1,4 @@
-"""The model that a path stands for: one that was saved, or that of a training run, finished or not."""
+"""Opening models by path: saved models, training runs and checkpoints."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from jaxdet.saving.run_folder import METRICS_FILE, RECORD, read_rows
 from jaxdet.saving.stored_state import CheckpointError, StoredState, is_checkpoint, saved_steps
 
 CHECKPOINTS, BEST, LAST = "checkpoints", "best", "model"  # in a run's folder
-DESCRIPTION = "model"  # in a checkpoint's record
-_METRICS = ("val/AP", "val/top1")  # by which a run knows its best evaluation
+DESCRIPTION = "model"  # key in a checkpoint's record
+_METRICS = ("val/AP", "val/top1")  # metrics that select the best evaluation of a run
 
 
 class Stored(NamedTuple):
-    """A model, and what was taken for it where the path left that open (one line)."""
+    """A model; ``taken``: a line that says which model was opened, if the path has several."""
 
     model: Model
     taken: str | None
 
 
 class _Place(NamedTuple):
-    """Where the model lies that a path stands for.
+    """The location of a model.
 
-    folder: of a model, or of a checkpoint of ``run``; taken: as in `Stored`.
+    folder: of a model, or of a checkpoint of ``run``; taken: see `Stored`.
     """
 
     folder: Path
@@ -41,16 +41,16 @@ class _Place(NamedTuple):
 
 
 def open_stored(path: str | os.PathLike[str], *, backbone: Backbone | None = None) -> Stored:
-    """The model that a path stands for.
+    """Opens the model of a path.
 
     Args:
         path: the folder of a model, of a training run (its best model, else its last, else that of its last
-            checkpoint), of its ``checkpoints``, or of a single checkpoint (``run/checkpoints/500``). It may be a URL.
-        backbone: of the same shapes, where the detector was built on a module of the caller's own.
+            checkpoint), of its ``checkpoints``, or of a single checkpoint (``run/checkpoints/500``). May be a URL.
+        backbone: a backbone of the same shapes, for a detector that was built on a custom one.
 
     Raises:
         ValueError: there is no model, or one that this version cannot read.
-        CheckpointError: a checkpoint does not read.
+        CheckpointError: a checkpoint cannot be read.
     """
     place = _find(path)
     if place.run is None:
@@ -59,7 +59,7 @@ def open_stored(path: str | os.PathLike[str], *, backbone: Backbone | None = Non
 
 
 def describe_stored(path: str | os.PathLike[str]) -> Description:
-    """The description of the model that `open_stored` would open; raises the same errors. No arrays are read."""
+    """The description of the model that `open_stored` would open, without reading arrays. Raises the same errors."""
     place = _find(path)
     if place.run is None:
         return read_description(place.folder)
@@ -67,7 +67,7 @@ def describe_stored(path: str | os.PathLike[str]) -> Description:
 
 
 def holds_model(path: str | os.PathLike[str]) -> bool:
-    """Whether `open_stored` knows what to do with a path: a model's folder, a run's, or one of checkpoints."""
+    """Whether a path is for `open_stored`: the folder of a model, a run, a checkpoint, or of checkpoints."""
     folder = absolute(path)
     return is_model(folder) or is_checkpoint(folder) or is_run(folder) or bool(saved_steps(folder))
 
@@ -78,32 +78,32 @@ def is_run(folder: Path) -> bool:
 
 
 def _best(folder: Path) -> str:
-    """Which evaluation was the best, as far as the metrics file says."""
+    """Step and metric of the best evaluation, as text; empty if the metrics file has none."""
     found = [(row[name], row["step"]) for row in read_rows(folder / METRICS_FILE) for name in _METRICS if name in row]
     if not found:
         return ""
-    value, step = max(found, key=lambda one: (one[0], -one[1]))  # the first of equals is kept
+    value, step = max(found, key=lambda one: (one[0], -one[1]))  # of equal metrics, the run keeps the first
     return f", after step {step} ({value:.3f})"
 
 
 def _find(path: str | os.PathLike[str]) -> _Place:
-    folder = absolute(path)  # whose parents are the run's, whatever the current folder is
+    folder = absolute(path)  # its parents are needed
     if is_model(folder):
         return _Place(folder, None, None)
     if is_checkpoint(folder):
         return _Place(folder, folder.parent.parent, None)
-    unfinished = f"{path} has no finished model: taking the checkpoint of step "
+    unfinished = f"{path} has no finished model: using the checkpoint of step "
     if not is_run(folder):
         steps = saved_steps(folder)
         if steps:
             return _Place(folder / str(steps[-1]), folder.parent, f"{unfinished}{steps[-1]}")
-        return _Place(to_path(path), None, None)  # opening it says what is missing
+        return _Place(to_path(path), None, None)  # opening it raises an error
     for name, what in ((BEST, f"the best evaluation{_best(folder)}"), (LAST, "its last step")):
         if is_model(folder / name):
-            return _Place(folder / name, None, f"{path} is a run: taking {name}/, the model of {what}")
+            return _Place(folder / name, None, f"{path} is a run: using {name}/, the model of {what}")
     steps = saved_steps(folder / CHECKPOINTS)
     if not steps:
-        raise ValueError(f"{path} is a run that has saved no model and no checkpoint yet: let it go on until it has")
+        raise ValueError(f"{path} is a run without a model or checkpoint yet: wait until it has one")
     return _Place(folder / CHECKPOINTS / str(steps[-1]), folder, f"{unfinished}{steps[-1]}")
 
 
@@ -111,7 +111,7 @@ def _from_checkpoint(stored: StoredState, place: _Place, backbone: Backbone | No
     assert place.run is not None
     description = _description(stored, place.run)
     model = abstract_of(description, backbone, f"{stored.place}: its record")
-    # As the run itself evaluates: the moving averages, where it keeps them.
+    # The moving averages if the run has them, as in its evaluations.
     parts = [".ema[0]", ".ema[1]"] if any(name.startswith(".ema") for name in stored.shapes) else [".params", ".rest"]
     where = {}  # the name in the checkpoint of each of the model's paths
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
@@ -121,9 +121,7 @@ def _from_checkpoint(stored: StoredState, place: _Place, backbone: Backbone | No
         names = [part + jax.tree_util.keystr(keys) for part in parts]
         name = next((name for name in names if name in stored.shapes), names[0])
         if stored.shapes.get(name, ((), ""))[0] != leaf.shape:
-            raise ValueError(
-                f"{stored.place}: its arrays are not those of its model; the first that differs is {dotted}"
-            )
+            raise ValueError(f"{stored.place}: its arrays do not fit its model; the first that differs is {dotted}")
         where[dotted] = name
         wanted[name] = jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device)
     values = stored.read(wanted)
@@ -134,7 +132,7 @@ def _from_checkpoint(stored: StoredState, place: _Place, backbone: Backbone | No
 
 
 def _part(key: Any) -> Any:
-    """Of a path in a state; None for the step from a variable to its array."""
+    """A part of a path in a state; None for the step from a variable to its array."""
     return getattr(key, "key", getattr(key, "idx", None))
 
 
@@ -144,11 +142,11 @@ def _description(stored: StoredState, run: Path) -> Description:
         models = [run / name for name in (BEST, LAST) if is_model(run / name)]
         if not models:
             raise ValueError(
-                f"{stored.place} does not say which model it is of, as those of earlier versions do not: `jaxdet "
-                "train` with the same configuration and folder goes on from it, and writes one that does"
+                f"{stored.place} was written by an earlier version and does not describe its model: `jaxdet train` "
+                "with the same configuration and folder resumes from it, and writes a checkpoint that does"
             )
         return read_description(models[0])
     try:
         return from_values(values)
     except ValueError as error:
-        raise CheckpointError(f"{stored.place}: the description of its model does not read ({error})") from None
+        raise CheckpointError(f"{stored.place}: the description of its model cannot be read ({error})") from None

@@ -1,6 +1,6 @@
-"""From what a user calls a model to the model: a folder, a weights file, or official weights by name.
+"""Finding models and weights by folder, weights file, or name of official weights.
 
-This is the one place where that is decided, for `jaxdet.create_model` and for every command.
+All commands and `jaxdet.create_model` use these functions.
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ DEFAULT = "DEFAULT"
 
 
 def find_weights(weights: str) -> str:
-    """The file or folder given, or the file of official weights of that name, which may be downloaded.
+    """The path of weights: the given file or folder, or the file of official weights, which may be downloaded.
 
     Raises:
-        ValueError: there is neither, or it is a weights file in a bucket.
-        OSError: the official weights cannot be had.
+        ValueError: neither exists, or it is a weights file in a bucket.
+        OSError: the official weights cannot be downloaded.
     """
     if to_path(weights).exists():
         if is_remote(weights) and not to_path(weights).is_dir():
-            raise ValueError(f"{weights}: weights files are read from a disk; copy it to one")
+            raise ValueError(f"{weights}: weights files in buckets are not supported; copy it to a disk")
         return weights
     from jaxdet_convert.official import OFFICIAL, find_official
 
     if weights in OFFICIAL:
         return os.fspath(find_official(weights))
     if weights in list_models():
-        other = f", or build it on a classifier's: jaxdet convert {weights} --backbone-weights FILE"
+        other = f", or fill its backbone from a classifier: jaxdet convert {weights} --backbone-weights FILE"
         raise ValueError(
             f"there are no official weights of {weights}: give a weights file{other if '_fpn' in weights else ''}"
         )
     looks_like_path = "/" in weights or "." in weights
     hint = "" if looks_like_path else f" ({', '.join(OFFICIAL)}){nearest(weights, OFFICIAL)}"
-    raise ValueError(f"{weights}: there is no such file or folder, nor official weights of that name{hint}")
+    raise ValueError(f"{weights}: no such file or folder, and no official weights of this name{hint}")
 
 
 def list_weights(name: str) -> list[str]:
-    """The names of a model's official weights, as torchvision has them (``"COCO_V1"``); the last one is the default.
+    """torchvision's names of a model's official weights (``"COCO_V1"``); the last one is the default.
 
     Raises:
-        ValueError: there is no such model.
+        ValueError: no such model.
     """
     from jaxdet_convert.official import official_of
 
@@ -59,10 +59,10 @@ def list_weights(name: str) -> list[str]:
 
 
 def weights_of(name: str, weights: str | os.PathLike[str] | enum.Enum) -> str:
-    """What `find_weights` takes for the weights of a named model.
+    """The weights of a named model, as an argument of `find_weights`.
 
     Args:
-        name: of the model.
+        name: the name of the model.
         weights: ``"DEFAULT"``, one of `list_weights`, a member of torchvision's enumerations or its name
             (``"ResNet50_Weights.IMAGENET1K_V2"``), or a path.
 
@@ -83,7 +83,7 @@ def weights_of(name: str, weights: str | os.PathLike[str] | enum.Enum) -> str:
     if to_path(wanted).exists() or "/" in wanted or "." in wanted:
         return wanted
     has = f"has {', '.join([DEFAULT, *known])}" if known else "has no official weights"
-    raise ValueError(f"{wanted}: there is no such file or folder, and {name} {has}{nearest(wanted, known)}")
+    raise ValueError(f"{wanted}: no such file or folder, and {name} {has}{nearest(wanted, known)}")
 
 
 def open_weights(
@@ -93,15 +93,15 @@ def open_weights(
     say: Callable[[str], object] = lambda line: None,
     **options: Any,
 ) -> Model:
-    """The model of a jaxdet model's or a training run's folder, of a weights file, or of official weights by name.
+    """Opens the model of a folder (of a jaxdet model or a training run), of a weights file, or of official weights.
 
     Args:
-        backbone: the abstract one of a detector that was built on a module of the user's own.
-        say: is called with what was taken, where there is a choice, as in a run's folder.
+        backbone: the abstract backbone of a detector that was built on a custom one.
+        say: called with a line that says which model was opened, if there are several, as in a run's folder.
         options: of `jaxdet_convert.load_torch`, for weights files.
 
     Raises:
-        ValueError, OSError: as `find_weights`; or what is there does not read.
+        ValueError, OSError: see `find_weights`; or the model cannot be read.
     """
     from jaxdet_convert.read.safetensors_file import is_sharded
 

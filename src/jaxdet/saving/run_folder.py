@@ -1,4 +1,4 @@
-"""What a run's folder holds beside its checkpoints: the names of its files, and the rows of its metrics."""
+"""File names in a run's folder, and reading its metrics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Row = dict[str, Any]
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a metrics file, up to one that was cut short or is damaged; none where there is no file."""
+    """The rows of a metrics file, up to the first truncated or damaged one; none if the file does not exist."""
     if not path.is_file():
         return []
     rows = []

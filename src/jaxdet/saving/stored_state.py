@@ -1,4 +1,4 @@
-"""Reading the checkpoints of a run without touching its folder: which there are, and arrays by their names."""
+"""Reading the checkpoints of a run, without changing its folder."""
 
 from __future__ import annotations
 
@@ -16,38 +16,39 @@ from jaxdet.saving.disk import reason
 
 STATE, RECORD_ITEM = "state", "record"  # the two items of a checkpoint
 _JSON = "metadata"  # the file that Orbax keeps a JSON item in
-_WHOLE = "commit_success.txt"  # in a bucket, where nothing is renamed, marks what was written to its end
+_COMPLETE = "commit_success.txt"  # marks complete checkpoints in a bucket, where folders are not renamed
 
 
 class CheckpointError(OSError):
-    """A checkpoint could not be written or read: one line that says which, why, and what is left."""
+    """A checkpoint could not be written or read. The message has the reason and the remaining checkpoints."""
 
 
 def saved_steps(folder: Path) -> list[int]:
-    """The steps of the whole checkpoints in a folder, ascending; none where there is no folder."""
+    """The steps of the complete checkpoints in a folder, ascending; none if the folder does not exist."""
     if not folder.is_dir():
         return []
     return sorted(int(entry.name) for entry in folder.iterdir() if is_checkpoint(entry))
 
 
 def is_checkpoint(place: Path) -> bool:
-    """Whether this is the folder of one whole checkpoint."""
-    return place.name.isdecimal() and (place / STATE).is_dir() and (not is_remote(place) or (place / _WHOLE).exists())
+    """Whether this is the folder of a complete checkpoint."""
+    complete = not is_remote(place) or (place / _COMPLETE).exists()
+    return place.name.isdecimal() and (place / STATE).is_dir() and complete
 
 
 class StoredState:
-    """One checkpoint, to be read.
+    """A checkpoint on disk.
 
     Args:
-        place: its folder, ``run/checkpoints/500``.
-        together: all processes of a job read it at once, each its own shards.
+        place: its folder, such as ``run/checkpoints/500``.
+        together: all processes of a job read it together, each its own shards.
 
     Attributes:
         shapes: ``{name: (shape, dtype)}`` of its arrays.
-        record: what was written beside them.
+        record: the JSON record that was saved with them.
 
     Raises:
-        CheckpointError: it does not read.
+        CheckpointError: it cannot be read.
     """
 
     def __init__(self, place: Path, *, together: bool = False) -> None:
@@ -56,17 +57,17 @@ class StoredState:
         try:
             self.record: dict[str, Any] = parse_json((self.place / RECORD_ITEM / _JSON).read_bytes())
             if not isinstance(self.record, dict):
-                raise ValueError("its record is no JSON object")
+                raise ValueError("its record is not a JSON object")
             known = ocp.PyTreeCheckpointHandler().metadata(epath.Path(self.place / STATE))
             self.shapes = {name: (tuple(leaf.shape), str(leaf.dtype)) for name, leaf in known.items()}
-        except Exception as error:  # Orbax raises a dozen kinds
-            raise self._unread(error) from error
+        except Exception as error:  # Orbax raises many types
+            raise self._read_error(error) from error
 
     def read(self, wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
-        """The arrays of these names, placed as the structs say.
+        """Reads arrays by name, with the shardings of the structs.
 
         Raises:
-            CheckpointError: they do not read.
+            CheckpointError: they cannot be read.
         """
         structs = dict(wanted)
         try:
@@ -77,7 +78,7 @@ class StoredState:
                     ocp.args.PyTreeRestore(item=structs, restore_args=restore_args, partial_restore=True),
                 )
         except Exception as error:
-            raise self._unread(error) from error
+            raise self._read_error(error) from error
 
     def _checkpointer(self) -> ocp.Checkpointer:
         handler = ocp.PyTreeCheckpointHandler()
@@ -89,5 +90,5 @@ class StoredState:
         )
         return ocp.Checkpointer(handler, multiprocessing_options=options)
 
-    def _unread(self, error: Exception) -> CheckpointError:
-        return CheckpointError(f"{self.place}: this checkpoint does not read ({reason(error)})")
+    def _read_error(self, error: Exception) -> CheckpointError:
+        return CheckpointError(f"{self.place}: this checkpoint cannot be read ({reason(error)})")

@@ -1,8 +1,8 @@
-"""The states of a training run on disk: Orbax checkpoints that a run goes on from, bit for bit.
+"""Checkpoints of a training run, from which it resumes bit for bit.
 
-A state is stored as a flat mapping from paths to arrays, beside a small JSON record of the run. Orbax writes in the
-background into a temporary folder and renames it, so that a checkpoint is whole or not there. All processes of a run
-write its arrays, and take part in every call here; any number of them, on any number of devices, can read them again.
+A state is stored as a flat mapping from paths to arrays, with a small JSON record. Orbax writes in the background into
+a temporary folder and renames it, so that checkpoints are always complete. All processes of a run write its arrays and
+take part in every call; any number of processes with any number of devices can read them.
 """
 
 from __future__ import annotations
@@ -24,46 +24,46 @@ from jaxdet.training import TrainState
 
 
 class Checkpoints:
-    """The checkpoints in one folder, a subfolder a step.
+    """The checkpoints in a folder, one subfolder per step.
 
     Args:
-        folder: made where it does not exist; the same for all processes. It may be a URL.
-        keep: how many of the last ones stay.
-        keep_every: those whose step it divides stay, too.
+        folder: created if necessary; the same for all processes. May be a URL.
+        keep: the number of last checkpoints to keep.
+        keep_every: also keep those at multiples of this step.
 
     Raises:
-        CheckpointError: the folder cannot be made or written into.
+        CheckpointError: the folder cannot be created or written to.
     """
 
     def __init__(self, folder: str | Path, *, keep: int = 2, keep_every: int | None = None) -> None:
         self.folder = absolute(folder)
-        self._writing: int | None = None  # the step that was last begun
+        self._writing: int | None = None  # the step of the last write that was started
         try:
-            on_first(self._try)
+            on_first(self._check_writable)
             options = ocp.CheckpointManagerOptions(
                 max_to_keep=keep, keep_period=keep_every, enable_async_checkpointing=True, cleanup_tmp_directories=True
             )
             handlers = {STATE: ocp.StandardCheckpointHandler(), RECORD_ITEM: ocp.JsonCheckpointHandler()}
             self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
-        except Exception as error:  # Orbax raises a dozen kinds
-            raise CheckpointError(f"{self.folder}: checkpoints cannot be kept there ({reason(error)})") from error
+        except Exception as error:  # Orbax raises many types
+            raise CheckpointError(f"{self.folder}: checkpoints cannot be saved there ({reason(error)})") from error
 
-    def _try(self) -> None:
-        """Before hours of work: a folder may be read-only."""
+    def _check_writable(self) -> None:
+        """Finds a read-only folder before hours of training."""
         self.folder.mkdir(parents=True, exist_ok=True)
         file = self.folder / f".{os.getpid()}.try"
         file.write_text("")
         file.unlink()
 
     def latest(self) -> int | None:
-        """The step of the last checkpoint, or None; in all processes what the first one sees."""
+        """The step of the last checkpoint, or None; in all processes the first one's value."""
         return on_first(self._manager.latest_step)
 
     def save(self, state: TrainState, record: dict[str, Any], *, wait: bool = False) -> None:
-        """Begins to write a state, under its step; the state may be donated as soon as this returns.
+        """Starts writing a checkpoint. The state may be donated after this returns.
 
         Raises:
-            CheckpointError: this one, or an earlier one that was still being written, did not reach the disk.
+            CheckpointError: this checkpoint, or an earlier one that was still being written, could not be written.
         """
         step = int(state.step)
         if step == self.latest():
@@ -72,9 +72,9 @@ class Checkpoints:
         needed = sum(leaf.nbytes for leaf in arrays.values())
         free = needed if is_remote(self.folder) else shutil.disk_usage(self.folder).free
         if free < needed:
-            raise self._lost(step, OSError(f"it needs {needed / 1e6:.0f} MB of disk, and {free / 1e6:.0f} MB are free"))
+            raise self._lost(step, OSError(f"it needs {needed / 1e6:.0f} MB of disk, but {free / 1e6:.0f} MB are free"))
         try:
-            self._manager.wait_until_finished()  # Orbax would leave this one out while another is being written
+            self._manager.wait_until_finished()  # Orbax skips a checkpoint while another is being written
             self._writing = step
             written = self._manager.save(
                 step,
@@ -88,14 +88,14 @@ class Checkpoints:
             raise self._lost(self._writing, error) from error
 
     def restore(self, like: TrainState, step: int | None = None) -> tuple[TrainState, dict[str, Any]]:
-        """The state and the record of a step, by default the last one.
+        """Reads the state and the record of a step, by default the last one.
 
         Args:
-            like: a state of the same structure and shapes, of arrays or `jax.ShapeDtypeStruct`; its arrays' shardings
-                are the result's.
+            like: a state of the same structure and shapes, with arrays or `jax.ShapeDtypeStruct`; the result has its
+                shardings.
 
         Raises:
-            CheckpointError: it does not read, or is of another model or optimizer.
+            CheckpointError: it cannot be read, or is of another model or optimizer.
         """
         step = self.latest() if step is None else step
         place = self.folder / str(step)
@@ -112,13 +112,13 @@ class Checkpoints:
             )
         except Exception as error:
             others = [str(other) for other in self._manager.all_steps() if other != step]
-            rest = f"; remove that folder to go on from step {others[-1]}" if others else "; it is the only one"
-            raise CheckpointError(f"{place}: this checkpoint does not read ({reason(error)}){rest}") from error
+            rest = f"; remove that folder to resume from step {others[-1]}" if others else "; it is the only one"
+            raise CheckpointError(f"{place}: this checkpoint cannot be read ({reason(error)}){rest}") from error
         leaves = [restored[STATE][name] for name in names_of(like)]
         return jax.tree.unflatten(jax.tree.structure(like), leaves), dict(restored[RECORD_ITEM])
 
     def close(self) -> None:
-        """Waits for what is being written and ends Orbax's threads."""
+        """Waits for pending writes and stops Orbax's threads."""
         self._manager.close()
 
     def __enter__(self) -> Checkpoints:
@@ -141,10 +141,10 @@ class Checkpoints:
 
 
 def names_of(state: TrainState) -> list[str]:
-    """The names that a state's leaves have in a checkpoint, in their order: ``.params['fc']['bias'].value``."""
+    """The names of a state's leaves in a checkpoint, in order: ``.params['fc']['bias'].value``."""
     return [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_flatten_with_path(state)[0]]
 
 
 def flat(state: TrainState) -> dict[str, Any]:
-    """A state's arrays under the names that they have in a checkpoint."""
+    """A state's arrays by their names in a checkpoint."""
     return dict(zip(names_of(state), jax.tree.leaves(state), strict=True))

@@ -68,7 +68,7 @@ def summarize(model: Any, height: int, width: int, *, batch: int | None = None) 
         ValueError: a size is below 1 pixel, or becomes so when the detector resizes it.
     """
     if min(height, width) < 1:
-        raise ValueError(f"an image's height and width are at least 1 pixel each; got {height} and {width}")
+        raise ValueError(f"an image's height and width must be at least 1 pixel each; got {height} and {width}")
     if batch is not None and batch < 1:
         raise ValueError(f"a batch has at least 1 image; got {batch}")
     stages: tuple[Stage, ...] = ()

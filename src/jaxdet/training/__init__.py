@@ -1,4 +1,4 @@
-"""The compiled train step, its state, schedules and optimizers: of any model that has losses."""
+"""The compiled train step, its state, schedules and optimizers."""
 
 from jaxdet.training.optimizers import make_optimizer as make_optimizer
 from jaxdet.training.schedules import OptimizerConfig as OptimizerConfig

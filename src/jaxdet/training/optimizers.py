@@ -1,4 +1,4 @@
-"""Optimizers built of optax's parts, with PyTorch's arithmetic."""
+"""Optimizers from optax's parts, numerically equivalent to PyTorch's."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NORM_LEAVES = ("scale", "bias")
 
 
 def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """The optimizer of a run of ``steps``; updates are of the gradient's mean over ``config.accumulate`` steps."""
+    """The optimizer for a run of ``steps``. It updates with the mean gradient of ``config.accumulate`` steps."""
     schedule = make_schedule(config, steps)
     parts = [] if config.clip_norm is None else [clip_by_norm(config.clip_norm)]
     decay = add_weight_decay(config)
@@ -28,17 +28,17 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
         momentum = optax.trace(config.momentum, nesterov=config.nesterov)
         parts += [momentum, decay] if config.decoupled else [decay, momentum]
     parts += [scale_by_path(config.lr_scales)] if config.lr_scales else []
-    # The optimizer counts updates, the schedule steps.
+    # The optimizer counts updates, the schedule counts steps.
     parts += [optax.scale_by_learning_rate(lambda update: schedule(update * config.accumulate))]
     optimizer = optax.chain(*parts)
     if config.accumulate == 1:
         return optimizer
-    wide = jnp.result_type(float)  # optax accumulates in float32 whatever the gradients are
+    wide = jnp.result_type(float)  # by default optax accumulates in float32, also float64 gradients
     return optax.MultiSteps(optimizer, config.accumulate, accumulator_dtype=wide).gradient_transformation()
 
 
 def clip_by_norm(largest: float) -> optax.GradientTransformation:
-    """PyTorch's ``clip_grad_norm_``: gradients of a global norm above ``largest`` are scaled down to it."""
+    """PyTorch's ``clip_grad_norm_``: scales gradients with a global norm above ``largest`` down to it."""
 
     def update(updates: Any, state: optax.EmptyState, params: Any = None) -> tuple[Any, optax.EmptyState]:
         factor = jnp.minimum(largest / (optax.tree.norm(updates) + _CLIP_EPS), 1)
@@ -55,9 +55,9 @@ def add_weight_decay(config: OptimizerConfig) -> optax.GradientTransformation:
 
 
 def scale_by_path(scales: tuple[tuple[str, float], ...]) -> optax.GradientTransformation:
-    """Multiplies the updates of what lies under a path; the longest path that matches counts.
+    """Multiplies the updates of the parameters under each path by its scale; the longest matching path applies.
 
-    Its ``init`` raises ValueError for a path under which nothing trains.
+    Its ``init`` raises ValueError for a path without trained parameters.
     """
     longest_first = sorted(scales, key=lambda entry: -len(entry[0]))
 
@@ -74,7 +74,7 @@ def scale_by_path(scales: tuple[tuple[str, float], ...]) -> optax.GradientTransf
 
 
 def _by_path(change: Callable[[str, bool, Array, Array], Array]) -> optax.GradientTransformation:
-    """A stateless transformation of each leaf, told its dotted path and whether it is a norm's scale or bias."""
+    """A stateless transformation of every leaf: ``change(path, is it a norm's scale or bias, update, parameter)``."""
 
     def update(updates: Any, state: optax.EmptyState, params: Any = None) -> tuple[Any, optax.EmptyState]:
         names = [_name(path) for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
@@ -95,6 +95,6 @@ def _is_norm(name: str, norms: set[str]) -> bool:
 
 
 def _name(path: tuple[Any, ...]) -> str:
-    """``"backbone.conv1.kernel"`` of a tree path through an `nnx.State`."""
+    """The dotted path, such as ``"backbone.conv1.kernel"``, of a tree path through an `nnx.State`."""
     parts = [str(getattr(entry, "key", getattr(entry, "name", getattr(entry, "idx", entry)))) for entry in path]
     return ".".join(part for part in parts if part != "value")

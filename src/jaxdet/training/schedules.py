@@ -1,4 +1,4 @@
-"""What an optimizer is configured by, and the learning rate as a function of the step."""
+"""Configuration of optimizers, and learning-rate schedules."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ _CHOICES = {"kind": ("sgd", "adamw"), "schedule": ("multistep", "cosine", "const
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """SGD with momentum, or AdamW, under a learning-rate schedule. Steps are batches everywhere.
+    """SGD with momentum, or AdamW, with a learning-rate schedule. A step is a batch.
 
-    learning_rate: after the warm-up.
-    decoupled: SGD's weight decay shrinks the parameters by ``learning_rate * weight_decay`` beside the gradient,
-        instead of joining it (PyTorch's way). AdamW's is always decoupled.
-    norm_weight_decay: of the scales and biases of norms; None: as all others.
-    lr_scales: ``(("backbone", 0.1), ...)``: what lies under a path learns at a multiple of the rate; of several
-        entries that match, the longest counts.
+    learning_rate: the learning rate after the warm-up.
+    decoupled: apply SGD's weight decay to the parameters directly (``learning_rate * weight_decay``), instead of adding
+        it to the gradient as PyTorch does. AdamW's weight decay is always decoupled.
+    norm_weight_decay: weight decay of the scales and biases of norms; None: ``weight_decay``.
+    lr_scales: factors of the learning rate by parameter path, ``(("backbone", 0.1), ...)``; the longest matching path
+        applies.
     betas, eps: of AdamW.
-    schedule: ``"multistep"`` multiplies by ``gamma`` at each of ``milestones``; ``"cosine"`` decays to zero at
-        the last step; ``"constant"``.
+    schedule: ``"multistep"`` multiplies by ``gamma`` at each of ``milestones``; ``"cosine"`` decays to zero at the last
+        step; ``"constant"``.
     milestones: in steps; in a run's configuration also `Epochs` (see `jaxdet.runs.TrainConfig`).
-    warmup_steps: of linear growth from ``warmup_factor`` of the learning rate, as torchvision's references do.
-    clip_norm: largest norm of the gradient; None: unbounded.
-    accumulate: gradients of so many steps are averaged into one update.
+    warmup_steps: steps of linear warm-up from ``warmup_factor`` times the rate, as in torchvision's references.
+    clip_norm: maximum global norm of the gradient; None: unlimited.
+    accumulate: number of steps whose gradients are averaged for one update.
     """
 
     kind: str = "sgd"
@@ -53,23 +53,23 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         for field, known in _CHOICES.items():
             if getattr(self, field) not in known:
-                raise ValueError(f"optimizer {field} is one of {', '.join(known)}, not {getattr(self, field)!r}")
+                raise ValueError(f"optimizer {field} must be one of {', '.join(known)}, not {getattr(self, field)!r}")
         if self.accumulate < 1:
-            raise ValueError(f"optimizer accumulate is at least 1, not {self.accumulate}")
+            raise ValueError(f"optimizer accumulate must be at least 1, not {self.accumulate}")
         for name in ("learning_rate", "momentum", "weight_decay", "warmup_steps", "warmup_factor", "gamma"):
             if getattr(self, name) < 0:
-                raise ValueError(f"optimizer {name} is at least 0, not {getattr(self, name)}")
+                raise ValueError(f"optimizer {name} must be at least 0, not {getattr(self, name)}")
         if self.clip_norm is not None and self.clip_norm <= 0:
-            raise ValueError(f"optimizer clip_norm is above 0, or None for no bound, not {self.clip_norm}")
+            raise ValueError(f"optimizer clip_norm must be above 0, or None for no bound, not {self.clip_norm}")
         for unit in (Steps, Epochs):
             marks = [mark.count for mark in self.milestones if isinstance(mark, unit)]
             marks += [mark for mark in self.milestones if unit is Steps and isinstance(mark, int | float)]  # type: ignore[misc]
             if marks != sorted(marks):
-                raise ValueError(f"optimizer milestones ascend, unlike {', '.join(map(str, self.milestones))}")
+                raise ValueError(f"optimizer milestones must ascend, not {', '.join(map(str, self.milestones))}")
 
 
 def warmup(schedule: optax.Schedule, steps: int, factor: float) -> optax.Schedule:
-    """``schedule`` with its first ``steps`` values growing linearly from ``factor`` of them."""
+    """``schedule``, with linear warm-up from ``factor`` times its value over the first ``steps``."""
     if steps == 0:
         return schedule
     ramp = optax.linear_schedule(factor, 1.0, steps)
@@ -77,7 +77,7 @@ def warmup(schedule: optax.Schedule, steps: int, factor: float) -> optax.Schedul
 
 
 def multistep(learning_rate: float, milestones: Sequence[int], gamma: float) -> optax.Schedule:
-    """PyTorch's ``MultiStepLR``: multiplied by ``gamma`` from each milestone on."""
+    """PyTorch's ``MultiStepLR``: the learning rate is multiplied by ``gamma`` at each milestone."""
     return optax.piecewise_constant_schedule(learning_rate, dict.fromkeys(milestones, gamma))
 
 
@@ -90,15 +90,13 @@ def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
     else:
         schedule = optax.constant_schedule(config.learning_rate)
     whole = warmup(schedule, min(config.warmup_steps, steps), config.warmup_factor)
-    return lambda step: whole(jnp.asarray(step, jnp.result_type(float)))  # of an integer, JAX would compute in float32
+    return lambda step: whole(jnp.asarray(step, jnp.result_type(float)))  # for integers, JAX would compute in float32
 
 
 def _steps(milestones: Sequence[AnySpan]) -> list[int]:
-    """Raises ValueError for milestones in epochs, whose length in steps the run knows."""
+    """Milestones in steps. Raises ValueError for epochs, which a schedule cannot convert."""
     marks = [mark.count if isinstance(mark, Steps) else mark for mark in milestones]
     for mark in marks:
         if not isinstance(mark, int | float):
-            raise ValueError(
-                f"a schedule counts steps: the milestone {mark} has to be converted (jaxdet.runs.run_length)"
-            )
+            raise ValueError(f"a schedule counts steps: convert the milestone {mark} to steps (jaxdet.runs.run_length)")
     return marks  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""Lengths that carry their unit, so that one given in epochs stays so whatever else of a run is counted in steps."""
+"""Durations in steps or epochs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _TEXT = re.compile(r"\s*([0-9.eE+-]+)\s*(step|epoch)s?\s*")
 
 @dataclass(frozen=True)
 class Steps:
-    """So many steps, a batch each."""
+    """A number of steps. A step is a batch."""
 
     count: int
 
@@ -19,7 +19,7 @@ class Steps:
         object.__setattr__(self, "count", round(_number(self, self.count)))
 
     def steps(self, steps_per_epoch: int) -> int:
-        """The same length in steps."""
+        """The duration in steps."""
         return self.count
 
     def __str__(self) -> str:
@@ -28,7 +28,7 @@ class Steps:
 
 @dataclass(frozen=True)
 class Epochs:
-    """So many passes through the training set; parts of one count, too."""
+    """A number of passes through the training set; may be fractional."""
 
     count: float
 
@@ -36,7 +36,7 @@ class Epochs:
         _number(self, self.count)
 
     def steps(self, steps_per_epoch: int) -> int:
-        """The same length in steps."""
+        """The duration in steps."""
         return round(self.count * steps_per_epoch)
 
     def __str__(self) -> str:
@@ -48,10 +48,10 @@ AnySpan = Union[Steps, Epochs, float, str]  # noqa: UP007 - read at run time, to
 
 
 def to_span(value: AnySpan, unit: type[Steps] | type[Epochs], option: str) -> Span:
-    """A length as it was given: with its unit (``Epochs(1)``, ``"500 steps"``), or a bare number of ``unit``.
+    """Converts a duration: `Steps` or `Epochs`, text (``"500 steps"``), or a number of ``unit``.
 
     Raises:
-        ValueError: it is none, and names the option.
+        ValueError: the value is not a duration. The message names the option.
     """
     if isinstance(value, Steps | Epochs):
         return value
@@ -61,15 +61,15 @@ def to_span(value: AnySpan, unit: type[Steps] | type[Epochs], option: str) -> Sp
             return (Steps if found[2] == "step" else Epochs)(float(found[1]))  # type: ignore[index,arg-type]
         except (TypeError, ValueError):
             raise ValueError(
-                f"{option} is a number, or text such as '500 steps' or '2 epochs', not {value!r}"
+                f"{option} must be a number, or text such as '500 steps' or '2 epochs', not {value!r}"
             ) from None
     try:
         return unit(value)  # type: ignore[arg-type]
     except ValueError:
-        raise ValueError(f"{option} is a number of steps or epochs, not {value!r}") from None
+        raise ValueError(f"{option} must be a number of steps or epochs, not {value!r}") from None
 
 
 def _number(span: object, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{type(span).__name__} counts by a number, not by {value!r}")
+        raise ValueError(f"{type(span).__name__} takes a number, not {value!r}")
     return value

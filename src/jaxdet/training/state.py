@@ -1,4 +1,4 @@
-"""What a training run carries from step to step."""
+"""The state of a training run."""
 
 from __future__ import annotations
 
@@ -21,48 +21,48 @@ Filter = Callable[[tuple[Any, ...], Any], bool]
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class TrainState:
-    """Arrays only; the model's structure (its ``graphdef``) lies beside it.
+    """The arrays of a training run. The model's structure (its ``graphdef``) is separate.
 
-    Once a loss was not finite, ``healthy`` is False and no further step changes anything: what is here is the state
-    from which that step can be replayed.
+    After a loss that is not finite, ``healthy`` is False and further steps change nothing: the state remains the one
+    before that step, which can thus be replayed.
     """
 
-    step: Array  # [] int32, how many steps are done
-    healthy: Array  # [] bool, all losses so far were finite
-    params: nnx.State  # what the optimizer moves
+    step: Array  # [] int32, number of completed steps
+    healthy: Array  # [] bool, whether all losses so far were finite
+    params: nnx.State  # trained parameters
     rest: nnx.State  # frozen parameters and batch statistics
     opt_state: optax.OptState
     ema: tuple[nnx.State, nnx.State] | None = None  # moving averages of params and rest
 
 
 def under(name: str, prefixes: tuple[str, ...]) -> bool:
-    """Whether a dotted path is one of the prefixes, or lies under one."""
+    """Whether a dotted path equals one of the prefixes or lies under one."""
     return any(name == prefix or name.startswith(prefix + ".") for prefix in prefixes)
 
 
 def check_paths(option: str, paths: Iterable[str], names: Iterable[str], what: str = "in the model") -> None:
-    """Raises ValueError for the first of ``paths`` under which none of the dotted ``names`` lies.
+    """Raises ValueError for the first of ``paths`` that contains none of the dotted ``names``.
 
     Args:
-        option: which gave the paths; what: says of which kind the names are.
+        option: the option with the paths; what: the kind of names, for the message.
     """
     known = list(names)
-    # Every place of the tree, outer ones first.
-    places = sorted({name[:end] for name in known for end in _ends(name)}, key=lambda place: (place.count("."), place))
+    # Every path in the tree, outer ones first.
+    nodes = sorted({name[:end] for name in known for end in _ends(name)}, key=lambda node: (node.count("."), node))
     for path in paths:
         if not any(under(name, (path,)) for name in known):
-            tops = ", ".join(place for place in places if "." not in place)
+            tops = ", ".join(node for node in nodes if "." not in node)
             raise ValueError(
-                f"{option}: nothing {what} lies under {path!r}{nearest(path, places) or '.'} It has {tops}"
+                f"{option}: nothing {what} lies under {path!r}{nearest(path, nodes) or '.'} The model has {tops}"
             )
 
 
 def _ends(name: str) -> list[int]:
-    return [place for place, character in enumerate(name) if character == "."] + [len(name)]
+    return [index for index, character in enumerate(name) if character == "."] + [len(name)]
 
 
 def trainable(frozen: tuple[str, ...] = ()) -> Filter:
-    """The parameters that train: all but those whose path begins with one of ``frozen`` (``"backbone.layer1"``)."""
+    """A filter for the trained parameters: all except those under a path of ``frozen`` (``"backbone.layer1"``)."""
 
     def wanted(path: tuple[Any, ...], variable: Any) -> bool:
         if not (isinstance(variable, nnx.Param) or getattr(variable, "type", None) is nnx.Param):
@@ -79,21 +79,22 @@ def init_state(
     frozen: tuple[str, ...] = (),
     ema: bool = False,
 ) -> tuple[nnx.GraphDef, TrainState]:
-    """Split a model into its structure and the state of a run that starts from it.
+    """Splits a model into its structure and the initial state of a run.
 
     Args:
-        ema: also carry moving averages of the parameters and statistics, which start at their values.
+        frozen: paths of parameters that are not trained.
+        ema: keep moving averages of parameters and statistics, which start at their values.
 
     Raises:
-        ValueError: nothing lies under an entry of ``frozen``.
+        ValueError: no parameter lies under a path of ``frozen``.
     """
     wanted = trainable(frozen)
     graphdef, *states = nnx.split(model, wanted, nnx.Not(wanted))
     params, rest = states
-    # The statistics of norms move all the same.
+    # The statistics of norms are updated nevertheless.
     names = [name for name in (*_names(params), *_names(rest)) if name.rpartition(".")[2] not in _STATISTICS]
     check_paths("frozen", frozen, names, "to freeze")
-    averages = jax.tree.map(jnp.copy, (params, rest)) if ema else None  # of their own: the state is donated
+    averages = jax.tree.map(jnp.copy, (params, rest)) if ema else None  # copies, as the state is donated
     state = TrainState(jnp.zeros((), jnp.int32), jnp.ones((), bool), params, rest, optimizer.init(params), averages)
     return graphdef, state
 
@@ -103,18 +104,18 @@ def _names(state: nnx.State) -> list[str]:
 
 
 def to_model(graphdef: nnx.GraphDef, state: TrainState, *, ema: bool = False) -> Any:
-    """The model of a state, or of its moving averages; it shares the state's arrays."""
+    """The model of a state, or of its moving averages. It shares the state's arrays."""
     if not ema:
         return nnx.merge(graphdef, state.params, state.rest)
     if state.ema is None:
-        raise ValueError("this state carries no moving averages; start the run with ema=True")
+        raise ValueError("this state has no moving averages; start the run with ema=True")
     return nnx.merge(graphdef, *state.ema)
 
 
 def moving_average(average: Any, current: Any, decay: float, updates: Array) -> Any:
-    """``decay`` of the average and the rest of ``current``, leaf by leaf; counters are copied.
+    """``decay * average + (1 - decay) * current`` for every leaf; counters are copied.
 
-    The decay grows towards its value as ``(1 + updates) / (10 + updates)``, so that the average forgets the start.
+    The decay is at most ``(1 + updates) / (10 + updates)``, so that the initial values are soon forgotten.
     """
     updates = updates.astype(jnp.float32)
     ramp = jnp.minimum(decay, (1 + updates) / (10 + updates))

@@ -1,4 +1,4 @@
-"""The compiled train step: pure functions of pure state, partitioned over a mesh."""
+"""The compiled train step, partitioned over a mesh."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TrainStep = Callable[[TrainState, Images, Any, Array], tuple[TrainState, Losses]
 
 
 class Objective(Protocol):
-    """The terms that a run minimises the sum of: `losses`, or your own."""
+    """A function that returns the loss terms; training minimises their sum. By default `losses`."""
 
     def __call__(
         self, model: Any, images: Images, targets: Any, keys: Array, *, train: bool = True, mesh: Mesh | None = None
@@ -38,12 +38,12 @@ def losses(
     mesh: Mesh | None = None,
     **options: Any,
 ) -> Losses:
-    """``model.losses`` of a batch, see `jaxdet.models.Model.losses`; options are the model's own."""
+    """``model.losses`` (see `jaxdet.models.Model.losses`) of a batch; ``options`` are passed on."""
     return model.losses(images, targets, keys, train=train, mesh=mesh, **options)
 
 
 def image_keys(key: Array, step: Array, batch: int) -> Array:
-    """One random key an image, ``[batch]``: of the run's key, the step and the image's row in the global batch."""
+    """Random keys ``[batch]``, one per image, from the run's key, the step and the row in the global batch."""
     key = jax.random.fold_in(key, step)
     return jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(batch))
 
@@ -60,17 +60,17 @@ def make_train_step(
 ) -> TrainStep:
     """A jit-compiled ``step(state, images, targets, key) -> (state, losses)``.
 
-    The state is donated: use the returned one. Images and targets are split over the mesh's data axis, which must
-    divide the batch; ``losses`` has the objective's terms, their sum under ``"loss"`` and the norm of its gradient
-    under ``"gradient_norm"``. It compiles once a canvas if the first state lies where later ones do
-    (``jax.device_put(state, replicated(mesh))``); otherwise the second step compiles again. A step whose loss or
-    gradient is not finite changes nothing but ``state.healthy``, and neither does any step after it.
+    The state is donated: use the returned one. Images and targets are split over the data axis of the mesh, which must
+    divide the batch. ``losses`` contains the objective's terms, their sum ``"loss"`` and the norm of its gradient,
+    ``"gradient_norm"``. The step compiles once per canvas, provided that the first state is placed like later ones
+    (``jax.device_put(state, replicated(mesh))``); otherwise the second step compiles again. A step with a loss or
+    gradient that is not finite only sets ``state.healthy`` to False, and later steps change nothing.
 
     Args:
-        graphdef, frozen: as given to and returned by `init_state`.
-        mesh: of `data_mesh`; by default one device.
-        ema_decay: of the moving averages, for a state made with ``ema=True``.
-        accumulate: how many steps the optimizer gathers for an update (see `OptimizerConfig`); the averages move then.
+        graphdef, frozen: as returned by and given to `init_state`.
+        mesh: from `data_mesh`; by default one device.
+        ema_decay: decay of the moving averages, for a state with ``ema=True``.
+        accumulate: number of steps per update (see `OptimizerConfig`), after which the averages are updated, too.
     """
     mesh = data_mesh(jax.devices()[:1]) if mesh is None else mesh
     wanted = trainable(frozen)
@@ -79,9 +79,9 @@ def make_train_step(
         keys = image_keys(key, state.step, images.pixels.shape[0])
 
         def total(params: nnx.State) -> tuple[Array, tuple[Losses, nnx.State]]:
-            model = nnx.merge(graphdef, params, state.rest, copy=True)  # its statistics move within this trace
+            model = nnx.merge(graphdef, params, state.rest, copy=True)  # a copy, whose statistics this trace updates
             values = objective(model, images, targets, keys, mesh=mesh)
-            rest = nnx.state(model, nnx.Not(wanted))  # batch statistics have moved
+            rest = nnx.state(model, nnx.Not(wanted))  # with updated batch statistics
             return sum(values.values(), jnp.zeros(())), (values, rest)
 
         (loss, (values, rest)), gradient = jax.value_and_grad(total, has_aux=True)(state.params)

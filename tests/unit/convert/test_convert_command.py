@@ -134,7 +134,7 @@ def test_what_is_there_stays(capsys, classifier, empty_folder, monkeypatch):
     (empty_folder / "results").mkdir()
     (empty_folder / "results" / "thesis.tex").write_text("years of work")
     status, _, err = run(capsys, classifier, "--out", "results")
-    assert status == 1 and "results is there and is not a model" in err
+    assert status == 1 and "results exists and is not a model" in err
     assert [path.name for path in (empty_folder / "results").iterdir()] == ["thesis.tex"]
     assert [path.name for path in empty_folder.iterdir()] == ["results"]
 
@@ -149,9 +149,9 @@ def test_a_jaxdet_model_is_written_as_it_is(capsys, classifier):
 def test_nothing_is_replaced_unless_told(capsys, classifier):
     run(capsys, classifier)
     status, _, err = run(capsys, classifier, "--set", "width=0.25")
-    assert status == 1 and "mobilenet.jaxdet holds a model already: overwrite=True (--overwrite)" in err
+    assert status == 1 and "mobilenet.jaxdet already has a model: overwrite=True (--overwrite)" in err
     status, _, err = run(capsys, classifier, "--to-torch", "b.pth", "--out", "mobilenet.jaxdet")
-    assert status == 1 and "holds a model already" in err and not Path("b.pth").exists()
+    assert status == 1 and "already has a model" in err and not Path("b.pth").exists()
     Path("mobilenet.jaxdet/.DS_Store").write_text("")
     assert run(capsys, classifier, "--overwrite")[0] == 0
     Path("mobilenet.jaxdet/notes.txt").write_text("")
@@ -178,10 +178,10 @@ def test_classes_are_exchanged(capsys, classifier, empty_folder, classes, count,
 @pytest.mark.parametrize(
     ("argv", "line"),
     [
-        (["--classes", "none.txt", "--out", "x"], "none.txt: there is no such file"),
+        (["--classes", "none.txt", "--out", "x"], "none.txt: no such file"),
         (["--classes", "a,a", "--out", "x"], "duplicate class names: a"),
         (["--classes", "a,b"], "--out DIR says where its model goes"),
-        (["--classes", "a,b", "--out", "mobilenet.jaxdet"], "holds a model already"),
+        (["--classes", "a,b", "--out", "mobilenet.jaxdet"], "already has a model"),
         (["--classes", "a,b", "--num-classes", "3", "--out", "x"], "leave out --num-classes"),
     ],
 )

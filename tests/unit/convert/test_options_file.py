@@ -138,12 +138,12 @@ def _edited(text, *changes):
 @pytest.mark.parametrize(
     "edit, says",
     [
-        (lambda text: text[:-30], "it is no JSON"),
+        (lambda text: text[:-30], "it is not JSON"),
         (lambda text: '{"learning_rate": 0.1}', "does not describe a jaxdet model"),
         (lambda text: "[]", "does not describe a jaxdet model"),
-        (lambda text: b"\xff\xfe\x00", "it is no JSON"),
-        (lambda text: "[" * 100_000, "nested too deep|it is no JSON"),
-        (lambda text: _edited(text, (("format",), 2)), "its format is 2, and this version of jaxdet reads 1"),
+        (lambda text: b"\xff\xfe\x00", "it is not JSON"),
+        (lambda text: "[" * 100_000, "nested too deep|it is not JSON"),
+        (lambda text: _edited(text, (("format",), 2)), "its format is 2, but this version of jaxdet reads 1"),
         (lambda text: _edited(text, (("more",), 2)), "has unknown keys: 'more'"),
         (lambda text: _edited(text, (("config", "transform", "min_size"), "large")), "min_size is 'large'"),
         (lambda text: _edited(text, (("config", "transform", "image_mean"), [1, 2])), "must be a list of 3"),

@@ -138,7 +138,7 @@ def test_plan_and_augmentation_have_to_agree(many_images):
         (jitter, None),
         (jitter, Augmentation(scale_jitter=(0.2, 2.0), jitter_size=(64, 64))),
     ):
-        with pytest.raises(ValueError, match=r"make it with augmentation\.sizing"):
+        with pytest.raises(ValueError, match=r"use augmentation\.sizing"):
             load_batch(dataset, plan, 0, augmentation=augmentation)
 
 

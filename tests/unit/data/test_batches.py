@@ -92,7 +92,7 @@ def test_opposite_orientations_never_share_a_canvas():
 
 def test_leftovers_of_both_orientations_meet_on_the_square():
     sizes = np.array([(100, 150)] * 3 + [(150, 100)] * 3)
-    with pytest.raises(DataError, match=r"6 images make no full batch of 6 .*square=True"):
+    with pytest.raises(DataError, match=r"6 images do not fill a batch of 6 .*square=True"):
         BatchPlan(sizes, 6, SIZING)
     plan = BatchPlan(sizes, 6, ShortestSide((96,), 160, square=True))
     assert plan.steps_per_epoch == 1 and plan.batch(0).canvas == (160, 160)

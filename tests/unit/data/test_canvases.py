@@ -31,7 +31,9 @@ def test_choice_by_hand():
     assert choose_canvas((800, 801), choices) == (800, 1088)
     assert choose_canvas((800, 800), choices) == (800, 800)
     assert choose_canvas((300, 1333), choices) == (800, 1344)
-    with pytest.raises(ValueError, match=r"no canvas holds an image resized to \(801, 801\).*needs \(832, 832\)"):
+    with pytest.raises(
+        ValueError, match=r"no canvas is large enough for an image resized to \(801, 801\).*needs \(832, 832\)"
+    ):
         choose_canvas((801, 801), choices)
 
 
@@ -43,7 +45,7 @@ def test_the_largest_is_the_landscape_one():
 def test_height_comes_first_in_text():
     assert parse_canvas("800x1344") == (800, 1344) and parse_canvas("64X32") == (64, 32)
     for text in ("800", "800x", "0x32", "32x-32", "32x32x32"):
-        with pytest.raises(ValueError, match="no canvas: expected HEIGHTxWIDTH"):
+        with pytest.raises(ValueError, match="is not a canvas: expected HEIGHTxWIDTH"):
             parse_canvas(text)
     with pytest.raises(ValueError, match=r"the canvas is 64x33; .* multiples of 32"):
         parse_canvas("64x33")

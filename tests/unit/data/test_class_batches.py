@@ -105,12 +105,12 @@ def test_crops_stay_within_their_ranges():
 
 def test_kinds_of_data_and_of_augmentation_do_not_mix(dataset):
     plan = BatchPlan(len(dataset), 4, SIZING)
-    with pytest.raises(ValueError, match="has labels: it takes a ClassAugmentation"):
+    with pytest.raises(ValueError, match="has labels: it needs a ClassAugmentation"):
         load_batch(dataset, plan, 0, augmentation=Augmentation())
     boxes = BatchPlan(np.full((11, 2), 30), 4, ShortestSide((32,), 64))
-    with pytest.raises(ValueError, match="a plan of a SquareCrop, not ShortestSide"):
+    with pytest.raises(ValueError, match="a plan with a SquareCrop, not ShortestSide"):
         load_batch(dataset, boxes, 0)
-    with pytest.raises(DataError, match="made for 10 images but the dataset has 11"):
+    with pytest.raises(DataError, match="the plan is for 10 images, but the dataset has 11"):
         load_batches(dataset, BatchPlan(10, 4, SIZING), 0, 1)
     for fields in ({"scale": (0.5, 1.5)}, {"ratio": (0.0, 1.0)}, {"scale": (0.0, 1.0)}, {"flip": 2.0}):
         with pytest.raises(ValueError, match=f"expected {next(iter(fields))} to be a"):

@@ -76,7 +76,7 @@ def test_faults_are_listed_each_with_file_line_image_and_id(write_coco):
             (100, "degenerate-box", "0 wide"),
             (101, "degenerate-box", "-1 high"),
             (103, "non-finite-box", "not finite"),
-            (104, "outside-box", "sticks 15 px out"),
+            (104, "outside-box", "exceeds the 30 x 20 image by 15 px"),
             (105, "malformed-box", "not four numbers"),
         ],
         strict=True,
@@ -223,8 +223,8 @@ def test_of_a_list_that_occurs_twice_the_last_one_counts(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{not json", "is not JSON"),
-        ("[1, 2]", "holds a list, not an object"),
+        ("{not json", "not JSON"),
+        ("[1, 2]", "contains a list, not an object"),
         ('{"images": [], "annotations": []}', "has no list 'categories'"),
     ],
 )
@@ -232,7 +232,7 @@ def test_files_of_another_kind(tmp_path, text, message):
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(DataError, match=rf"a\.json: {message}"):
         CocoDataset(tmp_path / "a.json", tmp_path)
-    with pytest.raises(DataError, match=r"b\.json: there is no such annotation file"):
+    with pytest.raises(DataError, match=r"b\.json: no such annotation file"):
         CocoDataset(tmp_path / "b.json", tmp_path)
 
 

@@ -62,7 +62,7 @@ def test_a_dataset_pickles_where_its_sequence_does(entries):
 def test_given_sizes_leave_the_images_alone():
     dataset = Examples([Lazy(_example())], NAMES, sizes=np.array([[20, 30]])).open()
     assert dataset.sizes.tolist() == [[20, 30]]
-    with pytest.raises(DataError, match=r"expected sizes \[1, 2\], integers, one an image .*, got int64 \[2, 2\]"):
+    with pytest.raises(DataError, match=r"expected sizes \[1, 2\], integers, one per image .*, got int64 \[2, 2\]"):
         Examples([Lazy(_example())], NAMES, sizes=[[20, 30], [1, 1]]).open()
     for sizes in ([["20", "30"]], [[20.5, 30]], [[None, 30]], [[20, float("nan")]], [20]):
         with pytest.raises(DataError, match=r"expected sizes \[1, 2\], integers"):
@@ -104,7 +104,7 @@ def test_faulty_boxes_are_named_and_skipped():
             "malformed-entry",
             r"of float64 \[4, 4, 3\]; expected uint8",
         ),
-        (_example() | {"image": "no.png"}, "missing-image", r"no\.png: there is no such image file"),
+        (_example() | {"image": "no.png"}, "missing-image", r"no\.png: no such image file"),
         (_example(boxes=[1, 2, 3, 4]), "malformed-entry", r"'boxes' of shape \[4\]; expected \[G, 4\]"),
         (_example() | {"boxes": [["x"] * 4]}, "malformed-entry", "'boxes' that are not numbers"),
         (_example(labels=[1, 2]), "malformed-entry", r"has 1 boxes and labels int64 \[2\]"),

@@ -77,8 +77,8 @@ def test_what_was_looked_for_is_listed(tmp_path):
         "ImageSets/Main/train.txt",
         "data.yaml",
         "train/CLASS/",
-        "there is: notes.txt, train.json",
+        "found: notes.txt, train.json",
     ):
         assert part in text
-    with pytest.raises(DataError, match="there is no such folder"):
+    with pytest.raises(DataError, match="no such folder"):
         find_sources(tmp_path / "nowhere")

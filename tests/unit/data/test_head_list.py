@@ -90,7 +90,7 @@ def test_boxes_that_reach_out_are_clipped_and_told_once(write_list):
     assert dataset.records[0].ignored.tolist() == [[0, 0, 40, 30]]
     (told,) = dataset.faults
     assert (told.kind, told.severity, told.line) == ("clipped-boxes", "warning", 2)
-    assert told.problem.endswith("are clipped to them: 3, here the first")
+    assert told.problem.endswith("are clipped, of which this is the first")
 
 
 def test_faults_have_their_lines(write_list, tmp_path):
@@ -113,7 +113,7 @@ def test_faults_have_their_lines(write_list, tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [(None, "there is no such list"), ("\n", "names no image"), (b"\xff\xfe\x00", "cannot be read as text")],
+    [(None, "no such list"), ("\n", "no images"), (b"\xff\xfe\x00", "cannot be read as text")],
 )
 def test_no_list(tmp_path, text, message):
     path = tmp_path / "list.txt"
@@ -121,7 +121,7 @@ def test_no_list(tmp_path, text, message):
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(DataError, match=message):
         HeadList(str(path)).open()
-    with pytest.raises(ValueError, match="negatives of a head list is one of ignored, background, not 'gone'"):
+    with pytest.raises(ValueError, match="negatives of a head list must be one of ignored, background, not 'gone'"):
         HeadList(str(path), negatives="gone").open()
 
 

@@ -1,4 +1,4 @@
-"""A validation set cut from a training set: which images, and that both parts are whole data sets."""
+"""A validation set cut from a training set: which images, and that both parts are whole datasets."""
 
 import argparse
 import json
@@ -137,7 +137,7 @@ def test_the_option_splits_the_training_set_and_is_recorded(coco, tmp_path):
     assert config_of(parser.parse_args(line[:3])).val is None
     (tmp_path / "val.json").write_text((tmp_path / "train.json").read_text())
     (tmp_path / "val").mkdir()
-    with pytest.raises(ValueError, match=r"the validation set is CocoFiles.*no --val-fraction"):
+    with pytest.raises(ValueError, match=r"there is a validation set, CocoFiles.*: leave out --val-fraction"):
         config_of(parser.parse_args(line))
 
 

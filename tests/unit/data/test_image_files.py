@@ -1,4 +1,4 @@
-"""What counts as an image file: one rule for data sets of every layout and for detection."""
+"""What counts as an image file: one rule for datasets of every layout and for detection."""
 
 import os
 from pathlib import Path

@@ -35,7 +35,7 @@ def test_truncated_images_are_told(tmp_path, suffix):
 
 def test_missing_images_and_other_sizes(tmp_path):
     ((kind, text),) = _problems(tmp_path / "no.png")
-    assert kind == "missing-image" and "no.png: there is no such image file" in text
+    assert kind == "missing-image" and "no.png: no such image file" in text
     Image.fromarray(STORED).save(tmp_path / "a.png")
     ((kind, text),) = _problems(tmp_path / "a.png", (20, 31))
     assert kind == "image-size" and "is 30 x 20 but its annotation says 31 x 20" in text

@@ -1,4 +1,4 @@
-"""Head data sets with the faults that the real ones have, as lists and counts."""
+"""Head datasets with the faults that the real ones have, as lists and counts."""
 
 import argparse
 import json
@@ -80,8 +80,8 @@ def test_scut_head(scut_head, tmp_path):
     assert list(found.report())[:5] == [
         "images    4, 1 of them without a box",
         "heads       5",
-        "ignored     1 boxes of flag -1",
-        "clipped     1 boxes that reached out of their images",
+        "ignored     1 boxes with flag -1",
+        "clipped     1 boxes that exceeded their images",
         "left out    4 boxes, 2 other entries",
     ]
     dataset = HeadList(str(tmp_path / "heads.txt"), str(scut_head)).open()
@@ -167,8 +167,8 @@ def test_crowd_human(crowd_human, tmp_path):
     assert list(found.report())[:5] == [
         "images    3, 2 of them without a box",
         "heads       2",
-        "ignored     4 boxes of flag -1",
-        "clipped     1 boxes that reached out of their images",
+        "ignored     4 boxes with flag -1",
+        "clipped     1 boxes that exceeded their images",
         "left out    5 boxes, 4 other entries",
     ]
     assert len(HeadList(str(tmp_path / "new" / "heads.txt"), str(images)).open().records[0].truth.ignored) == 4
@@ -257,8 +257,8 @@ def test_crohd(crohd, tmp_path):
     assert list(found.report())[:5] == [
         "images    5, 2 of them without a box",
         "heads       4",
-        "ignored     3 boxes of flag -1",
-        "clipped     1 boxes that reached out of their images",
+        "ignored     3 boxes with flag -1",
+        "clipped     1 boxes that exceeded their images",
         "left out    4 boxes, 2 other entries",
     ]
     hidden = convert_crohd(crohd / "HT21-02", visibility=0.3, origin=0)  # one sequence, paths from its own folder
@@ -311,6 +311,6 @@ def test_the_command_prints_counts_and_faults(command, crowd_human, crohd, scut_
         command("crohd", crohd, "--split", "train", "--out", out)
     with pytest.raises(ValueError, match="give their folder with --images"):
         command("crowdhuman", file, "--out", out)
-    with pytest.raises(DataError, match="no image is left to write"):
+    with pytest.raises(DataError, match="no images to write"):
         command("crowdhuman", file, "--images", tmp_path / "gone", "--out", out)
     assert out.read_text() == before  # what was there stays

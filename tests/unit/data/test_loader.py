@@ -140,7 +140,7 @@ def test_arguments_are_checked_at_once(dataset, plan):
         load_batches(dataset, plan, -1, 1)
     with pytest.raises(ValueError, match="probability from 0 to 1, got 2"):
         Augmentation(flip=2)
-    with pytest.raises(DataError, match="made for 8 images but the dataset has 37"):
+    with pytest.raises(DataError, match="the plan is for 8 images, but the dataset has 37"):
         load_batches(dataset, BatchPlan(np.full((8, 2), 50), 4, SIZING), 0, 1)
     assert list(load_batches(dataset, plan, 3, 0)) == []
 

@@ -77,7 +77,7 @@ def test_what_was_done_is_told(tmp_path, orientation):
     path = _write(tmp_path / "a.png", orientation)
     annotations = {None: "it is read upright", TURNED[orientation](STORED).shape[:2]: "it is read upright"}
     if orientation > 4:
-        annotations[STORED_SIZE] = "gives the stored size 30 x 20 (width x height), so it is read as stored"
+        annotations[STORED_SIZE] = "has the stored size 30 x 20 (width x height), so it is read as stored"
     for size, ending in annotations.items():
         ((kind, text),) = image_problems(lambda: SimpleNamespace(image=STORED), str(path), size)
         assert kind == "exif-rotation" and kind.severity == "warning" and text.endswith(ending)

@@ -1,4 +1,4 @@
-"""Packed data sets: everything that the loader and the evaluation see is what it was."""
+"""Packed datasets: everything that the loader and the evaluation see is what it was."""
 
 from __future__ import annotations
 
@@ -93,10 +93,10 @@ def test_arrays_are_packed_without_loss_and_classes_with_their_labels(tmp_path):
 
 def test_nothing_is_left_of_a_set_that_cannot_be_packed(dataset, tmp_path):
     (tmp_path / "images" / "b.png").unlink()
-    with pytest.raises(DataError, match=r"b\.png: there is no such image file"):
+    with pytest.raises(DataError, match=r"b\.png: no such image file"):
         pack(dataset, tmp_path / "train", progress=False)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["annotations.json", "images"]
-    with pytest.raises(DataError, match="is there and not empty"):
+    with pytest.raises(DataError, match="exists and is not empty"):
         pack(dataset, tmp_path / "images", progress=False)
 
 
@@ -106,10 +106,10 @@ def test_damage_is_told(dataset, tmp_path):
     (folder / shard_name(1)).write_bytes(b"nothing of the kind")
     packed = PackedFolder(str(folder)).open()
     assert packed[0].image_id == 10
-    with pytest.raises(DataError, match=r"pictures-00001\.array_record: image 1 cannot be read .*pack the data set"):
+    with pytest.raises(DataError, match=r"pictures-00001\.array_record: image 1 cannot be read .*pack the dataset"):
         packed[1]
     (folder / shard_name(1)).unlink()
     with pytest.raises(DataError, match=r"pictures-00001\.array_record is missing\); pack it again"):
         PackedFolder(str(folder)).open()
-    with pytest.raises(DataError, match="there is no packed data set"):
+    with pytest.raises(DataError, match="no packed dataset there"):
         PackedFolder(str(tmp_path / "images")).open()

@@ -54,7 +54,7 @@ def test_worker_processes_take_the_limit_over(many_images, monkeypatch):
     plan = BatchPlan(dataset.sizes, 4, ShortestSide((48,), 64))
     with pytest.raises(DataError, match="exceeds limit of 1000 pixels"):
         list(load_batches(dataset, plan, 0, 2, workers=1))
-    monkeypatch.setattr(inspection, "IMAGES_A_PROCESS", 10)
+    monkeypatch.setattr(inspection, "IMAGES_PER_PROCESS", 10)
     faults = inspection.image_faults(dataset, workers=2, progress=False)
     assert len(faults) == len(dataset) and all("exceeds limit of 1000" in fault.problem for fault in faults)
 

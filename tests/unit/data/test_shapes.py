@@ -1,4 +1,4 @@
-"""The drawn data set."""
+"""The drawn dataset."""
 
 import hashlib
 import itertools

@@ -118,7 +118,7 @@ def test_jitter_has_one_canvas_for_all_images():
 
 def test_sizes_are_needed_where_there_is_a_choice():
     assert BatchPlan(5, 2, SquareCrop(40, 30)).batch(0).canvas == (30, 30)
-    with pytest.raises(ValueError, match="chooses among 5 canvases: give the images' sizes"):
+    with pytest.raises(ValueError, match="has 5 canvases: give the sizes of the images"):
         BatchPlan(5, 2, ShortestSide((96,), 160))
 
 

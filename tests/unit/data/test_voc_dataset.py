@@ -52,7 +52,9 @@ def test_corners_that_count_from_zero_are_told(write_voc):
     assert dataset[1].boxes.tolist() == [[0, 0, 9, 9], [0, 2, 9, 9], [2, 0, 9, 9]]  # clipped
     (fault,) = dataset.faults
     assert (fault.kind, fault.severity, fault.line) == ("zero-corner", "warning", 4) and fault.file.endswith("b.xml")
-    assert "objects with xmin or ymin below 1: 2, here the first" in str(fault) and "pass one_based=False" in str(fault)
+    assert "2 objects with xmin or ymin below 1, of which this is the first" in str(
+        fault
+    ) and "pass one_based=False" in str(fault)
     assert VocDataset(root, "train", one_based=False).faults == ()
 
 
@@ -87,7 +89,7 @@ def test_faults_name_file_line_and_object(write_voc):
     assert found == [
         ("degenerate-box", 4, "object 2 (dog)", "4 high"),
         ("malformed-box", 5, "object 3 (cat)", "'4'] is not four numbers"),
-        ("outside-box", 6, "object 4 (cat)", "5) sticks 3 px out of the 30 x 20 image"),
+        ("outside-box", 6, "object 4 (cat)", "5) exceeds the 30 x 20 image by 3 px"),
         ("non-finite-box", 7, "object 5 (dog)", "5) is not finite"),
         ("malformed-box", 8, "object 6 (cat)", "<bndbox> has no <ymax>"),
     ]
@@ -102,13 +104,13 @@ def test_faults_name_file_line_and_object(write_voc):
         (fault.kind, fault.line) for fault in caught.value.faults if fault.kind in ("one-pixel-box", "outside-box")
     ]
     assert kinds == [("one-pixel-box", 4), ("outside-box", 6)]
-    assert "box from (-1, -1) to (33, 5) sticks 3 px out of the 30 x 20 image (as edges from 0" in str(caught.value)
+    assert "box from (-1, -1) to (33, 5) exceeds the 30 x 20 image by 3 px (as edges from 0" in str(caught.value)
     assert dataset.places([0]) == [(str(root / "Annotations" / "a.xml"), 2)]  # its size
 
 
 def test_errors_say_what_to_do(write_voc):
     root = write_voc({stem: (20, 30, [("dog", (1, 2, 3, 4))]) for stem in "abcd"})
-    with pytest.raises(DataError, match=r"test\.txt: there is no such split; known are: train"):
+    with pytest.raises(DataError, match=r"test\.txt: no such split; known: train"):
         VocDataset(root, "test")
     with pytest.raises(DataError, match=r"a\.xml:3: image a, .*object 1: is a 'dog', .* the classes cat") as caught:
         VocDataset(root, "train", class_names=("cat",), skip_faulty=True)

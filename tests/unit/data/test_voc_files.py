@@ -60,7 +60,7 @@ def test_if_every_file_is_broken_alike_that_is_what_is_said(write_voc):
     assert [(fault.kind, fault.line) for fault in caught.value.faults] == [("unreadable-annotation", 2)] * 2
     (root / "Annotations" / "a.xml").write_text("<annotation/>")
     (root / "Annotations" / "b.xml").write_text("<annotation/>")
-    with pytest.raises(DataError, match="holds no xml file with a named object"):
+    with pytest.raises(DataError, match="no xml file with a named object"):
         VocDataset(root, "train")
 
 
@@ -168,7 +168,7 @@ def test_a_set_without_lists(write_voc, annotations, images):
     (root / images / "b.jpg").unlink()
     with pytest.raises(DataError, match=r"b\.xml: image b: .*the image of annotation b\.xml is missing"):
         train.open()
-    with pytest.raises(DataError, match=r"there is no such split; known are: none; split=None reads all annotations"):
+    with pytest.raises(DataError, match=r"no such split; known: none; split=None reads all annotations"):
         VocDataset(root, "train")
 
 
@@ -193,7 +193,7 @@ def test_lists_of_other_names_are_told(write_voc):
     dataset = train.open()
     (fault,) = dataset.faults
     assert len(dataset) == 3 and fault.severity == "warning" and fault.file == str(root / "ImageSets" / "Main")
-    assert "left out, as all annotations are read: 2 (training, validation); give split=NAME" in fault.problem
+    assert "not used, as all annotations are read: 2 (training, validation); give split=NAME" in fault.problem
     assert VocFolder(str(root), "training").open().faults == ()
 
 

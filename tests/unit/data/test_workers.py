@@ -99,7 +99,7 @@ def test_too_little_shared_memory_is_said_before_a_worker_is_killed_for_it(datas
     plan = BatchPlan(dataset.sizes, 4, ShortestSide((480,), 640))
     monkeypatch.setattr(workers_module, "_SHARED_MEMORY", Path("/"))
     monkeypatch.setattr(workers_module.shutil, "disk_usage", lambda path: namedtuple("Usage", "free")(64 << 20))
-    with pytest.raises(ValueError, match=r"/ has 64 MiB free, but the workers may put \d+ MiB .*--shm-size"):
+    with pytest.raises(ValueError, match=r"/ has 64 MiB free, but the workers need up to \d+ MiB .*--shm-size"):
         load_batches(dataset, plan, 0, 1, workers=2)
     assert next(load_batches(dataset, plan, 0, 1)).step == 0
 
@@ -111,7 +111,7 @@ from jaxdet.data_report import inspection
 
 dataset = CocoDataset(*{files!r})
 if {inspect}:
-    inspection.IMAGES_A_PROCESS = 1
+    inspection.IMAGES_PER_PROCESS = 1
     inspection.image_faults(dataset, workers=2, progress=False)
 plan = BatchPlan(dataset.sizes, 4, ShortestSide((100,), 160), seed=3)
 print(len(list(load_batches(dataset, plan, 0, 3, workers=2))), "batches")

@@ -133,7 +133,7 @@ def test_faults_name_file_and_line(write_yolo):
 
 def test_lines_are_those_that_editors_number(write_yolo):
     root = write_yolo({"train": {"a": (10, 10, ["0 .5 .5 .5 .5\x0c", "7 .5 .5 .5 .5"])}})
-    with pytest.raises(DataError, match=r"a\.txt:2: .*is of class 7"):
+    with pytest.raises(DataError, match=r"a\.txt:2: .*has class 7"):
         YoloFolder(str(root), "train").open()
 
 
@@ -152,23 +152,23 @@ def test_what_is_no_box_always_refuses(write_yolo):
         ("unreadable-annotation", "in/c.txt", None),
         ("missing-image", "list.txt", 4),
     ]
-    assert "is of class 2, but data.yaml names 0..1" in str(caught.value)
+    assert "has class 2, but data.yaml has 0..1" in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("description", "message"),
     [
-        ({"names": None}, "has no class names"),
+        ({"names": None}, "no class names"),
         ({"names": ["cat", True]}, "class 1 has the name True"),
         ({"names": {"cat": 0}}, "class 'cat' has the name 0"),
-        ({"nc": 3}, "has nc 3 and 2 names"),
-        ({"nc": "2"}, "has nc '2'; expected the number"),
-        ({"nc": True, "names": ["cat"]}, "has nc True; expected the number"),
+        ({"nc": 3}, "nc is 3, but there are 2 names"),
+        ({"nc": "2"}, "nc is '2'; expected the number"),
+        ({"nc": True, "names": ["cat"]}, "nc is True; expected the number"),
         ({"train": None, "val": "images"}, "has no 'train'; it has val"),
         ({"train": "pictures"}, "'train' names pictures, but there is no .*pictures"),
-        ({"train": "empty"}, "'train' is empty, where there are no images"),
+        ({"train": "empty"}, "'train' is empty, which has no images"),
         ({"train": "bare"}, r"none of the 1 images of 'train' has a label file; .*x\.png, would have .*x\.txt"),
-        ({"kpt_shape": 17}, "has kpt_shape 17; expected a list"),
+        ({"kpt_shape": 17}, "kpt_shape is 17; expected a list"),
     ],
 )
 def test_descriptions_that_are_wrong(write_yolo, description, message):
@@ -182,11 +182,11 @@ def test_descriptions_that_are_wrong(write_yolo, description, message):
 
 
 def test_files_that_are_no_description(tmp_path):
-    with pytest.raises(DataError, match=r"holds none of data\.yaml"):
+    with pytest.raises(DataError, match=r"no data\.yaml"):
         YoloFolder(str(tmp_path), "train").open()
     (tmp_path / "data.yaml").write_text("names: [a\ntrain: x\n")
-    with pytest.raises(DataError, match=r"data\.yaml:2: is not YAML"):
+    with pytest.raises(DataError, match=r"data\.yaml:2: not YAML"):
         YoloFolder(str(tmp_path), "train").open()
     (tmp_path / "data.yaml").write_text("- a")
-    with pytest.raises(DataError, match=r"data\.yaml: holds a list"):
+    with pytest.raises(DataError, match=r"data\.yaml: contains a list"):
         YoloFolder(str(tmp_path), "train").open()

@@ -180,19 +180,19 @@ def test_what_training_would_refuse_of_the_sets_as_a_whole(write_set, tmp_path):
     train, val = write_set("train", images), write_set("val", images, rename)
     report = _check(train, val)
     assert [(fault.kind, fault.file) for fault in report.errors] == [("unusable-set", "val")]
-    assert "classes that the model lacks: cow" in report.errors[0].problem
+    assert "classes that the model does not have: cow" in report.errors[0].problem
     report = _check(train, batch_size=5, max_boxes=8)
-    assert [fault.file for fault in report.errors] == ["train"] and "no full batch of 5" in str(report.errors[0])
+    assert [fault.file for fault in report.errors] == ["train"] and "do not fill a batch of 5" in str(report.errors[0])
     assert report.sets[0].canvases == () and report.sets[0].boxes.boxes == 1
     many = write_set("many", {"a.png": (32, 32, [[0, 0, 9, 9]] * 9)})
     assert "9 boxes, more than max_boxes=8" in str(_check(many, max_boxes=8).errors[0])
     report = _check(CocoFiles(str(tmp_path / "no.json"), "no"), train)
-    assert "no.json: there is no such annotation file" in str(report.errors[0]) and report.sets[1].images == 2
+    assert "no.json: no such annotation file" in str(report.errors[0]) and report.sets[1].images == 2
     (tmp_path / "classes" / "cat").mkdir(parents=True)
     Image.new("RGB", (8, 8)).save(tmp_path / "classes" / "cat" / "a.png")
     report = _check(ClassFolder(str(tmp_path / "classes")))
-    assert "has class labels, and the model is a detector" in str(report.errors[0])
-    assert "holds no image that could be used" in str(_check(Examples([], ("cat",))).errors[0])
+    assert "has class labels, but the model is a detector" in str(report.errors[0])
+    assert "has no usable images" in str(_check(Examples([], ("cat",))).errors[0])
 
 
 def test_a_set_without_any_box_is_told(write_set):
@@ -206,9 +206,11 @@ def test_a_set_without_any_box_is_told(write_set):
         ("no-boxes", "train"),
         ("no-boxes", "val"),
     ]
-    assert "warning no-boxes: train: no image of the set has a box (1 images): a detector learns" in to_text(report)
+    assert "warning no-boxes: train: no image of the set has a box (1 images): a detector would learn" in to_text(
+        report
+    )
     notes = [line for line in open_task(_config(source, source)).summary() if line.startswith("note")]
-    assert len(notes) == 2 and "train: no image of the set has a box" in notes[0] and "AP is -1" in notes[1]
+    assert len(notes) == 2 and "train: no image of the set has a box" in notes[0] and "AP is undefined" in notes[1]
 
 
 def test_what_evaluation_would_refuse_is_refused_before_training(write_set, tmp_path):
@@ -285,6 +287,6 @@ def test_processes_find_the_same(write_set, tmp_path, monkeypatch):
         (tmp_path / "train" / f"{number}.png").write_bytes(b"")
     dataset = source.open()
     here = inspection.image_faults(dataset, workers=0, progress=False)
-    monkeypatch.setattr(inspection, "IMAGES_A_PROCESS", 5)
+    monkeypatch.setattr(inspection, "IMAGES_PER_PROCESS", 5)
     assert inspection.image_faults(dataset, workers=4, progress=False) == here
     assert [fault.line for fault in here] == [3, 5]

@@ -78,7 +78,7 @@ def test_classes_of_labelled_images(tmp_path):
 
 
 def test_nothing_to_show(tmp_path):
-    with pytest.raises(ValueError, match="at least one image to show, got count=0"):
+    with pytest.raises(ValueError, match="count must be at least 1, not 0"):
         show(_detection(tmp_path), tmp_path / "page.png", count=0)
 
 

@@ -67,5 +67,5 @@ def test_other_detections_are_not_mixed_in(tmp_path):
     with pytest.raises(ValueError, match=r"model \(was a, now b\).*--overwrite"):
         check_detect_record(tmp_path, {"model": "b", "pictures": 3})
     (tmp_path / "record.json").write_text("{")
-    with pytest.raises(ValueError, match="does not read"):
+    with pytest.raises(ValueError, match="cannot be read"):
         check_detect_record(tmp_path, {"model": "a"})

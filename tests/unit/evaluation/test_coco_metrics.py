@@ -209,12 +209,12 @@ def test_a_limit_for_detections_of_an_image(max_dets, counted):
     assert numbers[f"AR{max_dets}"] == pytest.approx(counted / 300)
     limits = [name for name in numbers if name.startswith("AR") and name[2:].isdigit()]
     assert limits == [f"AR{limit}" for limit in (1, 10) if limit < max_dets] + [f"AR{max_dets}"]
-    with pytest.raises(ValueError, match="max_dets is at least 1, not 0"):
+    with pytest.raises(ValueError, match="max_dets must be at least 1, not 0"):
         CocoEvaluator(truth, max_dets=0)
 
 
 class Crowded:
-    """A data set of images with so many objects each, by class."""
+    """A dataset of images with so many objects each, by class."""
 
     def __init__(self, *counts):
         self.records = [SimpleNamespace(truth=SimpleNamespace(labels=np.repeat([1, 2], count))) for count in counts]
@@ -234,5 +234,5 @@ def test_images_with_more_objects_than_count_are_told():
 def test_the_limit_belongs_to_cocos_metrics():
     with pytest.raises(ValueError, match="max_dets is for COCO's metrics; the crowd metrics count all"):
         make_evaluator("crowd", Crowded(), max_dets=300)
-    with pytest.raises(ValueError, match="max_dets is at least 1, not 0"):
+    with pytest.raises(ValueError, match="max_dets must be at least 1, not 0"):
         make_evaluator("coco", Crowded(), max_dets=0)

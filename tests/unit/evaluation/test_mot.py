@@ -85,5 +85,5 @@ def test_a_line_that_is_none_is_named(tmp_path, line):
     (tmp_path / "s.txt").write_text(f"1,-1,2,3,4,5,0.5,-1,-1,-1\n\n{line}\n")
     with pytest.raises(DataError, match=r"s\.txt, line 3"):
         read_mot(tmp_path / "s.txt")
-    with pytest.raises(DataError, match=r"none\.txt: there is no such file"):
+    with pytest.raises(DataError, match=r"none\.txt: no such file"):
         read_mot(tmp_path / "none.txt")

@@ -115,7 +115,7 @@ def test_the_command(model, tmp_path, capsys):
     with pytest.raises(ValueError, match="exported for tpu, and this is cpu"):
         load_export(tmp_path / "out")
     assert main(["export", str(tmp_path / "nothing"), "--out", str(tmp_path / "other")]) == 1
-    assert "there is no such file or folder, nor official weights" in capsys.readouterr().err
+    assert "no such file or folder, and no official weights" in capsys.readouterr().err
     assert main([*arguments, "--canvas", "800"]) == 1
     assert "expected HEIGHTxWIDTH" in capsys.readouterr().err
 

@@ -49,5 +49,5 @@ def test_a_count_that_does_not_match_says_both():
     generator = AnchorGenerator((32, 64), (1.0,))
     with pytest.raises(ValueError, match=r"2 levels.* 1 feature maps"):
         generator([(4, 4)], jnp.array([[32, 32]]), [jnp.array([[4, 4]])])
-    with pytest.raises(ValueError, match="2 levels but aspect ratios for 1"):
+    with pytest.raises(ValueError, match="2 levels, but aspect ratios for 1"):
         AnchorGenerator(((32,), (64,)), ((1.0,),))

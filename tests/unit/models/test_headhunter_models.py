@@ -101,11 +101,11 @@ def test_soft_nms_is_headhunters_and_ohem_of_both():
         ({"context": "fpn"}, "context must be None or one of ssh, cpm, deform_ssh"),
         ({"median_anchors": "Scuthead"}, "did you mean 'ScutHead'"),
         ({"preset": "test"}, "one of train, evaluate"),
-        ({"return_layers": ("layer1", "layer2")}, "three or four maps"),
+        ({"return_layers": ("layer1", "layer2")}, "three or four feature maps"),
         ({"return_layers": {**FOUR, "layer5": 4}}, "not 5: "),
-        ({"return_layers": dict.fromkeys(FOUR, 9)}, "no key from 0 to 3"),
+        ({"return_layers": dict.fromkeys(FOUR, 9)}, "a key from 0 to 3"),
         ({"return_layer": FOUR}, "did you mean 'return_layers'"),
-        ({"soft_nms": "linear"}, "soft_nms is True, False"),
+        ({"soft_nms": "linear"}, "soft_nms must be True, False"),
     ],
 )
 def test_wrong_options_are_refused(options, says):

@@ -158,7 +158,7 @@ def test_a_hand_made_part_stays_under_options_that_do_not_concern_it(stored):
 def test_saving_asks_before_it_replaces(stored, tmp_path):
     other = with_options(stored, min_size=80)
     jaxdet.save(stored, tmp_path / "model")
-    with pytest.raises(ValueError, match="holds a model already: overwrite=True"):
+    with pytest.raises(ValueError, match="already has a model: overwrite=True"):
         jaxdet.save(other, tmp_path / "model")
     assert jaxdet.load(tmp_path / "model").config == stored.config
     jaxdet.save(other, tmp_path / "model", overwrite=True)

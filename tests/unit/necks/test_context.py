@@ -123,6 +123,6 @@ def test_an_upscaled_map_ends_at_twice_its_extent():
 def test_unknown_modules_and_odd_widths_are_refused():
     with pytest.raises(ValueError, match=r"ssh, cpm, deform_ssh, not 'fpn'"):
         ContextConfig("fpn")
-    with pytest.raises(ValueError, match="by four"):
+    with pytest.raises(ValueError, match="a multiple of 4 channels, got"):
         make_context(ContextConfig("ssh"), 6, 1, rngs=nnx.Rngs(0))
     assert make_context(ContextConfig(), 8, 4, rngs=nnx.Rngs(0)) is None

@@ -58,5 +58,5 @@ def test_levels_come_by_resolution_and_the_pool_is_half_of_the_last():
     assert [(name, level.shape[1]) for name, level in outputs.items()] == [("z", 8), ("b", 4), ("a", 2), ("pool", 1)]
     np.testing.assert_array_equal(outputs["pool"][:, 0, 0], outputs["a"][:, 0, 0])
     assert model.strides({"z": 4, "b": 8, "a": 16}) == {"z": 4, "b": 8, "a": 16, "pool": 32}
-    with pytest.raises(ValueError, match="built for 3 maps and was given 2"):
+    with pytest.raises(ValueError, match="takes 3 feature maps, got 2"):
         model({"z": shuffled["z"], "b": shuffled["b"]})

@@ -90,7 +90,7 @@ def test_a_convolution_takes_a_group_norm():
     layer = ConvNormAct(3, 64, norm=NormConfig("group"), numerics=Numerics(), rngs=nnx.Rngs(0))
     assert isinstance(layer.norm, GroupNorm) and layer.norm.groups == 32 and layer.conv.bias is None
     assert not nnx.state(layer, nnx.BatchStat)
-    with pytest.raises(ValueError, match="32 groups cannot split 48 channels"):
+    with pytest.raises(ValueError, match="32 groups do not divide 48 channels"):
         ConvNormAct(3, 48, norm=NormConfig("group"), numerics=Numerics(), rngs=nnx.Rngs(0))
 
 

@@ -63,7 +63,7 @@ def test_neither_padding_nor_the_canvas_changes_anything(name):
 def test_many_regions_go_in_turns(name, monkeypatch):
     map_, boxes = jnp.ones((4, 6, 4)).at[1].set(3), jnp.asarray(BOXES)
     expected = jax.jit(OPERATORS[name])(map_, boxes)
-    monkeypatch.setattr("jaxdet.ops.turns._NUMBERS_A_TURN", 100)
+    monkeypatch.setattr("jaxdet.ops.map_regions._NUMBERS_PER_STEP", 100)
     np.testing.assert_allclose(jax.jit(partial(OPERATORS[name]))(map_, boxes), expected, atol=1e-6)
 
 
@@ -94,7 +94,7 @@ def test_gradients_of_bfloat16_are_summed_in_float32():
 
 
 def test_refusals():
-    with pytest.raises(ValueError, match="3 channels are no multiple of the 4 bins"):
+    with pytest.raises(ValueError, match="the number of channels, 3, must be a multiple of the 4 bins"):
         ps_roi_align(jnp.ones((4, 4, 3)), BOXES, 2)
     with pytest.raises(ValueError, match="use vmap"):
         roi_pool(jnp.ones((1, 4, 4, 3)), BOXES, 2)

@@ -86,11 +86,11 @@ def test_nothing_is_dropped_without_training_and_keys_are_asked_for():
         drop_block2d(x, 0.0, 3),
     ):
         assert result is x
-    with pytest.raises(ValueError, match="needs a key"):
+    with pytest.raises(ValueError, match="needs a random key"):
         stochastic_depth(x, 0.5, "row")
-    with pytest.raises(ValueError, match="needs a key"):
+    with pytest.raises(ValueError, match="needs a random key"):
         drop_block2d(x, 0.5, 3)
-    with pytest.raises(ValueError, match="odd side, got 2"):
+    with pytest.raises(ValueError, match="must be odd, got 2"):
         drop_block2d(x, 0.5, 2, key=KEY)
     with pytest.raises(ValueError, match="5 axes"):
         drop_block3d(x, 0.5, 1, key=KEY)

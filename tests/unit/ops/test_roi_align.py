@@ -204,7 +204,7 @@ def test_no_regions():
 
 def test_errors():
     maps, (boxes, levels) = pyramid(), regions()
-    with pytest.raises(ValueError, match="each map needs one"):
+    with pytest.raises(ValueError, match="give one per map"):
         multiscale_roi_align(maps, boxes, levels, 7, (0.25,), 2)
     with pytest.raises(ValueError, match="use vmap"):
         roi_align(maps[0][None], boxes, 7)

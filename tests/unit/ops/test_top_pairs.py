@@ -29,9 +29,12 @@ def test_equal_values_go_by_row_and_column(count):
 
 def test_rows_that_are_not_valid_count_as_the_least():
     values = np.float32([[np.nan, 9], [1, 2], [np.inf, np.nan], [2, 0]])
-    pairs = jax.jit(lambda values, valid: top_pairs(values, 6, valid=valid))(
-        values, np.array([False, True, False, True])
+    valid = np.array([False, True, False, True])
+    few, all_of_them = jax.jit(lambda values, valid: [top_pairs(values, count, valid=valid) for count in (2, 6)])(
+        values, valid
     )
-    np.testing.assert_array_equal(pairs.values, [2, 2, 1, 0, -np.inf, -np.inf])
-    assert pairs.rows.tolist()[:4] == [1, 3, 1, 3] and pairs.columns.tolist()[:4] == [1, 0, 0, 1]
-    assert pairs.rows.dtype == pairs.columns.dtype == jnp.int32
+    np.testing.assert_array_equal(few.values, [2, 2])
+    assert few.rows.tolist() == [1, 3] and few.columns.tolist() == [1, 0]
+    np.testing.assert_array_equal(all_of_them.values, [2, 2, 1, 0, -np.inf, -np.inf])
+    assert all_of_them.rows.tolist()[:4] == [1, 3, 1, 3] and all_of_them.columns.tolist()[:4] == [1, 0, 0, 1]
+    assert few.rows.dtype == few.columns.dtype == jnp.int32

@@ -72,8 +72,8 @@ def test_a_process_alone_shares_with_itself():
 @pytest.mark.parametrize(
     "arguments, problem",
     [
-        ({"num_processes": 0}, "--num-processes is at least 1, not 0"),
-        ({"num_processes": 2, "process_id": 2}, "--process-id is from 0 to 1, not 2"),
+        ({"num_processes": 0}, "--num-processes must be at least 1, not 0"),
+        ({"num_processes": 2, "process_id": 2}, "--process-id must be from 0 to 1, not 2"),
         ({"coordinator": "host"}, "--coordinator is HOST:PORT of process 0, not 'host'"),
     ],
 )

@@ -30,9 +30,9 @@ def refusal(capsys, *arguments):
     "arguments, line",
     [
         (["resnet50", "--topology", "v5x:4x4"], "jaxdet plan: there is no TPU 'v5x'"),
-        (["resnet5", "--topology", "v5e:4x4"], "jaxdet plan: resnet5: there is no such configuration file"),
+        (["resnet5", "--topology", "v5e:4x4"], "jaxdet plan: resnet5: no such configuration file"),
         (["resnet50", "--topology", "v5e:4x4", "--canvas", "224x225"], "jaxdet plan: the canvas is 224x225"),
-        (["resnet50", "--topology", "v5e:4x4", "--batch", "0"], "jaxdet plan: --batch is at least 1"),
+        (["resnet50", "--topology", "v5e:4x4", "--batch", "0"], "jaxdet plan: --batch must be at least 1"),
         (["resnet50", "--topology", "v5e:4x4", "--set", "stepz=1"], "jaxdet plan: unknown option 'stepz'"),
     ],
 )

@@ -67,8 +67,8 @@ def test_too_many_boxes_are_refused_and_not_dropped(source):
 
 
 def test_data_that_does_not_fit_is_told(source):
-    with pytest.raises(DataError, match="holds no images"):
+    with pytest.raises(DataError, match="has no images"):
         open_task(_config(Examples((), ("a",))))
     other = Examples(source.sequence, ("a", "b", "zebra"))
-    with pytest.raises(ValueError, match="classes that the model lacks: zebra"):
+    with pytest.raises(ValueError, match="classes that the model does not have: zebra"):
         open_task(replace(_config(source), val=other))

@@ -60,7 +60,7 @@ def test_what_has_to_follow_the_weights_does_and_is_told(options, field, line):
     config, weights = tiny_config(num_classes=3, box_score_thresh=0.4), tiny_config(num_classes=3, **options)
     followed, lines = follow_weights(config, weights)
     assert value(followed, field) == value(weights, field) != value(config, field)
-    assert any(told.startswith(line) and told.endswith(", as the weights have") for told in lines), lines
+    assert any(told.startswith(line) and told.endswith(", as in the weights") for told in lines), lines
     assert followed.box.score_thresh == 0.4
     assert shapes(abstract(followed)) == shapes(abstract(weights))
     assert follow_weights(followed, weights) == (followed, [])
@@ -107,7 +107,7 @@ def test_a_classifier_keeps_its_own_preparation_of_images():
     config = model_config("mobilenet_v1", width=0.25, num_classes=2, transform=ours)
     weights = model_config("mobilenet_v1", width=0.5, num_classes=9, transform=theirs)
     followed, lines = follow_weights(config, weights)
-    assert followed == replace(config, width=0.5) and lines[0] == "width: 0.25 -> 0.5, as the weights have"
+    assert followed == replace(config, width=0.5) and lines[0] == "width: 0.25 -> 0.5, as in the weights"
     assert lines[1:] == ["transform: resize 100, crop 96 (the weights were trained with resize 32, crop 32)"]
 
 
@@ -151,13 +151,13 @@ def test_model_record_check_and_batches_agree(source, tmp_path, anchors, recall)
     np.testing.assert_allclose(batch.images.pixels[0, 0, 0], pixels, rtol=1e-5)
     assert told[:-1] == lines and told[-1].startswith("predictor: kept")
     assert "image_mean: 0.25, 0.25, 0.25 (the weights were trained with 0.5, 0.5, 0.5)" in lines
-    assert "box_representation_size: 48 -> 32, as the weights have" in lines
+    assert "box_representation_size: 48 -> 32, as in the weights" in lines
 
 
 def test_a_run_refuses_a_model_that_its_record_would_not_tell_of(source, tmp_path):
     task = open_task(TrainConfig(model=tiny_config(), train=source, steps=1, batch_size=2))
     other = filled(tiny_config(names=task.names, bbox_reg_weights=(1.0, 1.0, 1.0, 1.0)))
-    with pytest.raises(ValueError, match=r"these differ: bbox_reg_weights: 10, 10, 5, 5 -> 1, 1, 1, 1"):
+    with pytest.raises(ValueError, match=r"differs from the task's: bbox_reg_weights: 10, 10, 5, 5 -> 1, 1, 1, 1"):
         Run(task, other, tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
 
@@ -169,15 +169,15 @@ def test_the_finetune_recipe_needs_no_file_to_know_its_configuration(monkeypatch
     config, lines = effective_config(given)
     norm = NormConfig("frozen", eps=0.0)
     assert config == replace(given, model=replace(given.model, backbone=replace(given.model.backbone, norm=norm)))
-    assert lines == ["backbone_norm: eps 1e-05 -> eps 0, as the weights have"]
+    assert lines == ["backbone_norm: eps 1e-05 -> eps 0, as in the weights"]
 
 
 def test_weights_that_are_nowhere_are_told_by_a_look_ahead():
     given = replace(RECIPES["finetune"](), weights="none.pth")
-    with pytest.raises(ValueError, match=r"none.pth: there is no such file"):
+    with pytest.raises(ValueError, match=r"none.pth: no such file"):
         effective_config(given)
     config, (line,) = config_or_given(given)
-    assert config == given and "none.pth: there is no such file" in line and "\n" not in line
+    assert config == given and "none.pth: no such file" in line and "\n" not in line
 
 
 def test_backbone_weights_beside_weights_are_told_to_be_idle(source, tmp_path):
@@ -218,16 +218,14 @@ def test_a_run_and_create_model_tell_what_follows_backbone_weights(source, tmp_p
     model = first_model(given, ("__background__", "a", "b", "c"), told.append)
     assert model.config == replace(config.model, names=model.config.names)
     assert told[0].startswith("backbone: filled from") and told[1:] == lines
-    assert "image_mean: 0.485, 0.456, 0.406 -> 0.5, 0.5, 0.5, as the weights have" in lines
+    assert "image_mean: 0.485, 0.456, 0.406 -> 0.5, 0.5, 0.5, as in the weights" in lines
     model = jaxdet.create_model(
         "fasterrcnn_mobilenet_v1_fpn", backbone_width=0.25, backbone_negative_slope=0.1, image_std=(1.0, 1.0, 1.0),
         backbone_weights=tmp_path / "classifier", **SMALL,
     )  # fmt: skip
     assert model.config.backbone.negative_slope == model.backbone.stem.act.negative_slope == 0.1
     assert model.config.transform.image_std == (1.0, 1.0, 1.0)
-    assert (
-        "image_std" not in caplog.text and "backbone_norm: eps 1e-05 -> eps 0.001, as the weights have" in caplog.text
-    )
+    assert "image_std" not in caplog.text and "backbone_norm: eps 1e-05 -> eps 0.001, as in the weights" in caplog.text
 
 
 def test_a_run_on_a_backbone_of_its_own_starts_from_weights(source, tmp_path):

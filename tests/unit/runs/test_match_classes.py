@@ -1,4 +1,4 @@
-"""Classes of a model and of a data set: equal lists match by position, others by name, and never by guess."""
+"""Classes of a model and of a dataset: equal lists match by position, others by name, and never by guess."""
 
 from collections import namedtuple
 from types import SimpleNamespace
@@ -30,7 +30,7 @@ def _model(*names, num_classes=None):
 
 def test_names_that_differ_in_order_match_by_name():
     assert match_classes((BG, "cat", "dog", "cow"), _dataset("dog", "cat", ids=(3, 7))) == (-1, 7, 3, -1)
-    with pytest.raises(ValueError, match="classes that the model lacks: dog; the model knows cat, cow"):
+    with pytest.raises(ValueError, match="classes that the model does not have: dog; the model has cat, cow"):
         match_classes((BG, "cat", "cow"), _dataset("dog", "cat"))
 
 
@@ -52,9 +52,9 @@ def test_equal_lists_match_by_position(label):
 @pytest.mark.parametrize(
     ("names", "dataset", "message"),
     [
-        ((BG, "fish", "fish", "cat"), ("fish", "cat"), "the model has 2 classes named 'fish', of labels 1 and 2"),
-        ((BG, "fish", "cat"), ("fish", "cat", "fish"), "the data set has 2 classes named 'fish', of ids 1 and 3"),
-        ((BG, "fish", "cat", "fish"), ("cat", "fish", "fish"), "the data set has 2 .*'fish', of ids 2 and 3"),
+        ((BG, "fish", "fish", "cat"), ("fish", "cat"), "the model has 2 classes named 'fish', with the labels 1 and 2"),
+        ((BG, "fish", "cat"), ("fish", "cat", "fish"), "the dataset has 2 classes named 'fish', with the ids 1 and 3"),
+        ((BG, "fish", "cat", "fish"), ("cat", "fish", "fish"), "the dataset has 2 .*'fish', with the ids 2 and 3"),
     ],
 )
 def test_shared_names_in_other_lists_are_refused_with_both_ids(names, dataset, message):
@@ -68,7 +68,7 @@ def test_shared_names_of_a_model_that_the_data_lacks_do_no_harm():
 
 def test_models_without_names_need_as_many_classes():
     assert category_ids_of(_model(num_classes=3), _dataset("a", "b", ids=(5, 9))) == (-1, 5, 9)
-    with pytest.raises(ValueError, match="the model has 4 classes and the data set 3"):
+    with pytest.raises(ValueError, match="the model has 4 classes, but the dataset has 3"):
         category_ids_of(_model(num_classes=4), _dataset("a", "b"))
 
 
@@ -108,7 +108,7 @@ def test_a_classifier_is_judged_by_names_too(tmp_path):
     assert labels_of(model, dataset) == (2, 1, 0)
     numbers = evaluate_classifier(model, dataset, batch_size=4, progress=False)  # one row has no image
     assert numbers["top1"] == 1.0 and numbers["loss"] == pytest.approx(0.0, abs=1e-6)
-    with pytest.raises(ValueError, match="classes that the model lacks: blue"):
+    with pytest.raises(ValueError, match="classes that the model does not have: blue"):
         evaluate_classifier(_Colours("red", "green"), dataset, progress=False)
-    with pytest.raises(ValueError, match="the model has 1000 classes without names, and the data set 3"):
+    with pytest.raises(ValueError, match="the model has 1000 unnamed classes, but the dataset has 3"):
         evaluate_classifier(_Colours(num_classes=1000), dataset, progress=False)

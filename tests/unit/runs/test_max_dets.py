@@ -44,7 +44,7 @@ def test_a_run_says_what_its_evaluations_cannot_count(source):
 
 
 def test_max_dets_belongs_to_cocos_metrics(source):
-    with pytest.raises(ValueError, match="max_dets is at least 1, not 0"):
+    with pytest.raises(ValueError, match="max_dets must be at least 1, not 0"):
         _notes(source, max_dets=0)
     with pytest.raises(ValueError, match="max_dets is for COCO's metrics"):
         _notes(source, metrics="crowd", max_dets=200)

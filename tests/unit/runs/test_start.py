@@ -52,7 +52,7 @@ def test_a_classifier_starts_from_one_with_other_classes():
 
 
 def test_two_bodies_are_one_too_many():
-    with pytest.raises(ValueError, match="the model has one of its own"):
+    with pytest.raises(ValueError, match="this model has a backbone"):
         fresh(_config(backbone=lambda **rest: None), NAMES)
 
 
@@ -64,8 +64,8 @@ def test_the_stored_structure_stays_and_what_differs_is_told(caplog):
     assert model.config.upscale_rpn and model.config.context.kind == "ssh"
     np.testing.assert_array_equal(*(one.rpn_upscale.kernel[...] for one in (model, stored)))
     for line in (
-        "before: context: none -> ssh, as the weights have", "before: upscale_rpn: False -> True, as the weights have",
-        "before: fpn_pool: True -> False, as the weights have",
-        "before: anchors: 16, 32, 48, 64 -> 16, 32, 48, as the weights have", "predictor: kept",
+        "before: context: none -> ssh, as in the weights", "before: upscale_rpn: False -> True, as in the weights",
+        "before: fpn_pool: True -> False, as in the weights",
+        "before: anchors: 16, 32, 48, 64 -> 16, 32, 48, as in the weights", "predictor: kept",
     ):  # fmt: skip
         assert line in caplog.text

@@ -10,9 +10,9 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from small_run import small_config, start, write_images
 
 from jaxdet.saving.stored_state import StoredState
+from small_run import small_config, start, write_images
 
 # What a folder of checkpoints leaves open, in Orbax, shows when garbage is collected.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -61,12 +61,12 @@ def test_the_same_command_goes_on_and_needs_the_source_no_more(images, four, tmp
         again = start(config, tmp_path / "new", source=source)
         assert again.position == 4 and again.taken is None
     assert json.loads((tmp_path / "new" / "run.json").read_text())["from"]["run"] == str(four)
-    with pytest.raises(ValueError, match=r"holds a run already, which was taken over from .*four: leave out --from"):
+    with pytest.raises(ValueError, match=r"already has a run, which was started from .*four: leave out --from"):
         start(config, tmp_path / "new", source=tmp_path / "other")
-    with pytest.raises(ValueError, match="that run stays as it is; give another folder"):
+    with pytest.raises(ValueError, match="this is the folder of --out; give another folder"):
         start(small_config(images), four, source=four)
     start(small_config(images, steps=6, seed=1), tmp_path / "own")._save(wait=True)
-    with pytest.raises(ValueError, match="holds a run already, which was not taken over from another"):
+    with pytest.raises(ValueError, match="already has a run, which was not started from another"):
         start(small_config(images, steps=6, seed=1), tmp_path / "own", source=four)
 
 
@@ -83,9 +83,9 @@ def test_a_run_that_took_nothing_over_does_not_say_so(images, four, tmp_path):
     [
         ({"length": {"steps": 4, "steps_per_epoch": 0, "milestones": []}}, "its 'length' is"),
         ({"length": {}}, "it has no 'steps'"),
-        ({"config": []}, "its 'config' is no object"),
-        ({"data": 4}, "does not read"),
-        ({"from": "run"}, "does not read"),
+        ({"config": []}, "its 'config' is not an object"),
+        ({"data": 4}, "cannot be read"),
+        ({"from": "run"}, "cannot be read"),
     ],
 )
 def test_a_damaged_record_is_refused(images, four, tmp_path, damage, says):
@@ -93,7 +93,7 @@ def test_a_damaged_record_is_refused(images, four, tmp_path, damage, says):
     shutil.copytree(four, source)
     record = source / "run.json"
     record.write_text(json.dumps(json.loads(record.read_text()) | damage))
-    with pytest.raises(ValueError, match=r"--from .*run\.json does not read") as error:
+    with pytest.raises(ValueError, match=r"--from .*run\.json cannot be read") as error:
         start(small_config(images, steps=6), tmp_path / "new", source=source)
     assert says in str(error.value)
 
@@ -127,7 +127,7 @@ def test_rate_batch_and_data_may_differ_and_are_told(images, four, tmp_path):
         "train.root",
     ):
         assert line in told
-    assert any("4 of the 4 steps that are done had other learning rates" in note for note in run.taken.notes)
+    assert any("4 of the 4 completed steps had other learning rates" in note for note in run.taken.notes)
     old = StoredState(four / "checkpoints" / "4")
     count = [name for name in old.shapes if name.startswith(".opt_state") and name.endswith(".count")]
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
@@ -148,28 +148,31 @@ def test_a_schedule_that_depends_on_the_length_is_told(images, four, tmp_path):
     assert not start(small_config(images, steps=8, **cosine), tmp_path / "a", source=tmp_path / "short").taken.notes
     run = start(small_config(images, steps=8, **cosine), tmp_path / "b", source=four)
     (note,) = run.taken.notes
-    assert "(cosine, over 4 steps there and 8 here), so this is not the run that 8 steps in one would be" in note
-    assert "goes on at 0.0005, after 0.001" in note
+    assert "(cosine, over 4 steps there and 8 here), so the result differs from an uninterrupted run of 8 steps" in note
+    assert "continues at 0.0005, after 0.001" in note
 
 
 def test_averages_that_one_of_the_two_lacks(images, four, tmp_path):
     bare = start(small_config(images, steps=6, ema_decay=None), tmp_path / "bare", source=four)
     assert bare.state.ema is None and bare.taken.notes == (
-        "its moving averages are left behind: this run keeps none (ema_decay)",
+        "its moving averages are dropped, as this run has none (ema_decay)",
     )
     again = start(small_config(images, steps=8), tmp_path / "again", source=tmp_path / "bare")
-    assert "moving averages start at the parameters" in again.taken.notes[0]
+    assert "moving averages start at the current parameters" in again.taken.notes[0]
     _same(again.state.ema, (again.state.params, again.state.rest))
 
 
 @pytest.mark.parametrize(
     "fields, says",
     [
-        ({"steps": 4}, r"its checkpoint is of step 4, and this run is to end at step 4: make it longer"),
-        ({"optimizer_kind": "sgd"}, r'optimizer keeps another state \(optimizer\.kind \(was "adamw", now "sgd"\)\)'),
-        ({"optimizer_accumulate": 2}, r"another state \(optimizer\.accumulate \(was 1, now 2\)\)"),
-        ({"frozen": ("stem",)}, r"stem\.conv\.kernel trained there and is frozen here, with 2 others"),
-        ({"freeze_norms": True}, r"another model, or for other classes; the first of \d+ that differ"),
+        ({"steps": 4}, r"its checkpoint is of step 4, but this run ends at step 4: make it longer"),
+        (
+            {"optimizer_kind": "sgd"},
+            r'state of its optimizer does not fit \(optimizer\.kind \(was "adamw", now "sgd"\)\)',
+        ),
+        ({"optimizer_accumulate": 2}, r"does not fit \(optimizer\.accumulate \(was 1, now 2\)\)"),
+        ({"frozen": ("stem",)}, r"stem\.conv\.kernel was trained there and is frozen here, and so are 2 others"),
+        ({"freeze_norms": True}, r"another model or other classes; the first of \d+ differing"),
     ],
 )
 def test_what_does_not_fit_is_refused(images, four, tmp_path, fields, says):
@@ -180,8 +183,8 @@ def test_what_does_not_fit_is_refused(images, four, tmp_path, fields, says):
 
 def test_other_classes_and_no_run_are_refused(four, tmp_path):
     images = write_images(tmp_path / "three", ("a", "b", "c"))
-    with pytest.raises(ValueError, match=r"the first of \d+ that differ: fc\.bias, there \(2,\), here \(3,\)"):
+    with pytest.raises(ValueError, match=r"the first of \d+ differing parameters: fc\.bias, there \(2,\), here \(3,\)"):
         start(small_config(images, steps=6), tmp_path / "new", source=four)
-    with pytest.raises(ValueError, match=r"--from .*three: it is no training run's folder"):
+    with pytest.raises(ValueError, match=r"--from .*three: this is not the folder of a run"):
         start(small_config(images, steps=6), tmp_path / "new", source=tmp_path / "three")
     assert not (tmp_path / "new").exists()

@@ -60,7 +60,7 @@ def test_damage_is_told_and_the_one_before_is_left(state, tmp_path):
     largest = max((tmp_path / "2").rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else -1)
     largest.write_bytes(largest.read_bytes()[:500])
     with Checkpoints(tmp_path) as checkpoints:
-        with pytest.raises(CheckpointError, match=r"2: this checkpoint does not read .*go on from step 1"):
+        with pytest.raises(CheckpointError, match=r"2: this checkpoint cannot be read .*resume from step 1"):
             checkpoints.restore(state)
     shutil.rmtree(tmp_path / "2")
     with Checkpoints(tmp_path) as checkpoints:
@@ -81,5 +81,5 @@ def test_a_full_disk_is_told_before_anything_is_written(state, tmp_path, monkeyp
 
 @pytest.mark.parametrize("place", ["/sys/jaxdet", "/sys/kernel"])
 def test_a_read_only_folder_is_told_at_once(place):
-    with pytest.raises(CheckpointError, match="checkpoints cannot be kept there"):
+    with pytest.raises(CheckpointError, match="checkpoints cannot be saved there"):
         Checkpoints(place)

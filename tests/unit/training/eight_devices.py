@@ -1,6 +1,11 @@
-"""Run by test_step.py, in float64: a step of a run on one device and on a mesh of eight gives the same numbers."""
+"""Run by test_step.py, in float64: a step on one device and on a mesh of eight gives the same numbers.
+
+For a Faster R-CNN, or with the argument "retinanet" for a RetinaNet.
+"""
 
 from __future__ import annotations
+
+import sys
 
 import jax
 
@@ -13,7 +18,7 @@ from jaxdet.models import build
 from jaxdet.nn import Numerics
 from jaxdet.parallel import data_mesh
 from jaxdet.training import OptimizerConfig, init_state, make_optimizer, make_train_step
-from small_detector import Body, small_config
+from small_detector import Body, small_config, small_retinanet_config
 from tiny_model import make_batch
 
 assert jax.device_count() == 8
@@ -24,7 +29,8 @@ results, programs, updates = [], [], []
 for devices in (jax.devices()[:1], jax.devices()):
     numerics, rngs = Numerics("float64", "float64"), nnx.Rngs(0)
     body = Body(numerics=numerics, rngs=rngs)
-    model = build(small_config(num_classes=4), backbone=body, numerics=numerics, rngs=rngs)
+    config = (small_retinanet_config if "retinanet" in sys.argv else small_config)(num_classes=4)
+    model = build(config, backbone=body, numerics=numerics, rngs=rngs)
     graphdef, state = init_state(model, optimizer)
     before = jax.device_get(state.params)
     compiled = make_train_step(graphdef, optimizer, mesh=data_mesh(devices)).lower(state, *batch, KEY).compile()

@@ -91,13 +91,14 @@ def test_schedule_warms_up_and_steps_down():
     np.testing.assert_allclose(values, [0.1, 0.55, 1.0, 1.0, 0.1, 0.01], rtol=1e-5)
 
 
-def test_eight_devices_give_one_devices_losses():
+@pytest.mark.parametrize("family", ["faster_rcnn", "retinanet"])
+def test_eight_devices_give_one_devices_losses(family):
     """In a process of its own: the number of virtual devices is fixed when JAX starts."""
     environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count=8 {FAST_COMPILE}"}
     environment |= {"JAX_PLATFORMS": "cpu"}
     paths = [str(HERE.parents[1]), *sys.path]
     environment |= {"PYTHONPATH": os.pathsep.join(paths)}
-    subprocess.run([sys.executable, str(HERE / "eight_devices.py")], env=environment, check=True)
+    subprocess.run([sys.executable, str(HERE / "eight_devices.py"), family], env=environment, check=True)
 
 
 def test_bfloat16_computes_beside_float32_masters(batch):

@@ -1,1 +1,1 @@
-"""Random changes of training images and their boxes."""
+"""Augmentation of training images."""

@@ -1,7 +1,7 @@
-"""What training changes about its images at random.
+"""Augmentations for detectors and classifiers.
 
-Every draw comes from the generator of the image's row, which depends on the seed, the step and the row alone, so that
-workers, hosts and restarts change nothing.
+All random draws come from the generator of the image's row, which depends only on the seed, the step and the row, and
+not on workers, hosts and restarts.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from jaxdet.data.batching.sizing import ScaleJitter, ShortestSide, Sizing, Squar
 from jaxdet.data.dataset import Example
 from jaxdet.data.transforms import random_horizontal_flip
 
-_ATTEMPTS = 10  # torchvision's, to find a crop that fits the image
+_ATTEMPTS = 10  # to find a crop that fits the image, as in torchvision
 
 
 class DetectionTransform(Protocol):
-    """The sizes that a detector wants (`jaxdet.models.faster_rcnn.config.DetectorTransform`)."""
+    """The image sizes of a detector (`jaxdet.models.DetectorTransform`)."""
 
     @property
     def min_size(self) -> int: ...
@@ -36,7 +36,7 @@ class DetectionTransform(Protocol):
 
 
 class ClassificationTransform(Protocol):
-    """The sizes that a classifier wants (`jaxdet.backbones.base.ClassifierTransform`)."""
+    """The image sizes of a classifier (`jaxdet.backbones.ClassifierTransform`)."""
 
     @property
     def resize(self) -> int: ...
@@ -47,18 +47,18 @@ class ClassificationTransform(Protocol):
 
 @dataclass(frozen=True)
 class Augmentation:
-    """For detectors; steps are taken in this order: flip, photometric, extra, and the resizing at last.
+    """Augmentation for detectors, in this order: flip, photometric, extra, resizing.
 
-    flip: probability of mirroring an image left to right.
-    min_sizes: multi-scale training: the shorter side of each image becomes one of these, the longer one at most the
-        model's ``max_size``; () is the model's own ``min_size``. The canvas is chosen for the largest of them.
-    scale_jitter: large-scale jitter (see `jaxdet.data.batching.sizing.ScaleJitter`), lowest and highest scale, such as
-        (0.1, 2.0); one canvas of ``jitter_size`` (height, width). Boxes are clipped to the crop, and those of which
-        nothing is left go. Not together with ``min_sizes``.
-    photometric: probability of each of torchvision's photometric distortions; 0: none. The ranges of their factors
-        are ``brightness``, ``contrast``, ``saturation`` and ``hue``.
-    extra: your own functions of an `Example` and the row's generator. Workers receive them pickled. An image that
-        comes out in another shape is resized as usual, and shrunk further where it would not fit its canvas.
+    flip: probability of a horizontal flip.
+    min_sizes: multi-scale training: sizes of the shorter side, one of which is drawn for each image; the longer side is
+        at most the model's ``max_size``. (): the model's ``min_size``. The canvas is chosen for the largest size.
+    scale_jitter: large-scale jitter (see `jaxdet.data.batching.sizing.ScaleJitter`): lowest and highest scale, such as
+        (0.1, 2.0), on one canvas of ``jitter_size`` (height, width). Boxes are clipped to the crop, and boxes outside
+        of it are removed. Cannot be combined with ``min_sizes``.
+    photometric: probability of each of torchvision's photometric distortions; 0: none. ``brightness``, ``contrast``,
+        ``saturation`` and ``hue`` are the ranges of their factors.
+    extra: your own functions of an `Example` and the row's generator. They are pickled for workers. They may change
+        the shape of the image, which is then resized to fit the canvas.
     """
 
     flip: float = 0.5
@@ -76,7 +76,7 @@ class Augmentation:
         _check_probability("flip", self.flip)
         _check_probability("photometric", self.photometric)
         if self.min_sizes and self.scale_jitter is not None:
-            raise ValueError("min_sizes and scale_jitter both say how large an image becomes; give one of them")
+            raise ValueError("min_sizes and scale_jitter both set the size of images; give one of them")
         if min((*self.min_sizes, *self.jitter_size)) < 1:
             raise ValueError(f"expected sizes of at least 1 pixel, got {self.min_sizes=}, {self.jitter_size=}")
         if self.scale_jitter is not None:
@@ -86,13 +86,13 @@ class Augmentation:
         _check_range("hue", self.hue, -0.5, 0.5)
 
     def sizing(self, transform: DetectionTransform, *, square: bool = False) -> ShortestSide | ScaleJitter:
-        """How large images become for a model with this transform; ``square``: see `ShortestSide`."""
+        """The sizing of images for a model with this transform; ``square``: see `ShortestSide`."""
         if self.scale_jitter is not None:
             return ScaleJitter(self.scale_jitter, self.jitter_size)
         return ShortestSide(self.min_sizes or (transform.min_size,), transform.max_size, square, transform.enlarge)
 
     def agrees(self, sizing: Sizing) -> bool:
-        """Whether this sizing is one that this augmentation can give."""
+        """Whether ``sizing`` is one that this augmentation returns for some model."""
         if self.scale_jitter is not None:
             return sizing == ScaleJitter(self.scale_jitter, self.jitter_size)
         if not isinstance(sizing, ShortestSide):
@@ -100,7 +100,7 @@ class Augmentation:
         return sizing.min_sizes == self.min_sizes if self.min_sizes else len(sizing.min_sizes) == 1
 
     def __call__(self, example: Example, generator: np.random.Generator) -> Example:
-        """All but the resizing."""
+        """Applies all augmentations except the resizing."""
         example = random_horizontal_flip(example, self.flip, generator)
         if self.photometric:
             image = photometric_distort(
@@ -120,11 +120,11 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class ClassAugmentation:
-    """For classifiers: torchvision's ``RandomResizedCrop`` and ``RandomHorizontalFlip``.
+    """Augmentation for classifiers: torchvision's ``RandomResizedCrop`` and ``RandomHorizontalFlip``.
 
-    scale: range of the crop's area, as a part of the image's.
-    ratio: range of the crop's width over its height, drawn uniformly in its logarithm.
-    flip: probability of mirroring left to right.
+    scale: range of the crop's area, as a fraction of the image's.
+    ratio: range of the crop's width / height, whose logarithm is drawn uniformly.
+    flip: probability of a horizontal flip.
     """
 
     scale: Range = (0.08, 1.0)
@@ -137,12 +137,12 @@ class ClassAugmentation:
         _check_range("ratio", self.ratio, 0.0, math.inf, above=True)
 
     def sizing(self, transform: ClassificationTransform, *, square: bool = False) -> SquareCrop:
-        """How large images become for a model with this transform. They are square in any case."""
+        """The sizing of images for a model with this transform; always square."""
         del square
         return SquareCrop(transform.resize, transform.crop)
 
     def __call__(self, image: np.ndarray, crop: int, generator: np.random.Generator) -> np.ndarray:
-        """A random part of the image ``[H, W, 3]`` uint8 as ``[crop, crop, 3]`` uint8."""
+        """A random crop of the image ``[H, W, 3]`` uint8, resized to ``[crop, crop, 3]`` uint8."""
         top, left, height, width = random_crop(image.shape[0], image.shape[1], self.scale, self.ratio, generator)
         part = Image.fromarray(image[top : top + height, left : left + width])
         resized = np.asarray(part.resize((crop, crop), Image.Resampling.BILINEAR))
@@ -152,9 +152,9 @@ class ClassAugmentation:
 def random_crop(
     height: int, width: int, scale: Range, ratio: Range, generator: np.random.Generator
 ) -> tuple[int, int, int, int]:
-    """(top, left, height, width) of a random crop, as torchvision's ``RandomResizedCrop`` chooses it.
+    """(top, left, height, width) of a random crop, as in torchvision's ``RandomResizedCrop``.
 
-    Ten attempts; then the largest centre part whose shape lies within ``ratio``.
+    After ten failed attempts, the largest centre crop with an aspect ratio within ``ratio``.
     """
     low, high = math.log(ratio[0]), math.log(ratio[1])
     for _ in range(_ATTEMPTS):
@@ -178,7 +178,7 @@ def _check_probability(name: str, value: float) -> None:
 
 
 def _check_range(name: str, value: Range, low: float, high: float, *, above: bool = False) -> None:
-    """``above``: the lower bound itself is no value."""
+    """Raises ValueError unless ``value`` is a range within the bounds; ``above``: excluding the lower bound."""
     rising = len(value) == 2 and value[0] <= value[1]
     if not rising or value[0] < low or (above and value[0] <= low) or value[1] > high:
         bounds = f"above {low:g}" if above else f"from {low:g}"

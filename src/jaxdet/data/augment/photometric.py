@@ -1,4 +1,4 @@
-"""Random changes of colour, with torchvision's numbers on PIL images, and with albumentations'."""
+"""Photometric augmentations, equivalent to torchvision's on PIL images, and to albumentations'."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def photometric_distort(
 ) -> np.ndarray:
     """torchvision's ``RandomPhotometricDistort``.
 
-    Brightness, contrast, saturation, hue and a permutation of the channels, each with the given probability and a
-    factor drawn uniformly from its range; contrast comes second or, as often, after the hue.
+    Applies brightness, contrast, saturation, hue and a permutation of the channels, each with the given probability and
+    a factor drawn uniformly from its range. Contrast is second or, equally likely, after the hue.
 
     Args:
         image: [H, W, 3] uint8 RGB.
@@ -37,7 +37,7 @@ def photometric_distort(
     chosen = generator.random(5) < probability
     factors = [low + (high - low) * generator.random() for low, high in (brightness, contrast, saturation, hue)]
     contrast_first = generator.random() < 0.5
-    # Raw uniform numbers, whose stream is stable, rather than a shuffle, which numpy may change.
+    # Uniform numbers have a stable stream; numpy may change that of its shuffle.
     order = np.argsort(generator.random(3), kind="stable")
     if not chosen.any():
         return image
@@ -57,7 +57,7 @@ def photometric_distort(
 
 
 def adjust_hue(pil_image: Image.Image, factor: float) -> Image.Image:
-    """An RGB image with its hue turned by ``factor`` of the whole circle, -0.5 to 0.5."""
+    """Shifts the hue of an RGB image by ``factor`` of the full circle, -0.5 to 0.5."""
     hue, saturation, value = pil_image.convert("HSV").split()
     turned = hue.point([(level + int(factor * 255)) % 256 for level in range(256)])
     return Image.merge("HSV", (turned, saturation, value)).convert("RGB")
@@ -65,9 +65,9 @@ def adjust_hue(pil_image: Image.Image, factor: float) -> Image.Image:
 
 @dataclass(frozen=True)
 class RGBShift:
-    """albumentations' ``RGBShift``: with a probability, each channel is shifted by an amount of its own.
+    """albumentations' ``RGBShift``: shifts each channel by a random amount, with a probability.
 
-    For `Augmentation.extra`. ``limit`` is the range of the shifts, in levels of 0 to 255.
+    For `Augmentation.extra`. ``limit``: the range of the shifts, in levels of 0 to 255.
     """
 
     limit: Range = (-20.0, 20.0)
@@ -82,10 +82,10 @@ class RGBShift:
 
 @dataclass(frozen=True)
 class BrightnessContrast:
-    """albumentations' ``RandomBrightnessContrast``: with a probability, pixels are multiplied and shifted.
+    """albumentations' ``RandomBrightnessContrast``: multiplies and shifts pixels, with a probability.
 
-    For `Augmentation.extra`. Contrast multiplies by 1 plus what is drawn from its range; brightness adds what is drawn
-    from its own, as a part of the highest level, 255.
+    For `Augmentation.extra`. Pixels are multiplied by 1 plus a number from the range ``contrast``, and 255 times a
+    number from the range ``brightness`` is added.
     """
 
     brightness: Range = (-0.2, 0.2)
@@ -101,19 +101,19 @@ class BrightnessContrast:
 
 
 def shift_rgb(image: np.ndarray, shifts: Sequence[float]) -> np.ndarray:
-    """``[H, W, 3]`` uint8 with a shift in levels added to each channel, cut to 0..255, fractions dropped."""
+    """Adds a shift in levels to each channel of ``[H, W, 3]`` uint8; the result is clipped to 0..255 and truncated."""
     return np.stack([adjust_levels(image[..., channel], 1, shift) for channel, shift in enumerate(shifts)], axis=-1)
 
 
 def adjust_levels(image: np.ndarray, factor: float, offset: float) -> np.ndarray:
-    """uint8 pixels times a factor plus an offset in levels, cut to 0..255, fractions dropped.
+    """uint8 pixels times a factor plus an offset in levels, clipped to 0..255 and truncated.
 
-    In float32 by a table of the 256 levels, as albumentations does up to its version 1.3.
+    Computed in float32 with a table of the 256 levels, as in albumentations up to version 1.3.
     """
     levels = np.arange(256, dtype=np.float32) * np.float32(factor) + np.float32(offset)
     return levels.clip(0, 255).astype(np.uint8)[image]
 
 
 def _within(limits: Range, draw: float) -> float:
-    """The place in a range that a draw of 0 to 1 means."""
+    """Maps a draw from 0 to 1 to a range."""
     return limits[0] + (limits[1] - limits[0]) * draw

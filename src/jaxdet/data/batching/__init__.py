@@ -1,1 +1,1 @@
-"""From a data set to batches on canvases: the plan, the rows, the loader and its workers."""
+"""Batching: canvases, batch plan, rows of batches, loader and workers."""

@@ -1,7 +1,7 @@
-"""The few fixed image sizes that batches come in, so that a training step is compiled a handful of times.
+"""Canvases: the few fixed sizes of batches, each of which needs one compiled program.
 
-A canvas is (height, width), both multiples of 32. An image lies in its top left corner at the size that
-`jaxdet.ops.resize.resized_size` gives it; what a canvas has to hold is that size rounded up to multiples of 32.
+A canvas is (height, width), both multiples of 32. An image is in its top left corner, with the size of
+`jaxdet.ops.resize.resized_size`. A canvas has to cover this size, rounded up to multiples of 32.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ def align(length: int) -> int:
 
 
 def canvases(min_size: int, max_size: int, *, square: bool = False) -> tuple[Size, ...]:
-    """The canvases for images resized to a short side of ``min_size``, but a long side of at most ``max_size``.
+    """The canvases for images resized to a shorter side of ``min_size`` and a longer side of at most ``max_size``.
 
-    The short side is ``min_size``; the long side is 1, 4/3 and 3/2 times it (the common aspect ratios) and
-    ``max_size``; each in both orientations. 800 / 1333 gives long sides of 800, 1088, 1216 and 1344.
+    The shorter side is ``min_size``; the longer side is 1, 4/3 and 3/2 times that (the common aspect ratios) and
+    ``max_size``; in both orientations. For 800 / 1333, the longer sides are 800, 1088, 1216 and 1344.
 
     Args:
-        square: add the ``max_size`` square, which holds every image in either orientation. The batch plan then
-            drops fewer images, for one larger compiled step.
+        square: add the ``max_size`` square, which fits all images in both orientations. The batch plan then leaves out
+            fewer images, at the cost of a larger compiled step.
 
     Returns:
-        (height, width) pairs by increasing area; every image's resized size fits one of them.
+        (height, width) pairs by increasing area. Every resized image fits one of them.
 
     Raises:
         ValueError: a size is below 1.
@@ -47,14 +47,14 @@ def canvases(min_size: int, max_size: int, *, square: bool = False) -> tuple[Siz
 
 
 def parse_canvas(text: str) -> Size:
-    """``"800x1344"`` as (height, width).
+    """Parses ``"800x1344"`` as (height, width).
 
     Raises:
-        ValueError: it is not of that form, or a side is no multiple of 32.
+        ValueError: another format, or a side that is not a multiple of 32.
     """
     sides = text.lower().split("x")
     if len(sides) != 2 or not all(side.isdecimal() and int(side) for side in sides):
-        raise ValueError(f"{text!r} is no canvas: expected HEIGHTxWIDTH, such as 800x1344")
+        raise ValueError(f"{text!r} is not a canvas: expected HEIGHTxWIDTH, such as 800x1344")
     height, width = map(int, sides)
     if (height, width) != (align(height), align(width)):
         raise ValueError(f"the canvas is {height}x{width}; both sides have to be multiples of {ALIGNMENT}")
@@ -62,28 +62,28 @@ def parse_canvas(text: str) -> Size:
 
 
 def choose_canvas(size: Sequence[int], choices: Sequence[Size]) -> Size:
-    """The canvas of smallest area that holds an image of ``size`` (height, width), after resizing.
+    """The smallest canvas for an image with ``size`` (height, width) after resizing.
 
     Raises:
-        ValueError: none does.
+        ValueError: no canvas is large enough.
     """
     needed = (align(size[0]), align(size[1]))
     fitting = [canvas for canvas in choices if covers(canvas, needed)]
     if not fitting:
         raise ValueError(
-            f"no canvas holds an image resized to {tuple(size)} (height, width), which needs {needed}; "
-            f"given were {tuple(choices)}: add one that does"
+            f"no canvas is large enough for an image resized to {tuple(size)} (height, width), which needs {needed}, "
+            f"in {tuple(choices)}: add one that is"
         )
     return min(fitting, key=_order)
 
 
 def largest_canvas(choices: Sequence[Size]) -> Size:
-    """The canvas of largest area; of two, the landscape one."""
+    """The canvas with the largest area; of equal ones, the landscape one."""
     return max(choices, key=lambda canvas: (canvas[0] * canvas[1], canvas[1]))
 
 
 def covers(canvas: Size, other: Size) -> bool:
-    """Whether ``other`` fits within ``canvas``; both (height, width)."""
+    """Whether ``other`` fits in ``canvas``; both (height, width)."""
     return canvas[0] >= other[0] and canvas[1] >= other[1]
 
 

@@ -1,4 +1,4 @@
-"""What the rows of a classifier's batch hold: a decoded, cropped image and its label."""
+"""Rows of a classifier's batches: decoded and cropped images with labels."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from jaxdet.data.formats.class_folder import ClassificationDataset
 from jaxdet.data.transforms import centre_crop, normalize
 from jaxdet.types import Images
 
-NO_LABEL = -1  # of a row without an image
+NO_LABEL = -1  # the label of an empty row
 
 
 @dataclass(frozen=True)
 class ClassificationRows:
-    """Rows of `Images` of ``sizing.crop`` pixels and labels; without an augmentation the centre is cut out."""
+    """Rows of `Images` of ``sizing.crop`` pixels and labels. Without augmentation, images are cropped at the centre."""
 
     dataset: ClassificationDataset
     sizing: SquareCrop
@@ -30,13 +30,13 @@ class ClassificationRows:
     std: Sequence[float]
 
     def allocate(self, canvas: Size, count: int) -> tuple[Images, np.ndarray]:
-        """``count`` rows without an image: zero pixels, label -1; in numpy arrays."""
+        """``count`` empty rows, with zero pixels and label -1, in numpy arrays."""
         pixels = np.zeros((count, *canvas, 3), np.float32)
         sizes = np.tile(np.array(canvas, np.int32), (count, 1))
         return Images(*as_arrays(pixels, sizes)), np.full(count, NO_LABEL, np.int32)
 
     def fill(self, images: Images, labels: np.ndarray, row: int, index: int, generator: np.random.Generator) -> None:
-        """Puts image ``index`` of the dataset into a row. Raises DataError where it cannot be read."""
+        """Loads image ``index`` of the dataset into a row. Raises DataError if it cannot be read."""
         example = self.dataset[index]
         if self.augmentation is None:
             image = centre_crop(example.image, self.sizing.resize, self.sizing.crop, self.mean, self.std)

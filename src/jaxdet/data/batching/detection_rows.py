@@ -1,4 +1,4 @@
-"""What the rows of a detector's batch hold: a decoded, augmented, resized image and its padded boxes."""
+"""Rows of a detector's batches: decoded, augmented and resized images with padded boxes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from jaxdet.data.batching.sizing import DetectionSizing
 from jaxdet.data.dataset import DataError, DetectionDataset, Example
 from jaxdet.types import Images, Targets
 
-_SLOTS = 8  # the number of slots is a multiple of this, so that like data sets share their compiled programs
+_SLOTS = 8  # the number of slots is a multiple of this, so that similar datasets share compiled programs
 
 
 @dataclass(frozen=True)
 class DetectionRows:
-    """Rows of `Images` and `Targets` with ``max_boxes`` slots G, the ignored regions after the boxes."""
+    """Rows of `Images` and `Targets` with ``max_boxes`` slots; ignored regions follow the boxes."""
 
     dataset: DetectionDataset
     sizing: DetectionSizing
@@ -29,7 +29,7 @@ class DetectionRows:
     std: Sequence[float]
 
     def allocate(self, canvas: Size, count: int) -> tuple[Images, Targets]:
-        """``count`` rows without an image: of size 0, where nothing is sampled, without boxes; in numpy arrays."""
+        """``count`` empty rows, with size 0 and no boxes, in numpy arrays."""
         pixels = np.zeros((count, *canvas, 3), np.float32)
         sizes = np.zeros((count, 2), np.int32)
         boxes = np.zeros((count, self.max_boxes, 4), np.float32)
@@ -38,7 +38,7 @@ class DetectionRows:
         return Images(*as_arrays(pixels, sizes)), Targets(*as_arrays(boxes, labels, valid, ignored))
 
     def fill(self, images: Images, targets: Targets, row: int, index: int, generator: np.random.Generator) -> None:
-        """Puts image ``index`` of the dataset into a row.
+        """Loads image ``index`` of the dataset into a row.
 
         Raises:
             DataError: the image cannot be read, or has more boxes than there are slots.
@@ -70,12 +70,12 @@ class DetectionRows:
 
 
 def box_slots(dataset: DetectionDataset) -> int:
-    """How many slots the fullest image needs, rounded up to a multiple of 8, and at least 8."""
+    """The number of slots for the image with the most boxes, rounded up to a multiple of 8, and at least 8."""
     return max(_SLOTS, -(-_fullest(dataset) // _SLOTS) * _SLOTS)
 
 
 def check_box_count(dataset: DetectionDataset, index: int, max_boxes: int) -> None:
-    """Raises DataError if an image's boxes and ignored regions are more than the slots."""
+    """Raises DataError if an image has more boxes and ignored regions than slots."""
     record = dataset.records[index]
     boxes, ignored = len(record.labels), len(record.ignored)
     if boxes + ignored > max_boxes:
@@ -87,7 +87,7 @@ def check_box_count(dataset: DetectionDataset, index: int, max_boxes: int) -> No
 
 
 def as_arrays(*arrays: np.ndarray) -> Any:
-    """numpy arrays where the structures say jax.Array: they are put on a device later, by whoever knows which."""
+    """Casts numpy arrays for structures of `jax.Array`; they are put on devices later."""
     return cast(Any, arrays)
 
 
@@ -96,7 +96,7 @@ def _fullest(dataset: DetectionDataset) -> int:
 
 
 def _problem(example: Example, max_boxes: int, num_classes: int) -> str:
-    """What is wrong with an example that somebody's own function returned, or nothing."""
+    """The problem of an example that an extra augmentation returned; empty if there is none."""
     image, boxes, labels, ignored = example.image, example.boxes, example.labels, example.ignored
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         return f"returned an image {image.dtype} {image.shape}; it has to be uint8 [H, W, 3]"
@@ -112,5 +112,5 @@ def _problem(example: Example, max_boxes: int, num_classes: int) -> str:
     if not ((labels >= 1) & (labels < num_classes)).all():
         return f"returned labels {np.unique(labels).tolist()}; they have to be from 1 to {num_classes - 1}"
     if len(boxes) + len(ignored) > max_boxes:
-        return f"made {len(boxes) + len(ignored)} boxes, more than max_boxes={max_boxes}; raise max_boxes"
+        return f"returned {len(boxes) + len(ignored)} boxes, more than max_boxes={max_boxes}; raise max_boxes"
     return ""

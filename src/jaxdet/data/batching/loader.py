@@ -1,9 +1,9 @@
-"""Batches for the model, read ahead by threads or worker processes.
+"""Loading batches in the background, with threads or worker processes.
 
-The data position is the step: batch ``step`` is a pure function of the dataset, the plan and ``step``, and what is
-random about a row depends on (seed, step, row) only. Number of threads, workers, hosts and restarts change nothing.
+Batch ``step`` is a function of the dataset, the plan and ``step``; random draws in a row depend only on (seed, step,
+row). Batches do not depend on the number of threads, workers and hosts, or on restarts.
 
-Axes: B images of this host, H W canvas, G padded ground truths.
+Axes: B images of this host, H W canvas, G padded ground-truth boxes.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ _PIXEL_BYTES = 3 * np.dtype(np.float32).itemsize
 
 
 class LoadedBatch(NamedTuple):
-    """One step's data, held in numpy arrays."""
+    """The data of one step, in numpy arrays."""
 
     step: int
     images: Images
-    targets: Any  # `Targets` of detectors; of classifiers labels [B] int32, -1 a row without an image
-    indices: np.ndarray  # [B] int32 positions in the dataset; -1 is a row without an image
+    targets: Any  # `Targets` for detectors; labels [B] int32 for classifiers, -1: an empty row
+    indices: np.ndarray  # [B] int32 positions in the dataset; -1: an empty row
 
 
 class Rows(Protocol):
-    """What a kind of model wants in a row of its batches."""
+    """Allocates batches and fills their rows, for one kind of model."""
 
     def allocate(self, canvas: Size, count: int) -> tuple[Images, Any]: ...
 
@@ -57,26 +57,26 @@ def load_batch(
     max_boxes: int | None = None,
     rows: slice | None = None,
 ) -> LoadedBatch:
-    """Decodes and transforms the images of one step, one after the other.
+    """Loads the images of one step, one after another.
 
     Args:
-        dataset: the dataset that the plan was made for, of boxes or of labels.
-        plan: a `BatchPlan` or an `EvalPlan`; its sizing says how large the images become.
-        augmentation: what to change at random; None: nothing. The plan's sizing has to be one of its own.
-        mean, std: what pixels in 0..1 are normalised with.
-        max_boxes: G, for boxes and ignored regions together; by default the most of any image of the dataset, rounded
-            up to a multiple of 8.
-        rows: which of the step's rows to load: a host's share. By default all.
+        dataset: the dataset of the plan, with boxes or labels.
+        plan: a `BatchPlan` or an `EvalPlan`; its sizing sets the size of images.
+        augmentation: the augmentation of the plan's sizing; None: none.
+        mean, std: normalisation of pixels in 0..1.
+        max_boxes: G, for boxes and ignored regions together; by default the largest number in the dataset, rounded up
+            to a multiple of 8.
+        rows: the rows of the step to load, such as those of a host; by default all.
 
     Returns:
-        Pixels [B, H, W, 3] float32, zero beyond an image's true size; sizes [B, 2] int32 (height, width). Of a
-        detection dataset boxes [B, G, 4] float32 xyxy in pixels of the resized image, ignored regions after them, and
-        padded slots zero, neither valid nor ignored. Of a classification dataset labels [B] int32. A row without an
-        image is of size 0 and without boxes, or of label -1.
+        Pixels [B, H, W, 3] float32, zero in padding; sizes [B, 2] int32 (height, width). For a detection dataset, boxes
+        [B, G, 4] float32 xyxy in pixels of the resized image, followed by ignored regions; other slots are zero,
+        neither valid nor ignored. For a classification dataset, labels [B] int32. Empty rows have size 0 and no boxes,
+        or label -1.
 
     Raises:
         DataError: an image cannot be read, or has more than ``max_boxes`` boxes.
-        ValueError: dataset, plan and augmentation do not belong together.
+        ValueError: dataset, plan and augmentation do not match.
     """
     made = _rows(dataset, plan, augmentation, mean, std, max_boxes)
     return _Load(made, plan, range(plan.batch_size)[rows or slice(None)])(step)
@@ -100,28 +100,27 @@ def load_batches(
     """The batches of steps ``start_step`` to ``start_step + num_steps - 1``, in order.
 
     Args:
-        workers: how many processes decode and augment, each whole batches; 0: threads of this process. They are
-            started afresh, so a script that loads with workers needs the usual ``if __name__ == "__main__":``.
-        threads: without workers: how many batches are worked on at once in the background; 0 loads each when it is
-            asked for.
-        prefetch: how many batches may lie ready, at least one a thread or worker; each holds its pixels in memory.
+        workers: number of processes that decode and augment, each one batch at a time; 0: threads of this process.
+            They are spawned, so scripts that use workers need the usual ``if __name__ == "__main__":``.
+        threads: without workers, the number of batches that are loaded in parallel in the background; 0: each batch is
+            loaded on demand.
+        prefetch: maximum number of loaded batches, at least one per thread or worker.
 
-    The other arguments, and the batches, are those of `load_batch`. The reading ends, and so do the workers, when the
-    iterator is closed or forgotten; in a thread a batch under way is given up after its current image. Workers also
-    end when this process is killed.
+    The other arguments, and the batches, are those of `load_batch`. Loading stops when the iterator is closed or
+    deleted, and so do workers; threads stop after their current image. Workers also stop when this process is killed.
 
     Raises:
-        DataError: at once, if an image of the dataset has more than ``max_boxes`` boxes or the plan is of another
-            dataset; while iterating, if an image cannot be read.
-        ValueError: at once, if a number is out of its range, dataset, plan and augmentation do not belong together, or
-            the machine's shared memory is too small for the workers' batches.
+        DataError: immediately, if an image has more than ``max_boxes`` boxes or the plan is for another dataset; while
+            iterating, if an image cannot be read.
+        ValueError: immediately, for numbers out of range, if dataset, plan and augmentation do not match, or if shared
+            memory is too small for the workers' batches.
     """
     if min(start_step, num_steps, workers, threads) < 0:
         raise ValueError(f"expected no negative number, got {start_step=}, {num_steps=}, {workers=}, {threads=}")
     if plan.num_images != len(dataset):
         raise DataError(
-            f"the plan was made for {plan.num_images} images but the dataset has {len(dataset)}; "
-            "make the plan from dataset.sizes"
+            f"the plan is for {plan.num_images} images, but the dataset has {len(dataset)}; make the plan from "
+            "dataset.sizes"
         )
     made = _rows(dataset, plan, augmentation, mean, std, max_boxes)
     if isinstance(made, DetectionRows):
@@ -147,7 +146,7 @@ def _iterate(load: _Load, batches: Iterator[LoadedBatch]) -> Iterator[LoadedBatc
 
 
 class _Load:
-    """Loads steps until it is told to stop; a copy in another process knows nothing of that, and works its step off."""
+    """Loads the batch of a step. Setting ``stop`` aborts loading in threads, but not in other processes."""
 
     def __init__(self, made: Rows, plan: Plan, rows: range) -> None:
         self.made = made
@@ -164,19 +163,19 @@ class _Load:
                 continue
             if self.stop.is_set():
                 raise RuntimeError("loading was stopped")
-            # The first number of the key keeps this stream apart from the plan's, which has 0 there.
+            # The first number of the key separates this stream from the plan's, which has 0 there.
             key = np.random.SeedSequence(self.plan.seed, spawn_key=(1, step, row))
             self.made.fill(images, targets, place, index, np.random.Generator(np.random.PCG64(key)))
         return LoadedBatch(step, images, targets, batch.indices[list(self.rows)])
 
     def largest_bytes(self) -> int:
-        """Of a batch's pixels."""
+        """The size of the largest batch's pixels in bytes."""
         return len(self.rows) * max(height * width for height, width in self.plan.sizing.canvases) * _PIXEL_BYTES
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _Load, (self.made, self.plan, self.rows)
 
-    def __repr__(self) -> str:  # Grain's messages have it
+    def __repr__(self) -> str:  # used in Grain's messages
         return "load_batch"
 
 
@@ -192,13 +191,13 @@ def _rows(
     if isinstance(dataset, DetectionDataset):
         augmentation = Augmentation(flip=0.0) if augmentation is None else augmentation
         if isinstance(augmentation, ClassAugmentation) or not isinstance(sizing, ShortestSide | ScaleJitter):
-            raise ValueError(f"{dataset} has boxes: it takes an Augmentation, and a plan of its sizing, not {sizing}")
+            raise ValueError(f"{dataset} has boxes: it needs an Augmentation, and a plan with its sizing, not {sizing}")
         if not augmentation.agrees(sizing):
-            raise ValueError(f"the plan has {sizing}, which is not of {augmentation}: make it with augmentation.sizing")
+            raise ValueError(f"the plan has {sizing}, not the sizing of {augmentation}: use augmentation.sizing")
         slots = box_slots(dataset) if max_boxes is None else max_boxes
         return DetectionRows(dataset, sizing, augmentation, slots, tuple(mean), tuple(std))
     if isinstance(augmentation, Augmentation) or not isinstance(sizing, SquareCrop):
         raise ValueError(
-            f"{dataset} has labels: it takes a ClassAugmentation, and a plan of a SquareCrop, not {sizing}"
+            f"{dataset} has labels: it needs a ClassAugmentation, and a plan with a SquareCrop, not {sizing}"
         )
     return ClassificationRows(dataset, sizing, augmentation, tuple(mean), tuple(std))

@@ -1,13 +1,12 @@
-"""The batch plan: which images make up which step, as a pure function of (seed, step).
+"""The batch plan: the images of each step, as a function of (seed, step).
 
-A plan is computed from the index of image sizes alone, so every host arrives at the same one, whatever its workers
-do, and a run continues from any step. N images, B images a batch.
+A plan is computed only from the sizes of images, so that all hosts have the same plan, and a run can resume from any
+step. Axes: N images, B images per batch.
 
-Every step has one canvas. In each epoch the images are shuffled and dealt into batches canvas by canvas, from small
-to large. What is left of a canvas (fewer than B images) moves on to the next larger canvas that covers it and is
-dealt there. Thus an epoch contains every image once, except the fewer than B that are left on a canvas which no
-other covers: with `ShortestSide` that is the largest one of each orientation, with ``square=True`` or any other sizing
-a single one. Which images these are changes with the epoch.
+Every step has one canvas. In each epoch the images are shuffled and split into batches canvas by canvas, from small to
+large. Remaining images of a canvas (fewer than B) move to the next larger canvas that covers it. Thus an epoch contains
+every image once, except fewer than B images on each canvas that no other covers: with `ShortestSide` the largest canvas
+of each orientation, with ``square=True`` or other sizings a single canvas. These images vary with the epoch.
 """
 
 from __future__ import annotations
@@ -21,20 +20,20 @@ from jaxdet.data.batching.canvas import Size, choose_canvas, covers
 from jaxdet.data.batching.sizing import Sizing
 from jaxdet.data.dataset import DataError
 
-NO_IMAGE = -1  # the index of a row that no image fills
+NO_IMAGE = -1  # the index of an empty row
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """One step's images."""
+    """The images of one step."""
 
     canvas: Size
-    indices: np.ndarray  # [B] int32 positions in the dataset; -1 is a row without an image
+    indices: np.ndarray  # [B] int32 positions in the dataset; -1: an empty row
     epoch: int
 
 
 class Plan(Protocol):
-    """What the loader needs of a plan."""
+    """The interface of plans for the loader."""
 
     num_images: int
     batch_size: int
@@ -45,18 +44,18 @@ class Plan(Protocol):
 
 
 class BatchPlan:
-    """The training plan: shuffled epochs without end, every batch full.
+    """The training plan: infinitely many shuffled epochs of full batches.
 
     Args:
-        sizes: [N, 2] (height, width) of the stored images, as `DetectionDataset.sizes`; or N alone, for a sizing
-            with a single canvas.
-        batch_size: images a step, over all hosts together.
-        sizing: to what the images are resized, and the canvases to choose from.
-        seed: not negative; another seed gives another order.
+        sizes: [N, 2] (height, width) of the stored images, as `DetectionDataset.sizes`; or N, for a sizing with a
+            single canvas.
+        batch_size: images per step, over all hosts.
+        sizing: the size of resized images, and the canvases.
+        seed: of the shuffling; not negative.
 
     Raises:
-        DataError: there are too few images for one batch, or one cannot be resized.
-        ValueError: a number is out of its range, or sizes are needed.
+        DataError: too few images for one batch, or an image that cannot be resized.
+        ValueError: a number is out of range, or the sizes are needed.
     """
 
     def __init__(self, sizes: np.ndarray | int, batch_size: int, sizing: Sizing, *, seed: int = 0) -> None:
@@ -71,17 +70,17 @@ class BatchPlan:
         self.steps_per_epoch = len(self._deal(np.arange(self.num_images)))
         if self.steps_per_epoch == 0:
             raise DataError(
-                f"{self.num_images} images make no full batch of {batch_size} on any one canvas; use a smaller batch, "
-                "more images, or square=True to put both orientations into one batch"
+                f"{self.num_images} images do not fill a batch of {batch_size} on any canvas; use a smaller batch, "
+                "more images, or square=True to mix both orientations in a batch"
             )
 
     def batch(self, step: int) -> Batch:
-        """The images of ``step`` (from 0). The same for any host, thread and order of calls."""
+        """The images of ``step`` (from 0), independent of host, thread and order of calls."""
         if step < 0:
             raise ValueError(f"expected a step of at least 0, got {step}")
         epoch, position = divmod(step, self.steps_per_epoch)
-        # Threads work across the border of two epochs. The dict is replaced and never changed, so that they need no
-        # lock, which could not travel to a worker process.
+        # Threads may need two neighbouring epochs. The dict is replaced and never modified, so that no lock is needed,
+        # which could not be pickled for workers.
         known = self._cached
         dealt = known.get(epoch)
         if dealt is None:
@@ -91,13 +90,13 @@ class BatchPlan:
         return Batch(self.canvases[canvas], indices, epoch)
 
     def _epoch(self, epoch: int) -> list[tuple[int, np.ndarray]]:
-        # Raw 64-bit draws, whose stream numpy guarantees, rather than a shuffle, which it may change.
+        # numpy guarantees the stream of raw 64-bit draws, but not that of its shuffle.
         bits = np.random.PCG64(np.random.SeedSequence(self.seed, spawn_key=(0, epoch)))
         dealt = self._deal(np.argsort(bits.random_raw(self.num_images), kind="stable"))
         return [dealt[i] for i in np.argsort(bits.random_raw(len(dealt)), kind="stable")]
 
     def _deal(self, order: np.ndarray) -> list[tuple[int, np.ndarray]]:
-        """[(canvas number, indices [B])]; how many does not depend on the order."""
+        """[(canvas number, indices [B])] for the batches of an epoch; their number does not depend on the order."""
         dealt = []
         waiting: list[list[np.ndarray]] = [[] for _ in self.canvases]
         for number, canvas in enumerate(self.canvases):
@@ -110,9 +109,9 @@ class BatchPlan:
 
 
 class EvalPlan:
-    """The evaluation plan: every image once, by canvas and then by position, the last batch of a canvas filled up.
+    """The evaluation plan: every image once, by canvas and then by position.
 
-    Rows without an image have index -1. Arguments and errors as for `BatchPlan`.
+    The last batch of a canvas is padded with empty rows (index -1). Arguments and errors are those of `BatchPlan`.
     """
 
     seed = 0
@@ -161,9 +160,7 @@ def _assign(sizes: np.ndarray | int, canvases: tuple[Size, ...], sizing: Sizing)
     """[N] the number of each image's canvas."""
     if isinstance(sizes, int):
         if len(canvases) > 1:
-            raise ValueError(
-                f"{sizing} chooses among {len(canvases)} canvases: give the images' sizes, not their number"
-            )
+            raise ValueError(f"{sizing} has {len(canvases)} canvases: give the sizes of the images, not their number")
         return np.zeros(sizes, np.int32)
     distinct, inverse = np.unique(np.asarray(sizes, np.int64).reshape(-1, 2), axis=0, return_inverse=True)
     inverse = inverse.reshape(-1)

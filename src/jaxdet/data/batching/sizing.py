@@ -1,7 +1,7 @@
-"""How large an image becomes for the model, and on which canvases it can lie.
+"""Sizings: the size of images as input of a model, and the canvases for it.
 
-A plan chooses canvases by a sizing, and the loader resizes by the same one. Boxes are xyxy in pixels. H W stored
-pixels, h w pixels of the model's input.
+A plan chooses canvases by a sizing, and the loader resizes images by the same one. Boxes are xyxy in pixels. Axes: H W
+stored pixels, h w pixels after resizing.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from jaxdet.ops.resize import resized_size
 
 
 class Sizing(Protocol):
-    """What a plan needs of a sizing."""
+    """The interface of sizings for a plan."""
 
     @property
     def canvases(self) -> tuple[Size, ...]:
-        """All that batches come in, (height, width)."""
+        """The (height, width) of all canvases."""
         ...
 
     def largest(self, height: int, width: int) -> Size:
-        """The largest (height, width) that a stored image can become; a canvas has to hold it.
+        """The largest (height, width) that a stored image may have after resizing.
 
         Raises:
-            DataError: the image could become one without pixels.
+            DataError: the resized image might have no pixels.
         """
         ...
 
 
 class DetectionSizing(Sizing, Protocol):
-    """What a detector's batches need of a sizing."""
+    """The interface of sizings for a detector's batches."""
 
     def apply(
         self,
@@ -48,19 +48,19 @@ class DetectionSizing(Sizing, Protocol):
         mean: Sequence[float],
         std: Sequence[float],
     ) -> tuple[np.ndarray, Example]:
-        """An image as the model takes it, ``[h, w, 3]`` float32 normalised, and its example with boxes to match."""
+        """Resizes an example. Returns the normalised image ``[h, w, 3]`` float32 and the example with resized boxes."""
         ...
 
 
 @dataclass(frozen=True)
 class ShortestSide:
-    """The shorter side becomes one of ``min_sizes``, unless the longer one would exceed ``max_size``.
+    """Resizes the shorter side to one of ``min_sizes``, unless the longer side would exceed ``max_size``.
 
-    As torchvision's ``GeneralizedRCNNTransform`` resizes; of several sizes each image draws one. Its canvas is chosen
-    for the largest of them: the plan stays a function of stored sizes, and few programs are compiled.
+    As in torchvision's ``GeneralizedRCNNTransform``, one of several sizes is drawn for each image. The canvas is chosen
+    for the largest size, so that the plan only depends on stored sizes, and few programs are compiled.
 
     square: add the ``max_size`` square to the canvases (see `jaxdet.data.batching.canvas.canvases`).
-    enlarge: whether an image smaller than that is enlarged.
+    enlarge: whether smaller images are enlarged.
     """
 
     min_sizes: tuple[int, ...]
@@ -93,7 +93,7 @@ class ShortestSide:
         mean: Sequence[float],
         std: Sequence[float],
     ) -> tuple[np.ndarray, Example]:
-        """See `DetectionSizing`; an image that an augmentation gave another shape is made to fit its canvas."""
+        """See `DetectionSizing`. Images with a shape that an augmentation has changed are resized to fit the canvas."""
         number = int(generator.random() * len(self.min_sizes)) if len(self.min_sizes) > 1 else 0
         old = example.image.shape[0], example.image.shape[1]
         new = self._resized(*old, self.min_sizes[number])
@@ -110,9 +110,9 @@ class ShortestSide:
 class ScaleJitter:
     """Large-scale jitter as in torchvision's detection reference (``ScaleJitter``, then ``FixedSizeCrop``).
 
-    A scale is drawn uniformly, relative to the largest at which the image fits ``size`` (height, width). A larger
-    result is cropped to it at a random place, boxes with it; a smaller one lies in the corner of the canvas. The one
-    canvas is ``size`` rounded up to multiples of 32.
+    A scale is drawn uniformly, relative to the largest scale at which the image fits ``size`` (height, width). Larger
+    results are cropped to ``size`` at a random position; smaller ones are in the corner of the canvas. The only canvas
+    is ``size`` rounded up to multiples of 32.
     """
 
     scale: tuple[float, float]
@@ -138,13 +138,13 @@ class ScaleJitter:
         ratio = min(self.size[0] / old[0], self.size[1] / old[1])
         ratio *= self.scale[0] + (self.scale[1] - self.scale[0]) * scale
         new = (max(1, int(old[0] * ratio)), max(1, int(old[1] * ratio)))
-        # Pillow's filter smooths when it shrinks, as it does in the reference: scales go down to a tenth.
+        # With Pillow's antialiasing filter, as in the reference: scales may be as small as 0.1.
         resized = Image.fromarray(example.image).resize(new[::-1], Image.Resampling.BILINEAR)
         example = replace(
             example.map_boxes(lambda boxes: resize_boxes(boxes, old, new)),
             image=np.asarray(resized),
         )
-        # One number places both axes, as in the reference.
+        # One random number for both axes, as in the reference.
         top, left = (int(max(0, side - limit) * place) for side, limit in zip(new, self.size, strict=True))
         example = crop(example, top, left, min(new[0], self.size[0]), min(new[1], self.size[1]))
         return normalize(example.image, mean, std), example
@@ -152,7 +152,7 @@ class ScaleJitter:
 
 @dataclass(frozen=True)
 class SquareCrop:
-    """Classifiers' images: ``crop`` pixels high and wide; in evaluation of a shorter side of ``resize``."""
+    """The sizing of classifiers: ``crop`` pixels high and wide, in evaluation after resizing to ``resize``."""
 
     resize: int
     crop: int
@@ -170,6 +170,6 @@ class SquareCrop:
 
 
 def _fit(size: Size, canvas: Size) -> Size:
-    """The largest of the same shape that the canvas holds, of at least one pixel."""
+    """The largest size with the same aspect ratio that fits in the canvas, at least one pixel."""
     scale = min(canvas[0] / size[0], canvas[1] / size[1])
     return max(1, math.floor(size[0] * scale)), max(1, math.floor(size[1] * scale))

@@ -1,1 +1,1 @@
-"""Annotation formats, a module each: reading one as a data set, with every fault by file and line."""
+"""Readers of annotation formats, which report all faults with file and line."""

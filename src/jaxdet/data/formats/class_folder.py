@@ -1,4 +1,4 @@
-"""Images with one label each: a folder a class, torchvision's ``ImageFolder`` layout."""
+"""Classification datasets, and folders with one folder per class (torchvision's ``ImageFolder`` layout)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jaxdet.paths import to_path
 
 @dataclass(frozen=True)
 class LabelledPath:
-    """What is known of an image before it is decoded."""
+    """A labelled image file."""
 
     path: str
     label: int  # 0..K-1
@@ -25,7 +25,7 @@ class LabelledPath:
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """One decoded image with its label."""
+    """A decoded image with its label."""
 
     image: np.ndarray  # [H, W, 3] uint8 RGB
     label: int  # 0..K-1
@@ -33,15 +33,15 @@ class LabelledImage:
 
 
 class ClassificationDataset:
-    """A sequence of labelled images, decoded on access. There is no background: labels are 0..K-1.
+    """A sequence of labelled images, decoded on access. Labels are 0..K-1; there is no background.
 
     Args:
-        records: one an image, in the dataset's order.
+        records: one per image, in the order of the dataset.
         names: class names by label.
-        faults: what is wrong with the source; the records are without it.
+        faults: the faults of the source.
 
     Raises:
-        DataError: there are faults, each of which is listed, that are more than warnings.
+        DataError: faults that are not warnings, all listed.
     """
 
     def __init__(self, records: Sequence[LabelledPath], names: Sequence[str], *, faults: Sequence[Fault] = ()) -> None:
@@ -54,20 +54,20 @@ class ClassificationDataset:
         return len(self.records)
 
     def __getitem__(self, index: int) -> LabelledImage:
-        """Decodes image ``index``. Raises DataError where the file is unreadable."""
+        """Decodes image ``index``. Raises DataError if it cannot be read."""
         record = self.records[index]
         return LabelledImage(read_image(record.path), record.label, record.path)
 
     def encoded(self, index: int) -> bytes:
-        """Image ``index`` as an image file's bytes. Raises DataError where there is none."""
+        """The encoded image file ``index``. Raises DataError if it cannot be read."""
         return read_file(self.records[index].path)
 
     def inspect(self, index: int) -> list[Problem]:
-        """What is wrong with image ``index``, which is decoded for it."""
+        """The problems of image ``index``, which is decoded."""
         return image_problems(lambda: self[index], self.records[index].path)
 
     def places(self, indices: Sequence[int]) -> list[tuple[str, int | None]]:
-        """The file and line where the annotations of these images begin: the images themselves."""
+        """The file and line where the annotations of each image begin: the image files."""
         return [(self.records[index].path, None) for index in indices]
 
     def __repr__(self) -> str:
@@ -75,23 +75,23 @@ class ClassificationDataset:
 
 
 def read_class_folder(root: str | Path, class_names: Sequence[str] | None = None) -> ClassificationDataset:
-    """The images of a folder of class folders, in torchvision's order.
+    """Reads a folder of class folders, in torchvision's order.
 
     Args:
-        root: its folders are the classes; images lie anywhere below them. Other files are left alone, and hidden and
-            system files and folders left out (`jaxdet.data.image_files`).
+        root: its folders are the classes, with images at any depth. Other files are ignored; hidden and system files
+            are left out (`jaxdet.data.image_files`).
         class_names: the folders in the order of their labels; by default all, sorted.
 
     Raises:
-        DataError: there is no folder, or one that is no class; or no images.
+        DataError: no such folder, a folder that is not a class, or no images.
     """
     root = to_path(root)
     if not root.is_dir():
-        raise DataError(f"{root}: there is no such folder; give one with a folder for each class")
+        raise DataError(f"{root}: no such folder; give one with a folder for each class")
     folders = class_folders(root)
     names = tuple(folders if class_names is None else class_names)
     if len(set(names)) != len(names):
-        raise DataError(f"class_names has a name twice: {', '.join(names)}")
+        raise DataError(f"class_names has a duplicate: {', '.join(names)}")
     faults = [
         Fault(
             FaultKind.UNKNOWN_CATEGORY, str(root / name), None, f"is not among the classes {', '.join(names)}; add it"
@@ -110,16 +110,16 @@ def read_class_folder(root: str | Path, class_names: Sequence[str] | None = None
     for label, (name, paths) in enumerate(members.items()):
         if not paths:
             faults.append(Fault(FaultKind.EMPTY_CLASS, str(root / name), None, "the class has no images"))
-        paths.sort(key=lambda path: path.rpartition("/")[::2])  # torchvision's order: the files of a folder together
+        paths.sort(key=lambda path: path.rpartition("/")[::2])  # torchvision's order: folder by folder
         records += [LabelledPath(path, label) for path in paths]
     if not records:
         suffixes = ", ".join(IMAGE_SUFFIXES)
-        raise DataError(f"{root}: holds no images ({suffixes}); expected a folder for each class, with its images")
+        raise DataError(f"{root}: no images ({suffixes}); expected a folder for each class, with its images")
     return ClassificationDataset(records, names, faults=faults)
 
 
 def class_folders(root: Path) -> tuple[str, ...]:
-    """The sorted names of the folders in ``root``; of none where there is no such folder."""
+    """The sorted names of the folders in ``root``; none if it does not exist."""
     if not root.is_dir():
         return ()
     return tuple(sorted(path.name for path in root.iterdir() if path.is_dir() and not is_system_name(path.name)))

@@ -1,6 +1,6 @@
-"""COCO json files: reading one as a dataset, and writing any dataset as COCO ground truth.
+"""Reading COCO json files as datasets, and converting datasets to COCO ground truth.
 
-The file's boxes are (x, y, width, height) in pixels; they become xyxy at once and are xywh again only in `to_coco`.
+Boxes in files are (x, y, width, height) in pixels. They are converted to xyxy immediately, and back only in `to_coco`.
 """
 
 from __future__ import annotations
@@ -23,22 +23,21 @@ from jaxdet.paths import Listing, to_path
 
 
 class CocoDataset(DetectionDataset):
-    """Images and boxes of an ordinary COCO json file.
+    """The images and boxes of a COCO json file.
 
-    Category ids are mapped to labels 1..K in the order of the ids and kept in `category_ids`. Crowd regions become
-    ignored regions of the examples (they stay in the file, where evaluation ignores what falls on them). Images
-    without boxes are kept. A missing ``width`` or ``height`` is read from the image's header; missing are also optional
-    fields that are null. Names may be integers.
+    Category ids are mapped to labels 1..K in ascending order; `category_ids` has the ids. Crowd regions become ignored
+    regions. Images without boxes are kept. Missing ``width`` and ``height`` are read from the image's header. Optional
+    fields may be null, which means missing. Names may be integers.
 
     Args:
         annotation_file: the json file.
         image_dir: the folder that the file's ``file_name`` entries are relative to.
-        skip_faulty: leave out annotations whose box is degenerate, not finite or out of the image, and count them
-            in `skipped`, instead of raising.
+        skip_faulty: leave out annotations with a box that is degenerate, not finite or outside of the image, and count
+            them in `skipped`, instead of raising.
 
     Raises:
-        DataError: the file is missing or not in the format; or, listing every one with its line, entries or boxes are
-            faulty, or images are missing.
+        DataError: the file is missing or not in the format; or faults, all listed with their line: faulty entries or
+            boxes, missing images.
     """
 
     def __init__(self, annotation_file: str | Path, image_dir: str | Path, *, skip_faulty: bool = False) -> None:
@@ -70,7 +69,10 @@ class CocoDataset(DetectionDataset):
         super().__init__(records, names, category_ids, faults=faults, skip_faulty=skip_faulty)
 
     def own_ground_truth(self) -> dict[str, Any]:
-        """The file's content, with crowds, areas and masks, without skipped faults. Raises DataError if it has gone."""
+        """The content of the file, with crowds, areas and masks, without skipped annotations.
+
+        Raises DataError if the file was removed or changed.
+        """
         content = read_coco_json(self.annotation_file)
         skipped = self._skipped_entries
         content["annotations"] = [entry for number, entry in enumerate(content["annotations"]) if number not in skipped]
@@ -83,10 +85,10 @@ class CocoDataset(DetectionDataset):
 
 
 def to_coco(dataset: DetectionDataset) -> dict[str, Any]:
-    """An ordinary COCO ground truth (json-ready) of any dataset: xywh boxes, the dataset's own category ids.
+    """Converts any dataset to COCO ground truth (json-ready) with the dataset's category ids.
 
-    It is what evaluation counts (`Record.truth`); an ignored region, which has no class, is a crowd of every class.
-    Annotation ids count from 1, as pycocotools takes a match with annotation 0 for none. Nothing is decoded.
+    It has the ground truth for evaluation (`Record.truth`). Ignored regions, which have no class, become crowds of all
+    classes. Annotation ids start at 1, as pycocotools treats a match with annotation 0 as none. No image is decoded.
     """
     annotations: list[dict[str, Any]] = []
     for record in dataset.records:
@@ -117,17 +119,17 @@ def to_coco(dataset: DetectionDataset) -> dict[str, Any]:
 
 
 def ground_truth(dataset: DetectionDataset) -> dict[str, Any]:
-    """What to evaluate ``dataset`` against: its own COCO file (with crowds, without skipped faults), or `to_coco`.
+    """The COCO ground truth of a dataset: its own file (with crowds, without skipped annotations), or `to_coco`.
 
     Raises:
-        DataError: the file has gone, or is no longer what it was.
+        DataError: the file was removed or changed.
     """
     own = dataset.own_ground_truth()
     return to_coco(dataset) if own is None else own
 
 
 class _Image(NamedTuple):
-    """An image while its annotations are gathered."""
+    """An image, while its annotations are collected."""
 
     entry: int  # its position in the file
     path: str
@@ -138,7 +140,7 @@ class _Image(NamedTuple):
 
 
 def _usable(content: Mapping[str, Any], section: str, unusable: set[tuple[str, int]]) -> Iterator[tuple[int, Any]]:
-    """(position, entry) of the entries of a section that can be worked with."""
+    """(position, entry) of the entries of a section without errors."""
     numbered = enumerate(content[section])
     return (item for item in numbered if (section, item[0]) not in unusable) if unusable else numbered
 
@@ -146,7 +148,7 @@ def _usable(content: Mapping[str, Any], section: str, unusable: set[tuple[str, i
 def _read_images(
     entries: Iterable[tuple[int, Any]], image_dir: str | Path
 ) -> tuple[dict[int, _Image], list[EntryProblem]]:
-    """Images by their id, in the file's order, and the problems of those that are not there."""
+    """Images by id, in the order of the file, and the problems of missing or unreadable ones."""
     images, problems = {}, []
     files = Listing()
     for number, entry in entries:
@@ -154,7 +156,7 @@ def _read_images(
         size = stated_size(entry)
         problem = None
         if path not in files:
-            text = f"its file {path} is missing; check that {str(image_dir)!r} is what the file names are relative to"
+            text = f"its file {path} is missing; check that file names are relative to {str(image_dir)!r}"
             problem = Problem(FaultKind.MISSING_IMAGE, text)
         elif size is None:
             try:
@@ -172,11 +174,11 @@ def _read_images(
 def _read_annotations(
     entries: Iterable[tuple[int, Any]], images: Mapping[int, _Image], labels: Mapping[int, int]
 ) -> list[EntryProblem]:
-    """Puts boxes and crowd regions into their images, and gives the problems of those that are faulty."""
+    """Adds boxes and crowd regions to their images, and returns the problems of faulty ones."""
     problems = []
     for number, entry in entries:
         image, label = images.get(entry["image_id"]), labels.get(entry["category_id"])
-        if image is None or label is None:  # its image is missing, or its category is faulty, which has been told
+        if image is None or label is None:  # a missing image or faulty category, which is reported already
             continue
         crowd = is_crowd(entry)
         corners: Sequence[float] | Problem = from_xywh(entry["bbox"], "bbox")

@@ -1,4 +1,4 @@
-"""The structure of COCO json files: reading one, and finding the entries that are not what the format asks for."""
+"""Reading COCO json files and checking their structure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _REQUIRED: dict[str, dict[str, tuple[type, ...]]] = {
     "categories": {"id": (int,), "name": (str, int)},
 }
 _KIND_NAMES = {(int,): "an integer", (str,): "a string", (list,): "a list", (str, int): "a string or an integer"}
-_ID_LIMIT = 2**63  # pycocotools sorts ids with numpy
+_ID_LIMIT = 2**63  # numpy's limit, with which pycocotools sorts ids
 _DUPLICATES = {
     "images": FaultKind.DUPLICATE_IMAGE,
     "annotations": FaultKind.DUPLICATE_ANNOTATION,
@@ -27,7 +27,7 @@ _DUPLICATES = {
 
 
 class EntryProblem(NamedTuple):
-    """What is wrong with one entry of a COCO file, before its line is known."""
+    """A problem of an entry of a COCO file, without its line."""
 
     section: str  # "images", "annotations" or "categories"
     number: int  # the entry's position there, from 0
@@ -35,7 +35,7 @@ class EntryProblem(NamedTuple):
 
 
 def load_coco_json(path: PathLike) -> dict[str, Any]:
-    """A COCO file as a dict with the three lists of the format; their entries are not looked at.
+    """Reads a COCO file as a dict with the three lists of the format, whose entries are not checked.
 
     Raises:
         DataError: no such file, not JSON, or a list is missing.
@@ -43,32 +43,31 @@ def load_coco_json(path: PathLike) -> dict[str, Any]:
     try:
         content = parse_json(to_path(path).read_bytes())
     except FileNotFoundError:
-        raise DataError(f"{path}: there is no such annotation file; check the path") from None
+        raise DataError(f"{path}: no such annotation file; check the path") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
     except ValueError as error:
-        raise DataError(f"{path}: is not JSON ({error}); give a COCO annotation file") from None
+        raise DataError(f"{path}: not JSON ({error}); give a COCO annotation file") from None
     check_sections(content, str(path))
     return content
 
 
 def check_sections(content: Any, source: str) -> None:
-    """Raises DataError unless ``content``, which came from ``source``, has the three lists of the format."""
+    """Raises DataError unless ``content``, which is from ``source``, has the three lists of the format."""
     if not isinstance(content, Mapping):
-        raise DataError(f"{source}: holds a {type(content).__name__}, not an object; give a COCO annotation file")
+        raise DataError(f"{source}: contains a {type(content).__name__}, not an object; give a COCO annotation file")
     for section in _REQUIRED:
         if not isinstance(content.get(section), list):
             raise DataError(
-                f"{source}: has no list {section!r}; a COCO annotation file has 'images', 'annotations', 'categories'"
+                f"{source}: no list {section!r}; a COCO annotation file has 'images', 'annotations', 'categories'"
             )
 
 
 def read_coco_json(path: PathLike) -> dict[str, Any]:
-    """A COCO ground-truth file as a dict whose entries are as the format requires; boxes are not looked at.
+    """Reads a COCO ground-truth file as a dict and checks its entries, except for their boxes.
 
     Raises:
-        DataError: no such file, not JSON, a list is missing; or, listing every one with its line, an entry has one of
-            the `entry_problems`.
+        DataError: no such file, not JSON, or a missing list; or `entry_problems`, all listed with their line.
     """
     content = load_coco_json(path)
     refuse_faults(locate(path, content, entry_problems(content)), skip_faulty=False)
@@ -76,16 +75,16 @@ def read_coco_json(path: PathLike) -> dict[str, Any]:
 
 
 def check_coco(content: Any, source: str) -> None:
-    """Checks that ``content``, which came from ``source``, is COCO ground truth. Raises as `read_coco_json` says."""
+    """Checks that ``content``, which is from ``source``, is COCO ground truth. Raises DataError as `read_coco_json`."""
     check_sections(content, source)
     refuse_faults(_faults(source, content, entry_problems(content), {}), skip_faulty=False)
 
 
 def check_boxes(content: Mapping[str, Any], source: str) -> None:
-    """Checks the boxes of ``content``, which came from ``source``, for evaluation.
+    """Checks the boxes of ``content``, which is from ``source``, for evaluation.
 
     Raises:
-        DataError: a box is not four finite numbers, or is of negative size and no crowd's; the first of them is named.
+        DataError: a box is not four finite numbers, or has a negative size and is not a crowd.
     """
     for entry in content["annotations"]:
         box = entry["bbox"]
@@ -97,8 +96,10 @@ def check_boxes(content: Mapping[str, Any], source: str) -> None:
 
 
 def entry_problems(content: Mapping[str, Any]) -> list[EntryProblem]:
-    """Every entry without a required key, with a value of a wrong type or range, with an id that occurs before, or that
-    refers to what is not there. Optional fields (`jaxdet.data.formats.coco_fields`) may be missing or null."""
+    """The problems of all entries: missing keys, wrong types or ranges, duplicate ids, and unknown references.
+
+    Optional fields (`jaxdet.data.formats.coco_fields`) may be missing or null.
+    """
     found = []
     images, categories, annotations = (_objects(content[name]) for name in ("images", "categories", "annotations"))
     for section, entries in (("images", images), ("categories", categories), ("annotations", annotations)):
@@ -106,8 +107,8 @@ def entry_problems(content: Mapping[str, Any]) -> list[EntryProblem]:
         wrong = optional_misfits(section, entries)
         found += [EntryProblem(section, number, Problem(FaultKind.MALFORMED_ENTRY, text)) for number, text in wrong]
         found += _repeated(section, entries, "id", _DUPLICATES[section], "give each its own")
-    found += _repeated("categories", categories, "name", FaultKind.SHARED_NAME, "only their ids tell them apart")
-    # Known are also the ids of entries with another fault: one mistake is told once.
+    found += _repeated("categories", categories, "name", FaultKind.SHARED_NAME, "only their ids differ")
+    # Ids of entries with other faults are known, too, so that each mistake is reported once.
     for key, kind, section, others in (
         ("image_id", FaultKind.UNKNOWN_IMAGE, "images", images),
         ("category_id", FaultKind.UNKNOWN_CATEGORY, "categories", categories),
@@ -121,7 +122,7 @@ def entry_problems(content: Mapping[str, Any]) -> list[EntryProblem]:
 
 
 def locate(path: PathLike, content: Mapping[str, Any], problems: Sequence[EntryProblem]) -> list[Fault]:
-    """Problems as faults with their lines in the file, in the order of the lines. Without any the file stays closed."""
+    """Problems as faults with their lines in the file, sorted by line. The file is only read if there are problems."""
     if not problems:
         return []
     wanted: dict[str, set[int]] = {section: set() for section in _REQUIRED}
@@ -134,7 +135,7 @@ def locate(path: PathLike, content: Mapping[str, Any], problems: Sequence[EntryP
 def _faults(
     source: str, content: Mapping[str, Any], problems: Sequence[EntryProblem], lines: Mapping[tuple[str, int], int]
 ) -> list[Fault]:
-    """Problems as faults, which name the image and the annotation."""
+    """Problems as faults with their image and annotation."""
     faults = []
     entries = _objects(content["images"]) if problems else ()
     images = {image["id"]: image for image in entries if type(image.get("id")) is int}
@@ -159,16 +160,16 @@ def _image_name(entry: Mapping[str, Any], name: str) -> str:
 
 
 def _objects(entries: Sequence[Any]) -> Sequence[Any]:
-    """The entries, with an empty object for what is none."""
+    """The entries, with an empty object in place of values that are not objects."""
     if all(type(entry) is dict for entry in entries):
         return entries
     return [entry if isinstance(entry, Mapping) else {} for entry in entries]
 
 
 def _misfits(section: str, entries: Sequence[Mapping[str, Any]]) -> list[EntryProblem]:
-    """The entries that lack a required key, or have a value of another kind there; each is told once."""
+    """The entries with a missing required key or a value of the wrong type there; each is reported once."""
     found: dict[int, str] = {}
-    for key, kinds in _REQUIRED[section].items():  # a column at a time: files have a million entries
+    for key, kinds in _REQUIRED[section].items():  # column by column for speed: files have a million entries
         for number in [number for number, entry in enumerate(entries) if type(entry.get(key)) not in kinds]:
             value = entries[number].get(key)
             if key not in entries[number]:
@@ -185,7 +186,7 @@ def _misfits(section: str, entries: Sequence[Mapping[str, Any]]) -> list[EntryPr
 def _repeated(
     section: str, entries: Sequence[Mapping[str, Any]], key: str, kind: FaultKind, advice: str
 ) -> list[EntryProblem]:
-    """The entries that share a value with an earlier one of their section."""
+    """The entries that have a value of an earlier entry in their section."""
     values = [entry.get(key) for entry in entries]
     values = [value if isinstance(value, (int, str)) else None for value in values]
     if key == "name":

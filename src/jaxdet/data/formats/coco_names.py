@@ -1,4 +1,4 @@
-"""The classes of COCO as torchvision's detectors number them: 80 among 90, whose gaps are "N/A"."""
+"""COCO's class names with torchvision's labels: 80 of 90 categories; the others are "N/A"."""
 
 from __future__ import annotations
 

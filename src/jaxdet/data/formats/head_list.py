@@ -1,8 +1,8 @@
-"""HeadHunter's lists: ``# path`` of an image, then a line ``x1 y1 x2 y2 flag`` for each head on it.
+"""HeadHunter's lists: ``# path`` of an image, then a line ``x1 y1 x2 y2 flag`` for each of its heads.
 
-A flag of 0 is a head like any other. A positive one is trained on and ignored in evaluation. A negative one is not
-trained on, and ignored in evaluation. Commas in place of spaces and paths without ``#`` read as well: the original's
-instructions describe lists so, its scripts write them as above. Boxes are corners in pixels of the upright image.
+Heads with a positive flag are ignored in evaluation; heads with a negative flag are ignored in training, too. Commas
+instead of spaces and paths without ``#`` are also accepted, as in the original's instructions. Boxes are xyxy in pixels
+of the upright image.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ONES = ("ignored", "counted")
 
 
 class ListBox(NamedTuple):
-    """A box as a list has it, on its line."""
+    """A box of a list and its line."""
 
     line: int
     box: tuple[float, float, float, float]  # xyxy
@@ -37,7 +37,7 @@ class ListBox(NamedTuple):
 
 @dataclass
 class ListImage:
-    """An image of a list, on its line, with its boxes and with what is wrong with lines of them."""
+    """An image of a list and its line, its boxes, and the problems of their lines."""
 
     path: str
     line: int
@@ -46,25 +46,25 @@ class ListImage:
 
 
 class HeadListDataset(DetectionDataset):
-    """The images of a HeadHunter list. The only class, label and category 1, is ``"head"``.
+    """The images of a HeadHunter list. The only class is ``"head"``, with label and category id 1.
 
-    Images without heads stay what they are. A box that reaches out of its image is clipped to it, as the original
-    does and CrowdHuman's boxes need; how many, a warning says.
+    Images without heads are kept. Boxes are clipped to their images, as in the original, which CrowdHuman's boxes need;
+    a warning has their number.
 
     Args:
-        file: the list; root: the folder that its paths are relative to, by default the list's own.
-        negatives: ``"ignored"``: a head of negative flag is a region that is neither object nor background;
-            ``"background"``: it is background, to which the original trains. Evaluation ignores it in both cases.
-        ones: what evaluation does with positive flags: ``"ignored"``, or ``"counted"`` as heads like any other. By
-            default they are ignored where the list has flags of 0, too, and counted where it has not: SCUT-HEAD's own
-            script writes 1 on every box, which leaves nothing to evaluate; a warning says so.
-        skip_faulty: leave out boxes that are degenerate, not finite, not numbers or out of the image as a whole, and
+        file: the list; root: the folder that its paths are relative to; by default the folder of the list.
+        negatives: the meaning of negative flags in training: ``"ignored"`` regions, or ``"background"``, as in the
+            original. Evaluation ignores them in both cases.
+        ones: the meaning of positive flags in evaluation: ``"ignored"``, or ``"counted"`` like other heads. By default
+            they are ignored if the list also has flags of 0, and otherwise counted, with a warning: SCUT-HEAD's script
+            writes 1 for every box, which would leave nothing to evaluate.
+        skip_faulty: leave out boxes that are degenerate, not finite, not numbers or entirely outside of the image, and
             count them in `skipped`, instead of raising.
 
     Raises:
-        DataError: the list is not there or no text; or, listing every one with its line, images are missing or
-            unreadable, lines are not in the format, or boxes are faulty.
-        ValueError: ``negatives`` or ``ones`` is something else.
+        DataError: the list does not exist or is not text; or faults, all listed with their line: missing or unreadable
+            images, malformed lines, faulty boxes.
+        ValueError: an unknown value of ``negatives`` or ``ones``.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class HeadListDataset(DetectionDataset):
     ) -> None:
         for name, value, known in (("negatives", negatives, NEGATIVES), ("ones", ones, (*ONES, None))):
             if value not in known:
-                raise ValueError(f"{name} of a head list is one of {', '.join(map(str, known))}, not {value!r}")
+                raise ValueError(f"{name} of a head list must be one of {', '.join(map(str, known))}, not {value!r}")
         self.file = Path(file)
         root = self.file.parent if root is None else Path(root)
         images, faults = read_head_list(self.file)
@@ -97,7 +97,7 @@ class HeadListDataset(DetectionDataset):
                 continue
             first = seen.setdefault(path, image.line)
             if first != image.line:
-                text = f"is also on line {first}; it counts twice"
+                text = f"is also on line {first}; it is used twice"
                 faults.append(self._fault(image, image.line, Problem(FaultKind.SHARED_IMAGE, text)))
             faults += [self._fault(image, line, problem) for line, problem in image.problems]
             kept: list[ListBox] = []
@@ -108,17 +108,17 @@ class HeadListDataset(DetectionDataset):
                     continue
                 x1, y1, x2, y2 = found
                 kept.append(ListBox(line, (x1, y1, x2, y2), 0 if flag > 0 and count_ones else flag))
-                if _reaches_out(box, size):
+                if _exceeds(box, size):
                     clipped.append(line)
             records.append(_record(len(records) + 1, path, size, kept, negatives))
             self._lines.append(image.line)
         if clipped:
-            text = f"boxes reach out of their images and are clipped to them: {len(clipped)}, here the first"
+            text = f"{len(clipped)} boxes exceed their images and are clipped, of which this is the first"
             faults.append(Fault(FaultKind.CLIPPED_BOXES, str(self.file), clipped[0], text))
         if count_ones and ones is None:
             text = (
-                "no box has a flag of 0, and those above it, as SCUT-HEAD's script writes them, would leave nothing to "
-                'evaluate: they count as heads. ones="ignored" ignores them'
+                "no box has flag 0, so boxes with positive flags, as written by SCUT-HEAD's script, count as heads in "
+                'evaluation; ones="ignored" ignores them'
             )
             faults.append(Fault(FaultKind.FLAG_ONE, str(self.file), None, text))
         super().__init__(records, (BACKGROUND, "head"), (-1, HEAD), faults=faults, skip_faulty=skip_faulty)
@@ -131,15 +131,15 @@ class HeadListDataset(DetectionDataset):
 
 
 def read_head_list(file: str | Path) -> tuple[list[ListImage], list[Fault]]:
-    """The images of a list with their boxes, as they stand there, and the faults that belong to no image.
+    """The images of a list with their unchanged boxes, and the faults that do not concern an image.
 
     Raises:
-        DataError: the file is not there, is no text, or names no image.
+        DataError: the file does not exist, is not text, or has no images.
     """
     try:
         lines = read_lines(file)
     except FileNotFoundError:
-        raise DataError(f"{file}: there is no such list; check the path") from None
+        raise DataError(f"{file}: no such list; check the path") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file}: cannot be read as text ({error}); write '# path' and 'x1 y1 x2 y2 flag'") from None
     images: list[ListImage] = []
@@ -150,17 +150,17 @@ def read_head_list(file: str | Path) -> tuple[list[ListImage], list[Fault]]:
         if line.startswith("#") or line.lower().endswith(IMAGE_SUFFIXES):
             images.append(ListImage(line.lstrip("#").strip(), number))
         elif not images:
-            text = f"{reprlib.repr(line)} stands before the first image; expected '# path'"
+            text = f"{reprlib.repr(line)} is before the first image; expected '# path'"
             faults.append(Fault(FaultKind.MALFORMED_ENTRY, str(file), number, text))
         else:
             _read_line(line, number, images[-1])
     if not images:
-        raise DataError(f"{file}: names no image; expected '# path', and lines 'x1 y1 x2 y2 flag' after it")
+        raise DataError(f"{file}: no images; expected '# path', and lines 'x1 y1 x2 y2 flag' after it")
     return images, faults
 
 
 def write_head_list(file: str | Path, images: Iterable[ListImage]) -> None:
-    """Writes a list, which appears whole or not at all; numbers as short as they read back the same."""
+    """Writes a list atomically. Numbers have the shortest form that reads back the same."""
     lines: list[str] = []
     for image in images:
         lines.append(f"# {image.path}")
@@ -174,7 +174,7 @@ def _read_line(line: str, number: int, image: ListImage) -> None:
         if not flag.is_integer():
             raise ValueError
     except (ValueError, OverflowError):
-        text = f"{reprlib.repr(line)} is not 'x1 y1 x2 y2 flag', four numbers and a whole one"
+        text = f"{reprlib.repr(line)} is not 'x1 y1 x2 y2 flag' (four numbers and an integer)"
         image.problems.append((number, Problem(FaultKind.MALFORMED_BOX, text)))
         return
     image.boxes.append(ListBox(number, (x1, y1, x2, y2), int(flag)))
@@ -192,7 +192,7 @@ def _record(image_id: int, path: str, size: tuple[int, int], found: Sequence[Lis
     return Record(image_id=image_id, path=path, size=size, judged=judged, **packed.annotations())
 
 
-def _reaches_out(box: Sequence[float], size: tuple[int, int]) -> bool:
+def _exceeds(box: Sequence[float], size: tuple[int, int]) -> bool:
     x1, y1, x2, y2 = box
     return min(x1, y1) < 0 or x2 > size[1] or y2 > size[0]
 

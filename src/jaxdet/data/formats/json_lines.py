@@ -1,4 +1,4 @@
-"""On which line an entry of a JSON file stands; worked out only once something is wrong with it."""
+"""Finding the lines of entries in JSON files, for error messages."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ def entry_lines(path: PathLike, wanted: Mapping[str, Collection[int]]) -> dict[t
     """The lines, from 1, on which entries of the lists in a file's top-level object begin.
 
     Args:
-        path: a file that `json.loads` reads.
-        wanted: positions from 0 of the entries, by the list's key: ``{"images": {3, 17}}``.
+        path: a valid JSON file.
+        wanted: positions from 0 of the entries by the key of the list: ``{"images": {3, 17}}``.
 
     Returns:
-        ``{("images", 3): 25, ...}``; what is not there is left out.
+        ``{("images", 3): 25, ...}``, without entries that do not exist.
     """
     raw = to_path(path).read_bytes()
     text = raw.decode(json.detect_encoding(raw), "surrogatepass")
-    del raw  # these files reach half a gigabyte
+    del raw  # files may have half a gigabyte
     starts: dict[tuple[str, int], int] = {}
     decode = json.JSONDecoder().raw_decode
     position = _next(text, _next(text, 0) + 1)  # past the brace
@@ -31,7 +31,7 @@ def entry_lines(path: PathLike, wanted: Mapping[str, Collection[int]]) -> dict[t
         key, position = decode(text, position)
         position = _next(text, _next(text, position) + 1)  # past the colon
         if key in wanted and text[position] == "[":
-            # Of a key that occurs twice the last one counts.
+            # The last one of duplicate keys is used.
             starts = {place: start for place, start in starts.items() if place[0] != key}
             found, position = _list_starts(text, position, wanted[key])
             starts.update({(key, number): start for number, start in found.items()})
@@ -42,7 +42,7 @@ def entry_lines(path: PathLike, wanted: Mapping[str, Collection[int]]) -> dict[t
 
 
 def _list_starts(text: str, position: int, wanted: Collection[int]) -> tuple[dict[int, int], int]:
-    """Where the wanted entries of the list at ``position`` begin, and where the list ends."""
+    """The positions where the wanted entries of the list at ``position`` begin, and where the list ends."""
     decode = json.JSONDecoder().raw_decode
     starts = {}
     number = 0
@@ -57,9 +57,9 @@ def _list_starts(text: str, position: int, wanted: Collection[int]) -> tuple[dic
 
 
 def _next(text: str, position: int) -> int:
-    """The first position from here on that is not blank."""
+    """The next position that is not blank."""
     match = _BLANK.match(text, position)
-    assert match is not None  # it matches nothing, too
+    assert match is not None  # it also matches an empty string
     return match.end()
 
 

@@ -1,10 +1,10 @@
-"""Packed data sets: images in a few large ArrayRecord files, which a bucket or a network disk delivers faster than
-many small ones, beside one index of all annotations.
+"""Packed datasets: all images in a few large ArrayRecord files, and all annotations in one index.
 
-A folder holds ``index.json``, ``images-00000.array_record`` and so on (a record is an image's file, as it was) and,
-where the source had one, the COCO ground truth. `jaxdet.data_report.pack` writes it.
+Buckets and network disks read few large files faster than many small ones. A folder contains ``index.json``,
+``pictures-00000.array_record`` and so on (a record is an unchanged image file) and, if the source had one, the COCO
+ground truth. `jaxdet.data_report.pack` writes it.
 
-Any process opens the whole index, and reads the images that it needs.
+Every process opens the whole index, and reads the images that it needs.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _BOXES, _LABELS = "boxes", "labels"
 
 
 def shard_name(number: int) -> str:
-    """Of the file with the images of a shard, from 0."""
+    """The file name of a shard, from 0."""
     return f"pictures-{number:05d}.array_record"
 
 
 class PackedImages:
-    """The images of a packed folder, by their position; it pickles, and threads may share it."""
+    """The images of a packed folder by position. Can be pickled and shared between threads."""
 
     def __init__(self, folder: PathLike, shards: Sequence[int]) -> None:
         self.folder, self.shards = str(to_path(folder)), tuple(shards)
@@ -48,12 +48,12 @@ class PackedImages:
         return ArrayRecordDataSource([f"{file}[0:{count}]" for file, count in zip(files, self.shards, strict=True)])
 
     def __getitem__(self, index: int) -> bytes:
-        """Raises DataError where the shard is missing or damaged."""
+        """The encoded image file ``index``. Raises DataError if the shard is missing or damaged."""
         try:
             return self._source[index]
-        except Exception as error:  # the library's own kinds are those of C++
+        except Exception as error:  # the library raises C++ types
             shard = int(np.searchsorted(np.cumsum(self.shards), index, side="right"))
-            text = f"image {index} cannot be read ({error}); pack the data set again"
+            text = f"image {index} cannot be read ({error}); pack the dataset again"
             raise DataError(f"{to_path(self.folder) / shard_name(shard)}: {text}") from error
 
     def __getstate__(self) -> dict[str, Any]:
@@ -61,7 +61,7 @@ class PackedImages:
 
 
 class PackedDataset(DetectionDataset):
-    """Images with boxes. Records, classes and ids are those of the data set that was packed."""
+    """A packed detection dataset. Records, classes and ids are those of the original dataset."""
 
     def __init__(self, folder: PathLike, content: dict[str, Any]) -> None:
         self.images = PackedImages(folder, content["shards"])
@@ -77,13 +77,13 @@ class PackedDataset(DetectionDataset):
         return self.images[index]
 
     def own_ground_truth(self) -> dict[str, Any] | None:
-        """The COCO file that was packed, if there was one. Raises DataError where it is damaged or of another set."""
+        """The COCO ground truth of the original dataset, if any. Raises DataError if it is damaged or of another."""
         file = to_path(self.images.folder) / GROUND_TRUTH_FILE
         if not file.exists():
             return None
         content = read_coco_json(file)
         if {image["id"] for image in content["images"]} != set(self.image_ids):
-            raise DataError(f"{file}: its images are not those of {INDEX_FILE}; pack the data set again")
+            raise DataError(f"{file}: its images differ from those of {INDEX_FILE}; pack the dataset again")
         check_boxes(content, str(file))
         return content
 
@@ -96,7 +96,7 @@ class PackedDataset(DetectionDataset):
 
 
 class PackedClasses(ClassificationDataset):
-    """Images with one label each."""
+    """A packed classification dataset."""
 
     def __init__(self, folder: PathLike, content: dict[str, Any]) -> None:
         self.images = PackedImages(folder, content["shards"])
@@ -119,38 +119,38 @@ _KINDS: dict[str, type[PackedDataset] | type[PackedClasses]] = {_BOXES: PackedDa
 
 
 def is_packed(folder: PathLike) -> bool:
-    """Whether a folder holds a packed data set."""
+    """Whether a folder contains a packed dataset."""
     return (to_path(folder) / INDEX_FILE).exists()
 
 
 def open_packed(folder: PathLike) -> PackedDataset | PackedClasses:
-    """The data set that was packed into a folder.
+    """Opens the packed dataset in a folder.
 
     Raises:
-        DataError: there is none, or it is not complete.
+        DataError: there is none, or it is incomplete or damaged.
     """
     file = to_path(folder) / INDEX_FILE
     try:
         content = parse_json(file.read_bytes())
         if content["format"] != FORMAT:
-            raise ValueError(f"format {content['format']!r}, and this version reads {FORMAT}")
+            raise ValueError(f"format {content['format']!r}, but this version reads {FORMAT}")
         check_shards(content["shards"], content["pictures"])
         missing = [name for name in map(shard_name, range(len(content["shards"]))) if not (file.parent / name).exists()]
         if missing:
             raise ValueError(f"{missing[0]} is missing")
         kind = _KINDS.get(content["kind"])
         if kind is None:
-            raise ValueError(f"kind {content['kind']!r}, and this version reads {', '.join(_KINDS)}")
+            raise ValueError(f"kind {content['kind']!r}, but this version reads {', '.join(_KINDS)}")
         return kind(folder, content)
     except FileNotFoundError:
-        raise DataError(f"{file}: there is no packed data set; jaxdet data CONFIG --pack DIR makes one") from None
+        raise DataError(f"{file}: no packed dataset there; jaxdet data CONFIG --pack DIR creates one") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else error
-        raise DataError(f"{file}: the packed data set does not read ({reason}); pack it again") from error
+        raise DataError(f"{file}: the packed dataset cannot be read ({reason}); pack it again") from error
 
 
 def index_content(dataset: DetectionDataset | ClassificationDataset, shards: Sequence[int]) -> dict[str, Any]:
-    """What ``index.json`` says of a data set whose shards have so many images each."""
+    """The content of ``index.json``; ``shards``: the number of images of each shard."""
     content: dict[str, Any] = {"format": FORMAT, "shards": list(shards), "names": list(dataset.names)}
     if isinstance(dataset, ClassificationDataset):
         entries = [{"path": record.path, "label": record.label} for record in dataset.records]
@@ -168,5 +168,5 @@ def index_content(dataset: DetectionDataset | ClassificationDataset, shards: Seq
     return {**content, "kind": _BOXES, "category_ids": list(dataset.category_ids), "pictures": images}
 
 
-def _entry(said: Objects) -> dict[str, Any]:
-    return {"boxes": said.boxes.tolist(), "labels": said.labels.tolist(), "ignored": said.ignored.tolist()}
+def _entry(objects: Objects) -> dict[str, Any]:
+    return {"boxes": objects.boxes.tolist(), "labels": objects.labels.tolist(), "ignored": objects.ignored.tolist()}

@@ -1,7 +1,6 @@
-"""What ``index.json`` of a packed data set says, checked: nothing of it is taken on trust.
+"""Reading and checking ``index.json`` of packed datasets.
 
-Each function raises ValueError, which names the entry, where it is not what
-`jaxdet.data.formats.packed.index_content` writes.
+All functions raise ValueError with the entry if it is not as `jaxdet.data.formats.packed.index_content` writes it.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ _PARTS = ("boxes", "labels", "ignored")
 
 
 def check_shards(shards: Any, images: Any) -> None:
-    """Checks that the shards hold as many images as are listed."""
+    """Checks that the shards have as many images as are listed."""
     if not isinstance(shards, list) or not all(type(count) is int and count >= 0 for count in shards):
         raise ValueError(f"'shards' is {reprlib.repr(shards)}; expected a list of counts")
     if not isinstance(images, list) or not all(isinstance(entry, dict) for entry in images):
         raise ValueError("'images' is not a list of objects")
     if sum(shards) != len(images):
-        raise ValueError(f"its shards hold {sum(shards)} images, and {len(images)} are listed")
+        raise ValueError(f"its shards have {sum(shards)} images, but {len(images)} are listed")
 
 
 def read_names(names: Any) -> tuple[str, ...]:
@@ -38,7 +37,7 @@ def read_names(names: Any) -> tuple[str, ...]:
 
 
 def read_labelled(entries: Sequence[dict[str, Any]], classes: int) -> list[LabelledPath]:
-    """The images of a set of ``classes`` classes, with their labels."""
+    """The labelled images of a dataset with ``classes`` classes."""
     found = []
     for number, entry in enumerate(entries):
         path, label = _text(entry["path"], number), entry["label"]
@@ -49,7 +48,7 @@ def read_labelled(entries: Sequence[dict[str, Any]], classes: int) -> list[Label
 
 
 def read_records(entries: Sequence[dict[str, Any]], classes: int, category_ids: Any) -> list[Record]:
-    """The images of a set of ``classes`` classes, the background included, with their boxes."""
+    """The images and boxes of a dataset with ``classes`` classes, including the background."""
     if not isinstance(category_ids, list) or not all(type(number) is int for number in category_ids):
         raise ValueError(f"'category_ids' is {reprlib.repr(category_ids)}; expected a list of integers")
     return [_record(entry, number, classes) for number, entry in enumerate(entries)]
@@ -61,27 +60,27 @@ def _record(entry: dict[str, Any], number: int, classes: int) -> Record:
         raise ValueError(f"image {number} has the id {reprlib.repr(image_id)}; expected an integer")
     if not isinstance(size, list) or len(size) != 2 or not all(map(_is_side, size)):
         raise ValueError(f"image {number} has the size {reprlib.repr(size)}; expected [height, width]")
-    trained = _truth(entry, number, size, classes)
-    truth = None if judged is None else _truth(judged, number, size, classes)
+    trained = _objects(entry, number, size, classes)
+    truth = None if judged is None else _objects(judged, number, size, classes)
     height, width = size
     return Record(image_id=image_id, path=path, size=(height, width), judged=truth, **trained.annotations())
 
 
-def _truth(entry: Any, number: int, size: Sequence[int], classes: int) -> Objects:
+def _objects(entry: Any, number: int, size: Sequence[int], classes: int) -> Objects:
     if not isinstance(entry, dict) or not all(isinstance(entry[part], list) for part in _PARTS):
-        raise ValueError(f"image {number} lacks a list of {', '.join(_PARTS)}")
+        raise ValueError(f"image {number} has no lists {', '.join(_PARTS)}")
     labels = entry["labels"]
     if len(labels) != len(entry["boxes"]) or not all(type(label) is int and 0 < label < classes for label in labels):
-        text = f"{len(entry['boxes'])} boxes and labels {reprlib.repr(labels)}; expected one of 1..{classes - 1} a box"
+        text = f"{len(entry['boxes'])} boxes and labels {reprlib.repr(labels)}; expected 1..{classes - 1} for each box"
         raise ValueError(f"image {number} has {text}")
     boxes, ignored = (_boxes(entry[part], number, size) for part in ("boxes", "ignored"))
     return Objects(boxes=boxes, labels=np.array(labels, np.int32), ignored=ignored)
 
 
 def _boxes(rows: list[Any], number: int, size: Sequence[int]) -> np.ndarray:
-    """[G, 4] float32 xyxy within the image."""
+    """Boxes [G, 4] float32 xyxy, checked to be inside of the image."""
     try:
-        with np.errstate(over="ignore"):  # becomes infinite, and is refused
+        with np.errstate(over="ignore"):  # infinite boxes raise below
             boxes = np.array(rows, np.float32) if rows else np.zeros((0, 4), np.float32)
     except (TypeError, ValueError, OverflowError):
         boxes = np.zeros(0, np.float32)
@@ -90,7 +89,7 @@ def _boxes(rows: list[Any], number: int, size: Sequence[int]) -> np.ndarray:
         if (low >= 0).all() and (low < high).all() and (high <= np.array(size[::-1], np.float32)).all():
             return boxes
     height, width = size
-    text = f"boxes {reprlib.repr(rows)}; expected [x1, y1, x2, y2] each, within its {width} x {height} pixels"
+    text = f"boxes {reprlib.repr(rows)}; expected [x1, y1, x2, y2] each, inside of its {width} x {height} pixels"
     raise ValueError(f"image {number} has {text}")
 
 

@@ -1,4 +1,4 @@
-"""Examples that a program has already: any sequence of mappings, such as a Grain data source."""
+"""Datasets from sequences of mappings, such as Grain data sources."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _REQUIRED = ("image", "boxes", "labels")
 
 
 class RandomAccess(Protocol):
-    """What is asked of a sequence; lists, Grain's data sources and its ``MapDataset`` have it."""
+    """The interface of sequences, which lists, Grain's data sources and its ``MapDataset`` implement."""
 
     def __len__(self) -> int: ...
 
@@ -28,22 +28,22 @@ class RandomAccess(Protocol):
 
 
 class SequenceDataset(DetectionDataset):
-    """Examples out of a sequence of mappings.
+    """Examples from a sequence of mappings.
 
     An entry has ``image`` ([H, W, 3] uint8 RGB, or the path of a file), ``boxes`` [G, 4] xyxy in the image's pixels and
     ``labels`` [G] 1..K, and may have ``image_id`` (an integer; by default its position from 1) and ``ignored`` [I, 4],
-    regions that are neither object nor background. It has to be the same each time that it is asked for.
+    regions that are neither object nor background. Repeated access has to return the same entry.
 
     Args:
-        sequence: read through once to begin with. Worker processes receive it pickled.
-        names: of labels 1..K, without the background.
-        sizes: [N, 2] (height, width) of the images. Where they are given, the first reading leaves ``image`` alone,
-            which is quicker for entries that decode it on access.
-        skip_faulty: leave out boxes that are degenerate, not finite or out of the image, and count them in `skipped`,
-            instead of raising.
+        sequence: the examples, which are read once at the beginning. It is pickled for worker processes.
+        names: class names of labels 1..K, without the background.
+        sizes: [N, 2] (height, width) of the images. With sizes, the first pass does not access ``image``, which is
+            faster for entries that decode it on access.
+        skip_faulty: leave out boxes that are degenerate, not finite or outside of the image, and count them in
+            `skipped`, instead of raising.
 
     Raises:
-        DataError: listing every one, entries are not as said above, or boxes are faulty.
+        DataError: malformed entries or faulty boxes, all listed.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class SequenceDataset(DetectionDataset):
         super().__init__(records, (BACKGROUND, *names), (-1, *labels), faults=faults, skip_faulty=skip_faulty)
 
     def __getitem__(self, index: int) -> Example:
-        """Example ``index``. Raises DataError where its image is unreadable or of another size than before."""
+        """Example ``index``. Raises DataError if its image cannot be read or its size has changed."""
         record = self.records[index]
         image = self._sequence[self._positions[index]]["image"]
         if isinstance(image, (str, os.PathLike)):
@@ -81,12 +81,12 @@ class SequenceDataset(DetectionDataset):
         else:
             image = _pixels(image)
             if image.shape[:2] != record.size:
-                text = f"{record.path}: its image is {image.shape[:2]} and was {record.size} (height, width)"
+                text = f"{record.path}: its image is {image.shape[:2]}, but was {record.size} (height, width)"
                 raise _unusable(text, FaultKind.IMAGE_SIZE)
         return Example.of(image, record)
 
     def encoded(self, index: int) -> bytes:
-        """Image ``index`` as an image file's bytes: its own, or a PNG of the array that it is."""
+        """The encoded image ``index``: its file, or a PNG of its array."""
         image = self._sequence[self._positions[index]]["image"]
         if isinstance(image, (str, os.PathLike)):
             return read_file(image)
@@ -96,13 +96,13 @@ class SequenceDataset(DetectionDataset):
 
 
 def _sizes(sizes: Any, count: int) -> list[list[int]]:
-    """Raises DataError unless they are ``count`` pairs of positive integers."""
+    """Checks that ``sizes`` are ``count`` pairs of positive integers. Raises DataError otherwise."""
     found = np.asarray(sizes)
     if found.dtype.kind == "f" and np.isfinite(found).all() and (found == np.trunc(found)).all():
         found = found.astype(np.int64)
     if found.shape != (count, 2) or (count and found.dtype.kind not in "iu"):
         given = f"{found.dtype} {list(found.shape)}"
-        raise DataError(f"expected sizes [{count}, 2], integers, one an image of the sequence, got {given}")
+        raise DataError(f"expected sizes [{count}, 2], integers, one per image of the sequence, got {given}")
     if (found < 1).any():
         position = int(np.argmax((found < 1).any(1)))
         raise DataError(f"example {position} has size {found[position].tolist()}; expected (height, width) from 1")
@@ -112,10 +112,10 @@ def _sizes(sizes: Any, count: int) -> list[list[int]]:
 def _read_entry(
     entry: Any, position: int, size: Sequence[int] | None, num_classes: int
 ) -> tuple[Record, list[tuple[str, Problem]]]:
-    """An entry as a record, and the problems of its boxes, each with the box's name.
+    """An entry as a record, and the problems of its boxes, each with the name of the box.
 
     Raises:
-        DataError: there is no record to be made of it.
+        DataError: the entry is malformed.
     """
     if not isinstance(entry, Mapping) or not all(key in entry for key in _REQUIRED):
         given = sorted(map(str, entry)) if isinstance(entry, Mapping) else f"a {type(entry).__name__}"
@@ -137,7 +137,7 @@ def _read_entry(
     if given_labels.shape != (len(candidates),) or (len(candidates) and given_labels.dtype.kind not in "iu"):
         raise _unusable(
             f"has {len(candidates)} boxes and labels {given_labels.dtype} {list(given_labels.shape)}; expected an "
-            "integer a box"
+            "integer per box"
         )
     boxes, labels, ignored, wrong = [], [], [], []
     for number, (box, label) in enumerate(zip(candidates, given_labels.tolist(), strict=True)):

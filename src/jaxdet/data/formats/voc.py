@@ -1,9 +1,9 @@
 """Pascal VOC folders: ``Annotations/*.xml``, ``JPEGImages``, and lists ``ImageSets/Main/<split>.txt``.
 
-The format counts pixels from 1 and includes both corners: an object from pixel 1 to pixel 10 is 10 pixels wide, and as
-a box with continuous coordinates it reaches from 0 to 10. So xmin and ymin are read minus 1, xmax and ymax as they
-stand (as detectron2 does), and the same objects as VOC, COCO or YOLO data are the same boxes. Many tools write plain
-corners that count from 0 instead; of such files ``one_based=False`` takes all four as they stand.
+The format counts pixels from 1 and includes both corners: an object from pixel 1 to pixel 10 is 10 pixels wide, which
+is a box from 0 to 10 in continuous coordinates. So 1 is subtracted from xmin and ymin, but not from xmax and ymax (as
+in detectron2), and boxes are the same as for the same data in COCO's or YOLO's format. Many tools write corners as
+edges from 0 instead; for such files ``one_based=False`` uses all four as they are.
 """
 
 from __future__ import annotations
@@ -27,24 +27,23 @@ _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 class VocDataset(DetectionDataset):
-    """One split of a Pascal VOC folder. Objects marked difficult or truncated are kept like any other.
+    """One split of a Pascal VOC folder. Objects marked difficult or truncated are kept.
 
-    The letter case of folders and files does not matter, images may be of any kind, and ``images`` is read for
-    ``JPEGImages``. An image has the name of its annotation; ``<filename>`` counts only where there is none.
+    Letter case does not matter, images may have any format, and ``images`` may replace ``JPEGImages``. An image has the
+    name of its annotation; ``<filename>`` is only used if there is none.
 
     Args:
         root: the folder with ``Annotations``, ``JPEGImages`` and ``ImageSets``.
-        split: the name of a list in ``ImageSets/Main``, such as ``"train"``; None: every annotation.
-        class_names: the classes in the order of their labels 1..K. By default the sorted names that occur anywhere
-            in ``Annotations``, not only in this split, so that all splits agree on the labels.
-        one_based: corners count pixels from 1 and are inclusive, as the format says; False: they are the edges of the
-            boxes, from 0.
-        skip_faulty: leave out objects whose box is degenerate, not finite or out of the image, and count them in
-            `skipped`, instead of raising.
+        split: the name of a list in ``ImageSets/Main``, such as ``"train"``; None: all annotations.
+        class_names: the classes in the order of their labels 1..K; by default the sorted names in all annotations, not
+            only in this split, so that all splits have the same labels.
+        one_based: corners are inclusive pixels from 1, as the format defines; False: they are edges from 0.
+        skip_faulty: leave out objects with a box that is degenerate, not finite or outside of the image, and count them
+            in `skipped`, instead of raising.
 
     Raises:
-        DataError: there is no such split; or, listing every one with its line, images or annotations are missing or
-            not in the format, a class is unknown, or boxes are faulty.
+        DataError: no such split; or faults, all listed with their line: missing or malformed images or annotations,
+            unknown classes, faulty boxes.
     """
 
     def __init__(
@@ -62,7 +61,7 @@ class VocDataset(DetectionDataset):
             class_names = collect_class_names(layout)
         labels = {name: label for label, name in enumerate(class_names, start=1)}
         if len(labels) != len(class_names):
-            raise DataError(f"class_names has a name twice: {', '.join(class_names)}")
+            raise DataError(f"class_names has a duplicate: {', '.join(class_names)}")
         reader = _Reader(layout, labels, one_based=one_based)
         records: list[Record] = []
         self._files: list[str] = []
@@ -87,38 +86,38 @@ class VocDataset(DetectionDataset):
 
 
 def collect_class_names(layout: VocLayout) -> tuple[str, ...]:
-    """The sorted object names that occur in any annotation.
+    """The sorted object names in all annotations.
 
     Raises:
-        DataError: there are none; where files are no XML, these are the faults that it lists.
+        DataError: there are none; lists the files that are not XML, if any.
     """
     names, faults = set(), []
     for path in layout.annotation_files():
         try:
             names |= {item.findtext("name", "").strip() for item in parse_xml(path).iter("object")}
         except NOT_XML as error:
-            faults.append(_no_xml(path, error))  # told with its split, if there are names
+            faults.append(_not_xml(path, error))  # reported with its split if there are names
     names.discard("")
     if not names:
         refuse_faults(faults, skip_faulty=False)
         raise DataError(
-            f"{layout.annotations}: holds no xml file with a named object; give the folder of such a data set"
+            f"{layout.annotations}: no xml file with a named object; give the folder of a Pascal VOC dataset"
         )
     return tuple(sorted(names))
 
 
-def _no_xml(path: str, error: BaseException, image: str = "") -> Fault:
+def _not_xml(path: str, error: BaseException, image: str = "") -> Fault:
     text = f"is not XML ({error}); replace the file"
     return Fault(FaultKind.UNREADABLE_ANNOTATION, path, error_line(error), text, image)
 
 
 class _Reader:
-    """Reads images one by one; what is wrong with them gathers in ``faults``."""
+    """Reads images one by one, and collects their faults."""
 
     def __init__(self, layout: VocLayout, labels: Mapping[str, int], *, one_based: bool) -> None:
         self._layout, self._labels, self._one_based = layout, labels, one_based
         self.faults: list[Fault] = []
-        self._below = 0  # objects with a corner that one-based pixels do not have
+        self._below = 0  # number of objects with corners that are invalid as one-based pixels
         self._first_below: Fault | None = None
         self._entry = VocEntry("", "", "", None)
         self._lines: dict[Element, int] = {}  # of the entry's xml, once they are needed
@@ -133,11 +132,11 @@ class _Reader:
             self._fault(Problem(FaultKind.MISSING_ANNOTATION, text), entry.file, entry.line)
             return None
         except NOT_XML as error:
-            if entry.annotation not in Listing():  # a name that no file can have
-                text = f"{reprlib.repr(entry.stem)} is no name of an annotation ({error}); correct it"
+            if entry.annotation not in Listing():  # a name that is invalid for files
+                text = f"{reprlib.repr(entry.stem)} is not the name of an annotation ({error}); correct it"
                 self._fault(Problem(FaultKind.MISSING_ANNOTATION, text), entry.file, entry.line)
             else:
-                self.faults.append(_no_xml(entry.annotation, error, entry.stem))
+                self.faults.append(_not_xml(entry.annotation, error, entry.stem))
             return None
         path = self._layout.image_of(entry.stem, tree.findtext("filename", "").strip())
         if path is None:
@@ -166,12 +165,12 @@ class _Reader:
         return Record(image_id=image_id, path=path, size=size, **pack_objects(boxes, found).annotations())
 
     def all_faults(self) -> list[Fault]:
-        """The faults of all that was read, and a warning where corners count from 0."""
+        """The faults of all images, and a warning if corners seem to count from 0."""
         if self._first_below is None:
             return self.faults
         text = (
-            f"objects with xmin or ymin below 1: {self._below}, here the first; this format counts pixels from 1. If "
-            "these files count from 0, pass one_based=False"
+            f"{self._below} objects with xmin or ymin below 1, of which this is the first; the format counts pixels "
+            "from 1. If these files count from 0, pass one_based=False"
         )
         return [*self.faults, replace(self._first_below, problem=text)]
 
@@ -198,9 +197,7 @@ class _Reader:
                 item, Problem(FaultKind.ZERO_CORNER, ""), tree, annotation
             )
         if x1 == x2 or y1 == y2:
-            text = (
-                f"is one pixel {'wide' if x1 == x2 else 'high'}: its corners are equal; correct it if it is no object"
-            )
+            text = f"is one pixel {'wide' if x1 == x2 else 'high'} (equal corners); correct it if it is not an object"
             self._fault_at(item, Problem(FaultKind.ONE_PIXEL_BOX, text), tree, annotation)
         return box
 
@@ -217,7 +214,7 @@ class _Reader:
 
 
 def image_size(tree: Element) -> tuple[int, int] | None:
-    """The (height, width) that an annotation gives, if it does."""
+    """The (height, width) of an annotation, if it has one."""
     try:
         height, width = (int(float(tree.findtext(f"size/{side}", ""))) for side in ("height", "width"))
     except (ValueError, OverflowError):
@@ -226,11 +223,11 @@ def image_size(tree: Element) -> tuple[int, int] | None:
 
 
 def box_corners(item: Element) -> list[float] | Problem:
-    """The corners xyxy that an ``<object>`` gives, as they stand there, or what is wrong with them."""
+    """The corners xyxy of an ``<object>``, unchanged, or their problem."""
     texts = [item.findtext(f"bndbox/{tag}", "").strip() for tag in _CORNERS]
     try:
         return [float(text) for text in texts]
     except ValueError:
-        lacking = [tag for tag, text in zip(_CORNERS, texts, strict=True) if not text]
-        problem = f"<bndbox> has no <{lacking[0]}>" if lacking else f"box {texts} is not four numbers"
+        missing = [tag for tag, text in zip(_CORNERS, texts, strict=True) if not text]
+        problem = f"<bndbox> has no <{missing[0]}>" if missing else f"box {texts} is not four numbers"
         return Problem(FaultKind.MALFORMED_BOX, problem)

@@ -1,4 +1,4 @@
-"""Where the files of a Pascal VOC folder lie, whatever the letter case of its names and the kind of its images."""
+"""Finding the files of Pascal VOC folders, with any letter case of names and any image format."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from jaxdet.data.images import IMAGE_SUFFIXES
 from jaxdet.paths import PathLike, read_lines, to_path
 
 _ANNOTATIONS, _IMAGES, _LISTS = ("Annotations",), ("JPEGImages", "images"), ("ImageSets",)
-_FLAG = re.compile(r"(.*\S)\s+(-1|0|1)")  # lists of one class have a flag after each name
+_FLAG = re.compile(r"(.*\S)\s+(-1|0|1)")  # lists for one class have a flag after each name
 
 
 class VocEntry(NamedTuple):
-    """One image by its name, with the file and line that list it (line None: its annotation itself)."""
+    """An image by name, with the file and line that list it (line None: the annotation itself)."""
 
     stem: str
     annotation: str
@@ -31,7 +31,7 @@ class VocEntry(NamedTuple):
 
 @dataclass(frozen=True)
 class VocLayout:
-    """annotations, images: the folders; lists: those that may hold lists of images, the best first."""
+    """The folders of a Pascal VOC dataset; ``lists``: the folders with lists of images, the best first."""
 
     root: Path
     annotations: Path
@@ -48,12 +48,12 @@ class VocLayout:
 
     @cached_property
     def _list_files(self) -> dict[str, Path]:
-        """The lists by their names without ``.txt``."""
+        """The lists by name without ``.txt``."""
         files = [file for folder in reversed(self.lists) for file in visible(folder)]
         return {file.stem: file for file in files if file.suffix.lower() == ".txt"}
 
     def has_list(self, split: str) -> bool:
-        """Whether there is a list of this name, in any letter case."""
+        """Whether there is a list with this name, in any letter case."""
         return self._list_file(split) is not None
 
     def annotation_files(self) -> tuple[str, ...]:
@@ -61,15 +61,15 @@ class VocLayout:
         return self._annotation_files.found.paths
 
     def entries(self, split: str | None) -> list[VocEntry]:
-        """The images of a list; of None all that have an annotation.
+        """The images of a list; None: all images with an annotation.
 
         Raises:
-            DataError: there is no such list, or nothing in it.
+            DataError: no such list, or an empty one.
         """
         known = self._annotation_files
         if split is None:
             if not known.found.paths:
-                raise DataError(f"{self.annotations}: holds no xml file; give the folder of a Pascal VOC data set")
+                raise DataError(f"{self.annotations}: no xml files; give the folder of a Pascal VOC dataset")
             return [VocEntry(known.stem(path), path, path, None) for path in known.found.paths]
         file, lines = self._read_list(split)
         entries = []
@@ -79,10 +79,10 @@ class VocLayout:
         return entries
 
     def image_of(self, stem: str, filename: str) -> str | None:
-        """The image of an annotation: that of its own name; where there are several, that which its xml names.
+        """The image of an annotation: the one with the same name; of several, the one in its xml.
 
         Args:
-            filename: of its xml, which counts by itself only where no image has the annotation's name.
+            filename: the name in the xml, which is also used if no image has the annotation's name.
         """
         files = self._image_files
         own, named = files.of(stem), filename.replace("\\", "/")
@@ -92,10 +92,10 @@ class VocLayout:
         return next(iter(exact or sorted(candidates, key=_rank)), None)
 
     def unlisted_faults(self, used: Sequence[str]) -> list[Fault]:
-        """Warnings about files that are left out where all annotations are read.
+        """Warnings about files that are left out if all annotations are read.
 
         Args:
-            used: the images that are not.
+            used: the images that are used.
         """
         faults = [*self._annotation_files.found.skipped_faults(), *self._image_files.found.skipped_faults()]
         taken = set(used)
@@ -104,7 +104,7 @@ class VocLayout:
             text = f"images without an annotation are left out: {counted(list(map(os.path.basename, left)))}"
             faults.append(Fault(FaultKind.UNANNOTATED, str(self.images), None, text))
         if self._list_files:
-            text = f"lists of images are left out, as all annotations are read: {counted(sorted(self._list_files))}"
+            text = f"lists of images are not used, as all annotations are read: {counted(sorted(self._list_files))}"
             faults.append(
                 Fault(FaultKind.SKIPPED_FILES, str(self.lists[0]), None, f"{text}; give split=NAME to read one")
             )
@@ -115,25 +115,25 @@ class VocLayout:
         return known.get(split) or next((file for name, file in known.items() if name.lower() == split.lower()), None)
 
     def _read_list(self, split: str) -> tuple[Path, list[tuple[int, str]]]:
-        """A list's file, and (line number, text) of its lines that are not empty."""
+        """The file of a list, and (line number, text) of its non-empty lines."""
         path = self._list_file(split)
         if path is None:
             place = (self.lists[0] if self.lists else self.root / "ImageSets" / "Main") / f"{split}.txt"
             hint = "" if self.lists else "; split=None reads all annotations"
             known = ", ".join(sorted(self._list_files)) or "none"
-            raise DataError(f"{place}: there is no such split; known are: {known}{hint}")
+            raise DataError(f"{place}: no such split; known: {known}{hint}")
         try:
             lines = read_lines(path)
         except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{path}: cannot be read ({error}); write one image name a line") from None
+            raise DataError(f"{path}: cannot be read ({error}); write one image name per line") from None
         found = [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
         if not found:
-            raise DataError(f"{path}: lists no images; write one image name a line")
+            raise DataError(f"{path}: lists no images; write one image name per line")
         return path, found
 
 
 class _ByStem:
-    """Files by their path below the folder without its suffix, as it is written or, else, in any letter case."""
+    """Files by their path below the folder without suffix, with the same letter case or, if there is none, any."""
 
     def __init__(self, found: FoundFiles) -> None:
         self.found = found
@@ -151,10 +151,10 @@ class _ByStem:
 
 
 def find_layout(root: PathLike) -> VocLayout | None:
-    """The folders of a Pascal VOC data set: ``Annotations``, ``JPEGImages`` (or ``images``) and ``ImageSets/Main``.
+    """The folders of a Pascal VOC dataset: ``Annotations``, ``JPEGImages`` (or ``images``) and ``ImageSets/Main``.
 
-    Their letter case does not matter. Xml files beside their images in ``root`` itself are read as well. None where
-    there is neither.
+    Letter case does not matter. Alternatively, xml files may be beside their images in ``root``. None if there is
+    neither.
     """
     root = to_path(root)
     annotations, lists = _folder(root, _ANNOTATIONS), _folder(root, _LISTS)
@@ -167,17 +167,15 @@ def find_layout(root: PathLike) -> VocLayout | None:
 
 
 def open_layout(root: PathLike) -> VocLayout:
-    """As `find_layout`. Raises DataError where there is none."""
+    """`find_layout`, which raises DataError if there is none."""
     layout = find_layout(root)
     if layout is None:
-        raise DataError(
-            f"{root}: holds no folder 'Annotations' nor xml files; give the folder of a Pascal VOC data set"
-        )
+        raise DataError(f"{root}: no folder 'Annotations' and no xml files; give the folder of a Pascal VOC dataset")
     return layout
 
 
 def _folder(root: Path, names: Sequence[str]) -> Path | None:
-    """The folder of one of these names, the first that is there; as written here before other letter cases."""
+    """The first existing folder of these names; the exact letter case is preferred."""
     folders = [path for path in visible(root) if path.is_dir()] if root.is_dir() else []
     for name in names:
         alike = [path for path in folders if path.name.lower() == name.lower()]
@@ -187,7 +185,7 @@ def _folder(root: Path, names: Sequence[str]) -> Path | None:
 
 
 def _find(folder: Path, suffixes: Sequence[str]) -> FoundFiles:
-    """Files of a folder, which may not be there: what is missing is told image by image."""
+    """The files of a folder; none if it does not exist, as missing files are reported for each image."""
     return find_files(folder, suffixes) if folder.is_dir() else FoundFiles(os.fspath(folder), (), ())
 
 
@@ -196,9 +194,9 @@ def _is_xml(path: Path) -> bool:
 
 
 def _named(line: str, known: _ByStem) -> tuple[str, str | None]:
-    """The name that a line of a list gives, and its annotation, if it is there.
+    """The name in a line of a list, and its annotation, if it exists.
 
-    The name is the whole line, which may have blanks; or the line without a flag or a suffix.
+    The name is the whole line, which may have blanks, or the line without a flag or a suffix.
     """
     flagged = _FLAG.fullmatch(line)
     names = [line, *([flagged[1]] if flagged else [])]

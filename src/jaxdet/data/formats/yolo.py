@@ -1,7 +1,7 @@
-"""YOLO folders as Ultralytics lays them out: ``data.yaml``, images in ``images``, a text file each in ``labels``.
+"""YOLO folders in Ultralytics' layout: ``data.yaml``, images in ``images``, text files in ``labels``.
 
-A line of a text file is ``class cx cy w h``, or ``class x1 y1 x2 y2 x3 y3 ...`` for a polygon, whose bounding box is
-taken; all in parts of the upright image's size (see `jaxdet.data.orientation`).
+A line of a text file is ``class cx cy w h``, or ``class x1 y1 x2 y2 x3 y3 ...`` for a polygon, which becomes its
+bounding box. Coordinates are fractions of the upright image's size (see `jaxdet.data.orientation`).
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from jaxdet.paths import read_lines
 
 
 class YoloDataset(DetectionDataset):
-    """One split of a YOLO folder. The file's classes, from 0, become labels 1..K; `category_ids` keeps their numbers.
+    """One split of a YOLO folder. The classes, from 0, become labels 1..K; `category_ids` has their numbers.
 
-    An image without a text file has no boxes.
+    Images without a text file have no boxes.
 
     Args:
-        root: the folder of ``data.yaml``, or the yaml file itself.
-        split: its key there, such as ``"train"``: a folder, a file that lists images, or several of these.
-        skip_faulty: leave out boxes that are degenerate, not finite, not numbers or out of the image, and count them in
-            `skipped`, instead of raising.
+        root: the folder of ``data.yaml``, or the yaml file.
+        split: a key of ``data.yaml``, such as ``"train"``, for a folder, a file that lists images, or several of these.
+        skip_faulty: leave out boxes that are degenerate, not finite, not numbers or outside of the image, and count
+            them in `skipped`, instead of raising.
 
     Raises:
-        DataError: the yaml file or the split is not there; or, listing every one with its line, images are missing or
-            unreadable, a class is unknown, or boxes are faulty.
+        DataError: no such yaml file or split; or faults, all listed with their line: missing or unreadable images,
+            unknown classes, faulty boxes.
     """
 
     def __init__(self, root: str | Path, split: str, *, skip_faulty: bool = False) -> None:
@@ -65,8 +65,8 @@ class YoloDataset(DetectionDataset):
             self._places.append(place)
         if records and not labelled:
             raise DataError(
-                f"{description.file}: none of the {len(records)} images of {split!r} has a label file; the first, "
-                f"{records[0].path}, would have {label_file(records[0].path)}"
+                f"{description.file}: none of the {len(records)} images of {split!r} has a label file; for the first, "
+                f"{records[0].path}, it would be {label_file(records[0].path)}"
             )
         names = (BACKGROUND, *(description.names[number] for number in numbers))
         super().__init__(records, names, (-1, *numbers), faults=faults, skip_faulty=skip_faulty)
@@ -80,20 +80,20 @@ def _shared_names(description: YoloDescription) -> list[Fault]:
     found = []
     for number, name in sorted(description.names.items()):
         if first.setdefault(name, number) != number:
-            text = f"class {number} is named {name!r}, as class {first[name]} is; only their numbers tell them apart"
+            text = f"class {number} has the name {name!r} of class {first[name]}; only their numbers differ"
             found.append(Fault(FaultKind.SHARED_NAME, str(description.file), None, text))
     return found
 
 
 def label_file(image: str) -> str:
-    """The text file that belongs to an image: under the last folder ``images``, called ``labels`` instead."""
+    """The text file of an image: its path with the last folder ``images`` replaced by ``labels``."""
     before, images, after = image.rpartition(f"{os.sep}images{os.sep}")
     stem = os.path.splitext(after)[0]
     return f"{before}{os.sep}labels{os.sep}{stem}.txt" if images else f"{stem}.txt"
 
 
 def _read_lines(image: str, faults: list[Fault]) -> list[tuple[int, str]]:
-    """(number from 1, text) of the lines of an image's text file that are not empty; of none where there is none."""
+    """(number from 1, text) of the non-empty lines of an image's text file, if there is one."""
     file = label_file(image)
     try:
         lines = read_lines(file)
@@ -109,14 +109,14 @@ def _read_lines(image: str, faults: list[Fault]) -> list[tuple[int, str]]:
 def _read_line(
     text: str, size: tuple[int, int], labels: Mapping[int, int], keypoints: int
 ) -> tuple[int, list[float]] | Problem:
-    """The label and the box, in pixels, that a line gives."""
+    """The label and the box, in pixels, of a line."""
     try:
         number, *parts = map(float, text.split())
     except ValueError:
         return Problem(FaultKind.MALFORMED_BOX, f"{reprlib.repr(text)} is not a class and numbers")
     if number not in labels:
         known = f"{min(labels)}..{max(labels)}"
-        return Problem(FaultKind.UNKNOWN_CATEGORY, f"is of class {number:g}, but data.yaml names {known}; add it there")
+        return Problem(FaultKind.UNKNOWN_CATEGORY, f"has class {number:g}, but data.yaml has {known}; add it there")
     if keypoints and len(parts) == 4 + keypoints:
         parts = parts[:4]
     height, width = size

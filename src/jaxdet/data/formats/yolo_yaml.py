@@ -1,4 +1,4 @@
-"""The ``data.yaml`` of a YOLO folder: class names, and which images a split has."""
+"""Reading the ``data.yaml`` of YOLO folders: class names and the images of each split."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jaxdet.data.formats.yaml_text import read_yaml, yaml_value
 from jaxdet.data.image_files import find_images
 from jaxdet.paths import is_remote, read_lines
 
-_MOST_CLASSES = 1_000_000  # that a count alone makes
+_MOST_CLASSES = 1_000_000  # limit of nc without names
 YAML_NAMES = ("data.yaml", "data.yml", "dataset.yaml")
 
 Place = tuple[str, int | None]  # file, and line from 1
@@ -23,10 +23,10 @@ Place = tuple[str, int | None]  # file, and line from 1
 
 @dataclass(frozen=True)
 class YoloDescription:
-    """What a ``data.yaml`` says.
+    """The content of a ``data.yaml``.
 
-    file: the yaml file; folder: absolute, what its paths are relative to.
-    names: class names by their numbers, from 0. keypoints: how many numbers of each line follow its box.
+    file: the yaml file; folder: the absolute folder that its paths are relative to.
+    names: class names by number, from 0; keypoints: how many numbers follow the box in each line.
     """
 
     file: Path
@@ -36,17 +36,17 @@ class YoloDescription:
     content: Mapping[str, Any]
 
     def images(self, split: str) -> tuple[list[tuple[str, Place]], list[Fault]]:
-        """The images of a split in order, each with the file and line that names it, or else itself.
+        """The images of a split in order, each with the file and line that lists it (or the image itself).
 
-        Folders with files that were left out (`jaxdet.data.image_files`) have a warning each.
+        There is a warning for each folder with files that are left out (`jaxdet.data.image_files`).
 
         Raises:
-            DataError: there is no such split, or something that it names is not there.
+            DataError: no such split, or one of its paths does not exist.
         """
         value = self.content.get(split)
         if value is None:
             known = [key for key in ("train", "val", "test") if self.content.get(key)]
-            raise DataError(f"{self.file}: has no {split!r}; it has {', '.join(known) or 'no splits'}")
+            raise DataError(f"{self.file}: no split {split!r}; it has {', '.join(known) or 'no splits'}")
         images: list[tuple[str, Place]] = []
         faults: list[Fault] = []
         for entry in value if isinstance(value, list) else [value]:
@@ -64,11 +64,11 @@ class YoloDescription:
             faults += found.skipped_faults()
         if not images:
             shown = value if isinstance(value, str) else reprlib.repr(value)
-            raise DataError(f"{self.file}: {split!r} is {shown}, where there are no images; correct it")
+            raise DataError(f"{self.file}: {split!r} is {shown}, which has no images; correct it")
         return images, faults
 
     def _resolve(self, entry: str, split: str) -> Path:
-        # Exports say ../train/images and mean train/images, so Ultralytics looks there, too.
+        # Exports write ../train/images for train/images; Ultralytics accepts this, too.
         candidates = [self.folder / entry, self.folder / entry.removeprefix("../"), self.file.parent / entry]
         for path in candidates:
             if os.path.exists(path):  # unlike Path.exists, False for a name that is too long
@@ -76,8 +76,8 @@ class YoloDescription:
         raise DataError(f"{self.file}: {split!r} names {entry}, but there is no {os.path.abspath(candidates[0])}")
 
     def _in_list(self, path: Path) -> Iterator[tuple[str, Place]]:
-        if not path.is_file():  # a device, which never ends
-            raise DataError(f"{path}: is neither a folder nor a file")
+        if not path.is_file():  # such as a device, which could be read forever
+            raise DataError(f"{path}: neither a folder nor a file")
         try:
             lines = read_lines(path)
         except (OSError, UnicodeDecodeError) as error:
@@ -90,36 +90,38 @@ class YoloDescription:
 
 
 def find_yaml(root: str | Path) -> Path | None:
-    """The yaml file of a folder, or ``root`` if it is one itself."""
+    """The yaml file of a folder, or ``root`` if it is a file."""
     if Path(root).is_file():
         return Path(root)
     return next((Path(root) / name for name in YAML_NAMES if (Path(root) / name).is_file()), None)
 
 
 def read_description(root: str | Path) -> YoloDescription:
-    """What the ``data.yaml`` in a folder says; ``root`` may be the yaml file itself.
+    """Reads the ``data.yaml`` of a folder; ``root`` is the folder or the yaml file.
 
     Raises:
-        DataError: there is none, or it does not say what the classes are.
+        DataError: there is none, or it does not define the classes.
     """
     if is_remote(root):
-        raise DataError(f"{root}: YOLO folders are read from a disk; copy it to one, or pack it (jaxdet data --pack)")
+        raise DataError(
+            f"{root}: YOLO folders in buckets are not supported; copy it to a disk, or pack it (jaxdet data --pack)"
+        )
     file = find_yaml(root)
     if file is None:
-        raise DataError(f"{root}: holds none of {', '.join(YAML_NAMES)}; give the folder that does, or the yaml file")
+        raise DataError(f"{root}: no {' or '.join(YAML_NAMES)} there; give the folder of one, or the yaml file")
     try:
         node = read_yaml(file)
         content = None if node is None else yaml_value(file, node)
     except ValueError as error:
         raise DataError(str(error)) from None
     if not isinstance(content, Mapping):
-        raise DataError(f"{file}: holds a {type(content).__name__}; expected keys names, train and val")
+        raise DataError(f"{file}: contains a {type(content).__name__}; expected keys names, train and val")
     folder = file.parent
     given = content.get("path")
     if given:
         if not isinstance(given, str):
-            raise DataError(f"{file}: has path {reprlib.repr(given)}; expected that of a folder")
-        # Where it was moved, its own folder.
+            raise DataError(f"{file}: path is {reprlib.repr(given)}; expected the path of a folder")
+        # If the dataset was moved, the folder of the file.
         folder = next((path for path in (folder / given, Path(given)) if os.path.isdir(path)), folder)
     return YoloDescription(
         file, Path(os.path.abspath(folder)), _names(file, content), _keypoints(file, content), content
@@ -133,20 +135,20 @@ def _names(file: Path, content: Mapping[str, Any]) -> dict[int, str]:
     if names is None and type(count) is int and count <= _MOST_CLASSES:
         names = {number: f"class_{number}" for number in range(count)}
     if not isinstance(names, Mapping) or not names:
-        raise DataError(f"{file}: has no class names; expected names, a list or numbers with their names")
+        raise DataError(f"{file}: no class names; expected names, a list or a mapping from numbers to names")
     for number, name in names.items():
         if type(number) is not int or number < 0 or isinstance(name, bool) or not isinstance(name, (str, int)):
             shown, named = reprlib.repr(number), reprlib.repr(name)
             raise DataError(f"{file}: class {shown} has the name {named}; expected a number from 0 and a string")
     if count is not None and type(count) is not int:
-        raise DataError(f"{file}: has nc {reprlib.repr(count)}; expected the number of classes")
+        raise DataError(f"{file}: nc is {reprlib.repr(count)}; expected the number of classes")
     if count is not None and count != len(names):
-        raise DataError(f"{file}: has nc {reprlib.repr(count)} and {len(names)} names; they have to be as many")
+        raise DataError(f"{file}: nc is {reprlib.repr(count)}, but there are {len(names)} names; correct one of them")
     return {number: str(name) for number, name in names.items()}
 
 
 def _keypoints(file: Path, content: Mapping[str, Any]) -> int:
     shape = [0] if content.get("kpt_shape") is None else content["kpt_shape"]
     if not isinstance(shape, list) or not all(type(side) is int and side >= 0 for side in shape):
-        raise DataError(f"{file}: has kpt_shape {reprlib.repr(shape)}; expected a list of two numbers")
+        raise DataError(f"{file}: kpt_shape is {reprlib.repr(shape)}; expected a list of two numbers")
     return math.prod(shape)

@@ -1,1 +1,1 @@
-"""Small data sets that are drawn on the spot."""
+"""Synthetic datasets."""

@@ -1,4 +1,4 @@
-"""Grounds of the images that jaxdet draws for itself."""
+"""Backgrounds of synthetic images."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from PIL import Image
 
 
 def textured_ground(generator: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """[H, W, 3] float 0..255: two muted colours mixed by a pattern."""
+    """A background [H, W, 3] float in 0..255: two muted colours mixed by a random pattern."""
     y, x = np.mgrid[:height, :width].astype(float)
     angle = generator.uniform(0.0, 2 * np.pi)
     along = x * np.cos(angle) + y * np.sin(angle)

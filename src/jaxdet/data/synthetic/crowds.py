@@ -1,7 +1,8 @@
-"""Crowds drawn on the spot: hundreds of small round heads an image, as HeadHunter lists with regions to be ignored.
+"""Synthetic crowds: images with hundreds of small heads, as HeadHunter lists with ignored regions.
 
-People stand in rows, the further the smaller, and hide each other: heads of which little is seen have flags other than
-0. Some images have a far crowd too small to be told apart, a region of flag -1. Balloons are as round as heads.
+People are in rows that get smaller with the distance, and occlude each other; mostly occluded heads have a flag other
+than 0. Some images have a distant crowd of indistinguishable heads, an ignored region of flag -1. Balloons are
+distractors.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from PIL import Image, ImageFilter
 from jaxdet.data.formats.head_list import ListBox, ListImage, write_head_list
 from jaxdet.data.synthetic.backgrounds import textured_ground
 
-# The width of a head in the first and in the last row, in pixels: the ranges from which an image's own are drawn.
+# Ranges of the width of heads in the first and in the last row, in pixels; each image draws its own.
 NEAREST, FARTHEST = (15.0, 24.0), (8.0, 12.0)
-TALL = 1.2  # a head's height by its width
-UNTRAINED, UNSCORED = 0.25, 0.5  # heads of which less is visible have flag -1, and flag 1
-_EMPTY_EVERY = 16  # one image in so many shows nobody
-_FAR_EVERY = 3  # one in so many has a far crowd
+TALL = 1.2  # height / width of a head
+UNTRAINED, UNSCORED = 0.25, 0.5  # heads with a smaller visible fraction have flag -1 and flag 1
+_EMPTY_EVERY = 16  # one of this many images has no people
+_FAR_EVERY = 3  # one of this many images has a distant crowd
 _HAIR = ((28, 22, 20), (60, 40, 28), (104, 72, 44), (160, 128, 84), (120, 118, 116), (36, 34, 44))
 _SKIN = ((240, 206, 178), (214, 168, 132), (172, 122, 86), (120, 82, 58), (86, 60, 46))
 _BALLOONS = ((230, 40, 60), (40, 110, 230), (250, 190, 20), (30, 170, 90), (220, 70, 190))
@@ -29,7 +30,7 @@ _BALLOONS = ((230, 40, 60), (40, 110, 230), (250, 190, 20), (30, 170, 90), (220,
 
 @dataclass(frozen=True)
 class _Person:
-    """x, y: the middle of the head; width: of the head; all in pixels."""
+    """A person. ``x``, ``y``: the centre of the head; ``width``: of the head; all in pixels."""
 
     x: float
     y: float
@@ -53,7 +54,7 @@ def draw_crowds(
 
     Writes ``train/*.jpg``, ``val/*.jpg`` and the lists ``train.txt`` and ``val.txt``
     (`jaxdet.data.formats.head_list`). An image of 256 x 256 has about 50 to 300 heads, 7 to 28 pixels wide; every
-    sixteenth has none. Image i of a split depends on the seed, the split and i only. The lists are written last.
+    sixteenth has none. Image i of a split depends only on the seed, the split and i. The lists are written last.
 
     Args:
         size: (height, width) of the images, at least 64 x 64.
@@ -84,19 +85,19 @@ def draw_crowds(
 def draw_crowd(
     generator: np.random.Generator, height: int, width: int, *, density: float
 ) -> tuple[np.ndarray, list[tuple[float, float, float, float]], list[int]]:
-    """One image.
+    """Draws one image.
 
     Args:
-        density: the share of the places that are taken, 0 to 1.
+        density: the fraction of positions with a person, 0 to 1.
 
     Returns:
-        (image [H, W, 3] uint8, xyxy boxes in pixels, rounded to hundredths and clipped to the image, their flags).
+        (image [H, W, 3] uint8, xyxy boxes in pixels, rounded to 0.01 and clipped to the image, their flags).
     """
     image = textured_ground(generator, height, width)
     far = height * generator.uniform(0.12, 0.2) if density and generator.random() < 1 / _FAR_EVERY else 0.0
     if far:
         _draw_far_crowd(generator, image, far)
-    owner = np.full((height, width), -1, np.int32)  # whose head is seen
+    owner = np.full((height, width), -1, np.int32)  # the person whose head is visible
     people = _places(generator, far, height, width, density)
     areas = [_draw_person(generator, image, owner, person, number) for number, person in enumerate(people)]
     for _ in range(int(generator.integers(0, 7))):
@@ -112,10 +113,10 @@ def draw_crowd(
 
 
 def _places(generator: np.random.Generator, far: float, height: int, width: int, density: float) -> list[_Person]:
-    """People from the last row to the first."""
+    """The people, from the last row to the first."""
     people = []
     nearest, farthest = generator.uniform(*NEAREST), generator.uniform(*FARTHEST)
-    y = far + generator.uniform(0.0, 2.0) * farthest  # rows lie anywhere: where they are tells nothing of heads
+    y = far + generator.uniform(0.0, 2.0) * farthest  # random, so that positions of rows give no hint
     while y < height + nearest / 2 and density:
         size = farthest + (nearest - farthest) * min(y / height, 1.0)
         step = size * 1.25
@@ -130,7 +131,7 @@ def _places(generator: np.random.Generator, far: float, height: int, width: int,
 def _draw_person(
     generator: np.random.Generator, image: np.ndarray, owner: np.ndarray, person: _Person, number: int
 ) -> int:
-    """Draws a body and the head above it; returns how many pixels of the head lie in the image."""
+    """Draws a person and returns the number of pixels of the head in the image."""
     x, y, width = person.x, person.y, person.width
     clothes = generator.uniform(20.0, 220.0, 3)
     window, body = _ellipse(owner.shape, x, y + 1.75 * width, 0.95 * width, 1.35 * width)
@@ -161,7 +162,7 @@ def _draw_balloon(generator: np.random.Generator, image: np.ndarray, owner: np.n
 
 
 def _draw_far_crowd(generator: np.random.Generator, image: np.ndarray, far: float) -> None:
-    """Dots of heads over the image's top."""
+    """Draws a distant crowd of dots at the top of the image."""
     width = image.shape[1]
     for _ in range(int(width * far / 10)):
         colours = _HAIR if generator.random() < 0.6 else _SKIN
@@ -174,7 +175,7 @@ def _draw_far_crowd(generator: np.random.Generator, image: np.ndarray, far: floa
 def _ellipse(
     size: tuple[int, ...], x: float, y: float, half_width: float, half_height: float
 ) -> tuple[tuple[slice, slice], np.ndarray]:
-    """The part of the image that an ellipse lies in, and how much of each pixel there it covers."""
+    """The window of the image that contains an ellipse, and the covered fraction of each pixel."""
     top, left = max(0, int(y - half_height - 1)), max(0, int(x - half_width - 1))
     bottom, right = min(size[0], int(y + half_height + 2)), min(size[1], int(x + half_width + 2))
     rows, columns = np.arange(top, max(top, bottom))[:, None] + 0.5, np.arange(left, max(left, right))[None] + 0.5
@@ -184,7 +185,7 @@ def _ellipse(
 
 
 def _blend(part: np.ndarray, cover: np.ndarray, colour: np.ndarray) -> None:
-    """Paints on a part of the image, lighter towards its upper left."""
+    """Blends a colour into a part of the image, lighter towards its upper left."""
     rows, columns = cover.shape
     light = 1.12 - 0.24 * (np.linspace(0, 1, rows)[:, None] + np.linspace(0, 1, columns)[None]) / 2
     part += cover[..., None] * ((colour * light[..., None]).clip(0, 255) - part)
@@ -193,7 +194,7 @@ def _blend(part: np.ndarray, cover: np.ndarray, colour: np.ndarray) -> None:
 def _listed(
     boxes: Sequence[tuple[float, float, float, float]], seen: np.ndarray, size: tuple[int, int]
 ) -> tuple[list[tuple[float, float, float, float]], list[int]]:
-    """The boxes with a visible middle in the image, clipped to it, and their flags by how much of each is seen."""
+    """The boxes with their centre in the image, clipped to it, and their flags by the visible fraction."""
     height, width = size
     kept, flags = [], []
     for (x1, y1, x2, y2), share in zip(boxes, seen.tolist(), strict=True):

@@ -1,7 +1,7 @@
-"""A small detection data set drawn on the spot: coloured rings, squares and triangles on textured grounds.
+"""A small synthetic detection dataset: coloured rings, squares and triangles on textured backgrounds.
 
-It is written as an ordinary COCO folder, so that the demo and the tests take the same road as real data. Colour says
-nothing about the class; the grounds (gradients, stripes, checks, clouds, all with noise) make it a real task.
+It is an ordinary COCO folder, so that the demo and tests use the same code as real data. Colours are independent of the
+class; the backgrounds are gradients, stripes, checks and clouds with noise.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from jaxdet.paths import write_text
 
 SHAPE_NAMES = ("ring", "square", "triangle")
 SMALLEST, LARGEST = 24, 64  # the longer side of a shape's box, in pixels
-_EMPTY_EVERY = 20  # one image in so many has no object
+_EMPTY_EVERY = 20  # one of this many images has no object
 _MAX_OBJECTS = 4
-_MAX_OVERLAP = 0.08  # of the smaller of two boxes
-_SHARPNESS = 4  # shapes are drawn so many times larger and reduced, for smooth edges
+_MAX_OVERLAP = 0.08  # fraction of the smaller of two boxes
+_SHARPNESS = 4  # shapes are drawn larger by this factor and reduced, for smooth edges
 _COLOURS = (
     (231, 76, 60),
     (52, 120, 219),
@@ -47,11 +47,11 @@ def draw_shapes(
 
     Writes ``train/*.jpg``, ``val/*.jpg``, ``train.json`` and ``val.json`` (COCO, categories 1 ring, 2 square,
     3 triangle). Every image has 1 to 4 shapes of 24 to 64 pixels that hardly overlap; every twentieth has none.
-    Image i of a split depends on the seed, the split and i only. The json files are written last, so an
-    interrupted call leaves no data set that looks complete.
+    Image i of a split depends only on the seed, the split and i. The json files are written last, so that an
+    interrupted call does not leave a dataset that looks complete.
 
     Args:
-        size: the smallest and the largest side of an image, in pixels; both sides are drawn from that range.
+        size: range of the sides of images, in pixels; both sides are drawn from it.
 
     Returns:
         ``directory``.
@@ -74,11 +74,11 @@ def draw_shapes(
 def draw_image(
     generator: np.random.Generator, height: int, width: int, objects: int
 ) -> tuple[np.ndarray, list[tuple[float, float, float, float]], list[int]]:
-    """One image.
+    """Draws one image.
 
     Returns:
-        (image [H, W, 3] uint8, xyxy boxes in pixels, labels 1..3): up to ``objects`` shapes, fewer where no room is
-        left, but at least one if any are asked for.
+        (image [H, W, 3] uint8, xyxy boxes in pixels, labels 1..3) with up to ``objects`` shapes; fewer if there is no
+        space, but at least one if ``objects`` > 0.
     """
     ground = textured_ground(generator, height, width)
     image = Image.fromarray(ground.round().clip(0, 255).astype(np.uint8))
@@ -127,7 +127,7 @@ def _draw_split(folder: Path, count: int, size: tuple[int, int], key: tuple[int,
 
 
 def _outline(generator: np.random.Generator, name: str) -> np.ndarray:
-    """[P, 2] corners (x, y) around the shape's middle; the longer side of their box is 1."""
+    """Corners (x, y) [P, 2] around the shape's centre; the longer side of their box is 1."""
     if name == "ring":
         angles = np.linspace(0.0, 2 * np.pi, 72, endpoint=False)
     elif name == "square":
@@ -145,7 +145,7 @@ def _place(
     size: tuple[int, int],
     others: list[tuple[float, float, float, float]],
 ) -> np.ndarray | None:
-    """The outline at a free place of the image, in pixels; the shape gets smaller with every failed attempt."""
+    """The outline at a free position, in pixels. Every failed attempt reduces the maximum size; None: no position."""
     height, width = size
     largest = float(LARGEST)
     for _ in range(60):
@@ -166,7 +166,7 @@ def _box(corners: np.ndarray) -> tuple[float, float, float, float]:
 
 
 def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> float:
-    """The intersection as a part of the smaller box."""
+    """The intersection as a fraction of the smaller box."""
     width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
     height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
     smaller = min((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b))
@@ -181,7 +181,7 @@ def _contrasting_colour(generator: np.random.Generator, ground: np.ndarray) -> n
 
 
 def _paint(image: Image.Image, outline: np.ndarray, colour: np.ndarray, *, hole: float) -> Image.Image:
-    """The image with the shape on it: a soft shadow, a lighter top, a darker rim, a hole of this share of it."""
+    """Paints a shape with a soft shadow, a lighter top and a darker rim; ``hole``: relative size of its hole."""
     width, height = image.size
     middle = (outline.min(0) + outline.max(0)) / 2
 
@@ -204,7 +204,7 @@ def _mask(outline: np.ndarray, size: tuple[int, int]) -> Image.Image:
     """An 8-bit coverage mask of ``size`` (height, width)."""
     height, width = size
     large = Image.new("L", (width * _SHARPNESS, height * _SHARPNESS), 0)
-    # Pillow fills the pixels a polygon's corners lie in, so corners are pixel centres: half a pixel less.
+    # Pillow's polygon corners are pixel centres, so half a pixel is subtracted.
     corners = outline * _SHARPNESS - 0.5
     ImageDraw.Draw(large).polygon([(float(x), float(y)) for x, y in corners], fill=255)
     return large.reduce(_SHARPNESS)

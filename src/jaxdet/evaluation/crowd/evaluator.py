@@ -16,25 +16,25 @@ from jaxdet.evaluation.results import DetectionResults
 
 
 class HeadEvaluator(DetectionResults):
-    """Compares detections with a data set's truth (`jaxdet.data.dataset.Record.truth`).
+    """Compares detections with a dataset's truth (`jaxdet.data.dataset.Record.truth`).
 
     Its ignored regions, such as COCO's crowds and heads of a list with another flag than 0, count neither way.
 
-    Every image of the data set counts, also one without a box or without a detection.
+    Every image of the dataset counts, also one without a box or without a detection.
 
     Args:
         dataset: of one class, whatever its name. Nothing is decoded.
         category_ids: as for `jaxdet.evaluation.CocoEvaluator`; detections of other classes are left out.
 
     Raises:
-        DataError: the data set has more classes, or none.
+        DataError: the dataset has more classes, or none.
     """
 
     def __init__(self, dataset: DetectionDataset, *, category_ids: Sequence[int] | None = None) -> None:
         names = dataset.names[1:]
         if len(names) != 1:
             raise DataError(
-                f"the crowd metrics are of one class, and the data set has {len(names)} ({', '.join(names[:10])}): "
+                f"the crowd metrics are of one class, and the dataset has {len(names)} ({', '.join(names[:10])}): "
                 "evaluate with COCO's metrics, or on a set of one class"
             )
         super().__init__(dataset.image_ids, dataset.category_ids[1:], category_ids)

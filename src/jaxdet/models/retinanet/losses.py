@@ -66,14 +66,13 @@ def box_regression_loss(deltas: Array, anchors: Array, targets: AnchorTargets, p
         raise ValueError(f"the box loss is one of {', '.join(BOX_LOSSES)}, not {kind!r}")
     coder, positive = BoxCoder(), targets.positive
     anchors = anchors.astype(float_dtype(deltas))
+    # Masked before use: no NaN of another slot reaches a gradient.
     deltas = jnp.where(positive[..., None], deltas, 0).astype(anchors.dtype)
     boxes = targets.boxes.astype(anchors.dtype)
     if kind == "l1":
         wanted = coder.encode(boxes, anchors, valid=positive)  # zeros, as the deltas, where not foreground
         sums = smooth_l1(deltas, wanted, beta=0).sum((1, 2))
     else:
-        # The gradient of the others would be 0 times that of a NaN.
-        anchors = jnp.where(positive[..., None], anchors, 1)
         losses = generalized_box_iou_loss(coder.decode(deltas, anchors), boxes, valid=positive)
         sums = losses.sum(1)
     return _mean_over_images(sums, targets, present)

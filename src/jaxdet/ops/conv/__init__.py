@@ -1,1 +1,1 @@
-"""Convolutions: plain, depthwise, transposed and deformable."""
+"""Convolution operators: plain, depthwise, transposed and deformable."""

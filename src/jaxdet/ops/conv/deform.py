@@ -1,10 +1,9 @@
-"""Modulated deformable convolution (Zhu et al. 2018): torchvision's, and the one that HeadHunter was trained with.
+"""Modulated deformable convolution (Zhu et al. 2018): torchvision's, and HeadHunter's.
 
 Axes: B images, H W C a map, P Q output positions, T = kh * kw taps of the kernel, row by row.
 
-Each tap reads the map between its pixels. The two functions differ in where they look and in how the four pixels
-around a position weigh; reading and summing is the same. Where the map is padded by at least a pixel, both give the
-same numbers.
+Each tap reads the map by bilinear interpolation. The two functions differ in the positions and weights at the borders;
+with at least one pixel of padding they return the same numbers.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from jaxdet.ops.boxes import float_dtype
 
 
 class AxisCorners(NamedTuple):
-    """The two pixels around every position along one axis: indices into the map, and their weights."""
+    """The two pixels around every position along one axis, as indices into the map, and their weights."""
 
     low: Array  # [B, P, Q, T] int32
     high: Array
@@ -39,20 +38,20 @@ def deform_conv2d(
     dilation: int | tuple[int, int] = 1,
     precision: lax.PrecisionLike = "highest",
 ) -> Array:
-    """``torchvision.ops.deform_conv2d`` with one group and channels last; a position outside of the map reads zero.
+    """``torchvision.ops.deform_conv2d`` with one group and channels last. Positions outside of the map read zero.
 
     Args:
       x: ``[B, H, W, C]``.
-      offsets: ``[B, P, Q, T, 2]``, rows and columns by which each tap moves; P and Q are those of a plain convolution.
-      mask: ``[B, P, Q, T]``, a factor for each tap; None: one.
+      offsets: ``[B, P, Q, T, 2]``, (vertical, horizontal) offset of each tap. P and Q are as in a plain convolution.
+      mask: ``[B, P, Q, T]``, a factor for each tap; None: 1.
       kernel: ``[kh, kw, C, O]``.
-      stride, padding, dilation: of a plain convolution, one number or (vertical, horizontal).
+      stride, padding, dilation: one number or (vertical, horizontal).
 
     Returns:
       ``[B, P, Q, O]`` in the dtype of ``x``, differentiable in all four arrays.
 
     Raises:
-      ValueError: the shapes do not fit together.
+      ValueError: the shapes do not match.
     """
     steps, pads, gaps = (_pair(value) for value in (stride, padding, dilation))
     spans = [gap * (size - 1) + 1 for gap, size in zip(gaps, kernel.shape[:2], strict=True)]
@@ -64,13 +63,13 @@ def deform_conv2d(
         low = jnp.floor(lax.stop_gradient(where))
         length = x.shape[1 + axis]
 
-        def seen(index: Array, weight: Array, length: int = length) -> Array:
+        def inside(index: Array, weight: Array, length: int = length) -> Array:
             return jnp.where((index >= 0) & (index < length), weight, 0)
 
         high_weight = where - low
         corners.append(
             AxisCorners(
-                _index(low, length), _index(low + 1, length), seen(low, 1 - high_weight), seen(low + 1, high_weight)
+                _index(low, length), _index(low + 1, length), inside(low, 1 - high_weight), inside(low + 1, high_weight)
             )
         )
     return _convolve(x, corners[0], corners[1], mask, kernel, precision)
@@ -86,23 +85,23 @@ def headhunter_deform_conv2d(
     padding: int = 1,
     precision: lax.PrecisionLike = "highest",
 ) -> Array:
-    """The deformable convolution of HeadHunter (Sundararaman et al., CVPR 2021) and of many PyTorch listings.
+    """The deformable convolution of HeadHunter (Sundararaman et al., CVPR 2021) and of other PyTorch implementations.
 
-    The map is padded with zeros; positions, and the pixels around them, are clamped to the padded map. A position on
-    its last row, or clamped to it, so counts that row twice, which is to be seen only with ``padding=0``. The first
-    kernel is centred on the second row of the padded map, whatever the padding: with ``padding=0`` a pixel further in.
+    The map is padded with zeros; positions and the pixels around them are clamped to the padded map. Positions on the
+    last row thus count that row twice, which only has an effect with ``padding=0``. The first kernel is centred on the
+    second row of the padded map for any padding; with ``padding=0`` it is one pixel further inside.
 
     Args:
       x: ``[B, H, W, C]``.
-      offsets: ``[B, P, Q, T, 2]``, rows and columns by which each tap moves; P = ceil(H / stride), Q likewise.
-      mask: ``[B, P, Q, T]``, a factor for each tap; None: one.
+      offsets: ``[B, P, Q, T, 2]``, (vertical, horizontal) offset of each tap; P = ceil(H / stride), Q likewise.
+      mask: ``[B, P, Q, T]``, a factor for each tap; None: 1.
       kernel: ``[k, k, C, O]``, k odd.
 
     Returns:
       ``[B, P, Q, O]`` in the dtype of ``x``, differentiable in all four arrays.
 
     Raises:
-      ValueError: the shapes do not fit together.
+      ValueError: the shapes do not match.
     """
     sizes = (-(-x.shape[1] // stride), -(-x.shape[2] // stride))
     _check(x, offsets, mask, kernel, sizes)
@@ -123,7 +122,7 @@ def headhunter_deform_conv2d(
 
 
 def _taps(axis: int, kernel: Array, dilation: int, count: int, stride: int, first: int, offsets: Array) -> Array:
-    """Positions of all taps along an axis, ``[B, P, Q, T]``; ``first`` is where the first kernel begins."""
+    """The positions of all taps along an axis, ``[B, P, Q, T]``; ``first`` is the start of the first kernel."""
     dtype = float_dtype(offsets)
     start = (first + stride * jnp.arange(count)).astype(dtype)
     start = start.reshape((1, count, 1, 1) if axis == 0 else (1, 1, count, 1))
@@ -138,7 +137,7 @@ def _index(position: Array, length: int) -> Array:
 
 
 def _clamp(position: Array, limit: int) -> Array:
-    # As PyTorch's: a position on the limit itself still has its gradient, of which jnp.clip would halve.
+    # As in PyTorch, the gradient at the limits is 1; that of jnp.clip is 0.5.
     position = jnp.where(position < 0, jnp.zeros((), position.dtype), position)
     return jnp.where(position > limit, jnp.asarray(limit, position.dtype), position)
 
@@ -146,11 +145,11 @@ def _clamp(position: Array, limit: int) -> Array:
 def _convolve(
     x: Array, y: AxisCorners, columns: AxisCorners, mask: Array | None, kernel: Array, precision: lax.PrecisionLike
 ) -> Array:
-    """The sum over taps of what each reads, times its weights; one tap at a time bounds the memory to a few maps."""
+    """Sums the taps' products with their weights, one tap at a time, which bounds the memory to a few maps."""
     batch, _, width, channels = x.shape
     out_dtype = x.dtype
     dtype: DTypeLike = float_dtype(x)
-    flat = x.astype(dtype).reshape(batch, -1, channels)  # sums of its gradient are in at least float32, too
+    flat = x.astype(dtype).reshape(batch, -1, channels)  # its gradient is summed in at least float32, too
     weights = kernel.astype(dtype).reshape(-1, channels, kernel.shape[-1])  # [T, C, O]
     masks = jnp.ones_like(y.weight_low) if mask is None else mask
     gather = jax.vmap(lambda rows, index: jnp.take(rows, index, axis=0, mode="clip"))
@@ -177,7 +176,7 @@ def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
 
 
 def _check(x: Array, offsets: Array, mask: Array | None, kernel: Array, sizes: tuple[int, int]) -> None:
-    """Raise unless the arguments fit together."""
+    """Raises ValueError if the shapes do not match."""
     taps = kernel.shape[0] * kernel.shape[1]
     wanted = (x.shape[0], *sizes, taps)
     if x.ndim != 4 or kernel.ndim != 4 or kernel.shape[2] != x.shape[3]:

@@ -1,7 +1,7 @@
-"""Depthwise convolution: one name, one algorithm a platform.
+"""Depthwise convolution, with an algorithm per platform.
 
-XLA's grouped convolution on a CPU takes about twenty times as long as the sum of shifted products below, which it
-fuses into one loop, and its gradient four times as long.
+On a CPU, XLA's grouped convolution takes about twenty times as long as the sum of shifted products below, which XLA
+fuses into one loop; its gradient takes four times as long.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ Padding = tuple[tuple[int, int], tuple[int, int]]
 def depthwise_conv(
     x: Array, kernel: Array, strides: Sequence[int], padding: Sequence[tuple[int, int]], *, precision: Any = None
 ) -> Array:
-    """Convolve every channel with its own window: ``[B, H, W, C]`` and ``[kh, kw, 1, C]`` to ``[B, H', W', C]``.
+    """Convolves every channel with its own kernel: ``[B, H, W, C]`` and ``[kh, kw, 1, C]`` to ``[B, H', W', C]``.
 
-    On a CPU as a sum of shifted products; elsewhere as a grouped convolution, with ``precision``.
+    A sum of shifted products on CPUs; a grouped convolution, with ``precision``, on other platforms.
     """
     step, pad = (strides[0], strides[1]), (padding[0], padding[1])
 
@@ -45,7 +45,7 @@ def _shifted(x: Array, kernel: Array, *, strides: tuple[int, int], padding: Padd
 
 
 def _taps(x: Array, windows: tuple[int, int], strides: tuple[int, int]) -> list[Array]:
-    """What each weight of a window sees of ``x [B, H, W, C]``, row by row: ``[B, H', W', C]`` each."""
+    """The part of ``x [B, H, W, C]`` that each weight of a kernel is multiplied with: ``[B, H', W', C]`` each."""
     spans = [(n - k) // s * s + 1 for n, k, s in zip(x.shape[1:3], windows, strides, strict=True)]
     return [
         x[:, row : row + spans[0] : strides[0], column : column + spans[1] : strides[1]]
@@ -69,14 +69,14 @@ def _forward(x: Array, kernel: Array, strides: tuple[int, int]) -> tuple[Array, 
 def _backward(strides: tuple[int, int], saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
     x, kernel = saved
     windows = (kernel.shape[0], kernel.shape[1])
-    # For x: the same sum with the window turned round, over the gradient spread out by the strides.
+    # For x: the same sum with the kernel rotated by 180 degrees, over the gradient dilated by the strides.
     borders = [
         (k - 1, n - 1 - (g - 1) * s, s - 1)
         for n, g, k, s in zip(x.shape[1:3], gradient.shape[1:3], windows, strides, strict=True)
     ]
     spread = lax.pad(gradient, jnp.zeros((), gradient.dtype), ((0, 0, 0), *borders, (0, 0, 0)))
     of_x = _correlate(spread, kernel[::-1, ::-1], (1, 1))
-    # For the kernel: sums over all pixels, as products with a row of ones, which use all cores; XLA's reduction not.
+    # For the kernel: sums over all pixels, as products with a row of ones. Unlike XLA's reduction they use all cores.
     ones = jnp.ones((1, gradient[..., 0].size), x.dtype)
     exact = partial(jnp.matmul, precision=lax.Precision.HIGHEST)
     sums = [exact(ones, (tap * gradient).reshape(-1, x.shape[-1])) for tap in _taps(x, windows, strides)]

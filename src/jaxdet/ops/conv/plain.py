@@ -1,8 +1,8 @@
-"""Convolution of maps: one name, one algorithm a platform.
+"""2-D convolution, with an algorithm per platform.
 
-XLA's own on a CPU is as fast as can be, but not its gradient to the kernel. Of a 1x1 kernel it copies the map with
-channels first and takes three to eight times as long as the product that it is; of a larger one it sums over all pixels
-at once, and a big map falls out of the caches.
+On a CPU, XLA's convolution is fast, but its gradient with respect to the kernel is not. For a 1x1 kernel it copies the
+map with channels first and takes three to eight times as long as a matrix product. For a larger kernel it sums over all
+pixels at once, and large maps do not fit in the caches.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from jax.custom_derivatives import SymbolicZero
 
 Pair = tuple[int, int]
 
-_STRIP_PIXELS = 5500  # of outputs, in one sum; 21,500 of 256 channels at once take 1.6 times as long
-_MOST_STRIPS = 16  # so that large batches do not make large programs
+_STRIP_PIXELS = 5500  # output pixels per sum; 21,500 pixels of 256 channels at once take 1.6 times as long
+_MOST_STRIPS = 16  # limits the size of the program for large batches
 
 
 def conv2d(
@@ -28,16 +28,16 @@ def conv2d(
 ) -> Array:
     """``[B, H, W, C]`` and ``[kh, kw, C, O]`` to ``[B, H', W', O]``, with explicit padding of height and width.
 
-    On a CPU a 1x1 kernel is a matrix product, and the gradient of a larger one a sum over strips of rows; elsewhere it
-    is `lax.conv_general_dilated`. Derivatives of every order and mode are those of a convolution.
+    On CPUs a 1x1 kernel is a matrix product, and the gradient of a larger kernel a sum over strips of rows; on other
+    platforms it is `lax.conv_general_dilated`. It is differentiable to any order, in forward and reverse mode.
     """
     options = (strides[0], strides[1]), (tuple(padding[0]), tuple(padding[1])), precision
     pointwise = kernel.shape[:2] == (1, 1) and options[1] == ((0, 0), (0, 0))
-    here = _product if pointwise else _summed_by_strips
+    on_cpu = _product if pointwise else _summed_by_strips
     return lax.platform_dependent(
         x,
         kernel,
-        cpu=lambda x, kernel: here(x, kernel, *options),
+        cpu=lambda x, kernel: on_cpu(x, kernel, *options),
         default=lambda x, kernel: _convolve(x, kernel, *options),
     )
 
@@ -49,7 +49,7 @@ def _convolve(x: Array, kernel: Array, step: Pair, pad: Any, precision: Any) -> 
 
 def _product(x: Array, kernel: Array, step: Pair, pad: Any, precision: Any) -> Array:
     seen = x[:, :: step[0], :: step[1]]
-    # Of matrices: the gradient of a product over several dimensions would be transposed in memory first.
+    # A product of matrices: the gradient of a product over several dimensions would be transposed in memory first.
     rows = lax.dot(seen.reshape(-1, seen.shape[3]), kernel[0, 0], precision=precision)
     return rows.reshape(*seen.shape[:3], kernel.shape[3])
 
@@ -58,7 +58,7 @@ _summed_by_strips = jax.custom_jvp(_convolve, nondiff_argnums=(2, 3, 4))
 
 
 def _derivative(step: Pair, pad: Any, precision: Any, primals: tuple[Array, Array], tangents: Any) -> tuple[Array, Any]:
-    """Linear in either tangent; the kernel's is convolved strip by strip, so that the transpose sums strip by strip."""
+    """The JVP. The kernel's tangent is convolved strip by strip, so that the transpose sums strip by strip."""
     x, kernel = primals
     out = _convolve(x, kernel, step, pad, precision)
     x_dot, kernel_dot = (None if isinstance(dot, SymbolicZero) else dot for dot in tangents)
@@ -74,7 +74,7 @@ _summed_by_strips.defjvp(_derivative, symbolic_zeros=True)
 
 
 def _convolve_strips(x: Array, kernel: Array, step: Pair, pad: Any, precision: Any, shape: tuple[int, ...]) -> Array:
-    """`_convolve`, some rows of the output of this shape at a time."""
+    """`_convolve` in strips of output rows; ``shape``: of the output."""
     batch, height, width, _ = shape
     count = min(math.ceil(batch * height * width / _STRIP_PIXELS), _MOST_STRIPS, height)
     if count < 2:

@@ -1,11 +1,12 @@
-"""RoIAlign (He et al. 2017, section 3) with the numbers of ``torchvision.ops.roi_align``.
+"""RoIAlign (He et al. 2017, section 3), numerically equivalent to ``torchvision.ops.roi_align``.
 
 Axes: H W C a feature map, L levels, R regions, PH PW output bins. Maps are channels last, boxes xyxy in pixels of
-the model's input. These functions see one image; ``vmap`` them over a batch, so that indices never cross images.
+the model's input. All functions take one image; ``vmap`` them over a batch.
 
-One name, one algorithm a platform: a TPU slices a window a region and multiplies (``roi_window``), image after image,
-as the levels of one image fit in the core's own memory; everything else gathers rows (``roi_gather``). Both treat all
-levels in one pass. Adaptive sampling multiplies with whole maps everywhere (``roi_dense``).
+The algorithm depends on the platform. TPUs slice one window per region and multiply (`jaxdet.ops.roi.window`), image
+after image, as the levels of one image fit in the core's own memory; other platforms gather rows
+(`jaxdet.ops.roi.gather`). Both process all levels in one pass. Adaptive sampling multiplies with whole maps on every
+platform (`jaxdet.ops.roi.dense`).
 """
 
 from __future__ import annotations
@@ -39,12 +40,12 @@ def roi_align(
     valid: Array | None = None,
     extent: Array | None = None,
 ) -> Array:
-    """Pool regions of one feature map of one image: ``multiscale_roi_align`` with a single level.
+    """Pools regions of one feature map: ``multiscale_roi_align`` with a single level.
 
     Args:
       input: ``[H, W, C]``.
       boxes: ``[R, 4]`` xyxy pixels.
-      extent: ``[2]`` int, the (height, width) of the map that counts; all of it if not given.
+      extent: ``[2]`` int, the (height, width) of the part of the map that is not padding; by default the whole map.
 
     The other arguments, the result and the gradient are those of ``multiscale_roi_align``.
     """
@@ -68,26 +69,25 @@ def multiscale_roi_align(
     valid: Array | None = None,
     extents: Array | None = None,
 ) -> Array:
-    """Pool each region from its own level of a feature pyramid of one image.
+    """Pools each region from its own level of a feature pyramid.
 
     Args:
       features: L maps ``[H_l, W_l, C]`` of one dtype.
-      boxes: ``[R, 4]`` xyxy pixels. A box with a NaN or infinite sample position gives zeros there.
+      boxes: ``[R, 4]`` xyxy pixels. NaN or infinite sample positions give zeros.
       levels: ``[R]`` int, indices into ``features``.
       output_size: (PH, PW), or one number for both.
       spatial_scales: L factors from pixels to map cells, such as 1/4.
-      sampling_ratio: sampling points a bin and side. 0 or below: as many as a bin is long, rounded up, which costs a
-        product of every region with every map; for maps of few channels, such as masks.
-      aligned: shift boxes by half a cell, and do not enlarge those below one cell. The detectors use False.
-      valid: ``[R]`` bool. The other regions give zeros and receive no gradient, whatever their boxes hold.
-      extents: ``[L, 2]`` int, the (height, width) of each map that counts: samples are clamped and dropped as if the
-        map ended there, and what lies beyond may hold anything. The whole maps if not given.
+      sampling_ratio: samples per bin and side. 0 or below: adaptive, the length of a bin in cells, rounded up. This
+        multiplies every region with every map, and is meant for maps of few channels, such as masks.
+      aligned: shift boxes by half a cell, and do not enlarge boxes below one cell. The detectors use False.
+      valid: ``[R]`` bool. Invalid regions give zeros and receive no gradient.
+      extents: ``[L, 2]`` int, the (height, width) of the part of each map that is not padding. Samples are clamped and
+        dropped as if the map ended there. By default the whole maps.
 
     Returns:
       ``[R, PH, PW, C]`` in the dtype of ``features``; weights and sums are at least float32.
 
-    The gradient flows to ``features`` alone, and is summed in at least float32; boxes are detached, as they are
-    in torchvision.
+    Only ``features`` receive a gradient, which is summed in at least float32. Boxes are detached, as in torchvision.
     """
     pooled_size = (output_size, output_size) if isinstance(output_size, int) else output_size
     _check(features, boxes, levels, pooled_size, spatial_scales)
@@ -98,7 +98,7 @@ def multiscale_roi_align(
     shapes = tuple((map_.shape[0], map_.shape[1]) for map_ in features)
     if extents is None:
         extents = jnp.array(shapes, jnp.int32)
-    levels = jnp.clip(levels, 0, len(features) - 1)  # a padded slot may hold any level
+    levels = jnp.clip(levels, 0, len(features) - 1)  # padded slots may contain any level
     if sampling_ratio <= 0:
         return pool_adaptive(
             features, boxes, levels, spatial_scales, extents, valid, output_size=pooled_size, aligned=aligned
@@ -113,12 +113,12 @@ def multiscale_roi_align(
         sampling_ratio=sampling_ratio,
         aligned=aligned,
     )
-    y, x = (_with_weights_in(samples, dtype) for samples in (y, x))
+    y, x = (_cast_weights(samples, dtype) for samples in (y, x))
     return _pool(_Layout(shapes, jnp.dtype(features[0].dtype)), tuple(features), _Regions(y, x, levels, valid))
 
 
 class _Regions(NamedTuple):
-    """What is read of the maps, for each of R regions."""
+    """The samples of R regions."""
 
     y: AxisSamples  # [R, PH, S]
     x: AxisSamples  # [R, PW, S]
@@ -128,21 +128,21 @@ class _Regions(NamedTuple):
 
 @dataclass(frozen=True)
 class _Layout:
-    """Two ways to put the maps of all levels into one array."""
+    """Conversion of the maps of all levels to one array: a table of cells, or a canvas."""
 
     shapes: tuple[tuple[int, int], ...]  # (height, width) of each level
     dtype: np.dtype
 
     @property
     def rows(self) -> int:
-        """Rows of the table: all cells of all levels."""
+        """The number of rows of the table: all cells of all levels."""
         return sum(height * width for height, width in self.shapes)
 
     @property
     def canvas(self) -> tuple[int, int]:
-        """Size of the canvas: the first level on top, the others in a row below it.
+        """(height, width) of the canvas: the first level on top, the others in a row below it.
 
-        For a pyramid that halves its sides this is 1.5 times the first level, of 1.33 that are needed.
+        For a pyramid that halves its sides, the area is 1.5 times that of the first level (1.33 are needed).
         """
         (height, width), *others = self.shapes
         below = max((height for height, _ in others), default=0)
@@ -155,7 +155,7 @@ class _Layout:
         return [(0, 0)] + [(self.shapes[0][0], sum(widths[:index])) for index in range(len(widths))]
 
     def to_table(self, maps: tuple[Array, ...]) -> Array:
-        """``[T, C]``, levels one behind another."""
+        """The maps as a table ``[T, C]``, level after level."""
         return jnp.concatenate([map_.reshape(-1, map_.shape[-1]) for map_ in maps])
 
     def from_table(self, table: Array) -> tuple[Array, ...]:
@@ -164,7 +164,7 @@ class _Layout:
         return tuple(piece.reshape(*shape, -1) for piece, shape in zip(pieces, self.shapes, strict=True))
 
     def to_canvas(self, maps: tuple[Array, ...]) -> Array:
-        """``[H, W, C]``, zero between the levels."""
+        """The maps as a canvas ``[H, W, C]``, zero between the levels."""
         first, *others = maps
         height, width = self.canvas
         rows = [jnp.pad(first, ((0, 0), (0, width - first.shape[1]), (0, 0)))]
@@ -180,13 +180,13 @@ class _Layout:
         return tuple(canvas[row : row + height, column : column + width] for (row, column), (height, width) in places)
 
     def table_rows(self, levels: Array) -> tuple[Array, Array]:
-        """First table row and row stride of each region's level, ``[R]`` int32 each."""
+        """The first table row and the row stride of each region's level, ``[R]`` int32 each."""
         sizes = [height * width for height, width in self.shapes]
         offsets = jnp.array([sum(sizes[:index]) for index in range(len(sizes))], jnp.int32)
         return offsets[levels], jnp.array([width for _, width in self.shapes], jnp.int32)[levels]
 
     def canvas_origins(self, levels: Array) -> Array:
-        """Canvas cell where each region's level begins, ``[R, 2]`` int32."""
+        """The (row, column) on the canvas where each region's level begins, ``[R, 2]`` int32."""
         return jnp.array(self.origins, jnp.int32)[levels]
 
 
@@ -209,7 +209,7 @@ def _pool_forward(layout: _Layout, maps: tuple[Array, ...], regions: _Regions) -
 
 @jax.named_scope("roi_align")
 def _pool_backward(layout: _Layout, regions: _Regions, grad: Array) -> tuple[tuple[Array, ...], None]:
-    # Left to autodiff, the sums of a bfloat16 map's gradient would be taken in bfloat16.
+    # Autodiff would sum the gradient of a bfloat16 map in bfloat16.
     grad = jnp.where(regions.valid[:, None, None, None], grad, 0)
     return jax.lax.platform_dependent(
         grad,
@@ -244,8 +244,8 @@ def _gradient_on_canvas(layout: _Layout, grad: Array, regions: _Regions) -> tupl
     return layout.from_canvas(window_gradient(grad, regions.y, regions.x, origins, layout.canvas, layout.dtype))
 
 
-def _with_weights_in(samples: AxisSamples, dtype: np.dtype) -> AxisSamples:
-    """Boxes may be wider than the maps; the products are in the maps' (at least float32)."""
+def _cast_weights(samples: AxisSamples, dtype: np.dtype) -> AxisSamples:
+    """Casts the weights, which have the dtype of the boxes, to that of the maps (at least float32)."""
     weights = {"weight_low": samples.weight_low.astype(dtype), "weight_high": samples.weight_high.astype(dtype)}
     return samples._replace(**weights)
 
@@ -257,12 +257,12 @@ def _check(
     output_size: tuple[int, ...],
     spatial_scales: Sequence[float],
 ) -> None:
-    """Raise unless the arguments fit together."""
+    """Raises ValueError if the arguments do not match."""
     if len(output_size) != 2 or min(output_size) < 1:
         raise ValueError(f"RoIAlign: output_size must be one or two numbers of at least 1, got {output_size}.")
     if not features or len(features) != len(spatial_scales):
         raise ValueError(
-            f"RoIAlign: got {len(features)} feature maps and {len(spatial_scales)} spatial scales; each map needs one."
+            f"RoIAlign: got {len(features)} feature maps and {len(spatial_scales)} spatial scales; give one per map."
         )
     shapes, dtypes = [map_.shape for map_ in features], {map_.dtype for map_ in features}
     if any(len(shape) != 3 or shape[2] != shapes[0][2] for shape in shapes) or len(dtypes) != 1:

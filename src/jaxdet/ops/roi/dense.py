@@ -1,9 +1,9 @@
-"""RoIAlign as products with dense weights: for any number of samples a bin, as adaptive sampling asks for.
+"""RoIAlign with adaptive sampling, as products with dense weights.
 
-With ``sampling_ratio <= 0`` torchvision takes ``ceil(bin size)`` samples a bin and side, a number that depends on the
-box. RoIAlign is separable, so along each side a bin is a weighted sum of the map's cells, however many samples there
-were; and as samples then lie more than half a cell apart, a cell is read by five of a bin at most. Nothing here is
-bounded by the size of a box.
+With ``sampling_ratio <= 0`` torchvision takes ``ceil(bin size)`` samples per bin and side, so that their number depends
+on the box. RoIAlign is separable: along each side, a bin is a weighted sum of the map's cells for any number of
+samples. As samples are more than half a cell apart, at most five samples of a bin read the same cell. The size of a
+box is not limited.
 
 Axes: R regions, P output bins along a side, N cells of the map along it, C channels.
 """
@@ -17,10 +17,10 @@ from jax import Array, lax
 
 from jaxdet.ops.boxes import float_dtype
 from jaxdet.ops.exact import quotient, rounded
+from jaxdet.ops.map_regions import map_regions
 from jaxdet.ops.roi.samples import bin_size_of, box_edges, interpolate
-from jaxdet.ops.turns import in_turns
 
-_CANDIDATES = 7  # five samples, and one on either side for what rounding moves
+_CANDIDATES = 7  # five samples, and one on either side because of rounding
 
 
 def adaptive_weights(
@@ -33,13 +33,13 @@ def adaptive_weights(
     output_size: tuple[int, int],
     aligned: bool,
 ) -> tuple[Array, Array]:
-    """What each cell of a map weighs in each bin of each region.
+    """The weight of each cell of a map in each bin of each region.
 
     Args:
       boxes: ``[R, 4]`` xyxy in input pixels.
-      scale: scalar, map cells a pixel.
-      extent: ``[2]`` int, (height, width) of the part of the map that counts.
-      valid: ``[R]`` bool; the other regions have no weights.
+      scale: scalar, map cells per pixel.
+      extent: ``[2]`` int, (height, width) of the part of the map that is not padding.
+      valid: ``[R]`` bool; the weights of invalid regions are 0.
       shape: (height, width) of the map.
       output_size: (PH, PW).
       aligned: see `roi_align`.
@@ -56,16 +56,16 @@ def adaptive_weights(
 
 
 def _side(start: Array, end: Array, length: Array, valid: Array, cells: int, bins: int, aligned: bool) -> Array:
-    """``[R, P, N]`` from the ends ``[R]`` of a side, in cells, on a map that is ``length`` cells long."""
+    """The weights ``[R, P, N]`` along one side, from its ends ``[R]`` in cells, on a map of length ``length``."""
     dtype = start.dtype
     size = bin_size_of(start, end, bins, aligned)[:, None]  # [R, 1]
-    count = jnp.ceil(size)  # of samples a bin; a box without extent has none
+    count = jnp.ceil(size)  # samples per bin; an empty box has none
     some = count > 0
     divisor = jnp.where(some, count, 1)[..., None]
     bin_start = start[:, None] + rounded(jnp.arange(bins, dtype=dtype)[None] * size)  # [R, P]
     bin_start, size, count = bin_start[..., None], size[..., None], count[..., None]
     cell = jnp.arange(cells, dtype=jnp.int32)[None, None]
-    # A cell is read from one cell before it to one behind it, at the map's borders too.
+    # Samples from one cell before to one cell after a cell read it, at the map's borders too.
     spacing = jnp.where(some[..., None], size / divisor, 1)
     first = jnp.maximum(jnp.floor((cell.astype(dtype) - 1 - bin_start) / spacing - 0.5) - 1, 0)  # [R, P, N]
     weights = jnp.zeros(first.shape, dtype)
@@ -92,8 +92,8 @@ def pool_adaptive(
 ) -> Array:
     """`multiscale_roi_align` with adaptive sampling: ``[R, PH, PW, C]`` in the dtype of ``features``.
 
-    Every region is multiplied with a whole map, level after level: cheap for a few channels, as of masks. For a
-    detector's features a fixed number of samples reads far less.
+    Multiplies every region with whole maps, level after level. This is cheap for few channels, such as masks; for a
+    detector's features, a fixed number of samples reads far less.
     """
     dtype = float_dtype(features[0], boxes)
     pooled = jnp.zeros((boxes.shape[0], *output_size, features[0].shape[-1]), float_dtype(features[0]))
@@ -107,15 +107,15 @@ def pool_adaptive(
             output_size=output_size,
             aligned=aligned,
         )
-        pooled += pool_dense(within(map_, extents[level]), y, x)
+        pooled += pool_dense(mask_to_extent(map_, extents[level]), y, x)
     return pooled.astype(features[0].dtype)
 
 
-def within(map_: Array, extent: Array) -> Array:
-    """``map_ [H, W, C]`` in at least float32, zero beyond its extent, where it may hold NaN."""
+def mask_to_extent(map_: Array, extent: Array) -> Array:
+    """``map_ [H, W, C]`` in at least float32, with zeros outside of its extent, where it may contain NaN."""
     height, width, _ = map_.shape
-    own = (jnp.arange(height)[:, None, None] < extent[0]) & (jnp.arange(width)[None, :, None] < extent[1])
-    return jnp.where(own, map_, 0).astype(float_dtype(map_))
+    inside = (jnp.arange(height)[:, None, None] < extent[0]) & (jnp.arange(width)[None, :, None] < extent[1])
+    return jnp.where(inside, map_, 0).astype(float_dtype(map_))
 
 
 def pool_dense(map_: Array, y: Array, x: Array) -> Array:
@@ -125,4 +125,4 @@ def pool_dense(map_: Array, y: Array, x: Array) -> Array:
         rows = jnp.einsum("ph,hwc->pwc", y, map_, precision=lax.Precision.HIGHEST)
         return jnp.einsum("qw,pwc->pqc", x, rows, precision=lax.Precision.HIGHEST)
 
-    return in_turns(one, y.astype(map_.dtype), x.astype(map_.dtype), y.shape[1] * map_.shape[1] * map_.shape[2])
+    return map_regions(one, y.astype(map_.dtype), x.astype(map_.dtype), y.shape[1] * map_.shape[1] * map_.shape[2])

@@ -1,7 +1,7 @@
-"""RoIAlign by gathering rows of a table: the algorithm of CPUs and GPUs, and the TPU's for very long regions.
+"""RoIAlign by gathering rows of a table: the algorithm for CPUs and GPUs, and for very long regions on TPUs.
 
-Axes: R regions, T table rows, C channels, PH and PW output bins, S sampling points a bin and side.
-The table holds all levels one behind another, channels last: each row read is contiguous.
+Axes: R regions, T table rows, C channels, PH and PW output bins, S samples per bin and side.
+The table contains all levels one after another, channels last, so that each row that is read is contiguous.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from jax import Array
 
 from jaxdet.ops.roi.samples import AxisSamples
 
-_REGIONS_A_TURN = 128  # of the CPU's pooling, at most
-_REGIONS_A_CHUNK = 16  # of the CPU's gradient: 16 x 784 rows of 64 to 256 channels stay in its caches
+_REGIONS_PER_STEP = 128  # in pooling on a CPU, at most
+_REGIONS_PER_CHUNK = 16  # in the gradient on a CPU: 16 x 784 rows of 64 to 256 channels stay in its caches
 
 
 def pool_by_gather(table: Array, y: AxisSamples, x: AxisSamples, offset: Array, stride: Array) -> Array:
-    """Pool every region.
+    """Pools every region.
 
     Args:
-      table: ``[T, C]``; map cell (row, column) of a region's level is ``offset + row * stride + column``.
+      table: ``[T, C]``; the cell (row, column) of a region's level is at ``offset + row * stride + column``.
       y: samples ``[R, PH, S]``.
       x: samples ``[R, PW, S]``.
       offset: ``[R]`` int32.
@@ -32,7 +32,7 @@ def pool_by_gather(table: Array, y: AxisSamples, x: AxisSamples, offset: Array, 
     Returns:
       ``[R, PH, PW, C]`` in the dtype of the weights.
     """
-    # One fused loop over 4 S^2 reads: nothing of 4 S^2 times the output's size is ever stored.
+    # One fused loop over 4 S^2 reads, which stores nothing of 4 S^2 times the output's size.
     pooled = jnp.zeros((*y.low.shape[:2], x.low.shape[1], table.shape[1]), y.weight_low.dtype)
     for rows, weights in _corners(y, x, offset, stride):
         pooled += weights[..., None] * table.at[rows].get(mode="promise_in_bounds").astype(pooled.dtype)
@@ -40,26 +40,26 @@ def pool_by_gather(table: Array, y: AxisSamples, x: AxisSamples, offset: Array, 
 
 
 def pool_few(table: Array, y: AxisSamples, x: AxisSamples, offset: Array, stride: Array) -> Array:
-    """The same of a few regions, by one gather: what it reads, 4 S^2 times the output's size, is stored."""
+    """`pool_by_gather` for few regions, by one gather: it stores what it reads, 4 S^2 times the output's size."""
     rows, weights = _all_corners(y, x, offset, stride)
     read = table.at[rows].get(mode="promise_in_bounds").astype(weights.dtype)  # [R, PH, PW, 4 S^2, C]
     return jnp.sum(weights[..., None] * read, axis=-2)
 
 
 def pool_in_chunks(table: Array, y: AxisSamples, x: AxisSamples, offset: Array, stride: Array) -> Array:
-    """The same, some regions at a time: two to three times as fast as ``pool_by_gather`` in a detector on a CPU.
+    """`pool_by_gather` in chunks of regions: two to three times as fast in a detector on a CPU.
 
-    A loop is a wall between its fused gathers and what follows. Fused with a reshape to ``[R, PH * PW * C]``, as box
-    heads want it, they are no longer vectorised over channels.
+    The loop prevents fusing the gathers with a following reshape to ``[R, PH * PW * C]``, as in box heads, which would
+    no longer be vectorised over channels.
     """
-    turns = -(-offset.shape[0] // _REGIONS_A_TURN)
-    chunks = split_regions((y, x, offset, stride), -(-offset.shape[0] // turns))  # without padding, if it can be
+    steps = -(-offset.shape[0] // _REGIONS_PER_STEP)
+    chunks = split_regions((y, x, offset, stride), -(-offset.shape[0] // steps))  # chunks of equal size need no padding
     pooled = jax.lax.map(lambda chunk: pool_by_gather(table, *chunk), chunks)
     return pooled.reshape(-1, *pooled.shape[2:])[: offset.shape[0]]
 
 
 def scatter_at_once(grad: Array, y: AxisSamples, x: AxisSamples, offset: Array, stride: Array, height: int) -> Array:
-    """Gradient of ``pool_by_gather`` to its table, ``[height, C]``, from ``grad [R, PH, PW, C]``: wide scatters."""
+    """The gradient of ``pool_by_gather`` with respect to its table, ``[height, C]``, from ``grad [R, PH, PW, C]``."""
     table = jnp.zeros((height, grad.shape[-1]), grad.dtype)
     for rows, weights in _corners(y, x, offset, stride):
         table = table.at[rows].add(weights[..., None] * grad, mode="promise_in_bounds")
@@ -67,25 +67,25 @@ def scatter_at_once(grad: Array, y: AxisSamples, x: AxisSamples, offset: Array, 
 
 
 def scatter_few(table: Array, grad: Array, y: AxisSamples, x: AxisSamples, offset: Array, stride: Array) -> Array:
-    """The same of a few regions, added to ``table [T, C]`` by one scatter."""
+    """The same for few regions, added to ``table [T, C]`` by one scatter."""
     rows, weights = _all_corners(y, x, offset, stride)
     update = weights[..., None] * grad[..., None, :]  # [R, PH, PW, 4 S^2, C]
     return table.at[rows].add(update, mode="promise_in_bounds")
 
 
 def scatter_in_chunks(grad: Array, y: AxisSamples, x: AxisSamples, offset: Array, stride: Array, height: int) -> Array:
-    """The same, a few regions at a time: five times faster than ``scatter_at_once`` on a CPU."""
+    """The same in chunks of regions: five times faster than ``scatter_at_once`` on a CPU."""
 
     def add_chunk(table: Array, chunk: tuple) -> tuple[Array, None]:
         return scatter_few(table, *chunk), None
 
     table = jnp.zeros((height, grad.shape[-1]), grad.dtype)
-    chunks = split_regions((grad, y, x, offset, stride), _REGIONS_A_CHUNK)
+    chunks = split_regions((grad, y, x, offset, stride), _REGIONS_PER_CHUNK)
     return jax.lax.scan(add_chunk, table, chunks)[0]
 
 
 def split_regions(tree: Any, size: int) -> Any:
-    """Cut the leading axis R of every leaf into ``[ceil(R / size), size]``, padding with zeros (of no weight)."""
+    """Splits the leading axis R of every leaf into ``[ceil(R / size), size]``, padded with zeros (zero weights)."""
 
     def split(leaf: Array) -> Array:
         missing = -leaf.shape[0] % size
@@ -96,7 +96,7 @@ def split_regions(tree: Any, size: int) -> Any:
 
 
 def _all_corners(y: AxisSamples, x: AxisSamples, offset: Array, stride: Array) -> tuple[Array, Array]:
-    """The reads of every bin in one array: table rows ``[R, PH, PW, 4 S^2]`` int32 and weights, likewise."""
+    """The 4 S^2 reads of every bin in one array: table rows ``[R, PH, PW, 4 S^2]`` int32, and weights."""
     rows, weights = zip(*_corners(y, x, offset, stride), strict=True)
     return jnp.stack(rows, axis=-1), jnp.stack(weights, axis=-1)
 

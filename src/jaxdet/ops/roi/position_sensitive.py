@@ -1,7 +1,7 @@
-"""Position-sensitive pooling: of R-FCN (Dai et al. 2016) and of Light-Head R-CNN (Li et al. 2017).
+"""Position-sensitive pooling of R-FCN (Dai et al. 2016) and Light-Head R-CNN (Li et al. 2017).
 
-Every bin of a region is pooled from channels of its own. As in torchvision, input channel ``(c * PH + p) * PW + q``
-makes output channel c of the bin (p, q).
+Every bin of a region is pooled from its own channels. As in torchvision, input channel ``(c * PH + p) * PW + q``
+corresponds to output channel c of bin (p, q).
 
 Axes: H W C a feature map of one image, R regions, PH and PW output bins. ``vmap`` over a batch.
 """
@@ -15,10 +15,10 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxdet.ops.boxes import float_dtype
-from jaxdet.ops.roi.dense import adaptive_weights, within
+from jaxdet.ops.map_regions import map_regions
+from jaxdet.ops.roi.dense import adaptive_weights, mask_to_extent
 from jaxdet.ops.roi.max_pool import cells_of, prepare, whole_bins
 from jaxdet.ops.roi.samples import box_samples, weights_of_cells
-from jaxdet.ops.turns import in_turns
 
 Weights = tuple[Array, Array]  # [R, PH, H] and [R, PW, W]
 
@@ -33,22 +33,22 @@ def ps_roi_align(
     valid: Array | None = None,
     extent: Array | None = None,
 ) -> Array:
-    """RoIAlign of position-sensitive channels: ``torchvision.ops.ps_roi_align``.
+    """Position-sensitive RoIAlign: ``torchvision.ops.ps_roi_align``.
 
-    Boxes are shifted by half a cell, and small ones are not enlarged.
+    Boxes are shifted by half a cell; small ones are not enlarged.
 
     Args:
       input: ``[H, W, C]``, C a multiple of PH * PW.
       boxes: ``[R, 4]`` xyxy pixels.
       output_size: (PH, PW), or one number for both.
-      spatial_scale: map cells a pixel, such as 1/16.
-      sampling_ratio: samples a bin and side; 0 or below: ``ceil(bin size)``, of which an empty or inverted box has
-        none and is 0, where torchvision divides zero by zero.
-      valid: ``[R]`` bool. The other regions give zeros and receive no gradient, whatever their boxes hold.
-      extent: ``[2]`` int, the (height, width) of the map that counts; the whole map if not given.
+      spatial_scale: map cells per pixel, such as 1/16.
+      sampling_ratio: samples per bin and side; 0 or below: ``ceil(bin size)``. Empty or inverted boxes then have no
+        samples and give 0; torchvision divides zero by zero.
+      valid: ``[R]`` bool. Invalid regions give zeros and receive no gradient.
+      extent: ``[2]`` int, the (height, width) of the part of the map that is not padding; by default the whole map.
 
     Returns:
-      ``[R, PH, PW, C / (PH * PW)]`` in the dtype of ``input``. The gradient goes to ``input`` alone.
+      ``[R, PH, PW, C / (PH * PW)]`` in the dtype of ``input``. Only ``input`` receives a gradient.
     """
     size, valid, extent = prepare("ps_roi_align", input, boxes, output_size, valid, extent)
     boxes = lax.stop_gradient(boxes)
@@ -70,7 +70,7 @@ def ps_roi_align(
         cells = (jnp.arange(length, dtype=jnp.int32)[None] for length in input.shape[:2])
         y, x = (weights_of_cells(side, cell) for side, cell in zip(samples, cells, strict=True))
         weights = y, x
-    return _pool(within(input, extent), weights, "ps_roi_align").astype(input.dtype)
+    return _pool(mask_to_extent(input, extent), weights, "ps_roi_align").astype(input.dtype)
 
 
 def ps_roi_pool(
@@ -82,16 +82,16 @@ def ps_roi_pool(
     valid: Array | None = None,
     extent: Array | None = None,
 ) -> Array:
-    """The mean of each bin of position-sensitive channels: ``torchvision.ops.ps_roi_pool``.
+    """Position-sensitive RoIPool, the mean of each bin: ``torchvision.ops.ps_roi_pool``.
 
-    Boxes are rounded to whole cells, halves away from zero, and do not hold their far ends. torchvision's quirk: no bin
-    reads the last row or the last column of the map, but the gradient is computed as if bins did. Both are so here.
+    Boxes are rounded to whole cells (halves away from zero) and exclude their far ends. As in torchvision, bins never
+    read the last row or column of the map, but the gradient is computed as if they did.
 
     The arguments, without ``sampling_ratio``, and the result are those of `ps_roi_align`.
     """
     size, valid, extent = prepare("ps_roi_pool", input, boxes, output_size, valid, extent)
     sides = whole_bins(boxes, spatial_scale, size, 0)
-    map_ = within(input, extent)
+    map_ = mask_to_extent(input, extent)
 
     def weights(limits: Array) -> Weights:
         y, x = (
@@ -100,11 +100,11 @@ def ps_roi_pool(
         )
         return y, x
 
-    return _pool_unlike_its_gradient(map_, weights(extent - 1), weights(extent)).astype(input.dtype)
+    return _pool_with_gradient_weights(map_, weights(extent - 1), weights(extent)).astype(input.dtype)
 
 
 def _means(cells: Array, valid: Array) -> Array:
-    """Equal weights of the cells ``[R, P, N]`` of each bin."""
+    """Equal weights for the cells ``[R, P, N]`` of each bin."""
     cells &= valid[:, None, None]
     return cells / jnp.maximum(cells.sum(axis=-1, keepdims=True), 1)
 
@@ -115,29 +115,29 @@ def _pool(map_: Array, weights: Weights, name: str = "ps_roi_pool") -> Array:
     height, width, channels = map_.shape
     bins = y.shape[1] * x.shape[1]
     if channels % bins:
-        raise ValueError(f"{name}: {channels} channels are no multiple of the {bins} bins, each of which has its own.")
+        raise ValueError(f"{name}: the number of channels, {channels}, must be a multiple of the {bins} bins.")
     split = map_.reshape(height, width, channels // bins, y.shape[1], x.shape[1])
 
     def one(y: Array, x: Array) -> Array:
         rows = jnp.einsum("ph,hwcpq->wcpq", y, split, precision=lax.Precision.HIGHEST)
         return jnp.einsum("qw,wcpq->pqc", x, rows, precision=lax.Precision.HIGHEST)
 
-    return in_turns(one, y.astype(map_.dtype), x.astype(map_.dtype), width * channels)
+    return map_regions(one, y.astype(map_.dtype), x.astype(map_.dtype), width * channels)
 
 
 @jax.custom_vjp
-def _pool_unlike_its_gradient(map_: Array, weights: Weights, of_gradient: Weights) -> Array:
+def _pool_with_gradient_weights(map_: Array, weights: Weights, gradient_weights: Weights) -> Array:
     return _pool(map_, weights)
 
 
-def _forward(map_: Array, weights: Weights, of_gradient: Weights) -> tuple[Array, tuple[Array, Weights]]:
-    return _pool(map_, weights), (jnp.zeros_like(map_), of_gradient)
+def _forward(map_: Array, weights: Weights, gradient_weights: Weights) -> tuple[Array, tuple[Array, Weights]]:
+    return _pool(map_, weights), (jnp.zeros_like(map_), gradient_weights)
 
 
 def _backward(residual: tuple[Array, Weights], grad: Array) -> tuple[Array, None, None]:
     like, weights = residual
-    _, pull = jax.vjp(partial(_pool, weights=weights), like)  # linear: its value does not matter
+    _, pull = jax.vjp(partial(_pool, weights=weights), like)  # linear, so the values of the map do not matter
     return *pull(grad), None, None
 
 
-_pool_unlike_its_gradient.defvjp(_forward, _backward)
+_pool_with_gradient_weights.defvjp(_forward, _backward)

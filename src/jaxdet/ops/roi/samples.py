@@ -1,7 +1,7 @@
-"""Where RoIAlign samples a feature map, and with what weights: shared by the algorithms of every platform.
+"""Positions and weights of RoIAlign's samples, shared by the algorithms of all platforms.
 
-Axes: R regions, L levels, P output bins along one side, S sampling points a bin. RoIAlign is separable: a bin's
-value is a weighted sum over (rows of the samples) x (columns of the samples), so each side is described on its own.
+Axes: R regions, L levels, P output bins along one side, S samples per bin. RoIAlign is separable: a bin's value is a
+weighted sum over (rows of the samples) x (columns of the samples), so that each side has its own samples.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from jaxdet.ops.exact import quotient, rounded
 
 
 class AxisSamples(NamedTuple):
-    """Linear interpolation along one side: each sample reads two neighbours, inside the map even at weight 0.
+    """Linear interpolation along one side: the two neighbours of each sample, always inside the map.
 
-    The weights include the 1/S of the average, and are 0 for samples that count as outside and regions not valid.
+    The weights include the factor 1/S of the mean. They are 0 for samples outside of the map and for invalid regions.
     """
 
     low: Array  # [R, P, S] int32
@@ -41,8 +41,8 @@ def box_samples(
 
     Args:
       boxes: ``[R, 4]`` xyxy in input pixels.
-      scales: ``[R]``, map cells a pixel at the region's level.
-      extents: ``[R, 2]`` int, (height, width) of the part of the region's level that counts.
+      scales: ``[R]``, map cells per pixel at the region's level.
+      extents: ``[R, 2]`` int, (height, width) of the part of the region's level that is not padding.
       valid: ``[R]`` bool.
       output_size: (PH, PW).
       sampling_ratio: S.
@@ -59,24 +59,24 @@ def box_samples(
 
 
 def box_edges(boxes: Array, scales: Array, valid: Array, aligned: bool) -> Array:
-    """``boxes [R, 4]`` in cells of their maps; 0 where they are not valid."""
+    """``boxes [R, 4]`` in map cells; invalid ones are 0."""
     dtype = float_dtype(boxes, scales)
     boxes = jnp.where(valid[:, None], boxes.astype(dtype), 0)
     return rounded(boxes * scales.astype(dtype)[:, None]) - (0.5 if aligned else 0.0)
 
 
 def bin_size_of(start: Array, end: Array, bins: int, aligned: bool) -> Array:
-    """How long a bin is, ``[R]``, between the ends of a side in cells."""
+    """The length of a bin ``[R]`` in cells, from the ends of a side."""
     span = end - start
     return quotient(span if aligned else jnp.maximum(span, 1), bins)
 
 
 def interpolate(position: Array, length: Array) -> tuple[Array, Array, Array, Array]:
-    """Where samples read a side that is ``length`` cells long (of a shape that broadcasts).
+    """The neighbours of samples on a side of ``length`` cells (which broadcasts against ``position``).
 
     Returns:
-      Whether a sample counts (one more than a cell outside does not, nor does NaN); the cells before and behind it,
-      int32; and how far it is on the way from one to the other.
+      Whether each sample is used (not NaN, and at most one cell outside); the cells before and after it, int32; the
+      fraction of the way from the first to the second.
     """
     last = jnp.maximum(length, 1).astype(jnp.int32) - 1
     counts = (position >= -1) & (position <= length.astype(position.dtype))  # false for NaN
@@ -86,7 +86,7 @@ def interpolate(position: Array, length: Array) -> tuple[Array, Array, Array, Ar
 
 
 def weights_of_cells(samples: AxisSamples, cells: Array) -> Array:
-    """What the map's ``cells [R, N]`` (or ``[1, N]``) weigh in each bin, ``[R, P, N]``."""
+    """The weight of the map's ``cells [R, N]`` (or ``[1, N]``) in each bin, ``[R, P, N]``."""
     cell = cells[:, None, None, :]  # [R, 1, 1, N]
     weights = jnp.where(samples.low[..., None] == cell, samples.weight_low[..., None], 0)
     weights += jnp.where(samples.high[..., None] == cell, samples.weight_high[..., None], 0)
@@ -96,12 +96,12 @@ def weights_of_cells(samples: AxisSamples, cells: Array) -> Array:
 def _axis_samples(
     start: Array, end: Array, length: Array, valid: Array, bins: int, ratio: int, aligned: bool
 ) -> AxisSamples:
-    """Samples between ``start`` and ``end`` (``[R]``, in cells) of a side that is ``length [R]`` cells long."""
+    """Samples between ``start`` and ``end`` (``[R]``, in cells) of a side of ``length [R]`` cells."""
     dtype = start.dtype
     bin_size = bin_size_of(start, end, bins, aligned)[:, None, None]  # [R, 1, 1]
     bin_index = jnp.arange(bins, dtype=dtype)[None, :, None]
     sample_index = jnp.arange(ratio, dtype=dtype)[None, None, :] + 0.5
-    # The order of torchvision's C++: bin corner first, then the sample's product before its quotient.
+    # In the order of torchvision's C++ code: bin corner first, then the sample's product before its quotient.
     position = start[:, None, None] + rounded(bin_index * bin_size)  # [R, P, 1]
     position = position + quotient(sample_index * bin_size, ratio)  # [R, P, S]
     counts, low, high, fraction = interpolate(position, length[:, None, None])

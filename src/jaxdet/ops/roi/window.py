@@ -1,11 +1,11 @@
-"""RoIAlign by fixed windows and matrix products: the TPU's algorithm.
+"""RoIAlign by fixed windows and matrix products: the algorithm for TPUs.
 
-A TPU reads scattered rows slowly and multiplies matrices fast: from one contiguous 32x32 window a region, bilinear
-interpolation and averaging are two products with small weight matrices. Regions whose samples reach further go
-through the gather; they are brought together first, so that few chunks need it, and in a loop of their own: a canvas
-that passes through a ``cond`` is copied there.
+TPUs read scattered rows slowly and multiply matrices fast. On one contiguous 32x32 window per region, bilinear
+interpolation and averaging are two products with small weight matrices. Regions with samples outside of their window
+use the gather. They are sorted first, so that few chunks need it, and have their own loop, as a ``cond`` would copy the
+canvas.
 
-Axes: R regions, C channels, PH and PW output bins, S sampling points a bin and side, (h, w) a window.
+Axes: R regions, C channels, PH and PW output bins, S samples per bin and side, (h, w) a window.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from jaxdet.ops.roi.gather import pool_few, scatter_few, split_regions
 from jaxdet.ops.roi.samples import AxisSamples, weights_of_cells
 
 _WINDOW = 32
-# What a core holds at once is chosen to fit in the 128 MB of its own memory that a v5e or v6e has, for P2 to P5 of
-# 800x1344 pixels in 256 channels. The numbers of windows divide that of long regions.
-_WINDOWS_A_TURN = 4  # 1 MB each in float32
-_WINDOWS_A_TURN_BACKWARD = 8  # 0.5 MB each, as there are
-_CHANNELS_A_PASS = 128  # of the gradient's canvas, 52 MB in float32
-_LONG_A_TURN = 16
+# These sizes fit in the 128 MB of a core's own memory on v5e and v6e, for P2 to P5 of 800x1344 pixels, 256 channels.
+# The numbers of windows divide that of long regions.
+_WINDOWS_PER_STEP = 4  # 1 MB each in float32
+_WINDOWS_PER_STEP_BACKWARD = 8  # 0.5 MB each, with _CHANNELS_PER_PASS channels
+_CHANNELS_PER_PASS = 128  # of the gradient's canvas, 52 MB in float32
+_LONG_PER_STEP = 16
 
 
 def pool_by_window(canvas: Array, y: AxisSamples, x: AxisSamples, origin: Array) -> Array:
-    """Pool every region.
+    """Pools every region.
 
     Args:
       canvas: ``[H, W, C]``, all levels side by side.
@@ -46,17 +46,17 @@ def pool_by_window(canvas: Array, y: AxisSamples, x: AxisSamples, origin: Array)
     y, x = _shift(y, origin[:, 0]), _shift(x, origin[:, 1])
     long = _too_long(y, canvas.shape[0]) | _too_long(x, canvas.shape[1])  # [R]
     order = jnp.argsort(~long, stable=True)
-    windows = _arrange((_Side.of(y, canvas.shape[0]), _Side.of(x, canvas.shape[1])), order, _WINDOWS_A_TURN)
+    windows = _arrange((_Side.of(y, canvas.shape[0]), _Side.of(x, canvas.shape[1])), order, _WINDOWS_PER_STEP)
     pooled = jax.lax.map(lambda chunk: _window_chunk(canvas, *chunk), windows)  # [chunks, chunk, PH, PW, C]
-    pooled = pooled.reshape(-1, _LONG_A_TURN, *pooled.shape[2:])
-    pooled = _replace_long(pooled, canvas, _arrange((long, y, x), order, _LONG_A_TURN))
+    pooled = pooled.reshape(-1, _LONG_PER_STEP, *pooled.shape[2:])
+    pooled = _replace_long(pooled, canvas, _arrange((long, y, x), order, _LONG_PER_STEP))
     return pooled.reshape(-1, *pooled.shape[2:])[jnp.argsort(order)]
 
 
 def window_gradient(
     grad: Array, y: AxisSamples, x: AxisSamples, origin: Array, size: tuple[int, int], dtype: DTypeLike
 ) -> Array:
-    """Gradient of ``pool_by_window`` to its canvas, ``[H, W, C]`` with ``size`` = (H, W), from ``grad``.
+    """The gradient of ``pool_by_window`` with respect to its canvas, ``[H, W, C]`` with ``size`` = (H, W).
 
     It is summed in the dtype of the weights and returned in ``dtype``.
     """
@@ -65,28 +65,28 @@ def window_gradient(
     order = jnp.argsort(~long, stable=True)
     sides = _Side.of(y, size[0]), _Side.of(x, size[1])
 
-    def of_channels(grad: Array) -> Array:
+    def channels_gradient(grad: Array) -> Array:
         grad = grad.astype(y.weight_low.dtype)
-        of_windows = jnp.where(long[:, None, None, None], 0, grad)
-        windows = _arrange((of_windows, *sides), order, _WINDOWS_A_TURN_BACKWARD)
+        short = jnp.where(long[:, None, None, None], 0, grad)
+        windows = _arrange((short, *sides), order, _WINDOWS_PER_STEP_BACKWARD)
         canvas = jnp.zeros((*size, grad.shape[-1]), grad.dtype)
         canvas, _ = jax.lax.scan(lambda canvas, chunk: (_add_windows(canvas, *chunk), None), canvas, windows)
-        return _add_long(canvas, _arrange((grad, long, y, x), order, _LONG_A_TURN)).astype(dtype)
+        return _add_long(canvas, _arrange((grad, long, y, x), order, _LONG_PER_STEP)).astype(dtype)
 
-    passes = jnp.split(grad, np.arange(_CHANNELS_A_PASS, grad.shape[-1], _CHANNELS_A_PASS), axis=-1)
-    return jnp.concatenate([of_channels(part) for part in passes], axis=-1)
+    passes = jnp.split(grad, np.arange(_CHANNELS_PER_PASS, grad.shape[-1], _CHANNELS_PER_PASS), axis=-1)
+    return jnp.concatenate([channels_gradient(part) for part in passes], axis=-1)
 
 
 class _Side(NamedTuple):
-    """One side of each region's window, made for all regions at once: in the loop each small step would cost a turn."""
+    """One side of each region's window, computed for all regions before the loop, where small operations are slow."""
 
     start: Array  # [R] int32, the first cell
     weights: Array  # [R, P, window], of each cell in each bin
-    touched: Array  # [R, window] bool, the cells that some sample reads
+    touched: Array  # [R, window] bool, whether some sample reads the cell
 
     @classmethod
     def of(cls, samples: AxisSamples, length: int) -> _Side:
-        """Of samples along a side of the canvas that is ``length`` long."""
+        """The windows for samples along a side of the canvas of length ``length``."""
         size = min(_WINDOW, length)
         lowest, _ = _reach(samples)
         start = jnp.clip(lowest, 0, length - size)
@@ -95,12 +95,12 @@ class _Side(NamedTuple):
 
 
 def _replace_long(pooled: Array, canvas: Array, chunks: tuple) -> Array:
-    """Pools the long regions again, exactly."""
+    """Replaces the results of the long regions by those of the gather."""
 
-    def pool_chunk(turn: Array, pooled: Array) -> Array:
-        long, y, x = jax.tree.map(lambda leaf: leaf[turn], chunks)
-        exact = jnp.where(long[:, None, None, None], _gather_chunk(canvas, y, x), pooled[turn])
-        return pooled.at[turn].set(exact)
+    def pool_chunk(index: Array, pooled: Array) -> Array:
+        long, y, x = jax.tree.map(lambda leaf: leaf[index], chunks)
+        exact = jnp.where(long[:, None, None, None], _gather_chunk(canvas, y, x), pooled[index])
+        return pooled.at[index].set(exact)
 
     return _while_long(chunks[0], pool_chunk, pooled)
 
@@ -108,26 +108,26 @@ def _replace_long(pooled: Array, canvas: Array, chunks: tuple) -> Array:
 def _add_long(canvas: Array, chunks: tuple) -> Array:
     """Adds the gradient of the long regions."""
 
-    def add_chunk(turn: Array, canvas: Array) -> Array:
-        grad, long, y, x = jax.tree.map(lambda leaf: leaf[turn], chunks)
+    def add_chunk(index: Array, canvas: Array) -> Array:
+        grad, long, y, x = jax.tree.map(lambda leaf: leaf[index], chunks)
         return _scatter_chunk(canvas, jnp.where(long[:, None, None, None], grad, 0), y, x)
 
     return _while_long(chunks[1], add_chunk, canvas)
 
 
 def _while_long(long: Array, body: Callable[[Array, Array], Array], carry: Array) -> Array:
-    """``body(turn, carry)`` for every chunk that has a long region, ``long [chunks, chunk]``; those come first."""
+    """Calls ``body(index, carry)`` for every chunk with a long region, ``long [chunks, chunk]``; these come first."""
 
     def has_long(state: tuple[Array, Array]) -> Array:
-        turn, _ = state
-        return (turn < len(long)) & jnp.any(long[jnp.minimum(turn, len(long) - 1)])
+        index, _ = state
+        return (index < len(long)) & jnp.any(long[jnp.minimum(index, len(long) - 1)])
 
     start = (jnp.zeros((), jnp.int32), carry)
     return jax.lax.while_loop(has_long, lambda state: (state[0] + 1, body(*state)), start)[1]
 
 
 def _gather_chunk(canvas: Array, y: AxisSamples, x: AxisSamples) -> Array:
-    """A chunk through the gather, exact for regions of any length."""
+    """Pools a chunk by the gather, exact for regions of any length."""
     height, width, channels = canvas.shape
     none, stride = _canvas_rows(y, width)
     return pool_few(canvas.reshape(height * width, channels), y, x, none, stride)
@@ -141,20 +141,20 @@ def _scatter_chunk(canvas: Array, grad: Array, y: AxisSamples, x: AxisSamples) -
 
 
 def _canvas_rows(y: AxisSamples, width: int) -> tuple[Array, Array]:
-    """Offset and stride that address the cells of a whole canvas."""
+    """The offset and stride that address the cells of a whole canvas."""
     none = jnp.zeros(y.low.shape[0], jnp.int32)
     return none, none + width
 
 
-@jax.named_scope("roi_align")  # JAX puts a loop's body into a function, which forgets the scopes around it
+@jax.named_scope("roi_align")  # again, as JAX does not pass scopes on to the bodies of loops
 def _window_chunk(canvas: Array, y: _Side, x: _Side) -> Array:
-    """A chunk of regions that fit: slice, then interpolate along y, then along x."""
+    """Pools a chunk of regions that fit in their windows: slice, interpolate along y, then along x."""
     size = (y.weights.shape[-1], x.weights.shape[-1], canvas.shape[-1])
     windows = jnp.stack([jax.lax.dynamic_slice(canvas, place, size) for place in _places(y, x)])  # [R, h, w, C]
-    # What no sample touches may be padding, another level or NaN, and 0 * NaN would show it.
+    # Cells that no sample reads may be padding or another level and contain NaN, and 0 * NaN is NaN.
     touched = y.touched[:, :, None, None] & x.touched[:, None, :, None]
     windows = jnp.where(touched, windows.astype(y.weights.dtype), 0)
-    # Bilinear weights are no bfloat16 numbers: without the explicit precision a TPU would round them.
+    # Without the explicit precision, TPUs would round the bilinear weights to bfloat16.
     rows = jnp.einsum("rph,rhwc->rpwc", y.weights, windows, precision=jax.lax.Precision.HIGHEST)
     return jnp.einsum("rqw,rpwc->rpqc", x.weights, rows, precision=jax.lax.Precision.HIGHEST)
 
@@ -171,32 +171,32 @@ def _add_windows(canvas: Array, grad: Array, y: _Side, x: _Side) -> Array:
 
 
 def _places(y: _Side, x: _Side) -> list[tuple[Array, Array, Array]]:
-    """Where on the canvas each window begins: scalars, so that no index is read from memory for each."""
+    """The start of each window on the canvas. Scalars avoid reading indices from memory."""
     channel = jnp.zeros((), y.start.dtype)  # a literal 0 would be an int64 under jax_enable_x64
     return [(y.start[r], x.start[r], channel) for r in range(y.start.shape[0])]
 
 
 def _reach(samples: AxisSamples) -> tuple[Array, Array]:
-    """Lowest and highest cell, ``[R]`` each, among the samples that count; (0, 0) without any."""
-    counts = samples.weight_low + samples.weight_high > 0
-    lowest = jnp.min(jnp.where(counts, samples.low, jnp.iinfo(jnp.int32).max), axis=(1, 2))
-    highest = jnp.max(jnp.where(counts, samples.high, 0), axis=(1, 2))
+    """The lowest and highest cell, ``[R]`` each, that the samples with weights read; (0, 0) without any."""
+    used = samples.weight_low + samples.weight_high > 0
+    lowest = jnp.min(jnp.where(used, samples.low, jnp.iinfo(jnp.int32).max), axis=(1, 2))
+    highest = jnp.max(jnp.where(used, samples.high, 0), axis=(1, 2))
     return jnp.minimum(lowest, highest), highest
 
 
 def _too_long(samples: AxisSamples, length: int) -> Array:
-    """Regions, ``[R]`` bool, whose samples do not fit in a window along this side of a canvas ``length`` long."""
+    """Whether each region's samples exceed a window along this side of the canvas, ``[R]`` bool."""
     lowest, highest = _reach(samples)
     return highest - lowest >= min(_WINDOW, length)
 
 
 def _shift(samples: AxisSamples, origin: Array) -> AxisSamples:
-    """Samples in cells of their level to cells of the canvas."""
+    """Shifts samples from cells of their level to cells of the canvas."""
     origin = origin[:, None, None]
     return samples._replace(low=samples.low + origin, high=samples.high + origin)
 
 
 def _arrange(tree: tuple, order: Array, size: int) -> tuple:
-    """Every leaf's rows in ``order``, filled up with rows of no weight to whole long turns, in chunks of ``size``."""
-    chunks = split_regions(jax.tree.map(lambda leaf: leaf[order], tree), _LONG_A_TURN)
+    """Every leaf's rows in ``order``, padded with zero weights to whole long chunks, in chunks of ``size``."""
+    chunks = split_regions(jax.tree.map(lambda leaf: leaf[order], tree), _LONG_PER_STEP)
     return jax.tree.map(lambda leaf: leaf.reshape(-1, size, *leaf.shape[2:]), chunks)

@@ -1,13 +1,13 @@
-"""Exact greedy non-maximum suppression at fixed shapes.
+"""Exact greedy non-maximum suppression with fixed shapes.
 
-Boxes are xyxy in pixels. A box goes when its IoU with a kept box of higher score is strictly greater than the
-threshold, as in ``torchvision.ops.nms``; ties in score are broken by the lower index.
+Boxes are xyxy in pixels. A box is suppressed if its IoU with a kept box of higher score is strictly greater than the
+threshold, as in ``torchvision.ops.nms``. Ties in score are broken by the lower index.
 
-Two algorithms give the same answer. ``nms`` and ``batched_nms`` build the N x N matrix S of who would suppress whom
-and iterate ``keep <- valid & ~(keep @ S)``. In score order S is strictly upper triangular, so the map has one fixed
-point, the greedy answer, reached after at most as many turns as the longest chain of suppressions (some ten, in
-practice). ``greedy_nms`` picks one box a turn for a known number of turns and needs no matrix: for very many
-candidates and few outputs.
+Two algorithms compute the same result. ``nms`` and ``batched_nms`` build the N x N matrix S, in which S[i, j] means
+that box i would suppress box j, and iterate ``keep <- valid & ~(keep @ S)``. In score order S is strictly upper
+triangular, so that there is one fixed point, the greedy result. It is reached after at most as many iterations as the
+longest chain of suppressions (about ten, in practice). ``greedy_nms`` selects one box per iteration without a matrix;
+it is for many candidates and few outputs.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from jax.typing import DTypeLike
 from jaxdet.ops.batching import any_in_batch
 from jaxdet.ops.boxes import box_area, float_dtype, intersection_and_union, large_enough
 
-_TURNS_PER_CHECK = 2  # between two looks at the predicate, which on a GPU each wait for the host
+_ITERATIONS_PER_CHECK = 2  # of the loop's predicate, which on a GPU waits for the host
 
 
 class Kept(NamedTuple):
-    """Boxes that survive, by decreasing score where they have one; a slot that is not valid holds index 0."""
+    """The kept boxes, by decreasing score if they have scores. Invalid slots have index 0."""
 
     indices: Array  # [M] int32
     valid: Array  # [M] bool
 
 
 def remove_small_boxes(boxes: Array, min_size: float, *, valid: Array | None = None) -> Kept:
-    """Which boxes have both sides at least ``min_size`` pixels long, in their order: ``torchvision``'s.
+    """Keeps boxes with both sides at least ``min_size``, in their order: ``torchvision.ops.remove_small_boxes``.
 
     Args:
-      boxes: ``[N, 4]`` xyxy.
+      boxes: ``[N, 4]`` xyxy. Boxes with NaN are not kept.
       min_size: in pixels.
-      valid: ``[N]`` bool; the other slots are not kept, whatever they hold. Neither is a box with NaN.
+      valid: ``[N]`` bool; invalid slots are not kept.
 
     Returns:
-      ``Kept`` of N slots. `large_enough` gives the same as a mask of any shape.
+      ``Kept`` with N slots. `large_enough` returns the same as a mask, for any shape.
     """
     keep = large_enough(boxes, min_size)
     if valid is not None:
@@ -65,11 +65,11 @@ def nms(
       boxes: ``[N, 4]`` xyxy.
       scores: ``[N]``.
       iou_threshold: in [0, 1]; a Python number.
-      valid: ``[N]`` bool; the other slots may hold anything.
-      max_outputs: M, the number of output slots; N if not given.
+      valid: ``[N]`` bool; invalid slots are ignored.
+      max_outputs: M, the number of output slots; by default N.
 
     Returns:
-      ``Kept`` of M slots. Use ``vmap`` for a batch: the loop then runs once for all of it.
+      ``Kept`` with M slots. Use ``vmap`` for a batch, which shares one loop.
     """
     return batched_nms(boxes, scores, None, iou_threshold, valid=valid, max_outputs=max_outputs)
 
@@ -85,19 +85,19 @@ def batched_nms(
 ) -> Kept:
     """Greedy NMS in which only boxes with equal ``idxs`` suppress each other.
 
-    torchvision's function of this name shifts the boxes of each class apart, or loops over the classes, depending on
-    the number of boxes; this compares classes, which is what both of those are for, without the rounding of the first.
+    This function compares the classes. torchvision's function of this name offsets the boxes of each class, which
+    rounds them, or loops over the classes, depending on the number of boxes.
 
     Args:
       boxes: ``[N, 4]`` xyxy.
       scores: ``[N]``.
-      idxs: ``[N]`` integers, classes or levels; None for one class.
+      idxs: ``[N]`` integers, classes or levels; None: one class.
       iou_threshold: in [0, 1]; a Python number.
-      valid: ``[N]`` bool; the other slots may hold anything.
-      max_outputs: M, the number of output slots; N if not given.
+      valid: ``[N]`` bool; invalid slots are ignored.
+      max_outputs: M, the number of output slots; by default N.
 
     Returns:
-      ``Kept`` of M slots.
+      ``Kept`` with M slots.
     """
     _check_shapes(boxes, scores, idxs, valid)
     valid = jnp.ones(scores.shape, bool) if valid is None else valid
@@ -113,13 +113,13 @@ def batched_nms(
 
 @jax.named_scope("nms")
 def nms_keep(boxes: Array, iou_threshold: float, *, valid: Array, idxs: Array | None = None) -> Array:
-    """Which boxes survive, for boxes already in order of decreasing score.
+    """Greedy NMS of boxes that are sorted by decreasing score, as a mask.
 
     Args:
-      boxes: ``[..., N, 4]`` xyxy, each row sorted by decreasing score; invalid slots may stand anywhere.
+      boxes: ``[..., N, 4]`` xyxy, each row sorted by decreasing score; invalid slots may be anywhere.
       iou_threshold: in [0, 1]; a Python number.
       valid: ``[..., N]`` bool.
-      idxs: ``[..., N]`` integers; only equal ones suppress each other. None: all do.
+      idxs: ``[..., N]`` integers; only boxes with equal ``idxs`` suppress each other. None: one class.
 
     Returns:
       ``[..., N]`` bool. All leading axes share one loop with one scalar predicate.
@@ -145,10 +145,10 @@ def greedy_nms(
     valid: Array | None = None,
     max_outputs: int,
 ) -> Kept:
-    """The first ``max_outputs`` boxes of ``batched_nms``, one a turn, in memory proportional to N.
+    """The first ``max_outputs`` boxes of ``batched_nms``, one per iteration, in memory proportional to N.
 
-    Arguments and result are those of ``batched_nms``. Right for tens of thousands of candidates and some hundred
-    outputs; the number of turns is known to the compiler, so nothing waits for the host.
+    Arguments and result are those of ``batched_nms``. Suited to tens of thousands of candidates and some hundred
+    outputs. The compiler knows the number of iterations, so nothing waits for the host.
     """
     _check_shapes(boxes, scores, idxs, valid)
     boxes, scores = jax.lax.stop_gradient(boxes), jax.lax.stop_gradient(scores)
@@ -157,7 +157,7 @@ def greedy_nms(
     alive = jnp.ones(scores.shape, bool) if valid is None else valid
     if scores.shape[0] == 0:
         return Kept(jnp.zeros(max_outputs, jnp.int32), jnp.zeros(max_outputs, bool))
-    # Sorted, "the best one left" is "the first one left": a plain minimum, where an argmax carries values along.
+    # In sorted order, the best remaining box is the first one: a minimum of ranks is cheaper than an argmax of scores.
     order = jnp.argsort(jnp.where(alive, scores, -jnp.inf), stable=True, descending=True)  # [N]
     x1, y1, x2, y2 = (boxes[order, i].astype(dtype) for i in range(4))
     area = box_area(boxes[order])
@@ -165,7 +165,7 @@ def greedy_nms(
     count = scores.shape[0]
     rank = jnp.arange(count)
 
-    def turn(alive: Array, _: None) -> tuple[Array, tuple[Array, Array]]:
+    def step(alive: Array, _: None) -> tuple[Array, tuple[Array, Array]]:
         first = jnp.min(jnp.where(alive, rank, count))
         found = first < count
         best = jnp.minimum(first, count - 1)
@@ -177,22 +177,22 @@ def greedy_nms(
             gone &= classes == classes[best]
         return alive & ~gone & (rank != best), (jnp.where(found, best, 0), found)
 
-    _, (ranks, found) = jax.lax.scan(turn, alive[order], None, length=max_outputs)
+    _, (ranks, found) = jax.lax.scan(step, alive[order], None, length=max_outputs)
     return Kept(jnp.where(found, order[ranks], 0).astype(jnp.int32), found)
 
 
 def _overlaps(boxes1: Array, boxes2: Array, threshold: np.floating) -> Array:
-    """Pairs whose IoU exceeds ``threshold``, ``[..., N, M]`` bool; a NaN, from boxes without area, does not."""
+    """Whether the IoU of each pair exceeds ``threshold``, ``[..., N, M]`` bool; False for NaN (boxes without area)."""
     intersection, union = intersection_and_union(boxes1, boxes2)
     return intersection / union > threshold
 
 
 def _threshold(iou_threshold: float, dtype: DTypeLike) -> np.floating:
-    """The largest number of ``dtype`` that is not above the threshold.
+    """The threshold rounded down to ``dtype``.
 
-    torchvision compares a float32 IoU to a float64 threshold. For a float32 x, ``x > t`` in float64 is ``x > t'``
-    in float32 exactly when t' is t rounded down; rounded to nearest it may lie above t (0.7 does not, 0.3 does),
-    and an IoU of t' itself would be decided wrongly.
+    torchvision compares a float32 IoU with a float64 threshold. For a float32 x, ``x > t`` in float64 is equivalent to
+    ``x > t'`` in float32 if t' is t rounded down. Rounded to nearest, t' may be above t (for 0.3, but not for 0.7), and
+    an IoU of exactly t' would be decided incorrectly.
     """
     if not 0 <= iou_threshold <= 1:
         raise ValueError(f"NMS: iou_threshold must lie in [0, 1], got {iou_threshold}.")
@@ -202,7 +202,7 @@ def _threshold(iou_threshold: float, dtype: DTypeLike) -> np.floating:
 
 
 def _fixed_point_by_dot(suppresses: Array, valid: Array) -> Array:
-    """For matrix units: 0 and 1 are exact in bfloat16, and so are their sums in float32."""
+    """For TPUs, as a matrix product: 0 and 1 are exact in bfloat16, and their sums in float32."""
     matrix = suppresses.astype(jnp.bfloat16)
 
     def hit(keep: Array) -> Array:
@@ -213,7 +213,7 @@ def _fixed_point_by_dot(suppresses: Array, valid: Array) -> Array:
 
 
 def _fixed_point_by_any(suppresses: Array, valid: Array) -> Array:
-    """For everything else: any suppressor among the kept, as a reduction over rows."""
+    """For other platforms, as a reduction over rows."""
 
     def hit(keep: Array) -> Array:
         return jnp.any(suppresses & keep[..., :, None], axis=-2)
@@ -222,25 +222,25 @@ def _fixed_point_by_any(suppresses: Array, valid: Array) -> Array:
 
 
 def _fixed_point(hit, valid: Array) -> Array:
-    """Iterate ``keep <- valid & ~hit(keep)`` until nothing changes; ``[..., N]`` bool.
+    """Iterates ``keep <- valid & ~hit(keep)`` until nothing changes; ``[..., N]`` bool.
 
-    The last turn before the check reproduces its input, which certifies the result. Rows of a batch that have
-    arrived stay, so that they may go on turning with the others.
+    The result is exact: the last iteration reproduces its input. Further iterations do not change converged rows, so
+    that all rows of a batch can share one loop.
     """
 
-    def turn(carry: tuple[Array, Array]) -> tuple[Array, Array]:
+    def step(carry: tuple[Array, Array]) -> tuple[Array, Array]:
         keep, _ = carry
         previous = keep
-        for _ in range(_TURNS_PER_CHECK):
+        for _ in range(_ITERATIONS_PER_CHECK):
             previous, keep = keep, valid & ~hit(keep)
         return keep, keep != previous
 
-    keep, _ = jax.lax.while_loop(lambda carry: any_in_batch(carry[1]), turn, (valid, valid))
+    keep, _ = jax.lax.while_loop(lambda carry: any_in_batch(carry[1]), step, (valid, valid))
     return keep
 
 
 def _check_shapes(boxes: Array, scores: Array, idxs: Array | None, valid: Array | None) -> None:
-    """Raise unless the arguments describe the same N boxes."""
+    """Raises ValueError if the shapes of the arrays do not match."""
     count = scores.shape[0] if scores.ndim == 1 else -1
     others = [array.shape for array in (idxs, valid) if array is not None]
     if boxes.shape != (count, 4) or any(shape != (count,) for shape in others):

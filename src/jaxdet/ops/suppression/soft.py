@@ -1,7 +1,7 @@
-"""Soft non-maximum suppression (Bodla et al. 2017) at fixed shapes.
+"""Soft non-maximum suppression (Bodla et al. 2017) with fixed shapes.
 
-Boxes are xyxy in pixels. The best box left is taken, and every other one's score shrinks by how much the two overlap,
-until no score is above the threshold. Each box comes with the score that it had when it was taken.
+Boxes are xyxy in pixels. Each iteration selects the box with the highest score and decays the scores of the others by
+their overlap with it, until no score is above the threshold. Boxes are returned with their scores when selected.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _KINDS = ("gaussian", "linear")
 
 @dataclass(frozen=True)
 class SoftNMS:
-    """How scores decay.
+    """Options of soft-NMS.
 
-    kind: ``"gaussian"``: by ``exp(-iou^2 / sigma)``; ``"linear"``: by ``1 - iou`` where the IoU is above
-        ``iou_threshold``.
-    score_threshold: boxes whose score has not decayed to it, or below, are kept.
-    plus_one: a box is a pixel wider and higher than its corners lie apart, as HeadHunter measures areas.
+    kind: ``"gaussian"``: scores are multiplied by ``exp(-iou^2 / sigma)``; ``"linear"``: by ``1 - iou`` if the IoU is
+        above ``iou_threshold``.
+    score_threshold: boxes with decayed scores above this are kept.
+    plus_one: add one pixel to widths and heights of boxes, as HeadHunter does.
     """
 
     kind: str = "gaussian"
@@ -36,13 +36,13 @@ class SoftNMS:
 
     def __post_init__(self) -> None:
         if self.kind not in _KINDS:
-            raise ValueError(f"soft-NMS is one of {', '.join(_KINDS)}, not {self.kind!r}")
+            raise ValueError(f"the kind of soft-NMS must be one of {', '.join(_KINDS)}, not {self.kind!r}")
         if not self.sigma > 0 or not 0 <= self.iou_threshold <= 1 or not self.score_threshold >= 0:
-            raise ValueError(f"soft-NMS needs sigma > 0, thresholds from 0 and an IoU of at most 1, unlike {self}")
+            raise ValueError(f"soft-NMS needs sigma > 0, iou_threshold in [0, 1] and score_threshold >= 0, got {self}")
 
 
 class SoftKept(NamedTuple):
-    """Boxes taken, by decreasing decayed score; a slot that is not valid holds index 0 and score 0."""
+    """The selected boxes, by decreasing decayed score. Invalid slots have index 0 and score 0."""
 
     indices: Array  # [M] int32
     scores: Array  # [M] decayed
@@ -58,21 +58,20 @@ def soft_nms(
     valid: Array | None = None,
     max_outputs: int | None = None,
 ) -> SoftKept:
-    """Soft-NMS of one set of boxes; of equal scores the lower index is taken first.
+    """Soft-NMS of one set of boxes. Ties in score are broken by the lower index.
 
     Args:
       boxes: ``[N, 4]`` xyxy.
       scores: ``[N]``, not negative.
-      idxs: ``[N]`` integers; only boxes with equal ones lower each other's score. None: all do.
-      valid: ``[N]`` bool; the other slots may hold anything.
-      max_outputs: M, the number of output slots; N if not given.
+      idxs: ``[N]`` integers, classes; boxes only affect boxes with equal ``idxs``. None: one class.
+      valid: ``[N]`` bool; invalid slots are ignored.
+      max_outputs: M, the number of output slots; by default N.
 
     Returns:
-      ``SoftKept`` of M slots. One box is taken a turn, M turns in all, in memory proportional to N; use ``vmap`` for a
-      batch.
+      ``SoftKept`` with M slots, after M iterations in memory proportional to N. Use ``vmap`` for a batch.
 
     Raises:
-      ValueError: the arrays do not describe the same N boxes.
+      ValueError: the shapes of the arrays do not match.
     """
     count = scores.shape[0] if scores.ndim == 1 else -1
     others = [array.shape for array in (idxs, valid) if array is not None]
@@ -91,7 +90,7 @@ def soft_nms(
     margin = 1 if config.plus_one else 0
     area = (x2 - x1 + margin) * (y2 - y1 + margin)
 
-    def turn(left: Array, _: None) -> tuple[Array, tuple[Array, Array, Array]]:
+    def step(left: Array, _: None) -> tuple[Array, tuple[Array, Array, Array]]:
         best = jnp.argmax(left)
         score = left[best]
         found = score > config.score_threshold
@@ -103,11 +102,11 @@ def soft_nms(
         weight = _decay(iou, config)
         if idxs is not None:
             weight = jnp.where(idxs == idxs[best], weight, 1)
-        # A box that was taken, like one that never counted, stays at -1: no weight is negative.
+        # Selected and invalid boxes stay at -1, as no weight is negative.
         left = jnp.where(left < 0, left, left * weight).at[best].set(-1)
         return left, (best.astype(jnp.int32), score, found)
 
-    _, (indices, kept, found) = jax.lax.scan(turn, jnp.where(known, scores, -1), None, length=outputs)
+    _, (indices, kept, found) = jax.lax.scan(step, jnp.where(known, scores, -1), None, length=outputs)
     return SoftKept(jnp.where(found, indices, 0), jnp.where(found, kept, 0), found)
 
 

@@ -1,4 +1,4 @@
-"""Crowd metrics on data sets: boxes, crowds and classes reach them, and curves are drawn."""
+"""Crowd metrics on datasets: boxes, crowds and classes reach them, and curves are drawn."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ def test_evaluators_by_name(dataset):
     assert isinstance(make_evaluator("crowd", dataset), HeadEvaluator)
     assert isinstance(make_evaluator("heads", dataset), HeadEvaluator)  # the name of earlier versions
     assert isinstance(make_evaluator("coco", dataset), CocoEvaluator)
-    with pytest.raises(ValueError, match="metrics is one of coco, crowd, not 'voc'"):
+    with pytest.raises(ValueError, match="metrics must be one of coco, crowd, not 'voc'"):
         make_evaluator("voc", dataset)
 
 
 def test_several_classes_are_refused():
     two = Examples([], names=("cat", "dog"), sizes=np.zeros((0, 2), int)).open()
-    with pytest.raises(DataError, match=r"one class, and the data set has 2 \(cat, dog\)"):
+    with pytest.raises(DataError, match=r"one class, and the dataset has 2 \(cat, dog\)"):
         HeadEvaluator(two)
 
 

@@ -1,4 +1,4 @@
-"""HeadHunter lists out of the annotations that head detectors are trained on."""
+"""Conversion of head detection datasets to HeadHunter lists."""
 
 from jaxdet.data.formats.lists.conversion import Conversion as Conversion
 from jaxdet.data.formats.lists.crohd import convert_crohd as convert_crohd

@@ -16,14 +16,14 @@ from jaxdet.data.image_files import visible
 from jaxdet.paths import read_lines
 
 _COLUMNS = "frame,id,x,y,width,height,confidence,class,visibility"
-_NEEDED = 6  # the others have this value where they are left out
+_NEEDED = 6  # required columns; the others have this default
 _DEFAULT = 1.0
 _MOST_DIGITS = 12  # of a frame's number
-_LONGEST = 10**7  # frames of a sequence: four days of video
+_LONGEST = 10**7  # maximum number of frames, four days of video
 
 
 class _Info(NamedTuple):
-    """frames: those of 1 to ``length`` that have an image."""
+    """A sequence; ``frames``: those of 1 to ``length`` with an image."""
 
     file: Path
     images: Path
@@ -45,16 +45,16 @@ class _Row(NamedTuple):
 def convert_crohd(
     root: str | Path, *, visibility: float = 0.0, origin: float = 1, base: str | Path | None = None
 ) -> Conversion:
-    """The heads of a sequence, or of all sequences in a folder: every frame, those without a head, too.
+    """The heads of a sequence, or of all sequences in a folder, for all frames, including those without a head.
 
-    Flag -1 have the boxes that MOTChallenge does not count, of confidence 0 or of another class than 1, and those that
-    are hardly visible.
+    Boxes that MOTChallenge does not evaluate (confidence 0, or a class other than 1) and boxes with low visibility have
+    flag -1.
 
     Args:
-        root: holds ``seqinfo.ini`` and ``gt/gt.txt``, or folders that do.
-        visibility: heads of no more than this, 0 to 1, have flag -1.
-        origin: the coordinate of an image's edge, which is 0 in lists: 1 in MOTChallenge's format.
-        base: the folder that paths in the list are relative to, by default ``root``.
+        root: the folder of ``seqinfo.ini`` and ``gt/gt.txt``, or of several such folders.
+        visibility: heads with at most this visibility, 0 to 1, have flag -1.
+        origin: the coordinate of the image's edge: 1 in MOTChallenge's format, 0 in lists.
+        base: the folder that paths in the list are relative to; by default ``root``.
 
     Raises:
         DataError: there is no sequence, or a ``seqinfo.ini`` or ``gt.txt`` cannot be read.
@@ -67,7 +67,7 @@ def convert_crohd(
     for folder in folders:
         info, truth = _read_info(folder), folder / "gt" / "gt.txt"
         rows = _read_truth(truth, info.length, visibility, origin, conversion)
-        _tell_missing(info, conversion)
+        _report_missing(info, conversion)
         for frame in sorted(info.frames | rows.keys()):
             if conversion.add_image(info.image(frame), (info.file, None)):
                 for row in rows[frame]:
@@ -75,14 +75,14 @@ def convert_crohd(
     return conversion
 
 
-def _tell_missing(info: _Info, conversion: Conversion) -> None:
-    """In one fault, since a damaged seqLength may be 10^12: the frames without an image."""
+def _report_missing(info: _Info, conversion: Conversion) -> None:
+    """Reports the frames without an image in one fault, as a damaged seqLength may be very large."""
     missing = info.length - len(info.frames)
     if missing:
         first = next(frame for frame in range(1, info.length + 1) if frame not in info.frames)
-        text = f"seqLength is {info.length}, and {missing} of these frames have no image; the first is "
+        text = f"seqLength is {info.length}, but {missing} of these frames have no image; the first is "
         problem = Problem(FaultKind.MISSING_IMAGE, f"{text}{info.image(first)}")
-        conversion.tell(problem, (info.file, None))
+        conversion.report_fault(problem, (info.file, None))
 
 
 def _read_info(folder: Path) -> _Info:
@@ -116,7 +116,7 @@ def _image_name(frame: int, suffix: str) -> str:
 def _read_truth(
     file: Path, length: int, visibility: float, origin: float, conversion: Conversion
 ) -> defaultdict[int, list[_Row]]:
-    """The rows of each frame; what is wrong with others is told."""
+    """The rows of each frame. Malformed rows are reported."""
     try:
         lines = read_lines(file)
     except (OSError, UnicodeDecodeError) as error:
@@ -128,12 +128,12 @@ def _read_truth(
         values = _numbers(line)
         if values is None:
             text = f"{reprlib.repr(line)} is not '{_COLUMNS}'"
-            conversion.tell(Problem(FaultKind.MALFORMED_BOX, text), (file, number))
+            conversion.report_fault(Problem(FaultKind.MALFORMED_BOX, text), (file, number))
             continue
         frame, identity, x, y, width, height, confidence, kind, visible = values
         if not 1 <= frame <= length:
-            text = f"is of frame {frame:g}, but the sequence has frames 1 to {length}"
-            conversion.tell(Problem(FaultKind.UNKNOWN_IMAGE, text), (file, number))
+            text = f"has frame {frame:g}, but the sequence has frames 1 to {length}"
+            conversion.report_fault(Problem(FaultKind.UNKNOWN_IMAGE, text), (file, number))
             continue
         counted = confidence != 0 and kind == 1 and visible > visibility
         x1, y1 = x - origin, y - origin
@@ -143,7 +143,7 @@ def _read_truth(
 
 
 def _numbers(line: str) -> list[float] | None:
-    """All columns of a row, or None where it is not one."""
+    """All columns of a row; None if it is malformed."""
     try:
         values = [float(part) for part in line.split(",")]
     except ValueError:

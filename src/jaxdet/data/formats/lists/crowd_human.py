@@ -1,4 +1,4 @@
-"""CrowdHuman (Shao et al. 2018): an ``odgt`` file, a JSON object a line, with a box of the head for each person."""
+"""CrowdHuman (Shao et al. 2018): an ``odgt`` file with a JSON object per line, and a head box for each person."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from jaxdet.paths import parse_json, read_lines
 def convert_crowd_human(file: str | Path, images: str | Path, *, base: str | Path | None = None) -> Conversion:
     """The heads (``hbox``) of an ``odgt`` file.
 
-    Flag -1 have: heads that ``head_attr`` or ``extra`` says to ignore; heads without a ``head_attr``; and all of a
-    ``mask``, a crowd or something like a person, whose heads nobody annotated: of that the whole ``fbox``. (The
-    original leaves out the last two, which makes background of them.)
+    These have flag -1: heads to ignore by ``head_attr`` or ``extra``, heads without ``head_attr``, and the whole
+    ``fbox`` of each ``mask`` (crowds and person-like objects without annotated heads). The original leaves out the last
+    two, so that they are background.
 
     Args:
         file: the annotations; images: the folder of the images, ``<ID>.jpg``.
-        base: the folder that paths in the list are relative to, by default ``images``.
+        base: the folder that paths in the list are relative to; by default ``images``.
 
     Raises:
         DataError: the file cannot be read, or is empty.
@@ -34,13 +34,13 @@ def convert_crowd_human(file: str | Path, images: str | Path, *, base: str | Pat
         place = (file, number)
         entry = _parse(line)
         if isinstance(entry, Problem):
-            conversion.tell(entry, place)
+            conversion.report_fault(entry, place)
             continue
         name = str(entry["ID"])
         first = seen.setdefault(name, number)
         if first != number:
             text = f"{name} is also on line {first}; this line is left out"
-            conversion.tell(Problem(FaultKind.DUPLICATE_IMAGE, text), place)
+            conversion.report_fault(Problem(FaultKind.DUPLICATE_IMAGE, text), place)
         elif conversion.add_image(Path(images) / f"{name}.jpg", place):
             for index, person in enumerate(entry["gtboxes"]):
                 _add(person, f"gtboxes[{index}]", place, conversion)
@@ -48,14 +48,14 @@ def convert_crowd_human(file: str | Path, images: str | Path, *, base: str | Pat
 
 
 def _lines(file: str | Path) -> list[tuple[int, str]]:
-    """(number from 1, text) of the lines that are not empty."""
+    """(number from 1, text) of the non-empty lines."""
     try:
         lines = read_lines(file)
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file}: cannot be read ({error}); give CrowdHuman's annotation_train.odgt") from None
     found = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
     if not found:
-        raise DataError(f"{file}: is empty; expected a JSON object a line")
+        raise DataError(f"{file}: empty; expected a JSON object per line")
     return found
 
 
@@ -87,14 +87,14 @@ def _add(person: Any, annotation: str, place: Place, conversion: Conversion) -> 
 
 
 def _ignored(person: Mapping[str, Any]) -> bool | Problem:
-    """Whether a head is to be ignored; null counts as missing."""
+    """Whether a head is ignored. Null is treated as missing."""
     if not person.get("head_attr"):
         return True
     for key in ("head_attr", "extra"):
         attributes = person.get(key) or {}
         flag = attributes.get("ignore") if isinstance(attributes, Mapping) else None
         if not isinstance(attributes, Mapping) or (flag is not None and not is_flag(flag)):
-            text = f"{key} {reprlib.repr(attributes)} does not say ignore 0 or 1"
+            text = f"{key} {reprlib.repr(attributes)} does not have 'ignore' = 0 or 1"
             return Problem(FaultKind.MALFORMED_BOX, text)
         if flag:
             return True
