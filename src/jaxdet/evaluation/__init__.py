@@ -1,4 +1,4 @@
-"""Metrics on detections and on classes."""
+"""Metrics of detection and classification."""
 
 from jaxdet.evaluation.classification import Accuracy as Accuracy
 from jaxdet.evaluation.coco import METRICS as METRICS

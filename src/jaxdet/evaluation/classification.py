@@ -8,10 +8,10 @@ import numpy as np
 
 
 class Accuracy:
-    """Counts, batch by batch, how often the label is among the k highest scores.
+    """Counts how often the label is among the k highest scores, over batches.
 
     Args:
-        top: the k's; with fewer classes than k every label is among them.
+        top: the values of k. With fewer than k classes, every label counts as a hit.
     """
 
     def __init__(self, top: Sequence[int] = (1, 5)) -> None:
@@ -23,8 +23,8 @@ class Accuracy:
         """Counts a batch.
 
         Args:
-            scores: [B, K]; of equal ones the lower class comes first.
-            labels: [B] integers; a row of -1 holds no image.
+            scores: [B, K]; ties are broken by the lower class.
+            labels: [B] integers; -1 marks a padding row.
         """
         scores, labels = np.asarray(scores, np.float64), np.asarray(labels)
         if scores.ndim != 2 or labels.shape != scores.shape[:1]:
@@ -37,14 +37,14 @@ class Accuracy:
 
     @property
     def counts(self) -> list[int]:
-        """The hits of each k, and how many images were counted."""
+        """The hits for each k, then the number of images."""
         return [*self._hits.values(), self._count]
 
     def merge(self, counts: Sequence[Sequence[int]]) -> None:
-        """Replaces what was counted by the sum of several `counts`, such as those of all processes."""
+        """Replaces the counts by the sum of several `counts`, such as those of all processes."""
         *hits, self._count = (sum(column) for column in zip(*counts, strict=True))
         self._hits = dict(zip(self.top, hits, strict=True))
 
     def result(self) -> dict[str, float]:
-        """``{"top1": 0..1, "top5": 0..1}``; -1 where nothing was counted."""
+        """``{"top1": 0..1, "top5": 0..1}``; -1 if no image was counted."""
         return {f"top{k}": self._hits[k] / self._count if self._count else -1.0 for k in self.top}

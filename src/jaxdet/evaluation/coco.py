@@ -1,7 +1,4 @@
-"""Average precision and recall as COCO defines them, counted by pycocotools.
-
-Detections come in as `jaxdet.evaluation.results` says.
-"""
+"""COCO's average precision and recall, computed by pycocotools."""
 
 from __future__ import annotations
 
@@ -23,16 +20,16 @@ from jaxdet.evaluation.results import DetectionResults
 from jaxdet.paths import PathLike
 
 CURVE_THRESHOLDS = (0.5, 0.75)  # IoU
-MAX_DETS = 100  # COCO's limit for the detections of a class on an image
+MAX_DETS = 100  # COCO's limit of detections per class and image
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
 
 @dataclass(frozen=True)
 class ClassResult:
-    """What was found of one class; -1 where it has no ground truth.
+    """The metrics of one class; -1 if it has no ground truth.
 
-    boxes: how many ground truths, crowds left out.
-    curves: by IoU threshold, precision [101] at the recalls 0, 0.01, ..., 1.
+    boxes: the number of ground-truth boxes without crowds.
+    curves: precision [101] at the recalls 0, 0.01, ..., 1, by IoU threshold.
     """
 
     name: str
@@ -44,20 +41,20 @@ class ClassResult:
 
 
 class CocoEvaluator(DetectionResults):
-    """Compares detections with a ground truth; every image of it counts, also one that nothing was added for.
+    """Evaluates detections against a ground truth. Images without detections count as well.
 
     Args:
         ground_truth: a COCO json file, or its content; `jaxdet.data.ground_truth` makes it from any dataset.
-            Missing or null ``area`` (then width x height) and ``iscrowd`` (then 0) are filled in.
-        category_ids: the category id by label, index 0 being the background, as `DetectionDataset.category_ids`. By
-            default labels 1..K are the ground truth's categories in the order of their ids. For models whose labels
-            are COCO's category ids (torchvision's own weights) pass ``range(91)``.
-        max_dets: how many detections of a class count on an image, by decreasing score. COCO's 100 leave objects
-            missed on an image that holds more. With another limit K, ``AR100`` is called ``ARK``.
+            Missing or null ``area`` and ``iscrowd`` become width x height and 0.
+        category_ids: the category id of each label, with the background at index 0, as in
+            `DetectionDataset.category_ids`. By default labels 1..K are the ground truth's categories in the order of
+            their ids. For torchvision's weights, whose labels are COCO's category ids, pass ``range(91)``.
+        max_dets: the most detections per class and image, taken by decreasing score. With COCO's 100, images with more
+            objects have missed ones. With another limit K, ``AR100`` is named ``ARK``.
 
     Raises:
         ValueError: ``max_dets`` is below 1.
-        DataError: the ground truth is not in COCO's format; the message says where.
+        DataError: the ground truth is not in COCO's format; the message gives the place.
     """
 
     def __init__(
@@ -83,12 +80,12 @@ class CocoEvaluator(DetectionResults):
         self.classes: tuple[ClassResult, ...] = ()  # of the last `evaluate`
 
     def evaluate(self) -> dict[str, float]:
-        """COCO's twelve numbers under the names in `METRICS` (see ``max_dets``), and ``AP/<class>`` of each class.
+        """COCO's twelve metrics by the names in `METRICS` (see ``max_dets``), and ``AP/<class>`` of each class.
 
-        Where classes share a name, it is ``AP/<class> (id <category id>)``.
+        Classes that share a name are named ``AP/<class> (id <category id>)``.
 
-        All lie in 0..1. A number for which the ground truth has no object (say, none of that size) is -1, as in
-        pycocotools. Without any detection the others are 0.
+        Values are in 0..1. As in pycocotools, a metric is -1 if the ground truth has no object for it (such as none of
+        that size). Without detections the other metrics are 0.
         """
         with contextlib.redirect_stdout(io.StringIO()):
             truth = COCO()
@@ -112,7 +109,7 @@ class CocoEvaluator(DetectionResults):
         precision = evaluation.eval["precision"]  # [IoU thresholds, recalls, classes, areas, detection limits]
         found = []
         for position, category_id in enumerate(evaluation.params.catIds):
-            curves = precision[:, :, position, 0, -1]  # all sizes, the most detections
+            curves = precision[:, :, position, 0, -1]  # all sizes, the largest detection limit
             at = {threshold: curves[thresholds.index(threshold)] for threshold in CURVE_THRESHOLDS}
             found.append(
                 ClassResult(names[category_id], counts[category_id], _mean(curves), _mean(at[0.5]), _mean(at[0.75]), at)
@@ -136,7 +133,7 @@ class CocoEvaluator(DetectionResults):
 
 
 def _summary(evaluation: COCOeval) -> dict[str, float]:
-    """What ``COCOeval.summarize`` prints, whose AP knows no other limit than 100."""
+    """The metrics of ``COCOeval.summarize``, which supports no detection limit but 100 for AP."""
     precision = evaluation.eval["precision"]  # [IoU thresholds, recalls, classes, areas, detection limits]
     recall = evaluation.eval["recall"]  # the same without recalls
     thresholds = [round(float(threshold), 2) for threshold in evaluation.params.iouThrs]
@@ -150,13 +147,13 @@ def _summary(evaluation: COCOeval) -> dict[str, float]:
 
 
 def _mean(values: np.ndarray) -> float:
-    """Of what pycocotools counted; -1 where it counted nothing."""
+    """The mean of the values that pycocotools computed; -1 if there are none."""
     counted = values[values > -1]
     return float(counted.mean()) if counted.size else -1.0
 
 
 def _completed(content: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy whose annotations have all that pycocotools reads, with ids from 1 (it takes a match with 0 for none)."""
+    """A copy with all fields that pycocotools reads, and annotation ids from 1 (pycocotools reads 0 as no match)."""
     annotations = [
         {**entry, "id": number, "area": _area(entry), "iscrowd": int(is_crowd(entry))}
         for number, entry in enumerate(content["annotations"], start=1)
@@ -167,12 +164,12 @@ def _completed(content: Mapping[str, Any]) -> dict[str, Any]:
 
 def _area(entry: Mapping[str, Any]) -> float:
     area = entry.get("area")
-    width, height = map(float, entry["bbox"][2:])  # whose product as integers may be beyond any float
+    width, height = map(float, entry["bbox"][2:])  # float first: the product of huge integers has no float
     return width * height if area is None else float(area)
 
 
 def _shown_names(categories: Sequence[Mapping[str, Any]]) -> dict[int, str]:
-    """Names by category id; those that categories share carry the id as well, so that no result is lost."""
+    """Names by category id. A name that several categories share is extended by the id, so that no result is lost."""
     counts = Counter(category["name"] for category in categories)
     return {
         category["id"]: f"{category['name']} (id {category['id']})"

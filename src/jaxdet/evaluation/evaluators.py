@@ -1,4 +1,4 @@
-"""The evaluators of detections by name."""
+"""Detection evaluators by the name of their metrics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jaxdet.evaluation.crowd.evaluator import HeadEvaluator
 
 Metrics = Literal["coco", "crowd"]
 METRIC_SETS: tuple[str, ...] = get_args(Metrics)
-_NAMES: dict[str, Metrics] = {"coco": "coco", "crowd": "crowd", "heads": "crowd"}  # "heads": of earlier versions
+_NAMES: dict[str, Metrics] = {"coco": "coco", "crowd": "crowd", "heads": "crowd"}  # "heads": the earlier name
 Evaluator = CocoEvaluator | HeadEvaluator
 
 
@@ -26,13 +26,13 @@ def make_evaluator(
     """The evaluator of a dataset.
 
     Args:
-        metrics: ``"coco"`` for COCO's twelve metrics, ``"crowd"`` for those of `HeadResult`.
+        metrics: ``"coco"`` for COCO's twelve metrics, ``"crowd"`` for the crowd metrics (`HeadResult`).
         category_ids: the dataset's category id for each label of the detections.
-        max_dets: the ``max_dets`` of `CocoEvaluator`; None: COCO's 100.
+        max_dets: the ``max_dets`` of `CocoEvaluator`, by default COCO's 100.
 
     Raises:
-        DataError: the dataset does not suit these metrics.
-        ValueError: unknown metrics, or metrics without ``max_dets``.
+        DataError: the metrics do not support this dataset.
+        ValueError: the metrics are unknown, or have no ``max_dets``.
     """
     if check_metrics(metrics, max_dets) == "crowd":
         return HeadEvaluator(dataset, category_ids=category_ids)
@@ -40,10 +40,10 @@ def make_evaluator(
 
 
 def check_metrics(metrics: str, max_dets: int | None = None) -> Metrics:
-    """The current name of the metrics, which may be given by an earlier one (``"heads"`` for ``"crowd"``).
+    """The current name of the metrics; the earlier name ``"heads"`` becomes ``"crowd"``.
 
     Raises:
-        ValueError: unknown metrics, or metrics without ``max_dets``.
+        ValueError: the metrics are unknown, or have no ``max_dets``.
     """
     if metrics not in _NAMES:
         raise ValueError(f"metrics must be one of {', '.join(METRIC_SETS)}, not {metrics!r}")
@@ -51,5 +51,7 @@ def check_metrics(metrics: str, max_dets: int | None = None) -> Metrics:
     if max_dets is not None and max_dets < 1:
         raise ValueError(f"max_dets must be at least 1, not {max_dets}")
     if max_dets is not None and name != "coco":
-        raise ValueError(f"max_dets is for COCO's metrics; the {name} metrics count all detections of an image")
+        raise ValueError(
+            f"max_dets is an option of COCO's metrics; the {name} metrics count all detections of an image"
+        )
     return name

@@ -1,8 +1,8 @@
-"""Detections as MOTChallenge's text: one file a sequence, a line ``frame,-1,x,y,w,h,score,-1,-1,-1`` a detection.
+"""Detections in MOTChallenge's text format: a file per sequence, with lines ``frame,-1,x,y,w,h,score,-1,-1,-1``.
 
-Frames, and the pixel at the upper left corner, have number 1 there: a box that begins at the image's edge is written
-with x = 1. Everywhere else in jaxdet that edge is 0, as in the original HeadHunter's files, which ``origin=0`` reads
-and writes. A frame keeps the number that its file has, which is 1 for the first in MOTChallenge's own sets.
+MOTChallenge counts pixels from 1: a box at the image's left edge has x = 1. Elsewhere in jaxdet, and in the original
+HeadHunter's files, that edge is 0; ``origin=0`` reads and writes such files. A frame has the number in its file's name,
+which starts at 1 in MOTChallenge's sets.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from jaxdet.paths import read_lines, write_text
 
 IMAGE_FOLDERS = ("img1", "img")  # within a sequence's folder, in MOTChallenge's sets and HeadHunter's
 _NUMBER = re.compile(r"(\d+)$")
-_COLUMNS = 7  # those that a detection needs: frame, id, x, y, width, height, score
+_COLUMNS = 7  # the columns read: frame, id, x, y, width, height, score
 
 
 @dataclass(frozen=True)
 class Frame:
-    """The sequence that an image belongs to, and its number there."""
+    """The sequence of an image, and its frame number there."""
 
     sequence: str
     number: int
@@ -42,11 +42,11 @@ class FrameDetections:
 def frames_of(files: Sequence[str | Path]) -> list[Frame]:
     """The frame of each image file, by its path: ``MOT17-02/img1/000012.jpg`` is frame 12 of ``MOT17-02``.
 
-    The sequence is the image's folder, or the one above a folder ``img1`` or ``img``; the frame is the number at the
-    end of the file's name, as it stands there.
+    The sequence is the image's folder, or the parent of a folder ``img1`` or ``img``. The frame number is the number at
+    the end of the file's name.
 
     Raises:
-        DataError: a name ends in no number, or two files would be the same frame.
+        DataError: a file name does not end in a number, or two files would be the same frame.
     """
     taken: dict[Frame, str | Path] = {}
     for file in files:
@@ -54,43 +54,43 @@ def frames_of(files: Sequence[str | Path]) -> list[Frame]:
         folder = path.parent.parent if path.parent.name in IMAGE_FOLDERS else path.parent
         number = _NUMBER.search(path.stem)
         if number is None:
-            raise DataError(f"{file}: its name ends in no frame number, as 000001.jpg does; rename the frames")
+            raise DataError(f"{file}: the name must end in a frame number, such as 000001.jpg; rename the frames")
         frame = Frame(folder.name, int(number[1]))
         if frame in taken:
             raise DataError(
                 f"{file} and {taken[frame]} would both be frame {frame.number} of sequence {frame.sequence}; "
-                "give the sequences folders of different names, or run them one by one"
+                "give the sequences' folders different names, or run the sequences one by one"
             )
         taken[frame] = file
     return list(taken)
 
 
 def write_mot(folder: str | Path, found: Mapping[Frame, FrameDetections], *, origin: float = 1) -> list[Path]:
-    """Writes ``SEQUENCE.txt`` for each sequence, by frame and decreasing score; each appears whole or not at all.
+    """Writes ``SEQUENCE.txt`` for each sequence, sorted by frame and decreasing score. Files are written atomically.
 
-    Coordinates have three decimals, scores six. A frame without detections has no line, and a sequence without any an
-    empty file.
+    Coordinates have three decimals, scores six. A frame without detections has no line; a sequence without detections
+    has an empty file.
 
     Args:
-        folder: made where it does not exist.
-        origin: the coordinate of the image's edge: 1 in MOTChallenge's format, 0 in HeadHunter's files.
+        folder: created if it does not exist.
+        origin: the coordinate of the image's left and upper edge: 1 in MOTChallenge's format, 0 in HeadHunter's files.
 
     Returns:
-        The files.
+        The paths of the files.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     lines: dict[str, list[str]] = {}
     for frame in sorted(found, key=lambda frame: (frame.sequence, frame.number)):
-        own, one = lines.setdefault(frame.sequence, []), found[frame]
+        of_sequence, one = lines.setdefault(frame.sequence, []), found[frame]
         for row in np.argsort(-one.scores, kind="stable"):
             x1, y1, x2, y2 = one.boxes[row].astype(np.float64).tolist()
             box = ",".join(f"{value:.3f}" for value in (x1 + origin, y1 + origin, x2 - x1, y2 - y1))
-            own.append(f"{frame.number},-1,{box},{one.scores[row]:.6f},-1,-1,-1\n")
+            of_sequence.append(f"{frame.number},-1,{box},{one.scores[row]:.6f},-1,-1,-1\n")
     files = []
-    for sequence, own in lines.items():
+    for sequence, of_sequence in lines.items():
         files.append(folder / f"{sequence}.txt")
-        write_text(files[-1], "".join(own))
+        write_text(files[-1], "".join(of_sequence))
     return files
 
 
@@ -101,7 +101,7 @@ def read_mot(file: str | Path, *, origin: float = 1) -> dict[int, FrameDetection
         origin: as for `write_mot`.
 
     Raises:
-        DataError: the file is not there, or a line is not in the format.
+        DataError: the file does not exist, or a line is not in the format.
     """
     try:
         lines = read_lines(file)
@@ -118,7 +118,7 @@ def read_mot(file: str | Path, *, origin: float = 1) -> dict[int, FrameDetection
 
 
 def _read_line(line: str, where: str) -> tuple[int, list[float]]:
-    """The frame, and x, y, width, height and score."""
+    """The frame number, and (x, y, width, height, score)."""
     parts = line.split(",")
     try:
         frame, _, *row = (float(part) for part in parts[:_COLUMNS])

@@ -1,7 +1,7 @@
-"""Detections of a dataset's images, collected one by one.
+"""The detections of a dataset's images, collected image by image.
 
-Boxes come in as ``(x1, y1, x2, y2)`` in pixels of the original image and are (x, y, width, height) only in the
-results' records, which are what COCO's result files hold.
+Boxes are passed as ``(x1, y1, x2, y2)`` in pixels of the original image. The records of `DetectionResults.results`, and
+COCO's result files, hold them as (x, y, width, height).
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from jaxdet.paths import PathLike, parse_json, to_path, write_text
 
 
 class DetectionResults(ABC):
-    """Collects detections image by image; what they are worth, an evaluator says.
+    """Collects detections image by image. Evaluators are subclasses.
 
     Args:
-        image_ids: of the ground truth.
-        known: its category ids.
-        category_ids: the category id by label, index 0 being the background; by default labels 1..K are ``known``.
+        image_ids: the image ids of the ground truth.
+        known: the category ids of the ground truth.
+        category_ids: the category id of each label, with the background at index 0; by default labels 1..K are
+            ``known``.
     """
 
     def __init__(self, image_ids: Sequence[Any], known: Sequence[int], category_ids: Sequence[int] | None) -> None:
@@ -50,11 +51,11 @@ class DetectionResults(ABC):
             boxes: [D, 4] xyxy in pixels of the original image.
             scores: [D].
             labels: [D] integers, 1..K.
-            valid: [D] bool; where it is false, the slot is padding. By default all are detections.
+            valid: [D] bool, false for padding; by default all slots are valid.
 
         Raises:
             DataError: the image is not in the ground truth, or a label has no category id.
-            ValueError: the shapes do not belong together, or a valid box or score is not finite.
+            ValueError: the shapes do not match, or a valid box or score is not finite.
         """
         if int(image_id) not in self._image_ids:
             self._unknown_image(int(image_id))
@@ -82,10 +83,10 @@ class DetectionResults(ABC):
         ]
 
     def add_results(self, results: Iterable[Mapping[str, Any]]) -> None:
-        """Adds records of COCO's result format (xywh boxes), such as another host's `results`.
+        """Adds records in COCO's result format (xywh boxes), such as the `results` of another host.
 
         Raises:
-            DataError: a record is not in the format, or its image is not in the ground truth; nothing is added then.
+            DataError: a record is not in the format, or its image is not in the ground truth. Nothing is added then.
         """
         records = list(results)
         for number, record in enumerate(records):
@@ -97,35 +98,35 @@ class DetectionResults(ABC):
         self.results += [dict(record) for record in records]
 
     def read(self, path: PathLike) -> None:
-        """Adds what a COCO result file holds, such as `write` writes.
+        """Adds the detections of a COCO result file, such as one from `write`.
 
         Raises:
-            DataError: the file is missing or not in the format, or an image is not in the ground truth; nothing is
+            DataError: the file is missing or not in the format, or an image is not in the ground truth. Nothing is
                 added then.
         """
         try:
             results = parse_json(to_path(path).read_bytes())
             if not isinstance(results, list):
-                raise ValueError(f"it holds a {type(results).__name__}, not a list")
+                raise ValueError(f"it must be a list, not a {type(results).__name__}")
             self.add_results(results)
         except (OSError, ValueError) as error:
             raise DataError(f"{path}: cannot be read as COCO results ({error})") from None
 
     def known_results(self) -> list[dict[str, Any]]:
-        """The results without those of classes that the ground truth lacks."""
+        """The results of the classes in the ground truth."""
         return [record for record in self.results if record["category_id"] in self._known]
 
     def write(self, path: PathLike) -> None:
-        """Writes the `known_results` as a COCO result file, which appears whole or not at all."""
+        """Writes the `known_results` as a COCO result file, atomically."""
         write_text(path, json.dumps(self.known_results()))
 
     @abstractmethod
     def evaluate(self) -> dict[str, float]:
-        """The metrics of what was added, by name."""
+        """The metrics of the detections added so far, by name."""
 
     @abstractmethod
     def table(self) -> str:
-        """More about the last `evaluate`, as text."""
+        """Details of the last `evaluate` as text."""
 
     def _unknown_image(self, image_id: Any) -> None:
         raise DataError(
@@ -134,9 +135,9 @@ class DetectionResults(ABC):
 
 
 def _problem(record: Any) -> str:
-    """What keeps a value from being a record of COCO's result format, or nothing."""
+    """Why a value is not a record of COCO's result format; empty if it is."""
     if not isinstance(record, Mapping):
-        return f"is {reprlib.repr(record)}, no JSON object"
+        return f"must be a JSON object, not {reprlib.repr(record)}"
     for key, fits, expected in _KEYS:
         if key not in record:
             return f"has no {key!r}"

@@ -155,7 +155,7 @@ def test_results_that_are_not_in_the_format_are_refused(write_coco, change, mess
     (key,) = change
     with pytest.raises(DataError, match=f"result 1 has no '{key}'"):
         evaluator.add_results([good, {name: value for name, value in good.items() if name != key}])
-    with pytest.raises(DataError, match="result 0 is 3, no JSON object"):
+    with pytest.raises(DataError, match="result 0 must be a JSON object, not 3"):
         evaluator.add_results([3])
     assert evaluator.results == []
     evaluator.add_results([good])

@@ -178,7 +178,7 @@ def test_mistakes_are_refused_before_anything_is_written(model, files, tmp_path)
             detect_function(model, files, tmp_path / "new", **options)
     cat = tmp_path / "cat.png"
     cat.write_bytes(files[0].read_bytes())
-    with pytest.raises(DataError, match="no frame number"):
+    with pytest.raises(DataError, match="must end in a frame number"):
         _detect(model, [cat], tmp_path / "new", mot_class=1)
     assert not (tmp_path / "new").exists()
 

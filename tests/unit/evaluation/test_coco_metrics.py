@@ -105,7 +105,7 @@ def test_mistakes_are_refused():
         evaluator.add(1, box * np.nan, score, label)
     with pytest.raises(ValueError, match=r"expected boxes \[D, 4\]"):
         evaluator.add(1, box, np.array([0.9, 0.8]), label)
-    with pytest.raises(DataError, match="the ground truth: has no list 'images'"):
+    with pytest.raises(DataError, match="the ground truth: no list 'images'"):
         CocoEvaluator({})
     assert evaluator.results == []
 
@@ -224,15 +224,15 @@ def test_images_with_more_objects_than_count_are_told():
     assert limit_notes(Crowded((100, 3), (0, 0)), 200) == []
     few = Crowded((101, 0), (3, 300), (60, 60))
     counted, given = limit_notes(few, 100)
-    assert counted.startswith("2 images hold more than 100 objects of a class (up to 300)") and "--max-dets" in counted
-    assert given.startswith("3 images hold more than 100 objects (up to 303), and the model gives at most")
+    assert counted.startswith("2 images have more than 100 objects of a class (up to 300)") and "--max-dets" in counted
+    assert given.startswith("3 images have more than 100 objects (up to 303), but the model returns at most")
     (only,) = limit_notes(few, 303, max_dets=299)
-    assert only.startswith("1 image holds more than 299 objects of a class (up to 300)")
+    assert only.startswith("1 image has more than 299 objects of a class (up to 300)")
     assert limit_notes(few, 303, max_dets=300) == [] == limit_notes(few, 303, metrics="crowd")
 
 
 def test_the_limit_belongs_to_cocos_metrics():
-    with pytest.raises(ValueError, match="max_dets is for COCO's metrics; the crowd metrics count all"):
+    with pytest.raises(ValueError, match="max_dets is an option of COCO's metrics; the crowd metrics count all"):
         make_evaluator("crowd", Crowded(), max_dets=300)
     with pytest.raises(ValueError, match="max_dets must be at least 1, not 0"):
         make_evaluator("coco", Crowded(), max_dets=0)

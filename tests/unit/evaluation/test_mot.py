@@ -70,7 +70,7 @@ def test_sequences_and_frames_come_from_paths(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "files, says",
     [
-        (["a/000001.jpg", "a/cat.jpg"], "a/cat.jpg: its name ends in no frame number"),
+        (["a/000001.jpg", "a/cat.jpg"], "a/cat.jpg: the name must end in a frame number"),
         (["a/s/000001.jpg", "b/s/000001.jpg"], "both be frame 1 of sequence s"),
         (["s/1.jpg", "s/000001.jpg"], "both be frame 1 of sequence s"),
     ],

@@ -37,7 +37,7 @@ def _notes(source, options=None, **config):
 
 def test_a_run_says_what_its_evaluations_cannot_count(source):
     counted, given = _notes(source)
-    assert "1 image holds more than 100 objects of a class (up to 120)" in counted and "max_dets=120" in counted
+    assert "1 image has more than 100 objects of a class (up to 120)" in counted and "max_dets=120" in counted
     assert "box_detections_per_img=100" in given
     assert _notes(source, max_dets=120) == [given]
     assert _notes(source, {"box_detections_per_img": 120}, max_dets=120) == []
@@ -46,5 +46,5 @@ def test_a_run_says_what_its_evaluations_cannot_count(source):
 def test_max_dets_belongs_to_cocos_metrics(source):
     with pytest.raises(ValueError, match="max_dets must be at least 1, not 0"):
         _notes(source, max_dets=0)
-    with pytest.raises(ValueError, match="max_dets is for COCO's metrics"):
+    with pytest.raises(ValueError, match="max_dets is an option of COCO's metrics"):
         _notes(source, metrics="crowd", max_dets=200)

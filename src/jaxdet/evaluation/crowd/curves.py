@@ -1,4 +1,4 @@
-"""The curve of a detector over its score thresholds, and the numbers that sum it up."""
+"""Precision-recall and miss-rate curves over score thresholds, and their summary metrics."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ import numpy as np
 from jaxdet.evaluation.crowd.matching import HeadMatches
 
 LAMR_POINTS = np.logspace(-2, 0, 9)  # false positives per image
-_FLOOR = 1e-10  # of a miss rate, whose logarithm is taken; as in Caltech's benchmark
+_FLOOR = 1e-10  # of miss rates before the logarithm, as in Caltech's benchmark
 
 
 @dataclass(frozen=True, eq=False)
 class HeadCurve:
-    """Counts of what is found and what is false at each distinct score or above. N points, by decreasing score.
+    """Cumulative counts of hits and false positives at each distinct score. N points, by decreasing score.
 
-    Detections of one score are one point, so that their order cannot matter. Absorbed ones are none.
+    Detections of equal score form one point, so that their order does not matter. Absorbed detections are left out.
 
-    scores: [N]; hits, false: [N] counts of the detections of at least that score.
-    heads: that were there to find; images: all that were looked at, those without a head or a detection, too.
+    scores: [N].
+    hits, false: [N] counts of the hits and false positives with at least that score.
+    heads: the number of ground-truth heads.
+    images: the number of images, including those without heads or detections.
     """
 
     scores: np.ndarray
@@ -57,7 +59,7 @@ class HeadCurve:
 
 
 def head_curve(images: Sequence[HeadMatches]) -> HeadCurve:
-    """The curve of images matched by score (`jaxdet.evaluation.crowd.matching.match_by_score`)."""
+    """The curve over images matched by score (`jaxdet.evaluation.crowd.matching.match_by_score`)."""
     counted = [~one.absorbed for one in images]
     scores = np.concatenate([np.zeros(0), *(one.scores[keep] for one, keep in zip(images, counted, strict=True))])
     hits = np.concatenate([np.zeros(0, bool), *(one.hits[keep] for one, keep in zip(images, counted, strict=True))])
@@ -71,13 +73,14 @@ def head_curve(images: Sequence[HeadMatches]) -> HeadCurve:
 def average_precision(curve: HeadCurve) -> float:
     """``sum((R[n] - R[n-1]) * P[n])``, without interpolation, as brambox and scikit-learn define it.
 
-    0..1, NaN without a head. COCO's and VOC's raise precisions to the best one at any larger recall; this does not.
+    In 0..1; NaN without a head. Unlike in COCO's and VOC's metrics, a precision is not raised to the largest one at a
+    higher recall.
     """
     return float((np.diff(curve.recall, prepend=0.0) * curve.precision).sum()) if curve.heads else np.nan
 
 
 def miss_rates(curve: HeadCurve, *, interpolation: Literal["step", "linear"] = "step") -> np.ndarray:
-    """[9] the miss rate at each of `LAMR_POINTS`; see `log_average_miss_rate`. NaN without a head."""
+    """[9] the miss rates at `LAMR_POINTS`; see `log_average_miss_rate`. NaN without a head."""
     fppi, missed = curve.fppi, curve.miss_rate
     if not curve.heads or not len(fppi):
         return np.full(len(LAMR_POINTS), 1.0 if curve.heads else np.nan)
@@ -87,24 +90,24 @@ def miss_rates(curve: HeadCurve, *, interpolation: Literal["step", "linear"] = "
 
 
 def log_average_miss_rate(curve: HeadCurve, *, interpolation: Literal["step", "linear"] = "step") -> float:
-    """The geometric mean of the miss rate at nine points, 0.01 to 1 false positives per image evenly in logarithms.
+    """The geometric mean of the miss rates at nine log-spaced points from 0.01 to 1 false positives per image (FPPI).
 
-    Dollar et al. (PAMI 2012): at each point the miss rate of the lowest threshold that stays within that many false
-    positives, so 1 where already the highest exceeds them, and beyond the end of the curve its last miss rate. A miss
-    rate of 0 counts as 1e-10. NaN without a head.
+    As in Dollar et al. (PAMI 2012), the miss rate at a point is that of the lowest score threshold whose FPPI does not
+    exceed the point: 1 if every threshold exceeds it, and the last miss rate beyond the end of the curve. A miss rate
+    of 0 counts as 1e-10. NaN without a head.
 
     Args:
-        interpolation: ``"linear"`` draws lines between the curve's points, as brambox does (and with it the original
-            HeadHunter), which lets the curve fall to 0 at its end; here it keeps its last miss rate in both.
+        interpolation: ``"linear"`` interpolates between the curve's points, as brambox and with it the original
+            HeadHunter do. Brambox lets the curve fall to 0 at its end; here it keeps its last miss rate in both modes.
     """
     rates = miss_rates(curve, interpolation=interpolation)
     return float(np.exp(np.log(np.maximum(rates, _FLOOR)).mean()))
 
 
 def best_f1(curve: HeadCurve) -> tuple[float, float]:
-    """The largest F1 and the score threshold that gives it, of several the highest; NaN where there is none to tell.
+    """The largest F1 and its score threshold, the highest one of several.
 
-    Without a head neither is told; without a detection F1 is 0 at no threshold.
+    Both are NaN without a head. Without a detection F1 is 0 and the threshold NaN.
     """
     if not curve.heads:
         return np.nan, np.nan

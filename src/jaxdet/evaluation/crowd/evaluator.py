@@ -16,33 +16,32 @@ from jaxdet.evaluation.results import DetectionResults
 
 
 class HeadEvaluator(DetectionResults):
-    """Compares detections with a dataset's truth (`jaxdet.data.dataset.Record.truth`).
+    """Evaluates detections against a dataset's ground truth (`jaxdet.data.dataset.Record.truth`).
 
-    Its ignored regions, such as COCO's crowds and heads of a list with another flag than 0, count neither way.
-
-    Every image of the dataset counts, also one without a box or without a detection.
+    Ignored regions, such as COCO's crowds and boxes of a head list with a flag other than 0, count neither as found nor
+    as missed. Every image of the dataset counts, with or without boxes or detections.
 
     Args:
-        dataset: of one class, whatever its name. Nothing is decoded.
+        dataset: a dataset with one class of any name. No images are decoded.
         category_ids: as for `jaxdet.evaluation.CocoEvaluator`; detections of other classes are left out.
 
     Raises:
-        DataError: the dataset has more classes, or none.
+        DataError: the dataset has more than one class, or none.
     """
 
     def __init__(self, dataset: DetectionDataset, *, category_ids: Sequence[int] | None = None) -> None:
         names = dataset.names[1:]
         if len(names) != 1:
             raise DataError(
-                f"the crowd metrics are of one class, and the dataset has {len(names)} ({', '.join(names[:10])}): "
-                "evaluate with COCO's metrics, or on a set of one class"
+                f"the crowd metrics need a dataset with one class, and it has {len(names)} ({', '.join(names[:10])}): "
+                "use COCO's metrics, or a dataset with one class"
             )
         super().__init__(dataset.image_ids, dataset.category_ids[1:], category_ids)
         self._records = dataset.records
         self.result: HeadResult | None = None  # of the last `evaluate`
 
     def evaluate(self) -> dict[str, float]:
-        """The numbers of `jaxdet.evaluation.HeadResult.metrics`."""
+        """See `jaxdet.evaluation.HeadResult.metrics`."""
         found: dict[int, list[dict[str, Any]]] = defaultdict(list)
         for one in self.known_results():
             found[one["image_id"]].append(one)
@@ -50,7 +49,7 @@ class HeadEvaluator(DetectionResults):
         return self.result.metrics()
 
     def table(self) -> str:
-        """What was compared in the last `evaluate`, as text."""
+        """The counts of the last `evaluate` as text."""
         result = self.result
         if result is None:
             return "nothing was evaluated"

@@ -1,6 +1,6 @@
-"""Which detections of an image are heads, which are false, and which lie where nothing counts.
+"""Matching of an image's detections to its heads and ignored regions.
 
-Boxes are xyxy in pixels, continuous. Axes: G heads, I ignored regions, D detections of one image.
+Boxes are xyxy in pixels. Axes: G heads, I ignored regions, D detections of one image.
 """
 
 from __future__ import annotations
@@ -9,19 +9,20 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-_NO_BOX = -1
+_TAKEN = -1  # replaces the IoUs with a head that is already matched
 
 
 @dataclass(frozen=True, eq=False)
 class ScoredImage:
-    """One image's heads and what a detector found there; every part may be empty.
+    """The heads and the detections of one image. Every array may be empty.
 
-    boxes: [G, 4] of the heads.
-    detections: [D, 4]; scores: [D].
+    boxes: [G, 4] ground-truth heads.
+    detections: [D, 4].
+    scores: [D].
     ignored: [I, 4] regions and heads that count neither as found nor as missed.
 
     Raises:
-        ValueError: shapes do not belong together, or a number is not finite.
+        ValueError: the shapes do not match, or a number is not finite.
     """
 
     boxes: np.ndarray
@@ -38,28 +39,28 @@ class ScoredImage:
             if array.shape != wanted:
                 raise ValueError(f"expected {name} of shape {list(wanted)}, got {list(array.shape)}")
             if not np.isfinite(array).all():
-                raise ValueError(f"{name}: a number is not finite; leave padded slots out")
+                raise ValueError(f"{name}: a number is not finite; leave out padding")
             object.__setattr__(self, name, array)
 
     def above(self, score: float) -> ScoredImage:
-        """The image with the detections of at least this score."""
+        """The image with the detections that have at least this score."""
         keep = self.scores >= score
         return ScoredImage(self.boxes, self.detections[keep], self.scores[keep], self.ignored)
 
     def best(self, limit: int) -> ScoredImage:
-        """The image with its ``limit`` detections of the highest scores; of equal ones by their coordinates."""
+        """The image with its ``limit`` highest-scoring detections; ties are broken by coordinates."""
         first = np.lexsort((*self.detections.T[::-1], -self.scores))[:limit]
         return ScoredImage(self.boxes, self.detections[first], self.scores[first], self.ignored)
 
 
 @dataclass(frozen=True, eq=False)
 class HeadMatches:
-    """What became of an image's detections.
+    """The outcome of an image's detections. The arrays are in the order of matching, not of the image.
 
-    scores: [D]; the order of all three arrays is that of the matching, not of the image.
-    overlaps: [D] intersection over union with the head that was found, 0 where none was.
-    absorbed: [D] whether a detection found no head and lies in an ignored region.
-    heads: how many there were to find.
+    scores: [D].
+    overlaps: [D] intersection over union with the matched head, 0 without one.
+    absorbed: [D] whether a detection matched no head and lies in an ignored region.
+    heads: the number of ground-truth heads.
     """
 
     scores: np.ndarray
@@ -69,54 +70,54 @@ class HeadMatches:
 
     @property
     def hits(self) -> np.ndarray:
-        """[D] whether a head was found."""
+        """[D] whether a detection matched a head."""
         return self.overlaps > 0
 
     @property
     def false(self) -> np.ndarray:
-        """[D] whether it is a false alarm."""
+        """[D] whether a detection is a false positive."""
         return ~self.hits & ~self.absorbed
 
     @property
     def missed(self) -> int:
-        """Heads that were not found."""
+        """The number of heads without a detection."""
         return self.heads - int(self.hits.sum())
 
 
 def match_by_score(image: ScoredImage, threshold: float) -> HeadMatches:
-    """The matching of precision-recall and miss-rate curves: by decreasing score, each head at most once.
+    """The matching for precision-recall and miss-rate curves: by decreasing score, each head at most once.
 
-    The rule of Caltech's benchmark (Dollar et al., PAMI 2012; ``evalRes`` of Piotr's toolbox). A detection takes, of
-    the heads that are still free, the one of the largest intersection over union, if that reaches ``threshold``. One
-    that finds none is absorbed if its intersection with one ignored region, over its own area, reaches ``threshold``; a
-    region absorbs any number. Everything else is false, a head's second detection, too.
+    The rule is that of Caltech's benchmark (Dollar et al., PAMI 2012; ``evalRes`` of Piotr's toolbox). A detection
+    matches the free head of largest intersection over union, if that reaches ``threshold``. A detection without a match
+    is absorbed if its intersection with one ignored region, divided by its own area, reaches ``threshold``; a region
+    absorbs any number of detections. All others are false positives, including a head's second detection.
 
-    Nothing depends on the order in which boxes are given: detections of equal score take their turn by decreasing
-    overlap with any head, then by coordinates.
+    The result does not depend on the order of boxes: detections of equal score are matched by decreasing overlap with
+    any head, then by coordinates.
     """
     boxes = image.boxes[np.lexsort(image.boxes.T[::-1])]
     ious = box_ious(image.detections, boxes)  # [D, G]
     nearest = ious.max(axis=1, initial=0.0)
     order = np.lexsort((*image.detections.T[::-1], -nearest, -image.scores))
     ious, overlaps = ious[order], np.zeros(len(order))
-    # Most candidates reach no head at all, so that only the others need their turn.
+    # Only detections that reach some head are looped over; most reach none.
     for row in np.flatnonzero(nearest[order] >= threshold):
         head = int(ious[row].argmax())
         if ious[row, head] >= threshold:
             overlaps[row] = ious[row, head]
-            ious[:, head] = _NO_BOX
+            ious[:, head] = _TAKEN
     return _matches(image, order, overlaps, threshold)
 
 
 def match_by_overlap(image: ScoredImage, threshold: float) -> HeadMatches:
-    """The matching of the CLEAR measures: the one-to-one mapping of the largest sum of overlaps, whatever the scores.
+    """The matching for the CLEAR metrics: the one-to-one assignment with the largest sum of overlaps.
 
-    As Kasturi et al. (PAMI 2009) and MOT17Det define it; pairs below ``threshold`` do not match. What matches nothing
-    is absorbed by ignored regions as in `match_by_score`.
+    Scores are not used. As in Kasturi et al. (PAMI 2009) and MOT17Det, pairs below ``threshold`` do not match. Ignored
+    regions absorb detections without a match as in `match_by_score`.
     """
     ious = box_ious(image.detections, image.boxes)
     ious = np.where(ious >= threshold, ious, 0.0)
-    from scipy.optimize import linear_sum_assignment  # a third of a second that nobody else need wait for
+    from scipy.optimize import linear_sum_assignment  # imported here because the import takes a third of a second
 
     rows, columns = linear_sum_assignment(ious, maximize=True)
     overlaps = np.zeros(len(ious))
@@ -125,13 +126,13 @@ def match_by_overlap(image: ScoredImage, threshold: float) -> HeadMatches:
 
 
 def box_ious(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """[N, M] intersection over union of boxes [N, 4] and [M, 4]; 0 where both are without area."""
+    """[N, M] intersection over union of boxes [N, 4] and [M, 4]; 0 if both have no area."""
     shared = _intersections(first, second)
     return _divided(shared, _areas(first)[:, None] + _areas(second)[None] - shared)
 
 
 def box_coverage(boxes: np.ndarray, regions: np.ndarray) -> np.ndarray:
-    """[N, M] the part of each box [N, 4] that lies in each region [M, 4]; 0 for a box without area."""
+    """[N, M] the fraction of each box's area [N, 4] inside each region [M, 4]; 0 for a box without area."""
     return _divided(_intersections(boxes, regions), np.broadcast_to(_areas(boxes)[:, None], (len(boxes), len(regions))))
 
 

@@ -1,4 +1,4 @@
-"""The measures of head detection: AP, log-average miss rate, F1, recall, MODA and MODP, with ignored regions."""
+"""The crowd metrics: AP, log-average miss rate, F1, recall, MODA and MODP, with ignored regions."""
 
 from __future__ import annotations
 
@@ -17,23 +17,24 @@ from jaxdet.evaluation.crowd.curves import (
 )
 from jaxdet.evaluation.crowd.matching import HeadMatches, ScoredImage, match_by_overlap, match_by_score
 
-RECALL_LIMIT = 300  # detections an image, as HeadHunter keeps
+RECALL_LIMIT = 300  # detections per image, HeadHunter's limit
 
 
 @dataclass(frozen=True)
 class HeadResult:
-    """What `evaluate_heads` measured; NaN where there was nothing to measure.
+    """The crowd metrics of `evaluate_heads`. A metric without any data is NaN.
 
-    ap: average precision; lamr: log-average miss rate, lower is better.
-    f1, f1_threshold: the best F1, and the score threshold that gives it.
-    recall: of all detections; recall_300: of the 300 best of each image.
-    moda, modp: CLEAR's detection accuracy and precision, pooled: counts and overlaps are summed over all images
-        first. Accuracy is 1 - (missed + false) / heads, at most 1 and possibly negative; precision is the mean overlap
-        of what was found.
-    moda_image, modp_image: the original HeadHunter's: computed image by image, then averaged over those that have
-        a head, or a hit.
-    images, heads, ignored, detections: how many of each there were.
-    threshold: of overlap; curve: that the first five come from.
+    ap: average precision.
+    lamr: log-average miss rate; lower is better.
+    f1, f1_threshold: the best F1 and its score threshold.
+    recall: the recall of all detections; recall_300: of the 300 highest-scoring detections per image.
+    moda, modp: CLEAR's detection accuracy and precision, from counts and overlaps summed over all images. Accuracy is
+        1 - (missed + false) / heads, at most 1 and possibly negative. Precision is the mean overlap of the hits.
+    moda_image, modp_image: the same as in the original HeadHunter: computed per image, then averaged over the images
+        with a head (accuracy) or a hit (precision).
+    images, heads, ignored, detections: counts.
+    threshold: the overlap threshold of AP, LAMR, F1 and recall.
+    curve: the curve that AP, LAMR and F1 are computed from.
     """
 
     ap: float
@@ -54,9 +55,9 @@ class HeadResult:
     curve: HeadCurve
 
     def metrics(self) -> dict[str, float]:
-        """The measures by the names under which they are printed and logged; those that are NaN are left out.
+        """The metrics by the names that are printed and logged, without those that are NaN.
 
-        ``AP`` is always there: without any head it is -1, as COCO's.
+        ``AP`` is always included; without heads it is -1, as in COCO's metrics.
         """
         named = {
             "AP": self.ap if self.heads else -1.0,
@@ -80,28 +81,31 @@ def evaluate_heads(
     clear_threshold: float = 0.2,
     score_threshold: float = 0.3,
 ) -> HeadResult:
-    """All measures over images; one without a head or without a detection is as good as any.
+    """The crowd metrics over images. Images without heads or detections count as well.
 
     Args:
-        images: with all their detections, down to the lowest score.
+        images: the images with all their detections, down to the lowest score.
         threshold: overlap of AP, LAMR, F1 and recall; see `jaxdet.evaluation.crowd.matching.match_by_score`.
-        clear_threshold: overlap of MODA and MODP, HeadHunter's 0.2.
-        score_threshold: of the detections that MODA and MODP judge, which unlike the others are of one operating point;
-            HeadHunter's evaluation runs at 0.3.
+        clear_threshold: overlap of MODA and MODP, by default HeadHunter's.
+        score_threshold: least score of the detections for MODA and MODP, which unlike the others are metrics of a
+            single operating point; by default that of HeadHunter's evaluation.
+
+    Raises:
+        ValueError: an overlap threshold is not in (0, 1].
     """
     images = list(images)
     for name, value in (("threshold", threshold), ("clear_threshold", clear_threshold)):
         if not 0 < value <= 1:
-            raise ValueError(f"{name} is an overlap above 0 and at most 1, not {value:g}")
+            raise ValueError(f"{name} must be above 0 and at most 1, not {value:g}")
     matches = [match_by_score(image, threshold) for image in images]
     curve = head_curve(matches)
     limited = [
         match if len(image.scores) <= RECALL_LIMIT else match_by_score(image.best(RECALL_LIMIT), threshold)
         for image, match in zip(images, matches, strict=True)
     ]
-    judged = [image.above(score_threshold) for image in images]
-    moda, modp = pooled_clear([match_by_overlap(image, clear_threshold) for image in judged])
-    moda_image, modp_image = mean_clear([match_by_score(image, clear_threshold) for image in judged])
+    confident = [image.above(score_threshold) for image in images]
+    moda, modp = pooled_clear([match_by_overlap(image, clear_threshold) for image in confident])
+    moda_image, modp_image = mean_clear([match_by_score(image, clear_threshold) for image in confident])
     f1, f1_threshold = best_f1(curve)
     return HeadResult(
         ap=average_precision(curve),
@@ -124,9 +128,10 @@ def evaluate_heads(
 
 
 def pooled_clear(images: Sequence[HeadMatches]) -> tuple[float, float]:
-    """MODA and MODP of images matched by overlap, from counts and overlaps summed over all of them.
+    """MODA and MODP of images matched by overlap, from counts and overlaps summed over all images.
 
-    As MOT17Det reports them (Kasturi et al., PAMI 2009, with both costs 1). NaN without a head, or without a hit.
+    As MOT17Det reports them (Kasturi et al., PAMI 2009, with both costs 1). MODA is NaN without a head, MODP without a
+    hit.
     """
     heads = sum(one.heads for one in images)
     wrong = sum(one.missed + int(one.false.sum()) for one in images)
@@ -135,10 +140,10 @@ def pooled_clear(images: Sequence[HeadMatches]) -> tuple[float, float]:
 
 
 def mean_clear(images: Sequence[HeadMatches]) -> tuple[float, float]:
-    """MODA and MODP as the original HeadHunter averages them: per image, matched by score, then over images.
+    """MODA and MODP as in the original HeadHunter: computed per image, matched by score, then averaged over images.
 
-    Accuracy over those with a head, precision over those with a hit; false alarms on an image without a head do not
-    show in it. NaN where there is no such image.
+    MODA is averaged over the images with a head, MODP over those with a hit; each is NaN without such an image. False
+    positives on images without heads have no effect.
     """
     accuracies = [1 - (one.missed + int(one.false.sum())) / one.heads for one in images if one.heads]
     return _mean(accuracies), _mean([float(one.overlaps[one.hits].mean()) for one in images if one.hits.any()])

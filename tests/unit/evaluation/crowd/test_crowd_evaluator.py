@@ -61,7 +61,7 @@ def test_evaluators_by_name(dataset):
 
 def test_several_classes_are_refused():
     two = Examples([], names=("cat", "dog"), sizes=np.zeros((0, 2), int)).open()
-    with pytest.raises(DataError, match=r"one class, and the dataset has 2 \(cat, dog\)"):
+    with pytest.raises(DataError, match=r"one class, and it has 2 \(cat, dog\)"):
         HeadEvaluator(two)
 
 

@@ -283,7 +283,7 @@ def test_mistakes_are_refused():
         _image([], [_box(0, 0)], [0.5, 0.4])
     with pytest.raises(ValueError, match="boxes: a number is not finite"):
         _image([[0, 0, np.nan, 1]])
-    with pytest.raises(ValueError, match="clear_threshold is an overlap"):
+    with pytest.raises(ValueError, match="clear_threshold must be above 0"):
         evaluate_heads([], clear_threshold=0)
 
 
