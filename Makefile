@@ -12,7 +12,7 @@ demo: $(VENV)/.core
 # less optimisation, which takes a fraction of the time. `make verify` compiles all of them as users do.
 NUMERIC := tests/parity tests/unit/ops
 FAST := --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
-PYTEST := $(BIN)/python -m pytest -m "not verify" -n 2 --dist loadfile --durations=15
+PYTEST := $(BIN)/python -m pytest -m "not verify" -n 2 --dist loadfile --no-loadscope-reorder --durations=15
 
 test: lint
 	XLA_FLAGS="$(XLA_FLAGS) $(FAST)" $(PYTEST) tests $(NUMERIC:%=--ignore=%)
