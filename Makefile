@@ -8,14 +8,15 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.core
 	$(BIN)/jaxdet demo
 
-# Programs whose numbers are compared closely are compiled as users compile them. The others are compiled with less
-# optimisation, which takes a fraction of the time.
+# Programs whose float32 numbers are compared closely are compiled as users compile them. The others are compiled with
+# less optimisation, which takes a fraction of the time. `make verify` compiles all of them as users do.
 NUMERIC := tests/parity tests/unit/ops
-PYTEST := $(BIN)/python -m pytest -m "not verify" -n 2 --dist loadfile --durations=15
+FAST := --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
+PYTEST := $(BIN)/python -m pytest -m "not verify" -n 2 --dist loadfile --no-loadscope-reorder --durations=15
 
 test: lint
-	XLA_FLAGS="$(XLA_FLAGS) --xla_backend_optimization_level=0" $(PYTEST) tests $(NUMERIC:%=--ignore=%)
-	$(PYTEST) $(NUMERIC)
+	XLA_FLAGS="$(XLA_FLAGS) $(FAST)" $(PYTEST) tests $(NUMERIC:%=--ignore=%)
+	FLOAT64_XLA_FLAGS="$(FAST)" $(PYTEST) $(NUMERIC)
 
 verify: $(VENV)/.test
 	$(BIN)/python -m pytest --durations=25

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,17 +19,27 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_compilation_cache_dir", str(ROOT / ".jax_cache"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # a small program reads faster than it compiles
 
 SHARED = ROOT.parent / "shared"
+MEMORY = 2.5  # GB that a worker may hold
 
 
 @pytest.fixture(scope="module", autouse=True)
 def forget_programs() -> Iterator[None]:
-    """What one file compiled, the next rarely needs: kept, a worker grows to 8 GB. The cache on disk stays."""
+    """Without it a worker grows to 8 GB. The cache on disk stays."""
     yield
-    jax.clear_caches()
-    gc.collect()
+    if _gigabytes() > MEMORY:
+        jax.clear_caches()
+        gc.collect()
+
+
+def _gigabytes() -> float:
+    """Memory that this process holds; where the system does not say, what it held at most."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e9
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e9  # in bytes where there is no /proc
 
 
 @pytest.fixture(scope="session")

@@ -1,15 +1,33 @@
-"""The smallest detector that has every part: for tests whose time is that of compiling, in process after process."""
+"""Detectors for tests whose time is that of compiling: a smallest one for training, and a tiny one with a name.
+
+A depthwise convolution compiles slowly on a CPU, and MobileNetV1 has thirteen: a train step of `small_config` takes a
+fifth of the time of one of `tiny_config`.
+"""
 
 from __future__ import annotations
 
+import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from jaxdet.heads import AnchorGenerator, BoxConfig, RPNConfig
-from jaxdet.models import DetectorTransform, FasterRCNNConfig, FPNConfig, RetinaNetConfig
+from jaxdet.models import (
+    DetectorConfig,
+    DetectorTransform,
+    FasterRCNNConfig,
+    FPNConfig,
+    RetinaNetConfig,
+    build,
+    detector_config,
+)
 from jaxdet.nn import ConvNormAct, NormConfig, Numerics, strided
+from jaxdet.types import Images, Targets
 
-# XLA's flags for programs that run for a moment.
-FAST_COMPILE = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+# XLA's flags for programs that run for a moment. `make test` has them, too.
+FAST_COMPILE = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+
+# Options of `tiny_config`: half as long to compile, and still every stage.
+ONE_LEVEL = {"fpn_levels": ("stage1",), "fpn_pool": False, "rpn_anchor_generator": AnchorGenerator((24,), (1.0,))}
 
 
 class Body(nnx.Module):
@@ -46,8 +64,7 @@ def small_config(**options) -> FasterRCNNConfig:
             post_nms_top_n_test=16,
         ),
         box=BoxConfig(representation_size=16, batch_size_per_image=8, score_thresh=0.01, detections_per_img=20),
-        transform=DetectorTransform(min_size=32, max_size=64),
-        **options,
+        **{"transform": DetectorTransform(min_size=32, max_size=64), **options},
     )
 
 
@@ -65,3 +82,45 @@ def small_retinanet_config(**options) -> RetinaNetConfig:
         transform=DetectorTransform(min_size=32, max_size=64),
         **options,
     )
+
+
+def small_detector(config: DetectorConfig | None = None, numerics: Numerics = Numerics()):
+    """A detector on a `Body`, of four classes unless a configuration is given."""
+    rngs = nnx.Rngs(0)
+    body = Body(numerics=numerics, rngs=rngs)
+    return build(config or small_config(num_classes=4), backbone=body, numerics=numerics, rngs=rngs)
+
+
+def tiny_config(**options):
+    """Of a detector that has a name, so that it is stored and opened, and that options change."""
+    values = {
+        "num_classes": 4,
+        "min_size": 64,
+        "max_size": 96,
+        "backbone_width": 0.25,
+        "fpn_out_channels": 16,
+        "rpn_anchor_generator": AnchorGenerator((16, 32, 48, 64), (1.0,)),
+        "rpn_pre_nms_top_n_train": 50,
+        "rpn_post_nms_top_n_train": 30,
+        "rpn_pre_nms_top_n_test": 50,
+        "rpn_post_nms_top_n_test": 30,
+        "rpn_batch_size_per_image": 32,
+        "box_batch_size_per_image": 16,
+        "box_representation_size": 32,
+        "box_score_thresh": 0.01,
+    }
+    return detector_config("fasterrcnn_mobilenet_v1_fpn", **values | options)
+
+
+def make_batch(batch=2, canvas=(64, 96), seed=0):
+    """Images of noise with up to two objects each."""
+    rng = np.random.default_rng(seed)
+    sizes = np.stack([rng.integers(40, canvas[0] + 1, batch), rng.integers(40, canvas[1] + 1, batch)], 1)
+    pixels = rng.normal(size=(batch, *canvas, 3)).astype(np.float32)
+    corner = rng.uniform(0, 20, (batch, 3, 2))
+    boxes = np.concatenate([corner, corner + rng.uniform(10, 20, (batch, 3, 2))], -1).astype(np.float32)
+    valid = np.array([[True, True, False]] * batch)
+    valid[0] = False  # an image without objects
+    labels = rng.integers(1, 4, (batch, 3)).astype(np.int32)
+    images = Images(jnp.asarray(pixels), jnp.asarray(sizes, jnp.int32))
+    return images, Targets(jnp.asarray(boxes), jnp.asarray(labels), jnp.asarray(valid))

@@ -19,6 +19,7 @@ TABLE = Table((*conv("body.0", "body.conv"), *norm("body.1", "body.norm"), *line
 @dataclass(frozen=True)
 class SmallConfig:
     num_classes: int = 4
+    names: tuple[str, ...] = ()
     transform: ClassifierTransform = ClassifierTransform()
 
 

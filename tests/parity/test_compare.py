@@ -21,19 +21,18 @@ from jaxdet_convert.parity.ties import Selection, explain
 from torchvision_cpu import torchvision_or_skip
 
 torchvision_or_skip()
-from weights import DETECTORS, changed, pair, resized, smooth_image  # noqa: E402
+from weights import DETECTORS, changed, pair, resized, slim_pair, smooth_image  # noqa: E402
 
 
 @pytest.fixture(scope="module")
 def detector():
-    # As in test_detections, so that both use one compiled program.
-    return pair(DETECTORS[0], 0, True, **resized(256), rpn_post_nms_top_n_test=300)
+    return slim_pair(DETECTORS[0], 0, True, **resized(160), rpn_post_nms_top_n_test=300)
 
 
 def test_a_wrong_weight_shows_where_it_is(detector):
     module, model = detector
     wrong = changed(model, "fpn.layer_blocks.2.conv.kernel", lambda x: x * jnp.float32(1.001))
-    report = compare(module, wrong, [smooth_image(7, 253, 331)])
+    report = compare(module, wrong, [smooth_image(7, 153, 201)])
     assert not report.ok
     first = next(stage.name for stage in report.stages if not stage.ok)
     assert first == "pyramid layer3"
@@ -48,7 +47,7 @@ def test_another_threshold_is_not_excused(detector, monkeypatch):
     """All numbers agree, the decisions do not, and no near-tie explains it."""
     module, model = detector
     monkeypatch.setattr(module.roi_heads, "nms_thresh", 0.3)
-    report = compare(module, model, [smooth_image(7, 253, 331)])
+    report = compare(module, model, [smooth_image(7, 153, 201)])
     assert all(stage.ok for stage in report.stages)
     assert report.detections.share < 0.995
     assert any(not one.near_tie for one in report.detections.unmatched)
@@ -60,7 +59,7 @@ def test_thin_images_confuse_torchvision(detector, monkeypatch):
     """What it inferred from a thin first image is named."""
     module, model = detector
     monkeypatch.setattr(module.roi_heads.box_roi_pool, "scales", [0.25, 0.25, 0.0625, 0.03125])
-    report = compare(module, model, [smooth_image(7, 253, 331)])
+    report = compare(module, model, [smooth_image(7, 153, 201)])
     assert not report.ok
     assert "[4, 4, 16, 32], and they are [4, 8, 16, 32]" in report.text()
 
@@ -70,12 +69,12 @@ def test_the_module_is_left_as_it_was(detector):
     module.rpn.train()
     before = [layer.training for layer in module.modules()]
     hooks = sum(len(layer._forward_hooks) for layer in module.modules())
-    report = compare(module, model, [smooth_image(7, 253, 331), smooth_image(8, 253, 331)])
+    report = compare(module, model, [smooth_image(7, 153, 201), smooth_image(8, 153, 201)])
     assert [layer.training for layer in module.modules()] == before
     assert sum(len(layer._forward_hooks) for layer in module.modules()) == hooks
     module.eval()
     assert report.ok, report.text()
-    assert report.images == ((253, 331), (253, 331))
+    assert report.images == ((153, 201), (153, 201))
     numbers = json.loads(report.json())
     assert numbers["detections"]["share"] >= 0.995
     assert {"jax", "torch", "torchvision", "jaxdet on", "PyTorch on"} <= numbers["environment"].keys()

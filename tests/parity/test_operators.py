@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
-import jax
 import pytest
 
+from float64 import float64_environment
 from torchvision_cpu import torchvision_or_skip
 
 torchvision = torchvision_or_skip()
@@ -29,12 +28,7 @@ def test_in_float32(name):
 
 def test_in_float64():
     """All cases by this file as a program: ``jax_enable_x64`` holds for a whole process."""
-    environment = os.environ | {
-        "JAX_ENABLE_X64": "1",
-        "JAX_NUMPY_RANK_PROMOTION": "raise",
-        "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
-        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
-    }
+    environment = float64_environment(Path(__file__).parent)
     command = [sys.executable, "-W", "error", __file__]
     run = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr

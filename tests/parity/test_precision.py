@@ -28,6 +28,7 @@ CLASSIFIERS = ("resnet50", "mobilenet_v1", "darknet53")
 PLATFORMS = ("cpu", "cuda", "tpu")
 PRODUCT = re.compile(r"stablehlo\.(convolution|dot_general)\b")
 FEW = {"rpn_pre_nms_top_n_test": 50, "rpn_post_nms_top_n_test": 20}
+SLIM = {name: {"backbone_blocks": (1, 1, 1, 1)} for name in DETECTORS[:2]}  # all that a long ResNet has
 
 
 @cache
@@ -37,7 +38,7 @@ def program(name, *platforms, dtype="float32", precision="highest"):
     For several platforms it holds every platform's own branches.
     """
     numerics = Numerics(dtype, precision=precision)
-    options = FEW if name in DETECTORS else {}
+    options = FEW | SLIM.get(name, {}) if name in DETECTORS else {}
     graphdef, state = nnx.split(abstract(model_config(name, **options), numerics=numerics))
     pixels = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
 
@@ -78,7 +79,7 @@ def assert_highest(text, at_least):
     return rest
 
 
-@pytest.mark.parametrize("name", [*DETECTORS, *CLASSIFIERS])
+@pytest.mark.parametrize("name", [*DETECTORS[:3], pytest.param(DETECTORS[3], marks=pytest.mark.verify), *CLASSIFIERS])
 def test_every_float32_product_asks_for_the_highest_precision(name):
     rest = assert_highest(program(name, *PLATFORMS), 14)
     assert bool(rest) == (name in DETECTORS)
@@ -86,12 +87,13 @@ def test_every_float32_product_asks_for_the_highest_precision(name):
 
 def test_so_does_a_program_for_one_platform():
     """As it is compiled there: NMS with four products of 0-1 matrices."""
-    assert len(assert_highest(program(DETECTORS[0], "tpu"), 80)) == 4
+    assert len(assert_highest(program(DETECTORS[0], "tpu"), 40)) == 4
 
 
 @pytest.mark.parametrize("name", [DETECTORS[0], DETECTORS[2]])
 def test_so_do_the_gradients(name):
-    model = abstract(model_config(name, rpn_post_nms_top_n_train=20, box_batch_size_per_image=16))
+    options = SLIM.get(name, {})
+    model = abstract(model_config(name, rpn_post_nms_top_n_train=20, box_batch_size_per_image=16, **options))
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
     images = Images(jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.float32), jax.ShapeDtypeStruct((2, 2), jnp.int32))
     targets = Targets(
@@ -116,7 +118,7 @@ def test_so_do_the_gradients(name):
 def test_an_option_lowers_it(name):
     lines = [line for line in products(program(name, "tpu", precision="default")) if "f32" in operands(line)]
     convolutions = [line for line in lines if "convolution" in line]
-    assert len(convolutions) >= 27
+    assert len(convolutions) >= 24
     assert not any("HIGHEST" in line for line in convolutions)
 
 

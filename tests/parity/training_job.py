@@ -11,7 +11,6 @@ are PyTorch's.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -20,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from small import SmallConfig
 
+from float64 import float64_environment
 from jaxdet.config import from_dict, to_dict
 from jaxdet.models.registry import CONFIG_TYPES
 from jaxdet.training import OptimizerConfig
@@ -31,7 +30,6 @@ from jaxdet.training import OptimizerConfig
 Arrays = dict[str, np.ndarray]
 HERE = Path(__file__).resolve().parent
 TYPES = CONFIG_TYPES | {cls.__name__: cls for cls in (OptimizerConfig, SmallConfig)}
-FLAGS = ("jax_numpy_rank_promotion", "jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,14 +87,12 @@ def read(path: Path) -> Arrays:
 
 def run_in_float64(jobs: Sequence[Job]) -> list[Arrays]:
     """jaxdet's outcomes, from one process that does all jobs."""
-    environment = {name.upper(): str(getattr(jax.config, name)) for name in FLAGS}
-    environment |= {"JAX_ENABLE_X64": "1", "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])}
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder, f"{number}.npz") for number in range(len(jobs))]
         for job, path in zip(jobs, paths, strict=True):
             job.save(path)
         command = [sys.executable, "-W", "error", str(HERE / "jax_training.py"), *map(str, paths)]
-        subprocess.run(command, env=os.environ | environment, check=True)
+        subprocess.run(command, env=float64_environment(HERE), check=True)
         return [read(path) for path in paths]  # each outcome stands where its job stood
 
 

@@ -10,11 +10,12 @@ import time
 
 import numpy as np
 
-from jaxdet.backbones import ClassifierTransform, MobileNetV1Config
+from jaxdet.backbones import ClassifierTransform
 from jaxdet.data import Augmentation, ClassificationDataset, Examples
 from jaxdet.data.formats.class_folder import LabelledImage, LabelledPath
 from jaxdet.runs import TrainConfig
 from jaxdet.training import OptimizerConfig
+from parity.small import SmallConfig
 from small_detector import Body, small_config
 
 
@@ -60,8 +61,8 @@ def config() -> TrainConfig:
     )
 
 
-def classifier() -> MobileNetV1Config:
-    return MobileNetV1Config(num_classes=7, width=0.25, transform=ClassifierTransform(resize=36, crop=32))
+def classifier() -> SmallConfig:
+    return SmallConfig(num_classes=7, transform=ClassifierTransform(resize=36, crop=32))
 
 
 def labelled() -> ClassificationDataset:

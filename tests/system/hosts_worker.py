@@ -26,6 +26,7 @@ from jaxdet.models import build
 from jaxdet.nn import Numerics
 from jaxdet.runs import Run, evaluate, evaluate_classifier, open_task
 from jaxdet.runs.start import model_for
+from parity.small import SmallNet
 
 run = replace(config(), dtype=dtype)
 task = open_task(run)
@@ -36,7 +37,7 @@ session = Run(task, model, out, progress=False)
 _, untrained = evaluate(session.model(), task.val, batch_size=8, mesh=data_mesh(), with_losses=True, progress=False)
 session.train()
 _, trained = evaluate(session.model(), task.val, batch_size=8, mesh=data_mesh(), with_losses=True, progress=False)
-named = build(classifier(), numerics=numerics, rngs=nnx.Rngs(1))
+named = SmallNet(classifier(), numerics=numerics, rngs=nnx.Rngs(1))
 accuracy = evaluate_classifier(named, labelled(), batch_size=8, mesh=data_mesh(), progress=False)
 if is_first():
     found = {"untrained": untrained.results, "trained": trained.results, "classified": accuracy}

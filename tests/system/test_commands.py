@@ -14,17 +14,36 @@ import jaxdet
 from jaxdet.cli.__main__ import COMMANDS, main
 from jaxdet_convert import read_weights
 
+# The configuration that `jaxdet shapes` writes, of a model that compiles sooner: one level, and a backbone that stays.
+SMALL = """
+from dataclasses import replace
+from pathlib import Path
+
+from jaxdet.heads import AnchorGenerator
+from jaxdet.runs import read_config
+
+def config():
+    run = read_config(str(Path(__file__).parent / "data" / "config.py"))
+    fpn = replace(run.model.fpn, levels=("stage1",), pool=False)
+    rpn = replace(run.model.rpn, anchor_generator=AnchorGenerator(((24, 36, 54, 80),), (1.0,)))
+    return replace(run, model=replace(run.model, fpn=fpn, rpn=rpn), frozen=("backbone",))
+"""
+
+
+def train(config, out, *more):
+    """Two steps, with the smallest options that still go through every branch."""
+    small = ["steps=2", "batch_size=2", "eval_batch_size=2", "log_every=2", "max_boxes=4", *more]
+    options = [part for option in small for part in ("--set", option)]
+    assert main(["train", str(config), "--out", str(out), *options]) == 0
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A folder with drawn data and a detector trained on it for two steps."""
+    """A folder with drawn data and a detector trained on it."""
     folder = tmp_path_factory.mktemp("commands")
-    data = folder / "data"
-    assert main(["shapes", str(data), "--train", "8", "--val", "4"]) == 0
-    # The smallest options that still go through every branch.
-    small = ["steps=2", "batch_size=2", "eval_batch_size=2", "log_every=2", "max_boxes=4", "torch_weights=True"]
-    options = [part for option in small for part in ("--set", option)]
-    assert main(["train", str(data / "config.py"), "--out", str(folder / "run"), *options]) == 0
+    assert main(["shapes", str(folder / "data"), "--train", "8", "--val", "4"]) == 0
+    (folder / "small.py").write_text(SMALL)
+    train(folder / "small.py", folder / "run", "torch_weights=True")
     return folder
 
 
@@ -56,6 +75,13 @@ def test_training_leaves_a_model_metrics_and_a_curve(run):
     assert (run / "run" / "model.json").read_text().strip() == (run / "run" / "model" / "model.json").read_text()
     assert model.config.names == ("__background__", "ring", "square", "triangle")
     assert int(model.backbone.stem.norm.count[...]) == 2
+
+
+@pytest.mark.verify
+def test_the_drawn_data_s_own_configuration_trains(run):
+    train(run / "data" / "config.py", run / "whole")
+    model = jaxdet.load(run / "whole" / "model")
+    assert model.config.fpn.levels == ("stage1", "stage2", "stage3")
 
 
 def test_evaluate_writes_metrics_and_results(run, capsys):
@@ -99,9 +125,7 @@ def test_crowd_metrics_judge_evaluation_and_training(run, capsys):
     said = capsys.readouterr().out
     assert f"{len(kept) - regions} boxes and {regions} ignored regions on 4 images" in said and "LAMR" in said
 
-    small = ["steps=2", "batch_size=2", "eval_batch_size=2", "log_every=2", "max_boxes=4", "metrics=crowd"]
-    options = [part for option in [*small, f"val_annotations={rings}"] for part in ("--set", option)]
-    assert main(["train", str(run / "data" / "config.py"), "--out", str(run / "heads"), *options]) == 0
+    train(run / "small.py", run / "heads", "metrics=crowd", f"val_annotations={rings}")
     last = json.loads((run / "heads" / "metrics.jsonl").read_text().splitlines()[-1])
     assert {"val/AP", "val/LAMR", "val/MODA", "val/recall_300"} <= last.keys()
     assert "LAMR" in capsys.readouterr().out and (run / "heads" / "best" / "model.json").is_file()

@@ -18,7 +18,7 @@ import jaxdet
 from jaxdet.cli.__main__ import main
 from jaxdet.evaluation.mot import read_mot
 from jaxdet.models import build
-from tiny_model import tiny_config
+from small_detector import FAST_COMPILE, ONE_LEVEL, tiny_config
 
 HERE = Path(__file__).resolve().parent
 PATIENCE = 300  # seconds; only a hang takes so long
@@ -30,7 +30,7 @@ def folder(tmp_path_factory):
     """A detector, and a sequence of frames whose fourth is broken."""
     folder = tmp_path_factory.mktemp("detect")
     jaxdet.save(
-        build(tiny_config(num_classes=2, names=("__background__", "head"), min_size=64, max_size=64)),
+        build(tiny_config(num_classes=2, names=("__background__", "head"), min_size=64, max_size=64, **ONE_LEVEL)),
         folder / "model",
     )
     frames = folder / "crowd-7" / "img1"
@@ -54,7 +54,7 @@ def _start(folder, out, index, *, devices=1, hold_after=None):
     environment = os.environ | {
         "JAX_COMPILATION_CACHE_DIR": str(HERE.parents[1] / ".jax_cache"),
         "PYTHONPATH": os.pathsep.join(sys.path),
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} {FAST_COMPILE}",
     }
     environment |= {} if hold_after is None else {"HOLD_AFTER": str(hold_after)}
     return subprocess.Popen(

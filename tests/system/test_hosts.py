@@ -171,7 +171,7 @@ class Hosts:
         port = _port()
         self.texts = [out / f"{index}-{port}.txt" for index in range(processes)]
         self.processes = [
-            _start([*command, *self._others(port, index)], 4 // processes, self.texts[index], SECONDS_A_IMAGE=seconds)
+            _start([*command, *self._others(port, index)], 4 // processes, self.texts[index], SECONDS_AN_IMAGE=seconds)
             for index in range(processes)
         ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -100,12 +101,12 @@ def _final_state(out):
 
 @pytest.fixture(scope="module")
 def undisturbed(data, tmp_path_factory):
+    """The same run, in this process."""
     out = tmp_path_factory.mktemp("undisturbed")
-    process = Process(data, out)
-    code, text = process.end()
-    assert code == 0, text
-    assert not process.left_over()
-    return out
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DATA", str(data))
+        assert main(["train", str(CONFIG), "--out", str(out)]) == 0
+        yield out
 
 
 def _same_end(out, undisturbed):
@@ -117,43 +118,43 @@ def _same_end(out, undisturbed):
     assert _rows(out) == _rows(undisturbed)
 
 
-def _kill_and_resume(data, out, step, **hold):
+def _interrupt(data, out, step, number, **hold):
+    """Sends a signal once a step is done; the exit status and what was printed."""
     process = Process(data, out, **hold)
     process.wait_for_step(step)
-    process.popen.send_signal(signal.SIGKILL)
-    process.end()
+    process.popen.send_signal(number)
+    code, text = process.end()
     assert not process.left_over()
+    return code, text
+
+
+def _finish(data, out):
     process = Process(data, out)
     code, text = process.end()
     assert code == 0, text
     assert not process.left_over()
+    return text
 
 
-def test_a_killed_run_ends_with_the_same_bits(data, undisturbed, tmp_path):
-    step = random.Random(0).randrange(6, STEPS - 1)
-    _kill_and_resume(data, tmp_path, step, hold_at=step + 1)
+def test_a_run_that_is_stopped_and_then_killed_ends_with_the_same_bits(data, undisturbed, tmp_path, capsys):
+    """SIGTERM at step 8 saves that step, SIGKILL nothing: the run then goes on from the last checkpoint."""
+    code, text = _interrupt(data, tmp_path, 7, signal.SIGTERM, hold_at=8)
+    assert code == 128 + signal.SIGTERM and "Traceback" not in text
+    assert "SIGTERM: stopped and saved at step 8" in text
+    assert max(int(entry.name) for entry in (tmp_path / "checkpoints").iterdir()) == 8
+    step = random.Random(0).randrange(11, STEPS - 1)
+    code, text = _interrupt(data, tmp_path, step, signal.SIGKILL, hold_at=step + 1)
+    assert code == -signal.SIGKILL and "going on from step 8 of 24" in text, text
+    begun = int(re.search(r"going on from step (\d+) of 24", _finish(data, tmp_path))[1])
+    assert 8 <= begun <= step
     _same_end(tmp_path, undisturbed)
+    assert main(["train", str(CONFIG), "--out", str(tmp_path), "--set", "optimizer_learning_rate=0.5"]) == 1
+    assert "optimizer.learning_rate (was 0.001, now 0.5)" in capsys.readouterr().err
 
 
 @pytest.mark.verify  # at any moment, also while something is being written; not held
 @pytest.mark.parametrize("seed", range(1, 11))
 def test_ten_kills_at_random_steps(data, undisturbed, tmp_path, seed):
-    _kill_and_resume(data, tmp_path, random.Random(seed).randrange(1, STEPS))
+    _interrupt(data, tmp_path, random.Random(seed).randrange(1, STEPS), signal.SIGKILL)
+    _finish(data, tmp_path)
     _same_end(tmp_path, undisturbed)
-
-
-def test_sigterm_saves_and_the_run_goes_on(data, undisturbed, tmp_path):
-    process = Process(data, tmp_path, hold_at=8)
-    process.wait_for_step(7)
-    process.popen.send_signal(signal.SIGTERM)
-    code, text = process.end()
-    assert code == 128 + signal.SIGTERM and "Traceback" not in text
-    assert "SIGTERM: stopped and saved at step" in text
-    assert not process.left_over()
-    saved = max(int(entry.name) for entry in (tmp_path / "checkpoints").iterdir())
-    assert saved == 8 and f"at step {saved}" in text
-    code, text = Process(data, tmp_path).end()
-    assert code == 0 and f"going on from step {saved}" in text, text
-    _same_end(tmp_path, undisturbed)
-    code, text = Process(data, tmp_path, "optimizer_learning_rate=0.5").end()
-    assert code == 1 and "optimizer.learning_rate (was 0.001, now 0.5)" in text and "Traceback" not in text

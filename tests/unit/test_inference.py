@@ -14,7 +14,7 @@ from jaxdet.backbones.base import ClassifierTransform
 from jaxdet.data.arrays import checked_pixels
 from jaxdet.inference import classify
 from jaxdet.models import build
-from tiny_model import tiny_config
+from small_detector import tiny_config
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
 

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 import jaxdet
+from filled_model import filled
 from jaxdet.heads import AnchorGenerator
 from jaxdet.models import detector_config, model_config
 from jaxdet.nn import NormConfig, Numerics
 from jaxdet.runs import RECIPES, read_config
 from jaxdet.runs.start import start_from
 from jaxdet.typed import check_field
+from small_detector import ONE_LEVEL, tiny_config
 
 SMALL = {"fpn_out_channels": 8, "box_representation_size": 8, "min_size": 64, "max_size": 96}
 
@@ -134,7 +136,7 @@ def test_a_start_takes_norms_from_its_weights_and_the_rest_from_the_configuratio
 
 
 def test_predict_on_batches_greys_thin_and_no_images():
-    model = jaxdet.create_model("fasterrcnn_mobilenet_v1_fpn", num_classes=3, box_score_thresh=0.01, **SMALL)
+    model = filled(tiny_config(num_classes=3, **ONE_LEVEL))
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (50, 70, 3), np.uint8) for _ in range(3)]
     single = jaxdet.predict(model, images)

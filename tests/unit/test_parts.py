@@ -149,9 +149,9 @@ def test_a_backbone_that_does_not_mask_says_so():
 
 
 def test_anchors_that_do_not_match_the_levels_say_both():
-    with pytest.raises(ValueError, match=r"3 levels, but there are 5 feature maps"):
+    with pytest.raises(ValueError, match=r"3 levels, but there are 4 feature maps"):
         jaxdet.create_model(
-            "fasterrcnn_resnet50_fpn", rpn_anchor_generator=jaxdet.AnchorGenerator((32, 64, 128), (1.0,))
+            "fasterrcnn_mobilenet_v1_fpn", rpn_anchor_generator=jaxdet.AnchorGenerator((32, 64, 128), (1.0,))
         )
 
 

@@ -31,7 +31,7 @@ from jaxdet_convert import (
 )
 from jaxdet_convert.load import recognise_weights
 from jaxdet_convert.read.weights import Weights
-from tiny_model import tiny_config
+from small_detector import tiny_config
 
 NAMES = ("__background__", "cat", "dog", "red fish")
 

@@ -14,7 +14,7 @@ from jaxdet.detect import Detected, detect
 from jaxdet.detect import detect as detect_function
 from jaxdet.evaluation.mot import read_mot
 from jaxdet.models import build
-from tiny_model import tiny_config
+from small_detector import ONE_LEVEL, tiny_config
 
 NAMES = ("__background__", "head", "hat", "wig")
 
@@ -22,7 +22,7 @@ NAMES = ("__background__", "head", "hat", "wig")
 @pytest.fixture(scope="module")
 def model():
     """Untrained: it finds something everywhere, above a threshold of 0.2."""
-    return build(tiny_config(names=NAMES, min_size=64, max_size=64))
+    return build(tiny_config(names=NAMES, min_size=64, max_size=64, **ONE_LEVEL))
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +153,7 @@ def test_a_broken_image_is_named_each_time_until_it_is_whole(model, files, tmp_p
 
 def test_other_detections_are_refused_and_overwritten_on_request(model, files, tmp_path):
     _detect(model, files[:1], tmp_path)
-    other = build(tiny_config(names=NAMES, min_size=64, max_size=64, box_nms_thresh=0.4))
+    other = build(tiny_config(names=NAMES, min_size=64, max_size=64, box_nms_thresh=0.4, **ONE_LEVEL))
     for changed, says in (
         ({"score_threshold": 0.3}, r"score threshold \(was 0.2, now 0.3\)"),
         ({"files": files[:2]}, r"images \(was 1, now 2\)"),

@@ -15,7 +15,7 @@ from jaxdet.export import load_export
 from jaxdet.export.write import export_detector, in_dtype
 from jaxdet.models import build
 from jaxdet.saving.model import save
-from tiny_model import tiny_config
+from small_detector import ONE_LEVEL, tiny_config
 
 CANVAS, BATCH = (64, 96), 2
 NAMES = ("background", "disc", "box", "cross")
@@ -45,7 +45,7 @@ np.savez("found.npz", **{f"{row}/{name}": value for row, one in enumerate(found)
 
 @pytest.fixture(scope="module")
 def model():
-    return build(tiny_config(names=NAMES))
+    return build(tiny_config(names=NAMES, **ONE_LEVEL))
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_the_same_detections_without_jaxdet(model, folder):
     rng = np.random.default_rng(0)
     sizes = [(64, 96), (50, 80), (128, 190)]  # as they are, enlarged, shrunk; and a batch that is half full
     images = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
-    np.savez(folder / "pictures.npz", *images)
+    np.savez(folder / "images.npz", *images)
     run = subprocess.run([sys.executable, "-c", ALONE], cwd=folder, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     found = np.load(folder / "found.npz")

@@ -13,7 +13,7 @@ import jaxdet
 from jaxdet.inference import infer_step, logits_step
 from jaxdet.models import build, model_config
 from jaxdet.saving.model import arrays
-from tiny_model import tiny_config
+from small_detector import ONE_LEVEL, tiny_config
 
 # One of each kind of module: strided and dense kernels, depthwise ones, v2's heads, context, upscaling, deformation.
 MODELS = {
@@ -28,7 +28,7 @@ MODELS = {
 
 @pytest.fixture(scope="module")
 def tiny():
-    return build(tiny_config(), rngs=nnx.Rngs(0))
+    return build(tiny_config(**ONE_LEVEL), rngs=nnx.Rngs(0))
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -17,7 +17,7 @@ from jaxdet.models.registry import model_config
 from jaxdet.nn import NormConfig
 from jaxdet.nn.parameters import arrays
 from jaxdet.saving.model import is_model
-from tiny_model import tiny_config
+from small_detector import ONE_LEVEL, tiny_config
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
 
@@ -60,8 +60,8 @@ def test_a_detector_gets_other_classes_and_keeps_the_rest(stored, classes, names
     assert stored.config.num_classes == 4 and before["box_predictor.cls_score.bias"].shape == (4,)
 
 
-def test_a_detector_with_other_classes_detects_saves_and_loads(stored, tmp_path):
-    model = jaxdet.with_classes(with_options(stored, box_score_thresh=0.0), ["cat", "dog"])
+def test_a_detector_with_other_classes_detects_saves_and_loads(tmp_path):
+    model = jaxdet.with_classes(filled(tiny_config(box_score_thresh=0.0, **ONE_LEVEL)), ["cat", "dog"])
     (found,) = jaxdet.predict(model, [IMAGE])
     assert len(found["names"]) and set(found["names"]) <= {"cat", "dog"}
     jaxdet.save(model, tmp_path / "model")

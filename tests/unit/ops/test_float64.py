@@ -1,9 +1,9 @@
 """The operators in float64, in a process of its own: ``jax_enable_x64`` holds for a whole process."""
 
-import os
 import subprocess
 import sys
-from pathlib import Path
+
+from float64 import float64_environment
 
 SCRIPT = """
 import jax, jax.numpy as jnp, numpy as np
@@ -53,12 +53,6 @@ assert resize_bilinear(features, (5, 7)).dtype == np.float64
 
 
 def test_operators_in_float64():
-    tests = Path(__file__).resolve().parents[2]
-    environment = os.environ | {
-        "JAX_ENABLE_X64": "1",
-        "JAX_NUMPY_RANK_PROMOTION": "raise",
-        "PYTHONPATH": os.pathsep.join([str(tests), *sys.path]),
-    }
     command = [sys.executable, "-W", "error", "-c", SCRIPT]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True)
+    run = subprocess.run(command, env=float64_environment(), capture_output=True, text=True)
     assert run.returncode == 0, run.stderr

@@ -1,4 +1,4 @@
-"""Run by test_hosts.py, one of two processes with two devices each: what they share, save, and stop at.
+"""Run by test_finding.py, one of two processes with two devices each: what they share, save, and stop at.
 
 two_processes.py FOLDER PORT PROCESS
 """

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
+import jax
 import pytest
 from tiny_job import tiny_job
 
-from jaxdet.planning import make_plan, parse_topology
-from jaxdet.planning.compiler import Compiled, _does_not_fit
+from jaxdet.planning import DoesNotFit, compile_traced, make_plan, parse_topology
+from jaxdet.planning.compiler import Compiled
 from jaxdet.planning.programs import Work
 
 TEXT = """
@@ -64,8 +66,21 @@ def test_the_largest_batch_leaves_the_compiler_its_share(plan_of):
     assert largest.batch == 15 and largest.next_needs == 17 * GB
 
 
+def _refused(message):
+    """What a compiler's error becomes."""
+
+    def compile_():
+        raise jax.errors.JaxRuntimeError(message)
+
+    with pytest.raises(DoesNotFit) as found:
+        compile_traced(SimpleNamespace(lower=lambda: SimpleNamespace(compile=compile_)))
+    return found.value
+
+
 def test_memory_is_read_with_its_units():
-    problem = _does_not_fit("Ran out of memory. Used 20.5G of 512.00M hbm. Exceeded")
+    problem = _refused("RESOURCE_EXHAUSTED: Ran out of memory. Used 20.5G of 512.00M hbm. Exceeded")
     assert (problem.needed, problem.limit) == (20.5 * 2**30, 512 * 2**20)
     assert "it needs 22.01 GB, and a program may have 0.54 GB" in str(problem)
-    assert _does_not_fit("something else\nat length").needed is None
+    assert _refused("RESOURCE_EXHAUSTED: something else\nat length").needed is None
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
+        _refused("INTERNAL: something else")

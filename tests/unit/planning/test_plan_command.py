@@ -12,7 +12,7 @@ from jaxdet.cli.__main__ import main, make_parser
 from jaxdet.data import CocoFiles
 from jaxdet.planning import compiler, parse_topology
 from jaxdet.runs import TrainConfig
-from tiny_model import tiny_config
+from small_detector import tiny_config
 
 
 @pytest.fixture(autouse=True)
@@ -102,7 +102,7 @@ def test_a_file(tmp_path):
     file = tmp_path / "run.py"
     file.write_text(
         "import sys; from jaxdet.runs import TrainConfig; from jaxdet.data import CocoFiles\n"
-        "from tiny_model import tiny_config\n"
+        "from small_detector import tiny_config\n"
         "def config(): return TrainConfig(model=tiny_config(), train=CocoFiles('a', 'b'), steps=9, batch_size=32)\n"
     )
     planned = job(str(file))

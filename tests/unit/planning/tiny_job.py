@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxdet.data import CocoFiles
 from jaxdet.planning import Job
 from jaxdet.runs import TrainConfig
-from tiny_model import tiny_config
+from small_detector import tiny_config
 
 CANVAS = (64, 96)
 

@@ -22,7 +22,7 @@ from jaxdet.nn import NormConfig
 from jaxdet.nn.parameters import shapes
 from jaxdet.runs import RECIPES, Run, TrainConfig, open_task
 from jaxdet.runs.follow import follow_classifier, follow_weights
-from tiny_model import tiny_config
+from small_detector import tiny_config
 
 FOUR = ((24, 48),) * 4
 SMALL = {"fpn_out_channels": 8, "box_representation_size": 8, "min_size": 64, "max_size": 96}

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import jax.numpy as jnp
 import pytest
-from small_run import small_config, start
 
 import jaxdet
 from jaxdet.compiling import Compilations
 from jaxdet.data import ClassFolder
 from jaxdet.runs.signals import Stopped
+from small_run import small_config, start
 
 # What a folder of checkpoints leaves open, in Orbax, shows when garbage is collected.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

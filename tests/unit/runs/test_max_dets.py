@@ -7,7 +7,7 @@ from PIL import Image
 
 from jaxdet.data import CocoFiles
 from jaxdet.runs import TrainConfig, open_task
-from tiny_model import tiny_config
+from small_detector import tiny_config
 
 
 @pytest.fixture

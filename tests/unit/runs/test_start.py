@@ -13,7 +13,7 @@ from jaxdet.heads import AnchorGenerator
 from jaxdet.nn import FrozenBatchNorm
 from jaxdet.runs import TrainConfig
 from jaxdet.runs.start import fresh, start_from
-from tiny_model import tiny_config
+from small_detector import tiny_config
 
 NAMES = ("__background__", "a", "b")
 

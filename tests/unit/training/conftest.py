@@ -1,17 +1,15 @@
-"""The tiny detector and its batch, shared by these tests."""
+"""A detector and its batch, shared by these tests."""
 
 from __future__ import annotations
 
 import pytest
-from flax import nnx
 
-from jaxdet.models import build
-from tiny_model import make_batch, tiny_config
+from small_detector import make_batch, small_detector
 
 
 @pytest.fixture(scope="session")
-def tiny():
-    return build(tiny_config(), rngs=nnx.Rngs(0))
+def small():
+    return small_detector()
 
 
 @pytest.fixture(scope="session")

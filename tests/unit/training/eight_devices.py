@@ -12,14 +12,11 @@ import jax
 jax.config.update("jax_enable_x64", True)
 
 import numpy as np
-from flax import nnx
 
-from jaxdet.models import build
 from jaxdet.nn import Numerics
 from jaxdet.parallel import data_mesh
 from jaxdet.training import OptimizerConfig, init_state, make_optimizer, make_train_step
-from small_detector import Body, small_config, small_retinanet_config
-from tiny_model import make_batch
+from small_detector import make_batch, small_config, small_detector, small_retinanet_config
 
 assert jax.device_count() == 8
 KEY = jax.random.key(0)
@@ -27,11 +24,8 @@ batch = jax.tree.map(lambda x: x.astype("float64") if x.dtype == "float32" else 
 optimizer = make_optimizer(OptimizerConfig(learning_rate=0.01, warmup_steps=0, schedule="constant"), 2)
 results, programs, updates = [], [], []
 for devices in (jax.devices()[:1], jax.devices()):
-    numerics, rngs = Numerics("float64", "float64"), nnx.Rngs(0)
-    body = Body(numerics=numerics, rngs=rngs)
     config = (small_retinanet_config if "retinanet" in sys.argv else small_config)(num_classes=4)
-    model = build(config, backbone=body, numerics=numerics, rngs=rngs)
-    graphdef, state = init_state(model, optimizer)
+    graphdef, state = init_state(small_detector(config, Numerics("float64", "float64")), optimizer)
     before = jax.device_get(state.params)
     compiled = make_train_step(graphdef, optimizer, mesh=data_mesh(devices)).lower(state, *batch, KEY).compile()
     programs.append(compiled.as_text())

@@ -11,13 +11,13 @@ import pytest
 from flax import nnx
 
 from jaxdet.heads import RoIOutputs, RPNOutputs
-from jaxdet.models import FasterRCNN, abstract
+from jaxdet.models import FasterRCNN, abstract, build
 from jaxdet.models.faster_rcnn.losses import box_losses, rpn_losses
 from jaxdet.models.faster_rcnn.targets import AnchorTargets, ProposalTargets
 from jaxdet.ops.box_losses import smooth_l1
 from jaxdet.training import image_keys, losses
 from jaxdet.types import Images, Targets
-from tiny_model import tiny_config
+from small_detector import small_detector, tiny_config
 
 
 def test_smooth_l1_is_quadratic_then_linear():
@@ -67,7 +67,10 @@ def test_no_sample_gives_zero_not_nan():
     assert all(float(value) == 0 for value in rpn_losses(rpn, sampled, 0.1).values())
 
 
-def test_padding_changes_neither_losses_nor_gradients(tiny, batch):
+@pytest.mark.parametrize(
+    "make", [small_detector, pytest.param(lambda: build(tiny_config()), marks=pytest.mark.verify, id="mobilenet")]
+)
+def test_padding_changes_neither_losses_nor_gradients(make, batch):
     images, targets = batch
     rows = jnp.arange(images.pixels.shape[1])[None, :, None, None] < images.sizes[:, 0, None, None, None]
     columns = jnp.arange(images.pixels.shape[2])[None, None, :, None] < images.sizes[:, 1, None, None, None]
@@ -77,7 +80,7 @@ def test_padding_changes_neither_losses_nor_gradients(tiny, batch):
         jnp.where(targets.valid, targets.labels, 77),
         targets.valid,
     )
-    graphdef, params, rest = nnx.split(tiny, nnx.Param, ...)
+    graphdef, params, rest = nnx.split(make(), nnx.Param, ...)
     keys = image_keys(jax.random.key(0), jnp.int32(0), 2)
 
     @jax.jit
@@ -92,9 +95,9 @@ def test_padding_changes_neither_losses_nor_gradients(tiny, batch):
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b), clean, soiled)
 
 
-def test_losses_and_detections_come_from_one_call(tiny, batch):
+def test_losses_and_detections_come_from_one_call(small, batch):
     images, targets = batch
-    graphdef, state = nnx.split(tiny)
+    graphdef, state = nnx.split(small)
     keys = image_keys(jax.random.key(0), jnp.int32(0), 2)
     both = jax.jit(lambda state: nnx.merge(graphdef, state).losses_and_detections(images, targets, keys))
     values, detections = both(state)
@@ -132,7 +135,7 @@ def test_each_stage_goes_by_its_own_options(batch, monkeypatch):
     assert seen == [11, "box 0.25 3", "rpn 0.5", 7]
 
 
-def test_a_row_without_an_image_changes_nothing(tiny, batch):
+def test_a_row_without_an_image_changes_nothing(small, batch):
     """It is of size 0, and nothing is sampled in it, whatever its pixels hold."""
     images, targets = jax.tree.map(lambda leaf: leaf[1:], batch)
     filled = Images(
@@ -140,7 +143,7 @@ def test_a_row_without_an_image_changes_nothing(tiny, batch):
         jnp.concatenate([images.sizes, jnp.zeros_like(images.sizes)]),
     )
     wider = jax.tree.map(lambda leaf: jnp.concatenate([leaf, jnp.zeros_like(leaf)]), targets)
-    graphdef, state = nnx.split(tiny)
+    graphdef, state = nnx.split(small)
     keys = image_keys(jax.random.key(0), jnp.int32(0), 2)
 
     @jax.jit

@@ -22,7 +22,8 @@ from torchvision_cpu import torchvision_or_skip
 
 torchvision_or_skip()
 import torch  # noqa: E402
-from weights import pair, resized, smooth_image  # noqa: E402
+
+from parity.weights import pair, resized, smooth_image  # noqa: E402
 
 SIZES = ((120, 151), (150, 97))  # what the batch holds: neither is a multiple of 32
 OWN, LARGER = (160, 160), (192, 256)
