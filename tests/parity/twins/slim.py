@@ -25,7 +25,7 @@ def slim_torchvision() -> Any:
     return SimpleNamespace(models=models, ops=import_torchvision().ops)
 
 
-def _slim(*, v2: bool, weights: None, weights_backbone: None, num_classes: int, **options: Any) -> nn.Module:
+def _slim(*, v2: bool, weights: None, weights_backbone: None, num_classes: int = 91, **options: Any) -> nn.Module:
     torchvision = import_torchvision()
     from torchvision.models.detection import backbone_utils, faster_rcnn, rpn
 
@@ -48,7 +48,9 @@ def _slim(*, v2: bool, weights: None, weights_backbone: None, num_classes: int, 
     )
 
 
-def _slim_retinanet(*, v2: bool, weights: None, weights_backbone: None, num_classes: int, **options: Any) -> nn.Module:
+def _slim_retinanet(
+    *, v2: bool, weights: None, weights_backbone: None, num_classes: int = 91, **options: Any
+) -> nn.Module:
     torchvision = import_torchvision()
     from torchvision.models.detection import backbone_utils, retinanet
     from torchvision.ops.feature_pyramid_network import LastLevelP6P7
