@@ -11,6 +11,7 @@ from PIL import Image
 
 import jaxdet
 from jaxdet.backbones.base import ClassifierTransform
+from jaxdet.base import Task
 from jaxdet.data.arrays import checked_pixels
 from jaxdet.inference import classify
 from jaxdet.models import build
@@ -22,7 +23,9 @@ IMAGE = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
 class Brightness(nnx.Module):
     """Classifies by the colour that is brightest."""
 
-    config = SimpleNamespace(transform=ClassifierTransform(8, 8, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)))
+    config = SimpleNamespace(
+        task=Task.CLASSIFICATION, transform=ClassifierTransform(8, 8, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    )
 
     def __call__(self, x):
         return 10 * jnp.mean(x, axis=(1, 2))
@@ -84,7 +87,7 @@ def test_models_of_the_other_kind_are_named(detector):
     classifier = nnx.eval_shape(lambda: jaxdet.create_model("mobilenet_v1", num_classes=2))
     with pytest.raises(ValueError, match="a detector, but this MobileNetV1 is a classifier; use classify"):
         jaxdet.predict(classifier, [IMAGE])
-    with pytest.raises(ValueError, match="predict takes a detector, but this Brightness is not one"):
+    with pytest.raises(ValueError, match="predict takes a detector, but this Brightness is a classifier"):
         jaxdet.predict(Brightness(), [IMAGE])
 
 

@@ -75,7 +75,7 @@ def test_coco_from_a_bucket(bucket, tmp_path):
     np.testing.assert_array_equal(there[0].boxes, [[1, 2, 11, 14]])
     assert ground_truth(there) == content and CocoEvaluator(f"{bucket}/train.json").category_ids == (-1, 2)
     to_path(f"{bucket}/train/a.png").unlink()
-    with pytest.raises(DataError, match=r"train\.json:1: image a\.png .*gs://images/root/train/a\.png is missing"):
+    with pytest.raises(DataError, match=r"train\.json:1: image a\.png .*gs://pictures/root/train/a\.png is missing"):
         train.open()
 
 
@@ -135,7 +135,7 @@ def test_a_journal_in_a_bucket_appears_and_goes_on(bucket):
     assert read_rows(out / METRICS_FILE)[-1] == {"step": 2, "val/AP": 0.5}
     record = {"format": 2, "config": {"seed": 0}, "data": {"pictures": 1, "digest": "x"}}
     keep_record(out, record)
-    with pytest.raises(ValueError, match=r"gs://images/root has a run with another configuration.*seed"):
+    with pytest.raises(ValueError, match=r"gs://pictures/root has a run with another configuration.*seed"):
         check_record(out, {**record, "config": {"seed": 1}})
 
 

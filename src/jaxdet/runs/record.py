@@ -110,6 +110,8 @@ def _upgraded(record: dict[str, Any]) -> dict[str, Any]:
 
     Before format 2, milestones and ``eval_every`` had no unit of their own; the crowd metrics were called "heads".
     """
+    if not isinstance(record["config"], dict):
+        return record  # refused by whoever asked
     config = dict(record["config"])
     if config.get("metrics") == "heads":
         config["metrics"] = "crowd"

@@ -102,7 +102,7 @@ def test_a_detector_on_a_classifier(capsys, classifier):
 @pytest.mark.parametrize(
     ("argv", "line"),
     [
-        (["missing.pth"], "there is no such file"),
+        (["missing.pth"], "no such file or folder"),
         (["resnet5"], "did you mean 'resnet50'"),
         (["mobilenet_v1"], "no official weights of mobilenet_v1: give a weights file"),
         (["fasterrcnn_darknet53_fpn"], "--backbone-weights"),
@@ -155,7 +155,7 @@ def test_nothing_is_replaced_unless_told(capsys, classifier):
     Path("mobilenet.jaxdet/.DS_Store").write_text("")
     assert run(capsys, classifier, "--overwrite")[0] == 0
     Path("mobilenet.jaxdet/notes.txt").write_text("")
-    assert "and notes.txt beside it" in run(capsys, classifier, "--overwrite")[2]
+    assert "has other files beside its model, notes.txt" in run(capsys, classifier, "--overwrite")[2]
     assert run(capsys, classifier, "--to-torch", "a.pth")[0] == 0
     status, _, err = run(capsys, classifier, "--to-torch", "a.pth")
     assert status == 1 and "a.pth is there already: overwrite=True (--overwrite) replaces it and a.json" in err

@@ -9,7 +9,7 @@ import pytest
 
 from jaxdet.cli.models import open_weights
 from jaxdet_convert import WeightsError, convert_weights, load_backbone, read_weights, to_torch
-from jaxdet_convert import read_safetensors as module
+from jaxdet_convert.read import safetensors_file as module
 
 safetensors_numpy = pytest.importorskip("safetensors.numpy")
 

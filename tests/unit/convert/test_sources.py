@@ -127,7 +127,7 @@ def differing(config, other):
 
 def told_by_names(config):
     """Options that follow from whose implementation the weights were trained by."""
-    told = config.backbone_config.told_by_names
+    told = config.backbone_config.set_by_origin
     return {*told, *(f"backbone_{option}" for option in told), *(("image_mean", "image_std") if told else ())}
 
 

@@ -151,7 +151,10 @@ def test_what_own_functions_return_is_checked_and_the_image_named(many_images):
     dataset = CocoDataset(*many_images)
     plan = BatchPlan(dataset.sizes, 4, ShortestSide((48,), 64))
     for function, message in (
-        (_doubled, r"\.png: image \d+: an extra augmentation made 12 boxes, more than max_boxes=8; raise max_boxes"),
+        (
+            _doubled,
+            r"\.png: image \d+: an extra augmentation returned 12 boxes, more than max_boxes=8; raise",
+        ),
         (lambda e, g: replace(e, image=e.image / 255), "returned an image float64"),
         (lambda e, g: replace(e, image=e.image[:0]), "returned an image uint8"),
         (lambda e, g: replace(e, labels=np.zeros(5, np.int32)), r"returned boxes \(\d, 4\), labels \(5,\)"),

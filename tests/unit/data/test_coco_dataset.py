@@ -225,7 +225,7 @@ def test_of_a_list_that_occurs_twice_the_last_one_counts(tmp_path):
     [
         ("{not json", "not JSON"),
         ("[1, 2]", "contains a list, not an object"),
-        ('{"images": [], "annotations": []}', "has no list 'categories'"),
+        ('{"images": [], "annotations": []}', "no list 'categories'"),
     ],
 )
 def test_files_of_another_kind(tmp_path, text, message):

@@ -74,7 +74,7 @@ def test_given_sizes_leave_the_images_alone():
 
 def test_an_image_of_another_size_than_before_is_an_error():
     dataset = Examples([_example()], NAMES, sizes=[[20, 31]]).open()
-    with pytest.raises(DataError, match=r"example 0: its image is \(20, 30\) and was \(20, 31\)"):
+    with pytest.raises(DataError, match=r"example 0: its image is \(20, 30\), but was \(20, 31\)"):
         dataset[0]
     assert [problem.kind for problem in dataset.inspect(0)] == ["image-size"]
 

@@ -78,7 +78,7 @@ def test_scut_head(scut_head, tmp_path):
     ]
     assert "is a 'haed', which is read as 'head'" in str(found.faults[0])
     assert list(found.report())[:5] == [
-        "images    4, 1 of them without a box",
+        "images      4, 1 of them without a box",
         "heads       5",
         "ignored     1 boxes with flag -1",
         "clipped     1 boxes that exceeded their images",
@@ -95,7 +95,7 @@ def test_a_split_of_scut_head(scut_head):
     ]
     assert ("missing-annotation", "Part_B/ImageSets/Main/train.txt", 3) in places(found, scut_head)
     assert len(convert_scut_head(scut_head / "Part_A", "train").images) == 2  # a part by itself
-    with pytest.raises(DataError, match=r"there is no ImageSets/Main/gone.txt in .*Part_A, .*Part_B"):
+    with pytest.raises(DataError, match=r"no ImageSets/Main/gone.txt in .*Part_A, .*Part_B"):
         convert_scut_head(scut_head, "gone")
     with pytest.raises(DataError, match="neither it nor a folder in it has 'Annotations'"):
         convert_scut_head(scut_head.parent / "gone")
@@ -165,7 +165,7 @@ def test_crowd_human(crowd_human, tmp_path):
         ("missing-image", 6, ""), ("malformed-entry", 7, ""), ("unreadable-annotation", 8, ""),
     ]  # fmt: skip
     assert list(found.report())[:5] == [
-        "images    3, 2 of them without a box",
+        "images      3, 2 of them without a box",
         "heads       2",
         "ignored     4 boxes with flag -1",
         "clipped     1 boxes that exceeded their images",
@@ -255,7 +255,7 @@ def test_crohd(crohd, tmp_path):
         ("outside-box", "HT21-02/gt/gt.txt", 8),
     ]
     assert list(found.report())[:5] == [
-        "images    5, 2 of them without a box",
+        "images      5, 2 of them without a box",
         "heads       4",
         "ignored     3 boxes with flag -1",
         "clipped     1 boxes that exceeded their images",
@@ -298,7 +298,7 @@ def test_the_command_prints_counts_and_faults(command, crowd_human, crohd, scut_
     out = tmp_path / "list.txt"
     assert command("crowdhuman", file, "--images", images, "--out", out, "--base", tmp_path) == 0
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0] == "images    3, 2 of them without a box"
+    assert printed[0] == "images      3, 2 of them without a box"
     assert printed[-1] == f"list        {out}, paths relative to {tmp_path}"
     fault = f"left out: degenerate-box: {file}:2: image b.jpg, annotation gtboxes[0]: box from (5, 5) to (5, 14) has"
     assert any(line.startswith(fault) for line in printed)

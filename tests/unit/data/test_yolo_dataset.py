@@ -58,7 +58,7 @@ def test_classes_may_share_a_name_which_is_told(write_yolo):
     assert dataset[0].labels.tolist() == [2]
     (fault,) = dataset.faults
     assert (fault.kind, fault.severity) == ("shared-name", "warning")
-    assert "class 1 is named 'fish', as class 0 is" in str(fault)
+    assert "class 1 has the name 'fish' of class 0" in str(fault)
 
 
 def test_of_lines_with_keypoints_the_box_is_taken(write_yolo):
@@ -164,10 +164,10 @@ def test_what_is_no_box_always_refuses(write_yolo):
         ({"nc": 3}, "nc is 3, but there are 2 names"),
         ({"nc": "2"}, "nc is '2'; expected the number"),
         ({"nc": True, "names": ["cat"]}, "nc is True; expected the number"),
-        ({"train": None, "val": "images"}, "has no 'train'; it has val"),
+        ({"train": None, "val": "images"}, "no split 'train'; it has val"),
         ({"train": "pictures"}, "'train' names pictures, but there is no .*pictures"),
         ({"train": "empty"}, "'train' is empty, which has no images"),
-        ({"train": "bare"}, r"none of the 1 images of 'train' has a label file; .*x\.png, would have .*x\.txt"),
+        ({"train": "bare"}, r"none of the 1 images of 'train' has a label file; .*x\.png, it would be .*x\.txt"),
         ({"kpt_shape": 17}, "kpt_shape is 17; expected a list"),
     ],
 )

@@ -156,7 +156,7 @@ def test_other_detections_are_refused_and_overwritten_on_request(model, files, t
     other = build(tiny_config(names=NAMES, min_size=64, max_size=64, box_nms_thresh=0.4, **ONE_LEVEL))
     for changed, says in (
         ({"score_threshold": 0.3}, r"score threshold \(was 0.2, now 0.3\)"),
-        ({"files": files[:2]}, r"images \(was 1, now 2\)"),
+        ({"files": files[:2]}, r"pictures \(was 1, now 2\)"),
         ({"files": files[1:2]}, "names of images"),
         ({"draw": True}, "annotated images"),
         ({"model": other}, r"model \(was"),

@@ -88,7 +88,7 @@ def test_a_classifier_gets_other_classes():
         ("cats", "a list of names or a count"),
         (True, "a list of names or a count"),
         (["a", " "], "non-empty strings, not ' '"),
-        (["a", 2], "unlike 2"),
+        (["a", 2], "not 2"),
     ],
 )
 def test_classes_that_are_none_are_refused(stored, classes, says):
@@ -181,7 +181,7 @@ def test_what_is_no_model_is_never_replaced(stored, tmp_path, files):
 def test_notes_beside_a_model_are_not_lost(stored, tmp_path):
     jaxdet.save(stored, tmp_path / "model")
     (tmp_path / "model" / "notes.txt").write_text("years of work")
-    with pytest.raises(ValueError, match=r"notes.txt beside it"):
+    with pytest.raises(ValueError, match=r"other files beside its model, notes.txt"):
         jaxdet.save(stored, tmp_path / "model", overwrite=True)
     assert (tmp_path / "model" / "notes.txt").exists() and is_model(tmp_path / "model")
 
