@@ -305,7 +305,7 @@ def test_the_command_prints_counts_and_faults(command, crowd_human, crohd, scut_
     assert out.read_text().startswith("# Images/a,1.jpg\n")
     assert command("crohd", crohd, "--visibility", "0.3", "--out", out) == 0
     assert command("scuthead", scut_head, "--split", "train", "--out", out) == 0
-    assert "told: misspelt-class" in capsys.readouterr().out
+    assert "warning: misspelt-class" in capsys.readouterr().out
     before = out.read_text()
     with pytest.raises(ValueError, match="--split belongs to scuthead, not to crohd"):
         command("crohd", crohd, "--split", "train", "--out", out)
