@@ -170,7 +170,7 @@ def test_classify_prints_the_most_likely(run, tmp_path, capsys):
     [
         (["train", "nowhere.py", "--out", "x"], "nowhere.py: no such configuration file"),
         (["train", "{data}/config.py", "--out", "x", "--set", "step=3"], "did you mean 'steps'"),
-        (["train", "{data}/config.py", "--out", "x", "--set", "steps"], "expected KEY=VALUE"),
+        (["train", "{data}/config.py", "--out", "x", "--set", "steps"], "--set takes KEY=VALUE"),
         (["train", "fasterrcnn_resnet50_fp", "--out", "x"], "did you mean 'fasterrcnn_resnet50_fpn'"),
         (["train", "finetune", "--data", "nowhere", "--out", "x"], "nowhere"),
         (
@@ -186,11 +186,11 @@ def test_classify_prints_the_most_likely(run, tmp_path, capsys):
         (["evaluate", "{run}/model", "{data}/val.json", "{data}/train2"], "is missing"),
         (
             ["evaluate", "{run}/model", "{data}/val.json", "{data}/val", "--metrics", "crowd"],
-            "the dataset has 3 (ring",
+            "a dataset with one class, and it has 3 (ring",
         ),
         (
             ["train", "{data}/config.py", "--out", "x", "--set", "metrics=crowd", "--set", "batch_size=2"],
-            "the dataset has 3 (ring",
+            "a dataset with one class, and it has 3 (ring",
         ),
         (
             ["train", "{data}/config.py", "--out", "x", "--set", "metrics=voc"],
