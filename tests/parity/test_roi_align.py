@@ -152,5 +152,5 @@ def test_multi_scale_roi_align(canonical):
     pooled = np.asarray(jax.jit(lambda m, b, v: module(m, b, v, strides))(maps, boxes, valid))
     np.testing.assert_allclose(pooled[valid], expected, atol=2e-6)
     assert not pooled[~valid].any()
-    with pytest.raises(ValueError, match="lack 2"):
+    with pytest.raises(ValueError, match="2 missing in maps"):
         module({"0": maps["0"], "1": maps["1"]}, boxes, valid, strides)
