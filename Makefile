@@ -11,7 +11,7 @@ demo: $(VENV)/.core
 # Programs whose float32 numbers are compared closely are compiled as users compile them. The others are compiled with
 # less optimisation, which takes a fraction of the time. `make verify` compiles all of them as users do.
 NUMERIC := tests/parity tests/unit/ops
-FAST := --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
+FAST := --xla_backend_optimization_level=0
 PYTEST := $(BIN)/python -m pytest -m "not verify" -n 2 --dist loadfile --no-loadscope-reorder --durations=15
 
 test: lint

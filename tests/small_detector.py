@@ -23,8 +23,8 @@ from jaxdet.models import (
 from jaxdet.nn import ConvNormAct, NormConfig, Numerics, strided
 from jaxdet.types import Images, Targets
 
-# XLA's flags for programs that run for a moment. `make test` has them, too.
-FAST_COMPILE = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+# XLA's flags for programs that run for a moment.
+FAST_COMPILE = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 # Options of `tiny_config`: half as long to compile, and still every stage.
 ONE_LEVEL = {"fpn_levels": ("stage1",), "fpn_pool": False, "rpn_anchor_generator": AnchorGenerator((24,), (1.0,))}

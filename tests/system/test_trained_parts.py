@@ -35,7 +35,7 @@ def test_a_backbone_and_a_source_of_ones_own_come_in_by_a_configuration(tmp_path
     assert main([*command, "--out", str(tmp_path / "found")]) == 0
     # Without the configuration nobody knows the backbone.
     assert main([*command[:4], "--out", str(tmp_path / "found")]) == 1
-    assert "backbone of your own" in capsys.readouterr().err
+    assert "has no backbone: pass your own" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def folders(tmp_path):
 
 def test_a_classifier_learns_from_folders(folders, tmp_path, capsys):
     small = _options(
-        steps=80, batch_size=6, eval_batch_size=4, workers=0, optimizer_learning_rate=0.02, model_width=0.25,
+        steps=120, batch_size=6, eval_batch_size=4, workers=0, optimizer_learning_rate=0.01, model_width=0.25,
         label_smoothing=0.1, ema_decay=0.5, optimizer_warmup_steps=4,
     )  # fmt: skip
     config = tmp_path / "config.py"
