@@ -6,6 +6,8 @@ fifth of the time of one of `tiny_config`.
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -16,6 +18,7 @@ from jaxdet.models import (
     DetectorTransform,
     FasterRCNNConfig,
     FPNConfig,
+    HeadHunterConfig,
     RetinaNetConfig,
     build,
     detector_config,
@@ -110,6 +113,11 @@ def tiny_config(**options):
         "box_score_thresh": 0.01,
     }
     return detector_config("fasterrcnn_mobilenet_v1_fpn", **values | options)
+
+
+def as_headhunter(config: FasterRCNNConfig) -> HeadHunterConfig:
+    """The same detector in HeadHunter's family, whose own options then apply."""
+    return HeadHunterConfig(**{each.name: getattr(config, each.name) for each in fields(config)})
 
 
 def make_batch(batch=2, canvas=(64, 96), seed=0):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,13 +16,13 @@ from jaxdet.config import from_dict, override
 from jaxdet.data import Augmentation, Examples
 from jaxdet.data_report.check import check
 from jaxdet.heads import AnchorGenerator
-from jaxdet.models import HeadHunterConfig, abstract, detector_config, model_config
+from jaxdet.models import abstract, detector_config, model_config
 from jaxdet.models.registry import CONFIG_TYPES
 from jaxdet.nn import NormConfig
 from jaxdet.nn.parameters import shapes
 from jaxdet.runs import RECIPES, Run, TrainConfig, open_task
 from jaxdet.runs.follow import follow_classifier, follow_weights
-from small_detector import tiny_config
+from small_detector import as_headhunter, tiny_config
 
 FOUR = ((24, 48),) * 4
 SMALL = {"fpn_out_channels": 8, "box_representation_size": 8, "min_size": 64, "max_size": 96}
@@ -31,10 +31,6 @@ SMALL = {"fpn_out_channels": 8, "box_representation_size": 8, "min_size": 64, "m
 def value(config, name):
     part, _, field = name.partition(".")
     return value(getattr(config, part), field) if field else getattr(config, part)
-
-
-def as_headhunter(config):
-    return HeadHunterConfig(**{each.name: getattr(config, each.name) for each in fields(config)})
 
 
 @pytest.mark.parametrize(

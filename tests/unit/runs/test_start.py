@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 import jaxdet
+from jaxdet.config import override
 from jaxdet.data import CocoFiles
 from jaxdet.heads import AnchorGenerator
 from jaxdet.nn import FrozenBatchNorm
 from jaxdet.runs import TrainConfig
 from jaxdet.runs.start import fresh, start_from
-from small_detector import tiny_config
+from small_detector import as_headhunter, tiny_config
 
 NAMES = ("__background__", "a", "b")
 
@@ -58,9 +59,10 @@ def test_two_bodies_are_one_too_many():
 
 def test_the_stored_structure_stays_and_what_differs_is_told(caplog):
     anchors = AnchorGenerator((16, 32, 48), (1.0,))
+    own = as_headhunter(tiny_config())
     options = {"upscale_rpn": True, "context": "ssh", "fpn_pool": False, "rpn_anchor_generator": anchors}
-    stored = fresh(_config(model=tiny_config(**options)), NAMES)
-    model = start_from(replace(tiny_config(), num_classes=3, names=NAMES), stored, where="before")
+    stored = fresh(_config(model=override(own, options)), NAMES)
+    model = start_from(replace(own, num_classes=3, names=NAMES), stored, where="before")
     assert model.config.upscale_rpn and model.config.context.kind == "ssh"
     np.testing.assert_array_equal(*(one.rpn_upscale.kernel[...] for one in (model, stored)))
     for line in (
