@@ -1,6 +1,6 @@
-"""A head that predicts at every anchor of a pyramid, with the same parameters on all levels.
+"""The head of dense detectors, which predicts for every anchor and shares its parameters between levels.
 
-Axes: B images, L levels, A anchors of a location, N = H * W * A anchors of a level, K numbers an anchor.
+Axes: B images, A anchors per location, N = H * W * A anchors of a level, K values per anchor.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ from jaxdet.nn import Constant, Conv, ConvNormAct, Normal, NormConfig, Numerics,
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class DenseOutputs:
-    """The predictions of a dense detector, one entry a level.
+    """The predictions of a dense detector, one entry per level.
 
-    ``valid`` is False for anchors beyond an image's own part of the canvas; their slots may hold anything.
+    Anchors in padding are not valid; their values are arbitrary.
     """
 
-    logits: tuple[Array, ...]  # [B, N, K] of classes
+    logits: tuple[Array, ...]  # [B, N, K], K classes
     deltas: tuple[Array, ...]  # [B, N, 4] relative to the anchors
     anchors: tuple[Array, ...]  # [B, N, 4] xyxy
     valid: tuple[Array, ...]  # [B, N] bool
 
 
 class DenseHead(nnx.Module):
-    """A tower of 3x3 convolutions with ReLU and a 3x3 prediction: half of torchvision's ``RetinaNetHead``.
+    """3x3 convolutions with ReLU, then a 3x3 prediction: one branch of torchvision's ``RetinaNetHead``.
 
-    Kernels start as normal numbers of standard deviation 0.01, biases as 0.
+    Kernels are initialised from a normal distribution with standard deviation 0.01.
 
     Args:
-        in_channels: of all maps and of the tower.
-        num_anchors: A.
-        outputs: K.
-        depth: convolutions in the tower.
-        norm: after each of them.
-        use_bias: of the tower's convolutions; None: they have one where no norm follows. FCOS has both.
-        bias: what the prediction's bias starts from.
+        in_channels: channels of all maps and hidden layers.
+        num_anchors: A, anchors per location.
+        outputs: K, values per anchor.
+        depth: number of convolutions before the prediction.
+        norm: the norm after each of them.
+        use_bias: whether they have biases; None: only without norm. Those of FCOS have both.
+        bias: initial value of the prediction's bias; all other biases are initially zero.
     """
 
     def __init__(
@@ -82,7 +82,10 @@ class DenseHead(nnx.Module):
         self.outputs = outputs
 
     def hidden(self, x: Array, extents: Array | None = None, *, train: bool = False) -> Array:
-        """What the tower makes of one map ``[B, H, W, C]``, zero beyond its extents ``[B, 2]``; the same shape."""
+        """Applies the convolutions before the prediction to one map ``[B, H, W, C]`` with extents ``[B, 2]``.
+
+        The result has the same shape, and zeros outside of the extents.
+        """
         for conv in self.tower:
             x = conv(x, extents, train=train)
         return mask(x, extents)
@@ -97,12 +100,12 @@ class DenseHead(nnx.Module):
         """Predictions for every anchor.
 
         Args:
-            maps: ``[B, H, W, C]`` a level.
-            extents: ``[B, 2]`` a level (see `jaxdet.nn.masking`); None where images fill their canvas.
-            train: of the norms.
+            maps: ``[B, H, W, C]`` by level.
+            extents: ``[B, 2]`` by level (see `jaxdet.nn.masking`); None: no padding.
+            train: use and update batch statistics.
 
         Returns:
-            ``[B, N, K]`` a level in the order of the maps, their anchors by row, column and anchor of the location.
+            ``[B, N, K]`` per level, in the order of the maps. Anchors are ordered by row, column, anchor.
         """
         found = []
         for name, x in maps.items():

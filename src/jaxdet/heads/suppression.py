@@ -1,4 +1,4 @@
-"""The last step of every detector: exact NMS over many candidates, and the best of what it keeps.
+"""The last step of detectors: exact NMS over many candidates, and selection of the best boxes.
 
 Axes: B images, M candidates of an image, D detections.
 """
@@ -15,9 +15,9 @@ from jax import Array
 from jaxdet.ops.suppression.hard import batched_nms, greedy_nms
 from jaxdet.types import Detections
 
-FAST_CANDIDATES = 2048  # enough for almost every image: the quadratic NMS sees this many
+FAST_CANDIDATES = 2048  # candidates of the NMS with a quadratic matrix; almost no image needs more
 
-# (indices [m], their scores [m], arrays of one image) to boxes [m, 4], labels [m] and validity [m].
+# (indices [m], their scores [m], arrays of one image) -> boxes [m, 4], labels [m], validity [m].
 Candidates = Callable[..., tuple[Array, Array, Array]]
 
 
@@ -29,22 +29,22 @@ def best_detections(
     limit: int,
     class_agnostic: bool = False,
 ) -> Detections:
-    """The detections of a batch after NMS, by decreasing score; of equal scores the lower index goes first.
+    """The detections of a batch after NMS, by decreasing score. Ties in score are broken by the lower index.
 
-    NMS looks at the 2,048 highest scores. That is exact where they are all there are, and where they yield all the
-    detections asked for: what ranks lower could suppress nothing that ranks higher. Otherwise (one image of the batch
-    is enough) the greedy algorithm runs over all candidates.
+    NMS first considers the 2,048 highest scores. The result is exact if there are no other candidates, or if ``limit``
+    boxes are kept, because a box never suppresses one with a higher score. Otherwise (even for only one image of the
+    batch) the greedy algorithm runs over all candidates.
 
     Args:
-        candidates: the boxes of one image at some of its candidates, as only those are decoded that are needed.
-        scores: ``[B, M]``; -inf where there is no candidate.
-        arrays: of a batch, whose images ``candidates`` is given one at a time.
+        candidates: a function that decodes the candidates of one image at the given indices; see `Candidates`.
+        scores: ``[B, M]``; -inf: no candidate.
+        arrays: further arguments of ``candidates``, each with a leading batch axis.
         iou_threshold: in [0, 1]; a Python number.
-        limit: detections an image.
-        class_agnostic: boxes of different labels suppress each other, too.
+        limit: maximum number of detections per image.
+        class_agnostic: whether boxes with different labels also suppress each other.
 
     Returns:
-        ``Detections`` of ``min(limit, M)`` slots.
+        ``Detections`` with ``min(limit, M)`` slots.
     """
 
     def suppress(nms: Callable[..., Any], index: Array, scores: Array, *arrays: Any) -> Detections:
@@ -55,14 +55,14 @@ def best_detections(
         return pack_detections(boxes, scores, labels, chosen, kept)
 
     def all_candidates() -> Detections:
-        def of_image(scores: Array, *arrays: Any) -> Detections:
+        def one_image(scores: Array, *arrays: Any) -> Detections:
             return suppress(greedy_nms, jnp.arange(scores.shape[0]), scores, *arrays)
 
-        return jax.vmap(of_image)(scores, *arrays)
+        return jax.vmap(one_image)(scores, *arrays)
 
     first = max(FAST_CANDIDATES, limit)
     top, index = jax.lax.top_k(scores, min(first, scores.shape[1]))
-    fast = jax.vmap(lambda *of_image: suppress(batched_nms, *of_image))(index, top, *arrays)
+    fast = jax.vmap(lambda *args: suppress(batched_nms, *args))(index, top, *arrays)
     if scores.shape[1] <= first:
         return fast
     overflow = (scores > -jnp.inf).sum(axis=1) > first

@@ -1,6 +1,6 @@
-"""Target assignment, shared by all detectors that match anchors or proposals to ground truths by IoU.
+"""Target assignment, shared by all detectors that match anchors or proposals to ground-truth boxes by IoU.
 
-Axes: N anchors or proposals (candidates), G ground truths. Everything here is for one image: callers vmap it.
+Axes: N anchors or proposals (candidates), G ground-truth boxes. The functions take one image; callers vmap them.
 """
 
 from __future__ import annotations
@@ -16,28 +16,29 @@ from jaxdet.types import Targets
 
 
 def known_boxes(boxes: Array, valid: Array) -> Array:
-    """``boxes [..., 4]`` with a point in place of those that are not ``valid [...]``, as padding may hold NaN."""
+    """``boxes [..., 4]`` with those that are not ``valid [...]`` replaced by a point, as padding may contain NaN."""
     return jnp.where(valid[..., None], boxes, jnp.ones((), boxes.dtype))
 
 
 def match_targets(
     matcher: Matcher, candidates: Array, candidates_valid: Array, targets: Targets, ignore_thresh: float | None
 ) -> Matches:
-    """Which ground truth each candidate is matched to, and which candidates are background.
+    """Matches candidates to ground-truth boxes, and ignores negative candidates in ignored regions.
 
     Args:
-        candidates: ``[N, 4]`` xyxy; slots that are not valid may hold anything.
-        candidates_valid: ``[N]`` bool; the other slots are neither matched nor background.
-        targets: of the image: boxes ``[G, 4]``. Without a valid one every candidate is background.
-        ignore_thresh: a candidate of which this share lies in an ignored region is not background; None: all are.
+        candidates: ``[N, 4]`` xyxy. Invalid slots may contain any values.
+        candidates_valid: ``[N]`` bool; invalid candidates are neither positive nor negative.
+        targets: of the image, with boxes ``[G, 4]``. If none is valid, all valid candidates are negative.
+        ignore_thresh: a negative candidate is ignored if at least this fraction of its area lies in an ignored region;
+            None: never.
     """
     boxes = known_boxes(targets.boxes, targets.valid)
     matches = matcher(box_iou(boxes, candidates), targets.valid, candidates_valid)
-    return replace(matches, negative=matches.negative & _outside(candidates, targets, ignore_thresh))
+    return replace(matches, negative=matches.negative & _is_outside(candidates, targets, ignore_thresh))
 
 
-def _outside(candidates: Array, targets: Targets, thresh: float | None) -> Array:
-    """``[N]`` bool: which candidates may be background, as no ignored region holds ``thresh`` of them."""
+def _is_outside(candidates: Array, targets: Targets, thresh: float | None) -> Array:
+    """Whether less than the fraction ``thresh`` of each candidate lies in any ignored region, ``[N]`` bool."""
     if targets.ignored is None or thresh is None:
         return jnp.ones(candidates.shape[0], bool)
     regions = known_boxes(targets.boxes, targets.ignored)

@@ -1,4 +1,4 @@
-"""Checks that the parameters of a model have the names and shapes that its configuration gives."""
+"""Checks that a model's parameters have the names and shapes of its configuration."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from jaxdet.nn import Numerics
 from jaxdet.nn.parameters import shapes
 
 Shapes = dict[str, tuple[int, ...]]
-_SHOWN = 5  # parameters in a message
+_SHOWN = 5  # number of parameters that a message lists
 
 
 def wanted_shapes(config: ModelConfig, model: Model) -> Shapes:
-    """The shapes of a model's parameters by its configuration."""
+    """The shapes that a model's parameters have according to its configuration."""
     if config.needs_backbone:
         return shapes(abstract(config, numerics=model.numerics, backbone=getattr(model, "backbone", None)))
     return _shapes_of(config, model.numerics)
@@ -27,7 +27,7 @@ def _shapes_of(config: ModelConfig, numerics: Numerics) -> Shapes:
 
 
 def unlike(found: Shapes, wanted: Shapes, *, of: str = "the model", by: str = "its configuration") -> str | None:
-    """Describes how two sets of parameters differ; None if they are equal. ``of`` and ``by`` name them in the text."""
+    """Describes how two sets of shapes differ; None if they are equal. ``of`` and ``by`` name the two in the text."""
     differing = [
         f"{path} is {_shape(found.get(path))} in {of} and {_shape(wanted.get(path))} by {by}"
         for path in [*wanted, *(path for path in found if path not in wanted)]

@@ -1,4 +1,4 @@
-"""The registry of model families, and what derives from it: names, configurations, and building models."""
+"""The registry of model families: their names, their configurations, and building models."""
 
 from __future__ import annotations
 

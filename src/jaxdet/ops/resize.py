@@ -55,7 +55,7 @@ def resize_bilinear(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _interpolate(matrix: np.ndarray, axis: int, count: int, channels: int) -> np.ndarray:
-    """Linear interpolation of ``[H, W * channels]`` to ``count`` rows (axis 0) or pixels a row (axis 1)."""
+    """Linear interpolation of ``[H, W * channels]`` to ``count`` rows (axis 0) or pixels per row (axis 1)."""
     length = matrix.shape[axis] // (channels if axis == 1 else 1)
     if length == count:
         return matrix

@@ -50,8 +50,8 @@ def clip_by_norm(largest: float) -> optax.GradientTransformation:
 def add_weight_decay(config: OptimizerConfig) -> optax.GradientTransformation:
     """Adds each parameter times its weight decay to its update."""
 
-    of_norms = config.weight_decay if config.norm_weight_decay is None else config.norm_weight_decay
-    return _by_path(lambda name, norm, update, param: update + (of_norms if norm else config.weight_decay) * param)
+    norm_decay = config.weight_decay if config.norm_weight_decay is None else config.norm_weight_decay
+    return _by_path(lambda name, norm, update, param: update + (norm_decay if norm else config.weight_decay) * param)
 
 
 def scale_by_path(scales: tuple[tuple[str, float], ...]) -> optax.GradientTransformation:

@@ -191,9 +191,9 @@ def test_the_architecture_is_what_modules_are_made_of():
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"box_loss": "iou"}, "box_loss is one of l1, giou"),
+        ({"box_loss": "iou"}, "box_loss must be one of l1, giou"),
         ({"bg_iou_thresh": 0.6}, "bg_iou_thresh 0.6 is above fg_iou_thresh 0.5"),
-        ({"topk_candidates": 0}, "topk_candidates is at least 1"),
+        ({"topk_candidates": 0}, "topk_candidates must be at least 1"),
         ({"num_classes": 1}, "num_classes must be at least 2"),
     ],
 )

@@ -72,11 +72,11 @@ class FasterRCNNConfig(DetectorConfig):
         """Also takes the layers of both heads, and the anchors if their number per location differs."""
         check_kind(self, stored, FasterRCNNConfig)
         found: Any = super().fixed_by_weights(stored)
-        pool, anchors = self._fitting_anchors(stored)
+        pool, anchors = self._fit_anchors(stored)
         rpn = replace(self.rpn, conv_depth=stored.rpn.conv_depth, anchor_generator=anchors)
-        return replace(found, fpn=replace(found.fpn, pool=pool), rpn=rpn, box=self._fitting_box(stored))
+        return replace(found, fpn=replace(found.fpn, pool=pool), rpn=rpn, box=self._fit_box(stored))
 
-    def _fitting_anchors(self, stored: Any) -> tuple[bool, AnchorGenerator]:
+    def _fit_anchors(self, stored: Any) -> tuple[bool, AnchorGenerator]:
         """Whether the pyramid has a pooled level, and the anchors: this configuration's if the weights allow them."""
         pool, old, new = self.fpn.pool, stored.rpn.anchor_generator, self.rpn.anchor_generator
         pool_fits = pool == stored.fpn.pool or (not stored.has_context and stored.fpn.kind == "torchvision")
@@ -87,10 +87,10 @@ class FasterRCNNConfig(DetectorConfig):
 
     @property
     def has_context(self) -> bool:
-        """Whether there is a context module per level, which excludes levels that are not the backbone's."""
+        """Whether every level has a context module. The pyramid then has no extra levels."""
         return False
 
-    def _fitting_box(self, stored: Any) -> BoxConfig:
+    def _fit_box(self, stored: Any) -> BoxConfig:
         old, new = stored.box, self.box
         norm = new.norm
         if old.conv_layers:

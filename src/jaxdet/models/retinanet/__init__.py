@@ -1,4 +1,4 @@
-"""RetinaNet (Lin et al. 2017), as torchvision computes it."""
+"""RetinaNet (Lin et al. 2017), equivalent to torchvision's."""
 
 from jaxdet.models.retinanet.config import RetinaNetConfig as RetinaNetConfig
 from jaxdet.models.retinanet.model import RetinaNet as RetinaNet

@@ -1,4 +1,4 @@
-"""The configuration of RetinaNet."""
+"""Configuration of RetinaNet."""
 
 from __future__ import annotations
 
@@ -24,22 +24,25 @@ RATIOS = (0.5, 1.0, 2.0)
 
 
 def three_octaves(size: int) -> tuple[int, int, int]:
-    """Anchor sizes in whole pixels, two of them between ``size`` and its double."""
+    """Three anchor sizes in whole pixels: ``size`` times 1, 2^(1/3) and 2^(2/3)."""
     return size, int(size * 2 ** (1 / 3)), int(size * 2 ** (2 / 3))
 
 
 @dataclass(frozen=True)
 class RetinaNetConfig(DetectorConfig):
-    """RetinaNet; see `jaxdet.models.config.DetectorConfig` for what all detectors have.
+    """RetinaNet, with torchvision's option names. `jaxdet.models.config.DetectorConfig` documents the shared fields.
 
-    Options bear torchvision's keyword names.
-
-    head_norm: after each convolution of the heads' towers (torchvision's v2: group norms); None: they have biases.
-    box_loss: ``"l1"`` of the encoded offsets, or ``"giou"`` of the decoded boxes (v2).
-    score_thresh: of the detections; nms_thresh: within a class; detections_per_img: the best after NMS.
-    topk_candidates: pairs of anchor and class of a level that enter NMS.
-    fg_iou_thresh, bg_iou_thresh: from which IoU an anchor is foreground, and below which it is background.
-    ignore_thresh: an anchor of which this share lies in an ignored region is not background; None: all are.
+    head_norm: the norm after each convolution of the head except the last (torchvision's v2: group norms); None: the
+        convolutions have biases instead.
+    box_loss: ``"l1"`` on the box deltas, or ``"giou"`` on the decoded boxes (torchvision's v2).
+    score_thresh: detections have scores above this.
+    nms_thresh: IoU threshold of the NMS within each class.
+    detections_per_img: maximum number of detections per image.
+    topk_candidates: maximum number of (anchor, class) pairs per level that enter NMS.
+    fg_iou_thresh: an anchor with at least this IoU with a ground-truth box is positive.
+    bg_iou_thresh: an anchor with an IoU below this with every ground-truth box is negative.
+    ignore_thresh: a negative anchor is ignored if at least this fraction of its area lies in an ignored region;
+        None: never.
     """
 
     predictor: ClassVar[tuple[str, ...]] = ("head.classification.output.",)
@@ -70,14 +73,14 @@ class RetinaNetConfig(DetectorConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.box_loss not in BOX_LOSSES:
-            raise ValueError(f"box_loss is one of {', '.join(BOX_LOSSES)}, not {self.box_loss!r}")
+            raise ValueError(f"box_loss must be one of {', '.join(BOX_LOSSES)}, not {self.box_loss!r}")
         if self.bg_iou_thresh > self.fg_iou_thresh:
             raise ValueError(
                 f"bg_iou_thresh {self.bg_iou_thresh} is above fg_iou_thresh {self.fg_iou_thresh}: swap them"
             )
         for name in ("topk_candidates", "detections_per_img"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} is at least 1, not {getattr(self, name)}")
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
 
     @property
     def score_threshold(self) -> float:
@@ -107,10 +110,10 @@ class RetinaNetConfig(DetectorConfig):
         )
 
     def fixed_by_weights(self, stored: Any) -> RetinaNetConfig:
-        """Also the norms of the head, and anchors where those of this configuration are more or fewer."""
+        """Also takes the head's norms, and the anchors if their number per location differs."""
         check_kind(self, stored, RetinaNetConfig)
         found: Any = super().fixed_by_weights(stored)
         old, new = stored.anchor_generator, self.anchor_generator
-        as_many = old.num_anchors_per_location() == new.num_anchors_per_location()
+        same_count = old.num_anchors_per_location() == new.num_anchors_per_location()
         norm = norm_of_weights(self.head_norm, stored.head_norm)
-        return replace(found, anchor_generator=new if as_many else old, head_norm=norm)
+        return replace(found, anchor_generator=new if same_count else old, head_norm=norm)

@@ -1,4 +1,4 @@
-"""RetinaNet (Lin et al. 2017), as torchvision computes it: the algorithm on one page.
+"""The RetinaNet model (Lin et al. 2017), equivalent to torchvision's.
 
 Axes: B images, L levels, N anchors of a level, K classes, D detections.
 """
@@ -27,11 +27,11 @@ from jaxdet.nn import NormConfig, Numerics
 from jaxdet.parallel import over_images
 from jaxdet.types import Detections, Images, Targets
 
-PRIOR = 0.01  # the score of every class in a new model
+PRIOR = 0.01  # initial score of every class; pi in the paper, section 4.1
 
 
 class RetinaNetHead(nnx.Module):
-    """torchvision's ``RetinaNetHead``: class logits and box deltas at every anchor, by a `DenseHead` each."""
+    """torchvision's ``RetinaNetHead``: one `DenseHead` for class logits and one for box deltas."""
 
     def __init__(
         self,
@@ -56,12 +56,12 @@ class RetinaNetHead(nnx.Module):
         *,
         train: bool = False,
     ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-        """Maps ``[B, H, W, C]`` a level to logits ``[B, N, K]`` and deltas ``[B, N, 4]`` a level; see `DenseHead`."""
+        """Per level, logits ``[B, N, K]`` and deltas ``[B, N, 4]``. The arguments are those of `DenseHead`."""
         return self.classification(maps, extents, train=train), self.regression(maps, extents, train=train)
 
 
 class RetinaNet(Detector):
-    """``detector(images)`` gives `Detections`, by ``features -> predict -> detect``."""
+    """RetinaNet. ``detector(images)`` runs ``features -> predict -> detect``."""
 
     config: RetinaNetConfig
 
@@ -70,7 +70,7 @@ class RetinaNet(Detector):
         check_anchors(config.anchor_generator, config.fpn, "head")
         self.head = RetinaNetHead(
             config.fpn.out_channels,
-            self._anchors_a_location(),
+            self._anchors_per_location(),
             config.num_classes,
             norm=config.head_norm,
             numerics=numerics,
@@ -79,16 +79,16 @@ class RetinaNet(Detector):
 
     @jax.named_scope("predict")
     def predict(self, features: Features, images: Images, *, train: bool = False) -> DenseOutputs:
-        """Class logits, box deltas and anchors of every level; an image of size 0 has no valid anchor."""
-        maps = {level: features[level] for level in self.strides}  # a jit sorts dicts by name
-        own = self.map_extents(images)
-        logits, deltas = self.head(maps, own, train=train)
-        anchors, valid = self.place_anchors(self.config.anchor_generator, maps, own, images)
+        """Class logits, box deltas and anchors of every level. Images of size 0 have no valid anchors."""
+        maps = {level: features[level] for level in self.strides}  # jit sorts dicts by name
+        extents = self.map_extents(images)
+        logits, deltas = self.head(maps, extents, train=train)
+        anchors, valid = self.place_anchors(self.config.anchor_generator, maps, extents, images)
         return DenseOutputs(logits, deltas, anchors, valid)
 
     @jax.named_scope("detect")
     def detect(self, outputs: DenseOutputs, images: Images, *, mesh: Mesh | None = None) -> Detections:
-        """The best predictions of every level, NMS within a class, and the best boxes of all, clipped to each image."""
+        """The best predictions of every level, NMS within each class, and the best boxes, clipped to each image."""
         config = self.config
         select = partial(
             postprocess,
@@ -100,13 +100,12 @@ class RetinaNet(Detector):
         return over_images(select, mesh)(outputs, images.sizes)
 
     def __call__(self, images: Images, *, mesh: Mesh | None = None) -> Detections:
-        """Images on a canvas whose sides are multiples of 32 to detections in the canvas's pixels."""
         return self.detect(self.predict(self.features(images), images), images, mesh=mesh)
 
     def losses(
         self, images: Images, targets: Targets, keys: Array, *, train: bool = True, mesh: Mesh | None = None
     ) -> Losses:
-        """``classification`` and ``bbox_regression``, as torchvision's. Nothing is drawn: ``keys`` are not used."""
+        """``classification`` and ``bbox_regression``, as torchvision's. ``keys`` are unused."""
         return self._losses(images, targets, train=train, mesh=mesh)[0]
 
     def losses_and_detections(
@@ -145,11 +144,14 @@ class RetinaNet(Detector):
         config = self.config
         maps = {level: features[level] for level in self.strides}
         names = [f"{level} logits" for level in maps] + [f"{level} deltas" for level in maps]
-        towers = f"{len(self.head.classification.tower)} shared 3x3 convolutions for classes and as many for boxes"
-        detail = f"anchors a location: {self._anchors_a_location()}; {towers}"
+        convolutions = len(self.head.classification.tower)
+        detail = (
+            f"anchors per location: {self._anchors_per_location()}; "
+            f"shared 3x3 convolutions: {convolutions} for classes, {convolutions} for boxes"
+        )
         selected = (
-            f"the best {config.topk_candidates} pairs of anchor and class a level; scores above {config.score_thresh}; "
-            f"NMS at {config.nms_thresh} within a class; the best {config.detections_per_img}"
+            f"the best {config.topk_candidates} (anchor, class) pairs per level; scores above {config.score_thresh}; "
+            f"NMS at {config.nms_thresh} within each class; the best {config.detections_per_img}"
         )
         return [
             *found,
@@ -164,8 +166,8 @@ class RetinaNet(Detector):
         ]
 
     def predicted_classes(self) -> int | None:
-        output = getattr(getattr(self.head, "classification", None), "output", None)  # one's own may be otherwise
-        return None if output is None else output.kernel.shape[-1] // self._anchors_a_location()
+        output = getattr(getattr(self.head, "classification", None), "output", None)  # a custom head may lack it
+        return None if output is None else output.kernel.shape[-1] // self._anchors_per_location()
 
-    def _anchors_a_location(self) -> int:
+    def _anchors_per_location(self) -> int:
         return self.config.anchor_generator.num_anchors_per_location()[0]

@@ -1,4 +1,4 @@
-"""From the predictions of a dense head to detections, by torchvision's rules for RetinaNet.
+"""Post-processing of RetinaNet: from predictions to detections.
 
 Axes: B images, L levels, N anchors of a level, K classes, M candidates of an image, D detections.
 """
@@ -26,13 +26,19 @@ def postprocess(
     detections_per_img: int = 300,
     topk_candidates: int = 1000,
 ) -> Detections:
-    """Detections of a batch, in torchvision's order of steps (``RetinaNet.postprocess_detections``).
+    """The detections of a batch, in torchvision's order of steps (``RetinaNet.postprocess_detections``).
 
-    Of every level the ``topk_candidates`` (anchor, class) pairs of highest score, which is the sigmoid of the logit,
-    and only those above ``score_thresh``; decoding; clipping to the true ``sizes [B, 2]``; NMS within a class over
-    all levels; the ``detections_per_img`` highest scores. Column 0 is a class as any other here.
+    1. Per level, select the ``topk_candidates`` (anchor, class) pairs with the highest scores (sigmoid of the logits),
+       and remove scores up to ``score_thresh``.
+    2. Decode their boxes and clip them to the image.
+    3. NMS within each class, over all levels.
+    4. Keep the ``detections_per_img`` highest scores.
 
-    Pairs are ranked by their logits, which order them as their scores do, but for scores that round to the same number.
+    As in torchvision, column 0 of the logits (the background) is treated like any other class. Pairs are ranked by
+    logits, which differs from a ranking by scores only if different logits round to the same score.
+
+    Args:
+        sizes: ``[B, 2]`` height and width of each image in pixels.
     """
     levels = zip(outputs.logits, outputs.deltas, outputs.anchors, outputs.valid, strict=True)
     found = [_level_candidates(*level, score_thresh, topk_candidates) for level in levels]
@@ -52,12 +58,12 @@ def postprocess(
 def _level_candidates(
     logits: Array, deltas: Array, anchors: Array, valid: Array, score_thresh: float, count: int
 ) -> tuple[Array, Array, Array, Array]:
-    """Scores ``[B, M]``, -inf where there is no candidate, with deltas, anchors and labels, of one level."""
+    """The candidates of one level: scores ``[B, M]`` (-inf: no candidate), deltas, anchors and labels."""
 
-    def of_image(logits: Array, deltas: Array, anchors: Array, valid: Array) -> tuple[Array, Array, Array, Array]:
+    def select(logits: Array, deltas: Array, anchors: Array, valid: Array) -> tuple[Array, Array, Array, Array]:
         top, anchor, label = top_pairs(logits.astype(float_dtype(logits)), count, valid=valid)
         scores = jax.nn.sigmoid(top)
         scores = jnp.where((scores > score_thresh) & (top > -jnp.inf), scores, -jnp.inf)
         return scores, deltas[anchor], anchors[anchor], label
 
-    return jax.vmap(of_image)(logits, deltas, anchors, valid)
+    return jax.vmap(select)(logits, deltas, anchors, valid)

@@ -1,4 +1,4 @@
-"""Named RetinaNets, and RetinaNet on a backbone of one's own."""
+"""Named configurations of RetinaNet, and RetinaNet on a custom backbone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from jaxdet.nn import NormConfig, Numerics
 
 
 def _resnet() -> RetinaNetConfig:
-    # torchvision freezes the norms of a pretrained backbone, which is how this model is used.
+    # torchvision freezes the norms of a pretrained backbone.
     return RetinaNetConfig(backbone=ResNetConfig(num_classes=None, norm=NormConfig("frozen")))
 
 
@@ -47,14 +47,15 @@ def retinanet(
     rngs: nnx.Rngs,
     **options: Any,
 ) -> RetinaNet:
-    """A RetinaNet on a backbone of your own: any NNX module that returns named maps (`jaxdet.backbones.Backbone`).
+    """RetinaNet on your own backbone: any NNX module that returns named maps (`jaxdet.backbones.Backbone`).
 
     Args:
-        backbone: declares ``channels`` and ``strides`` a map, and whether it masks padding; one that does not needs
-            ``canvas="fast"``.
-        num_classes: with the background.
-        levels: the maps to build the pyramid on, highest resolution first; by default all.
-        anchor_sizes: a tuple a level, P6 and P7 included; by default three from four times each level's stride on.
+        backbone: declares ``channels`` and ``strides`` of its maps, and whether it masks padding. One that does not
+            needs ``canvas="fast"``.
+        num_classes: number of classes, including the background.
+        levels: the feature maps to build the pyramid on, highest resolution first; by default all.
+        anchor_sizes: one tuple per level, including P6 and P7; by default three sizes per level: 4, 5.04 and 6.35
+            times its stride, rounded down to whole pixels.
         options: see `jaxdet.models.model_config`.
     """
     levels = tuple(backbone.channels) if levels is None else tuple(levels)
@@ -64,7 +65,7 @@ def retinanet(
     config = override(config, options)
     if "anchor_generator" not in options:
         strides = [backbone.strides[level] for level in levels]
-        strides += [strides[-1] * 2 ** (further + 1) for further in range(len(config.fpn.all_levels) - len(levels))]
+        strides += [strides[-1] * 2 ** (extra + 1) for extra in range(len(config.fpn.all_levels) - len(levels))]
         sizes = anchor_sizes or tuple(three_octaves(4 * stride) for stride in strides)
         config = replace(config, anchor_generator=AnchorGenerator(sizes, RATIOS))
     return RetinaNet(config, backbone, numerics=numerics, rngs=rngs)

@@ -1,6 +1,6 @@
 """Target assignment of RetinaNet.
 
-Axes: N anchors of an image (all levels), G ground truths. Everything here is for one image: callers vmap it.
+Axes: N anchors of an image (all levels), G ground-truth boxes. The functions take one image; callers vmap them.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from jaxdet.types import Targets
 
 
 class AnchorTargets(NamedTuple):
-    """What every anchor of an image is trained to predict."""
+    """The targets of all anchors of an image. Anchors that are neither positive nor negative are ignored."""
 
-    labels: Array  # [N] int32, of the matched ground truth; 0 where there is none
-    boxes: Array  # [N, 4] xyxy, of use where positive
-    positive: Array  # [N] bool, foreground
-    negative: Array  # [N] bool, background; an anchor that is neither has no loss
+    labels: Array  # [N] int32, of the matched ground-truth box; 0 if not positive
+    boxes: Array  # [N, 4] xyxy, the matched ground-truth box; meaningful where positive
+    positive: Array  # [N] bool
+    negative: Array  # [N] bool, background
 
 
 def assign_targets(
@@ -33,15 +33,13 @@ def assign_targets(
     bg_iou_thresh: float = 0.4,
     ignore_thresh: float | None = 0.5,
 ) -> AnchorTargets:
-    """torchvision's assignment, low-quality matches included.
+    """Assigns targets to the anchors of an image, as torchvision does, including low-quality matches.
 
     Args:
-        anchors: ``[N, 4]`` xyxy; slots that are not valid may hold anything.
+        anchors: ``[N, 4]`` xyxy. Invalid slots may contain any values.
         anchors_valid: ``[N]`` bool.
-        targets: of the image: boxes ``[G, 4]``. Without a valid one every valid anchor is background.
-        fg_iou_thresh: from this IoU on an anchor is foreground.
-        bg_iou_thresh: below this IoU it is background.
-        ignore_thresh: an anchor of which this share lies in an ignored region is not background; None: all are.
+        targets: of the image, with boxes ``[G, 4]``. If none is valid, all valid anchors are negative.
+        fg_iou_thresh, bg_iou_thresh, ignore_thresh: see `jaxdet.models.RetinaNetConfig`.
     """
     matcher = Matcher(fg_iou_thresh, bg_iou_thresh, allow_low_quality_matches=True)
     matches = match_targets(matcher, anchors, anchors_valid, targets, ignore_thresh)

@@ -75,12 +75,12 @@ def _backward(strides: tuple[int, int], saved: tuple[Array, Array], gradient: Ar
         for n, g, k, s in zip(x.shape[1:3], gradient.shape[1:3], windows, strides, strict=True)
     ]
     spread = lax.pad(gradient, jnp.zeros((), gradient.dtype), ((0, 0, 0), *borders, (0, 0, 0)))
-    of_x = _correlate(spread, kernel[::-1, ::-1], (1, 1))
+    x_gradient = _correlate(spread, kernel[::-1, ::-1], (1, 1))
     # For the kernel: sums over all pixels, as products with a row of ones. Unlike XLA's reduction they use all cores.
     ones = jnp.ones((1, gradient[..., 0].size), x.dtype)
     exact = partial(jnp.matmul, precision=lax.Precision.HIGHEST)
     sums = [exact(ones, (tap * gradient).reshape(-1, x.shape[-1])) for tap in _taps(x, windows, strides)]
-    return of_x, jnp.concatenate(sums).reshape(kernel.shape)
+    return x_gradient, jnp.concatenate(sums).reshape(kernel.shape)
 
 
 _correlate.defvjp(_forward, _backward)

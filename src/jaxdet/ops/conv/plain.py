@@ -48,10 +48,10 @@ def _convolve(x: Array, kernel: Array, step: Pair, pad: Any, precision: Any) -> 
 
 
 def _product(x: Array, kernel: Array, step: Pair, pad: Any, precision: Any) -> Array:
-    seen = x[:, :: step[0], :: step[1]]
+    sampled = x[:, :: step[0], :: step[1]]
     # A product of matrices: the gradient of a product over several dimensions would be transposed in memory first.
-    rows = lax.dot(seen.reshape(-1, seen.shape[3]), kernel[0, 0], precision=precision)
-    return rows.reshape(*seen.shape[:3], kernel.shape[3])
+    rows = lax.dot(sampled.reshape(-1, sampled.shape[3]), kernel[0, 0], precision=precision)
+    return rows.reshape(*sampled.shape[:3], kernel.shape[3])
 
 
 _summed_by_strips = jax.custom_jvp(_convolve, nondiff_argnums=(2, 3, 4))
@@ -82,6 +82,6 @@ def _convolve_strips(x: Array, kernel: Array, step: Pair, pad: Any, precision: A
     padded = jnp.pad(x, ((0, 0), *pad, (0, 0)))
     strips = []
     for first, last in pairwise(round(height * number / count) for number in range(count + 1)):
-        seen = padded[:, first * step[0] : (last - 1) * step[0] + kernel.shape[0]]
-        strips.append(_convolve(seen, kernel, step, ((0, 0), (0, 0)), precision))
+        rows = padded[:, first * step[0] : (last - 1) * step[0] + kernel.shape[0]]
+        strips.append(_convolve(rows, kernel, step, ((0, 0), (0, 0)), precision))
     return jnp.concatenate(strips, axis=1)

@@ -129,21 +129,21 @@ def _while_long(long: Array, body: Callable[[Array, Array], Array], carry: Array
 def _gather_chunk(canvas: Array, y: AxisSamples, x: AxisSamples) -> Array:
     """Pools a chunk by the gather, exact for regions of any length."""
     height, width, channels = canvas.shape
-    none, stride = _canvas_rows(y, width)
-    return pool_few(canvas.reshape(height * width, channels), y, x, none, stride)
+    offset, stride = _canvas_rows(y, width)
+    return pool_few(canvas.reshape(height * width, channels), y, x, offset, stride)
 
 
 def _scatter_chunk(canvas: Array, grad: Array, y: AxisSamples, x: AxisSamples) -> Array:
     """The gradient of ``_gather_chunk``, added to ``canvas``."""
     height, width, _ = canvas.shape
-    none, stride = _canvas_rows(y, width)
-    return scatter_few(canvas.reshape(height * width, -1), grad, y, x, none, stride).reshape(canvas.shape)
+    offset, stride = _canvas_rows(y, width)
+    return scatter_few(canvas.reshape(height * width, -1), grad, y, x, offset, stride).reshape(canvas.shape)
 
 
 def _canvas_rows(y: AxisSamples, width: int) -> tuple[Array, Array]:
     """The offset and stride that address the cells of a whole canvas."""
-    none = jnp.zeros(y.low.shape[0], jnp.int32)
-    return none, none + width
+    offset = jnp.zeros(y.low.shape[0], jnp.int32)
+    return offset, offset + width
 
 
 @jax.named_scope("roi_align")  # again, as JAX does not pass scopes on to the bodies of loops
