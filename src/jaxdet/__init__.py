@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from jaxdet.heads import AnchorGenerator as AnchorGenerator
     from jaxdet.inference import predict as predict
     from jaxdet.inference import with_options as with_options
+    from jaxdet.models import FCOS as FCOS
     from jaxdet.models import FasterRCNN as FasterRCNN
     from jaxdet.models import HeadHunter as HeadHunter
     from jaxdet.models import RetinaNet as RetinaNet
     from jaxdet.models import list_models as list_models
     from jaxdet.models import with_classes as with_classes
     from jaxdet.models.faster_rcnn import faster_rcnn as faster_rcnn
+    from jaxdet.models.fcos import fcos as fcos
     from jaxdet.models.retinanet import retinanet as retinanet
     from jaxdet.necks import FPN as FPN
     from jaxdet.ops import BoxCoder as BoxCoder
@@ -44,8 +46,9 @@ if TYPE_CHECKING:
 _HOMES = {
     "jaxdet.backbones": ("Darknet53", "MobileNetV1", "ResNet"),
     "jaxdet.compilation_cache": ("enable_compilation_cache",),
-    "jaxdet.models": ("FasterRCNN", "HeadHunter", "RetinaNet", "list_models", "with_classes"),
+    "jaxdet.models": ("FCOS", "FasterRCNN", "HeadHunter", "RetinaNet", "list_models", "with_classes"),
     "jaxdet.models.faster_rcnn": ("faster_rcnn",),
+    "jaxdet.models.fcos": ("fcos",),
     "jaxdet.models.retinanet": ("retinanet",),
     "jaxdet.heads": ("AnchorGenerator",),
     "jaxdet.inference": ("predict", "with_options"),

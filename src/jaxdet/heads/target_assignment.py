@@ -1,4 +1,4 @@
-"""Target assignment, shared by all detectors that match anchors or proposals to ground-truth boxes by IoU.
+"""Target assignment, as far as detectors share it: assigned targets, matching by IoU, and ignored regions.
 
 Axes: N anchors or proposals (candidates), G ground-truth boxes. The functions take one image; callers vmap them.
 """
@@ -6,6 +6,7 @@ Axes: N anchors or proposals (candidates), G ground-truth boxes. The functions t
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
@@ -13,6 +14,15 @@ from jax import Array
 from jaxdet.ops.boxes import box_coverage, box_iou
 from jaxdet.ops.matcher import Matcher, Matches
 from jaxdet.types import Targets
+
+
+class AnchorTargets(NamedTuple):
+    """The targets of all anchors of an image. Anchors that are neither positive nor negative are ignored."""
+
+    labels: Array  # [N] int32, of the matched ground-truth box; 0 if not positive
+    boxes: Array  # [N, 4] xyxy, the matched ground-truth box; meaningful where positive
+    positive: Array  # [N] bool
+    negative: Array  # [N] bool, background
 
 
 def known_boxes(boxes: Array, valid: Array) -> Array:
@@ -34,10 +44,10 @@ def match_targets(
     """
     boxes = known_boxes(targets.boxes, targets.valid)
     matches = matcher(box_iou(boxes, candidates), targets.valid, candidates_valid)
-    return replace(matches, negative=matches.negative & _is_outside(candidates, targets, ignore_thresh))
+    return replace(matches, negative=matches.negative & outside_ignored(candidates, targets, ignore_thresh))
 
 
-def _is_outside(candidates: Array, targets: Targets, thresh: float | None) -> Array:
+def outside_ignored(candidates: Array, targets: Targets, thresh: float | None) -> Array:
     """Whether less than the fraction ``thresh`` of each candidate lies in any ignored region, ``[N]`` bool."""
     if targets.ignored is None or thresh is None:
         return jnp.ones(candidates.shape[0], bool)

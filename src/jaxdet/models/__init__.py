@@ -11,6 +11,8 @@ from jaxdet.models.detector import Detector as Detector
 from jaxdet.models.detector import Stage as Stage
 from jaxdet.models.faster_rcnn import FasterRCNN as FasterRCNN
 from jaxdet.models.faster_rcnn import FasterRCNNConfig as FasterRCNNConfig
+from jaxdet.models.fcos import FCOS as FCOS
+from jaxdet.models.fcos import FCOSConfig as FCOSConfig
 from jaxdet.models.headhunter import HeadHunter as HeadHunter
 from jaxdet.models.headhunter import HeadHunterConfig as HeadHunterConfig
 from jaxdet.models.headhunter import headhunter_config as headhunter_config

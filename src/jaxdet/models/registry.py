@@ -24,7 +24,7 @@ from jaxdet.backbones import (
 from jaxdet.backbones.presets import DARKNET, MOBILENET_V1, RESNET
 from jaxdet.base import Model, ModelConfig, Task
 from jaxdet.config import nearest
-from jaxdet.models import faster_rcnn, headhunter, retinanet
+from jaxdet.models import faster_rcnn, fcos, headhunter, retinanet
 from jaxdet.models.options import override_model
 from jaxdet.nn import Numerics
 from jaxdet.nn.parameters import arrays, flatten
@@ -51,6 +51,7 @@ FAMILIES: tuple[Family, ...] = (
     Family(faster_rcnn.FasterRCNNConfig, faster_rcnn.FasterRCNN, faster_rcnn.PRESETS),
     Family(headhunter.HeadHunterConfig, headhunter.HeadHunter, headhunter.PRESETS),
     Family(retinanet.RetinaNetConfig, retinanet.RetinaNet, retinanet.PRESETS),
+    Family(fcos.FCOSConfig, fcos.FCOS, fcos.PRESETS),
 )
 
 _MODELS = {family.config: family.model for family in FAMILIES}

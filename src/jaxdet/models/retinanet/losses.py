@@ -10,15 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxdet.models.retinanet.targets import AnchorTargets
+from jaxdet.heads.dense_losses import focal_sums
+from jaxdet.heads.target_assignment import AnchorTargets
 from jaxdet.ops.box_coder import BoxCoder
 from jaxdet.ops.box_losses import generalized_box_iou_loss, smooth_l1
 from jaxdet.ops.boxes import float_dtype
-from jaxdet.ops.focal import sigmoid_focal_loss
 
 BOX_LOSSES = ("l1", "giou")
 
@@ -34,20 +33,7 @@ def classification_loss(logits: Sequence[Array], targets: AnchorTargets, present
     Returns:
         A scalar.
     """
-    classes = jnp.arange(logits[0].shape[-1], dtype=targets.labels.dtype)[None]
-
-    def image_loss(logits: Array, labels: Array, positive: Array, valid: Array) -> Array:
-        wanted = (labels[:, None] == classes) & positive[:, None]  # [N_l, K]
-        return sigmoid_focal_loss(logits, wanted, reduction="sum", valid=valid)
-
-    # One level at a time: a concatenation would copy the logits and their gradients.
-    start, sums = 0, jnp.zeros(len(present), float_dtype(*logits))
-    for level in logits:
-        rows = slice(start, start + level.shape[1])
-        parts = (targets.labels, targets.positive, targets.positive | targets.negative)
-        sums += jax.vmap(image_loss)(level, *(part[:, rows] for part in parts))
-        start += level.shape[1]
-    return _mean_over_images(sums, targets, present)
+    return _mean_over_images(focal_sums(logits, targets), targets, present)
 
 
 def box_regression_loss(deltas: Array, anchors: Array, targets: AnchorTargets, present: Array, kind: str) -> Array:

@@ -12,6 +12,7 @@ from jaxdet.backbones import Backbone, ResNetConfig
 from jaxdet.config import override
 from jaxdet.heads import AnchorGenerator
 from jaxdet.models.config import FPNConfig
+from jaxdet.models.dense import level_strides
 from jaxdet.models.retinanet.config import RATIOS, RetinaNetConfig, three_octaves
 from jaxdet.models.retinanet.model import RetinaNet
 from jaxdet.nn import NormConfig, Numerics
@@ -64,8 +65,7 @@ def retinanet(
     )  # fmt: skip
     config = override(config, options)
     if "anchor_generator" not in options:
-        strides = [backbone.strides[level] for level in levels]
-        strides += [strides[-1] * 2 ** (extra + 1) for extra in range(len(config.fpn.all_levels) - len(levels))]
+        strides = level_strides(backbone, config.fpn)
         sizes = anchor_sizes or tuple(three_octaves(4 * stride) for stride in strides)
         config = replace(config, anchor_generator=AnchorGenerator(sizes, RATIOS))
     return RetinaNet(config, backbone, numerics=numerics, rngs=rngs)

@@ -5,23 +5,12 @@ Axes: N anchors of an image (all levels), G ground-truth boxes. The functions ta
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import jax.numpy as jnp
 from jax import Array
 
-from jaxdet.heads.target_assignment import known_boxes, match_targets
+from jaxdet.heads.target_assignment import AnchorTargets, known_boxes, match_targets
 from jaxdet.ops.matcher import Matcher
 from jaxdet.types import Targets
-
-
-class AnchorTargets(NamedTuple):
-    """The targets of all anchors of an image. Anchors that are neither positive nor negative are ignored."""
-
-    labels: Array  # [N] int32, of the matched ground-truth box; 0 if not positive
-    boxes: Array  # [N, 4] xyxy, the matched ground-truth box; meaningful where positive
-    positive: Array  # [N] bool
-    negative: Array  # [N] bool, background
 
 
 def assign_targets(
