@@ -1,4 +1,4 @@
-"""PyTorch's and Darknet's weights to jaxdet and back. Reading and writing them needs no torch."""
+"""Conversion of weights from PyTorch and Darknet to jaxdet and back. Reading and writing them needs no torch."""
 
 from jaxdet_convert.apply import ConversionError as ConversionError
 from jaxdet_convert.backbone import load_backbone as load_backbone

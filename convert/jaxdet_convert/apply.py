@@ -1,6 +1,6 @@
-"""Strict application of a table, in both directions: nothing unmapped, nothing unfilled, nothing mapped twice.
+"""Strict application of a conversion table, in both directions.
 
-Every problem is collected, and all are raised together: a converter is written by reading such a list.
+Every tensor has to be mapped once, and every parameter filled once. All problems are collected and raised together.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ class Shaped(Protocol):
 
 
 class ConversionError(ValueError):
-    """The table, the weights and the model do not fit. `problems` has one sorted line for each misfit."""
+    """The weights do not fit the model. ``problems`` has one line per problem, sorted."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = tuple(sorted(problems))
         count = f"{len(self.problems)} problem{'s' if len(self.problems) > 1 else ''}"
         super().__init__(
-            f"the weights and the model do not fit ({count}); choose the variant that the weights were trained with, "
-            "or name what to drop or to leave fresh:\n" + "\n".join(f"  {problem}" for problem in self.problems)
+            f"the weights do not fit the model ({count}); choose the configuration that the weights were trained with, "
+            "or name the tensors to drop and the parameters to initialise:\n"
+            + "\n".join(f"  {problem}" for problem in self.problems)
         )
 
     def __reduce__(self) -> tuple[type[ConversionError], tuple[tuple[str, ...]]]:
@@ -44,14 +45,15 @@ class ConversionError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Converted:
-    """Parameters for a model, and what was done to get them.
+    """Parameters for a model, and the changes that the conversion made.
 
     Attributes:
-        arrays: {path: array}, in the order of the model's paths.
-        dropped: names of the weights that were left out, because `drop` said so; as the file spells them.
-        fresh: paths that the weights do not fill, because `fresh` said so.
-        respelled: {today's name: the file's name} of those in an older spelling; `to_torch` takes it to undo that.
-        cast: how many arrays changed their dtype, by (old, new).
+        arrays: ``{path: array}``, in the order of the model's paths.
+        dropped: names of the tensors that ``drop`` excluded, as spelled in the file.
+        fresh: paths that ``fresh`` excluded; the weights do not fill them.
+        respelled: ``{current name: name in the file}`` of the names in an older spelling. `to_torch` accepts it to
+            write the old names again.
+        cast: the number of arrays that were cast, by (old dtype, new dtype).
     """
 
     arrays: dict[str, np.ndarray]
@@ -69,28 +71,27 @@ def to_jax(
     drop: Iterable[str] = (),
     fresh: Iterable[str] = (),
 ) -> Converted:
-    """PyTorch's tensors as the parameters of a model.
+    """Converts PyTorch's tensors to the parameters of a model.
 
-    Numbers are permuted, and cast as PyTorch casts them where the model wants another float (float64 to float32), or
-    where a counter is one; `Converted.cast` counts that. A finite number that would become infinite is a problem, and
-    so are integers in place of floats.
+    Axes are permuted. Floats are cast to the model's dtype as PyTorch casts them (float64 to float32), and counters to
+    int32; `Converted.cast` counts both. A finite number that would become infinite is a problem, and so are integers
+    where the model has floats.
 
     Args:
-        tensors: {PyTorch name: array}.
-        target: {path: array or ShapeDtypeStruct} of all the model's parameters and statistics.
-        drop: templates (see `rules`) of PyTorch names that may be left out. A name that a template covers is left out
-            even where a rule would map it.
-        fresh: templates of paths that may stay unfilled.
+        tensors: ``{PyTorch name: array}``.
+        target: ``{path: array or ShapeDtypeStruct}`` of all parameters and statistics of the model.
+        drop: templates (see `jaxdet_convert.rules`) of PyTorch names to leave out, even if a rule maps them.
+        fresh: templates of paths that may remain unfilled.
 
     Raises:
-        ConversionError: with every name unmapped or mapped twice, every path unfilled, every wrong shape and dtype,
-            every template that matches nothing (`matching` picks those that do).
+        ConversionError: names that are unmapped or mapped twice, unfilled paths, wrong shapes or dtypes, or templates
+            that match nothing (`matching` selects those that match). The error lists all of them.
     """
-    drops, leaves = _templates(drop), _templates(fresh)
+    drops, skipped = _templates(drop), _templates(fresh)
     fit = _Fit(narrows=True)
     problems = fit.problems
     names = {name for original in tensors for name in (original, table.modern(original))}
-    problems += [*_idle("drop", drops, names), *_idle("fresh", leaves, target)]
+    problems += [*_idle("drop", drops, names), *_idle("fresh", skipped, target)]
     dropped: list[str] = []
     respelled: dict[str, str] = {}
     filled: dict[str, tuple[str, np.ndarray | None]] = {}
@@ -118,9 +119,9 @@ def to_jax(
             filled[path] = original, fit(tensor, rule.transform, target[path], f"{original} -> {path}")
     unfilled = [path for path in target if path not in filled]
     problems += [
-        f"unfilled: {path} {tuple(target[path].shape)}{_wanted(table, path)}"
+        f"unfilled: {path} {tuple(target[path].shape)}{_describe_names(table, path)}"
         for path in unfilled
-        if not _covers(leaves, path)
+        if not _covers(skipped, path)
     ]
     fit.check()
     arrays = {path: array for path in target if path in filled and (array := filled[path][1]) is not None}
@@ -135,21 +136,21 @@ def to_torch(
     drop: Iterable[str] = (),
     respelled: Mapping[str, str] | None = None,
 ) -> dict[str, np.ndarray]:
-    """A model's parameters as PyTorch's tensors: the inverse of `to_jax`, as strict.
+    """Converts a model's parameters to PyTorch's tensors: the inverse of `to_jax`, equally strict.
 
     Args:
-        arrays: {path: array} of all the model's parameters and statistics.
-        expected: {PyTorch name: array or anything with shape and dtype}, as today's spelling has it: where given, the
+        arrays: ``{path: array}`` of all parameters and statistics of the model.
+        expected: ``{PyTorch name: array or anything with shape and dtype}`` in the current spelling. If given, the
             result has exactly these names, shapes and dtypes.
-        drop: templates of paths that may be left out.
-        respelled: `Converted.respelled`, to write names as the file had them.
+        drop: templates of paths to leave out.
+        respelled: `Converted.respelled`, to write names as they were spelled in the file.
 
     Raises:
-        ConversionError: with every path unmapped or mapped twice, every name missing, every wrong shape and dtype,
-            every template that matches nothing.
+        ConversionError: paths that are unmapped or mapped twice, missing names, wrong shapes or dtypes, or templates
+            that match nothing. The error lists all of them.
     """
     drops = _templates(drop)
-    old = respelled or {}
+    old_names = respelled or {}
     fit = _Fit(narrows=False)
     problems = fit.problems
     problems += _idle("drop", drops, arrays)
@@ -164,7 +165,7 @@ def to_torch(
             problems.append(f"mapped twice: {path} -> {names}" if matches else f"unmapped: {path} {array.shape}")
             continue
         ((rule, name),) = matches
-        # A table that overlaps in PyTorch's names would write what it cannot read back.
+        # With rules that overlap in PyTorch's names, the result could not be read back.
         if [back for _, back in table.forward(name)] != [path]:
             problems.append(f"not readable back: {path} -> {name}")
         elif name in filled:
@@ -179,17 +180,17 @@ def to_torch(
         problems += [f"missing: {name} {tuple(want.shape)}" for name, want in expected.items() if name not in filled]
     fit.check()
     order = filled if expected is None else expected
-    return {old.get(name, name): tensor for name in order if (tensor := filled[name][1]) is not None}
+    return {old_names.get(name, name): tensor for name in order if (tensor := filled[name][1]) is not None}
 
 
 def matching(templates: Iterable[str], names: Iterable[str]) -> tuple[str, ...]:
-    """Those of the templates that match one of the names."""
+    """The templates that match at least one of the names."""
     known = list(names)
     return tuple(text for text in templates if any(_covers(_templates(text), name) for name in known))
 
 
 def _idle(option: str, templates: Iterable[Template], names: Iterable[str]) -> list[str]:
-    """A problem for each template that matches none of the names: a typo there would go unnoticed."""
+    """One problem per template that matches none of the names, as it may contain a typo."""
     known = list(names)
     return [
         f"{option}: nothing matches {template.text!r}{nearest(template.text, known)}"
@@ -206,19 +207,19 @@ def _covers(templates: Iterable[Template], text: str) -> bool:
     return any(template.match(text) is not None for template in templates)
 
 
-def _wanted(table: Table, path: str) -> str:
+def _describe_names(table: Table, path: str) -> str:
     names = sorted(name for _, name in table.inverse(path))
-    return f" <- {', '.join(names)}" if names else " (no rule leads to it)"
+    return f" <- {', '.join(names)}" if names else " (no rule maps to it)"
 
 
 @dataclass
 class _Fit:
-    """Arrays in their new layout and dtype, and what went wrong on the way.
+    """Converts arrays to their new layout and dtype, and collects the problems.
 
     Attributes:
-        narrows: whether a float may become a narrower one.
+        narrows: whether floats may be cast to a narrower dtype.
         cast: see `Converted`.
-        dtypes: routes of the arrays with a wrong dtype, by (found, wanted): one line each, however many they are.
+        dtypes: routes of the arrays with a wrong dtype, by (found, expected). Each pair becomes one problem.
     """
 
     narrows: bool
@@ -227,47 +228,45 @@ class _Fit:
     dtypes: defaultdict[tuple[str, str], list[str]] = field(default_factory=lambda: defaultdict(list))
 
     def __call__(self, array: np.ndarray, transform: Transform, wanted: Shaped | None, route: str) -> np.ndarray | None:
-        """The array, contiguous; None where it does not fit."""
+        """The converted array, contiguous; None if it does not fit. ``route``: both names, for messages."""
         try:
             result = transform.forward(array)
         except (ValueError, TypeError, IndexError) as error:
-            expected = "" if wanted is None else f", where {tuple(wanted.shape)} is wanted"
-            what = f"{array.dtype} {array.shape} is not for {transform.name}{expected} ({error})"
-            self.problems.append(f"shape: {route}: {what}")
+            expected = "" if wanted is None else f"; expected {tuple(wanted.shape)}"
+            what = f"{transform.name} does not take {array.dtype} {array.shape}"
+            self.problems.append(f"shape: {route}: {what} ({error}){expected}")
             return None
-        # asarray, because ascontiguousarray would make a vector of a scalar.
+        # Not ascontiguousarray, which would convert a scalar to a vector.
         result = np.asarray(result, order="C")
         if transform is COUNTER and array.dtype != np.int64:
             self.cast[str(array.dtype), "int64"] += 1
         if wanted is None:
             return result
         if result.shape != tuple(wanted.shape):
-            laid_out = f"{array.shape} becomes {result.shape}"
-            self.problems.append(
-                f"shape: {route}: {laid_out} by {transform.name}, where {tuple(wanted.shape)} is wanted"
-            )
+            becomes = f"{array.shape} becomes {result.shape} by {transform.name}"
+            self.problems.append(f"shape: {route}: {becomes}; expected {tuple(wanted.shape)}")
             return None
         return result if result.dtype == wanted.dtype else self._cast(result, wanted.dtype, route)
 
     def _cast(self, array: np.ndarray, dtype: np.dtype, route: str) -> np.ndarray | None:
-        both = str(array.dtype), str(dtype)
+        dtypes = str(array.dtype), str(dtype)
         floats = _is_float(array.dtype) and _is_float(dtype)
         if not floats or not (self.narrows or np.can_cast(array.dtype, dtype, "safe")):
-            self.dtypes[both].append(route)
+            self.dtypes[dtypes].append(route)
             return None
         with np.errstate(over="ignore"):
             result = array.astype(dtype)
         if not np.array_equal(np.isfinite(array), np.isfinite(result)):
-            self.problems.append(f"range: {route}: {both[0]} numbers that {both[1]} cannot hold")
+            self.problems.append(f"range: {route}: {dtypes[0]} numbers that {dtypes[1]} cannot represent")
             return None
-        self.cast[both] += 1
+        self.cast[dtypes] += 1
         return result
 
     def check(self) -> None:
         """Raises ConversionError if there was any problem."""
         for (found, wanted), routes in self.dtypes.items():
             more = f" and {len(routes) - 1} more" if len(routes) > 1 else ""
-            self.problems.append(f"dtype: {routes[0]}{more}: {found}, where {wanted} is wanted")
+            self.problems.append(f"dtype: {routes[0]}{more}: {found}; expected {wanted}")
         if self.problems:
             raise ConversionError(self.problems)
 

@@ -1,4 +1,4 @@
-"""What weights do not say of a model and was taken for granted: options that give other boxes where they are wrong."""
+"""Options that weights do not determine and that are therefore assumed. Detections differ if they are wrong."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from jaxdet.models.options import label, model_options, show, value_at
 from jaxdet_convert.sources.registry import source_of
 
 
-def assumed(config: ModelConfig, said: Collection[str], *, norm_eps: float | None) -> str:
-    """One line of the options that neither the weights nor the caller told, with their values.
+def assumed(config: ModelConfig, known: Collection[str], *, norm_eps: float | None) -> str:
+    """One line with the options that neither the weights nor the caller determine, and their values.
 
     Args:
-        said: the options that were told.
-        norm_eps: its value, where that is assumed too; otherwise None.
+        known: the options that they determine.
+        norm_eps: the eps of all norms if it is also assumed; otherwise None.
     """
     source = source_of(config)
-    known = {option for keyword, options in source.says.items() if keyword in said for option in options} | set(said)
+    implied = {option for keyword, options in source.says.items() if keyword in known for option in options}
     paths = model_options(config)
     found = [
-        f"{label(option)} {words or _shown(option, config, paths)}"
+        f"{label(option)} {words or _show(option, config, paths)}"
         for option, words in source.assumed(config).items()
-        if option not in known
+        if option not in implied and option not in known
     ]
     if norm_eps is not None:
         found.append(f"norm_eps {show(norm_eps)}")
     return "; ".join(found)
 
 
-def _shown(option: str, config: ModelConfig, paths: dict[str, tuple[str, ...]]) -> str:
+def _show(option: str, config: ModelConfig, paths: dict[str, tuple[str, ...]]) -> str:
     value: Any = value_at(config, paths[option])
     if option == "names" and value:
         return f"{class_names(config, value)[0]}, ... (COCO's)"

@@ -1,4 +1,4 @@
-"""Filling a detector's body from a classifier's weights, or its whole backbone from another detector's."""
+"""Filling a detector's backbone with a classifier's weights, or with those of another detector's backbone."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from jaxdet_convert.read.safetensors_file import is_sharded
 from jaxdet_convert.sources.backbones import backbone_of
 from jaxdet_convert.sources.registry import model_table, source_of
 
-_BODY, _CLASSIFIER, _COUNTER = "backbone.", "fc.", ".count"
+_BACKBONE, _CLASSIFIER, _COUNTER = "backbone.", "fc.", ".count"
 
 
 def load_backbone(
@@ -34,31 +34,33 @@ def load_backbone(
     container: str | None = None,
     keep: Mapping[str, Any] | None = None,
 ) -> tuple[Detector, tuple[str, ...]]:
-    """The detector with its body taken from a classifier, and the names of the classifier's ``fc`` that are dropped.
+    """Fills a detector's backbone with the weights of a classifier.
 
-    Weights of a detector's backbone alone (a HeadHunter's, or RetinaFace's, whose heads are dropped) fill the pyramid
-    and the context modules, too, which have to be there.
+    Weights of a detector without heads (of HeadHunter, or of RetinaFace, whose heads are dropped) also fill the pyramid
+    and the context modules, which the detector has to have.
 
-    Strict otherwise: the whole body is filled, and nothing else is left over. The norms stay of the detector's kind:
-    counters of batches are left out where it is frozen, and start at 0 where the weights have none. What belongs to the
-    weights follows them, and the result's configuration says it (`jaxdet.runs.follow.follow_classifier`): a
-    Darknet-53's slope and normalisation of images, and of a jaxdet folder all that its configuration says about the
-    body and the eps of its norms.
+    The conversion is strict: the whole backbone is filled, and no weights are left over except the classifier's ``fc``.
+    The norms keep the detector's kind: frozen norms drop the batch counters, and missing counters start at 0. The
+    options that belong to the weights are taken from them (`jaxdet.runs.follow.follow_classifier`): of a Darknet-53 its
+    slope and the normalisation of images; of a jaxdet folder its whole backbone configuration and the eps of its norms.
 
     Args:
-        model: as `jaxdet.create_model` makes it; it is not changed.
-        weights: whatever `load_torch` reads (and tells on the log "jaxdet"), or the folder of a classifier that
-            ``jaxdet convert`` or `jaxdet.save` wrote.
-        container: the entry of a checkpoint that holds the state dict, as `load_torch` takes it.
-        keep: options of the model, with their values, that stay as they are whatever the weights say.
+        model: a detector from `jaxdet.create_model`. It is not changed.
+        weights: anything that `load_torch` reads, or the folder of a classifier that ``jaxdet convert`` or
+            `jaxdet.save` wrote. Changes to names and dtypes are logged to "jaxdet".
+        container: see `load_torch`.
+        keep: options of the model, with their values, that the weights do not change.
+
+    Returns:
+        The detector, and the names of the tensors that were dropped.
 
     Raises:
-        ValueError: the weights do not read, are no classifier's, or of another than the detector's body.
-        ConversionError: with all that does not fit.
+        ValueError: the weights cannot be read, or are not those of a classifier of the same kind as the backbone.
+        ConversionError: the weights do not fit the backbone.
     """
     config = model.config
     if config.task is not Task.DETECTION or config.needs_backbone:
-        raise ValueError("a classifier's weights go into a detector on a named backbone, as create_model makes it")
+        raise ValueError("load_backbone takes a detector with one of jaxdet's backbones, as create_model returns it")
     bare: tuple[str, ...] | None = None
     if not isinstance(weights, Mapping) and to_path(weights).is_dir() and not is_sharded(weights):
         stored = open_stored(weights)
@@ -74,38 +76,38 @@ def load_backbone(
     if bare is not None:
         theirs = theirs.backbone
     elif theirs.task is Task.DETECTION:
-        raise ValueError(f"{where} are of a whole detector; give a classifier's, or start from that detector")
+        raise ValueError(f"{where} are of a whole detector: give weights of a classifier, or start from that detector")
     _check_kind(config.backbone_config, theirs, where)
-    told = override_model(follow_classifier(config, theirs, described=described), keep or {})
+    config = override_model(follow_classifier(config, theirs, described=described), keep or {})
     if bare is not None:
-        return _with_backbone(model, told, classifier), bare
+        return _with_backbone(model, config, classifier), bare
 
     found = arrays(classifier)
     table = model_table(classifier.config, getattr(classifier, "origin", ()))
     names = [name for path in found if path.startswith(_CLASSIFIER) for _, name in table.inverse(path)]
     current = arrays(model)
-    target = {path: array for path, array in current.items() if path.startswith(_BODY)}
-    body = _fitted({_BODY + path: array for path, array in found.items() if not path.startswith(_CLASSIFIER)}, target)
-    filled = fill(abstract(told, numerics=model.numerics), current | body)
+    target = {path: array for path, array in current.items() if path.startswith(_BACKBONE)}
+    backbone = {_BACKBONE + path: array for path, array in found.items() if not path.startswith(_CLASSIFIER)}
+    filled = fill(abstract(config, numerics=model.numerics), current | _fit(backbone, target))
     filled.origin = getattr(model, "origin", ())
     return filled, tuple(sorted(names))
 
 
 def _with_backbone(model: Detector, config: DetectorConfig, other: Model) -> Detector:
-    """The detector, under a configuration, with the body, the pyramid and the context modules of another one."""
+    """The detector with another configuration, and the backbone, pyramid and context modules of another model."""
     found, target = (
         {path: array for path, array in arrays(whole).items() if path.startswith(source_of(whole.config).trunk)}
         for whole in (other, model)
     )
-    filled = fill(abstract(config, numerics=model.numerics), arrays(model) | _fitted(found, target))
+    filled = fill(abstract(config, numerics=model.numerics), arrays(model) | _fit(found, target))
     filled.origin = getattr(model, "origin", ())
     return filled
 
 
-def _check_kind(body: BackboneConfig, classifier: BackboneConfig, where: str) -> None:
-    ours, theirs = _kind(body), _kind(classifier)
+def _check_kind(backbone: BackboneConfig, classifier: BackboneConfig, where: str) -> None:
+    ours, theirs = _kind(backbone), _kind(classifier)
     if ours != theirs:
-        raise ValueError(f"{where} are of {theirs}, and the detector's body is {ours}: give weights of that")
+        raise ValueError(f"{where} are of {theirs}, but the detector's backbone is {ours}: give weights of that")
 
 
 def _kind(config: BackboneConfig) -> str:
@@ -113,14 +115,18 @@ def _kind(config: BackboneConfig) -> str:
     return type(config).__name__.removesuffix("Config") + (f" ({options})" if options else "")
 
 
-def _fitted(found: dict[str, jax.Array], target: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-    """The body's arrays under the detector's norms; strict but for the counters of batches."""
+def _fit(found: dict[str, jax.Array], target: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    """Fits the arrays to the detector's norms and dtypes. Strict except for batch counters.
+
+    Raises:
+        ConversionError: paths or shapes differ.
+    """
     found = {path: array for path, array in found.items() if path in target or not path.endswith(_COUNTER)}
     found |= {path: jnp.zeros_like(target[path]) for path in target.keys() - found.keys() if path.endswith(_COUNTER)}
     problems = [f"not in the model: {path}" for path in found.keys() - target.keys()]
     problems += [f"unfilled: {path}" for path in target.keys() - found.keys()]
     problems += [
-        f"shape: {path}: {found[path].shape}, where {target[path].shape} is wanted"
+        f"shape: {path}: {found[path].shape}; expected {target[path].shape}"
         for path in found.keys() & target.keys()
         if found[path].shape != target[path].shape
     ]

@@ -1,4 +1,4 @@
-"""A model's parameters as a PyTorch state dict, in the spelling that they came from."""
+"""Conversion of a model to a PyTorch state dict, with the names of the weights that it was loaded from."""
 
 from __future__ import annotations
 
@@ -15,45 +15,48 @@ from jaxdet_convert.sources.registry import source_of
 
 
 def to_torch(model: Model, spelling: str | None = None) -> dict[str, np.ndarray]:
-    """The state dict that the original's ``load_state_dict(strict=True)`` takes: bit for bit what it came from.
+    """Converts a model to a state dict for ``load_state_dict(strict=True)`` of the original PyTorch module.
+
+    The state dict of a model that was loaded from weights is bit-equal to them.
 
     Args:
-        spelling: ``"new"`` or ``"old"`` (before torchvision 0.13) of a detector whose pyramid and heads have no norms
-            and, of a Faster R-CNN, one RPN convolution; ``"old-fpn"`` and its like, where only that part is old;
-            ``"listing"``, ``"timm"`` or ``"darknet"`` of a Darknet-53. By default the one that the model came from, and
-            for models born here today's torchvision and the PyTorch listing.
+        spelling: the variant of the parameter names. Detectors: ``"new"`` (current torchvision), ``"old"`` (before
+            torchvision 0.13), or for example ``"old-fpn"`` if only that part has old names. The old names exist only
+            for a pyramid and heads without norms, and in Faster R-CNN only for one RPN convolution. Darknet-53:
+            ``"listing"`` (a widespread PyTorch implementation), ``"timm"`` or ``"darknet"``. By default the spelling
+            of the weights that the model was loaded from; for other models ``"new"`` and ``"listing"``.
 
     Returns:
-        ``{name: array}``; counters of batches are int64.
+        ``{name: array}``; batch counters are int64.
 
     Raises:
-        ValueError: the model has no such spelling, or stands on a backbone of the caller's own.
-        ConversionError: a parameter has no name there.
+        ValueError: the model has no such spelling, or has a custom backbone.
+        ConversionError: a parameter has no name in PyTorch.
     """
     config = model.config
     if config.needs_backbone:
-        raise ValueError("this detector stands on a backbone of your own, whose names in PyTorch nobody knows")
+        raise ValueError("this detector has a custom backbone, whose PyTorch names are unknown")
     source = source_of(config)
     origin = _origin(config, tuple(getattr(model, "origin", ())), spelling)
     values = {path: np.array(array) for path, array in arrays(model).items()}
-    # A file of numbers alone has no counters.
+    # The Darknet format has no batch counters.
     drop = apply.matching(("{x:path}.count",), values) if backbone_of(config.backbone_config).numbers in origin else ()
     tensors = apply.to_torch(values, source.table(config, origin), drop=drop)
     old = source.old_spellings(next((tag for tag in origin if tag in source.spellings), "new"))
-    return {_former(name, old): tensor for name, tensor in tensors.items()}
+    return {_old_name(name, old): tensor for name, tensor in tensors.items()}
 
 
-def _former(name: str, spellings: Sequence[Spelling]) -> str:
+def _old_name(name: str, spellings: Sequence[Spelling]) -> str:
     return next((old for spelling in spellings if (old := spelling.former(name)) is not None), name)
 
 
 def _origin(config: ModelConfig, origin: tuple[str, ...], spelling: str | None) -> tuple[str, ...]:
-    """The origin with another spelling in place of its own."""
+    """The origin with another spelling."""
     if spelling is None:
         return origin
     known = _spellings(config)
     if spelling not in known:
-        raise ValueError(f"this model has no spelling {spelling!r}; it has: {', '.join(known) or 'one alone'}")
+        raise ValueError(f"this model has no spelling {spelling!r}; it has: {', '.join(known) or 'only one'}")
     source = source_of(config)
     kind = source.spellings if spelling in source.spellings else backbone_of(config.backbone_config).namings
     return (*(tag for tag in origin if tag not in kind), spelling)

@@ -1,4 +1,4 @@
-"""A live PyTorch module as a model of this library: what no state dict tells is read off the module."""
+"""Conversion of a PyTorch module in memory, with the options that a state dict does not contain."""
 
 from __future__ import annotations
 
@@ -29,22 +29,23 @@ def from_torch(
     precision: str = "highest",
     **options: Any,
 ) -> Model:
-    """A live torchvision ResNet or detector, a HeadHunter, or another module whose state dict `load_torch` knows.
+    """Converts a torchvision ResNet or detector, a HeadHunter, or another module that `load_torch` supports.
 
-    Read off the module: anchors, sizes, normalisation of images, thresholds, counts, box coder weights, RoIAlign and
-    its levels, the norms' kind, eps and momentum, the slope of LeakyReLU, the class count, and of a HeadHunter whether
-    it enlarges images and has soft-NMS. Of a list of ``min_size`` the last is taken, as torchvision does in
-    evaluation, with a warning. The module is not changed, and its later training does not change the model.
+    The following options are read from the module: anchors, image sizes and normalisation, thresholds, counts, box
+    coder weights, RoIAlign and its levels, kind, eps and momentum of the norms, the slope of LeakyReLU, the number of
+    classes, and for HeadHunter whether it enlarges images and uses soft-NMS. If ``min_size`` is a list, the last
+    entry is used with a warning, as torchvision does in evaluation. The module is not changed, and later training of it
+    does not change the model.
 
     Args:
-        module: wrapped in DataParallel or compiled, too, or the one such model within another module.
-        name, names, dtype, param_dtype, precision, options: as in `load_torch`; options go before what is read.
+        module: may be compiled or wrapped in DataParallel, or contain the supported module as a submodule.
+        name, names, dtype, param_dtype, precision, options: see `convert_weights`; options override the module's.
 
     Raises:
-        WeightsError: there are several such models in it.
-        RecognitionError: its state dict is of no model of this library, or of another than ``name``.
-        UnsupportedModuleError: a setting of it has no counterpart here.
-        ConversionError: something in its state dict is left over, or missing.
+        WeightsError: the module contains several such models.
+        RecognitionError: its state dict is not that of a known model, or of another model than ``name``.
+        UnsupportedModuleError: the module has a setting that jaxdet does not support.
+        ConversionError: its state dict has unknown or missing names.
     """
     if not callable(getattr(module, "state_dict", None)):
         raise TypeError(f"from_torch takes a torch.nn.Module, not {type(module).__name__}; for weights use load_torch")
@@ -52,36 +53,36 @@ def from_torch(
     module = module.get_submodule(read.prefix.rstrip("."))
     found = recognise_weights(read, name)
     if found.bare:
-        raise UnsupportedModuleError("this is a detector's backbone without its heads: load_torch takes its state dict")
+        raise UnsupportedModuleError("this is a detector without its heads: convert its state dict with load_torch")
     if found.also is not None and name is None and source_named(found.also).is_live(module):
         found = recognise_weights(read, found.also)
-    chosen = _told(module, found) | options
+    chosen = _read_options(module, found) | options
     if found.is_detector:
-        _warn_of_sizes(module.transform)
+        _warn_about_sizes(module.transform)
     chosen |= {"names": tuple(names)} if names is not None else coco_names(found.name, chosen)
     config = model_config(found.name, **chosen)
     return fill_strictly(read, found, config, Numerics(dtype, param_dtype, precision))[0]
 
 
-def _told(module: Any, found: Recognised) -> dict[str, Any]:
-    """The options that the weights and the module tell."""
-    source, told = source_named(found.name), dict(found.options)
+def _read_options(module: Any, found: Recognised) -> dict[str, Any]:
+    """The options that the weights and the module determine."""
+    source, known = source_named(found.name), dict(found.options)
     for prefix, option in source.norms.items():
-        if isinstance(told.get(option), NormConfig):
-            told[option] = read_norm(module, prefix, told[option])
+        if isinstance(known.get(option), NormConfig):
+            known[option] = read_norm(module, prefix, known[option])
     layers = list(layers_of(module))
     prefix, option = (BODY, "backbone_") if found.is_detector else ("", "")
     check_dilations(layers, found.name)
-    body = [(path, layer) for path, layer in layers if path.startswith(prefix)]
+    backbone_layers = [(path, layer) for path, layer in layers if path.startswith(prefix)]
     backbone = backbone_of(model_config(found.name).backbone_config)
-    told |= {option + key: value for key, value in backbone.live(body, found.name).items()}
-    return told | source.live(module, found)
+    known |= {option + key: value for key, value in backbone.live(backbone_layers, found.name).items()}
+    return known | source.live(module, found)
 
 
-def _warn_of_sizes(transform: Any) -> None:
+def _warn_about_sizes(transform: Any) -> None:
     sizes = as_tuple(transform.min_size)
     if len(sizes) > 1:
         warnings.warn(
-            f"the module trains with min_size {list(sizes)}; taken is {sizes[-1]}, as torchvision does in evaluation",
+            f"the module trains with min_size {list(sizes)}; {sizes[-1]} is used, as torchvision does in evaluation",
             stacklevel=3,
         )

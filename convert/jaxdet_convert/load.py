@@ -1,4 +1,4 @@
-"""Weights of PyTorch and Darknet as a model of this library."""
+"""Loading weights of PyTorch and Darknet as a model."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ _LOG = logging.getLogger("jaxdet")
 
 @dataclass(frozen=True, eq=False)
 class Conversion:
-    """A model and how it was made.
+    """A model that was converted from weights, and how.
 
     Attributes:
-        name: of the model, as recognised.
-        told: options of it that the weights told.
+        name: the recognised name of the model.
+        told: options that the weights determine.
         source, container, prefix, beside: see `jaxdet_convert.read.weights.Weights`.
-        dropped: names of the weights that were left out: the old predictor's, or RetinaFace's heads.
-        fresh: parameters that are new.
-        bare: the weights are a detector's body, pyramid and context alone, and its heads are new.
-        also: another model whose weights have the same names and shapes.
-        official: which of torchvision's published files the weights are.
-        described: the options that lay beside the weights, in ``m.json`` of ``m.pth``.
-        changed: options of those that the caller gave otherwise, a line each.
-        assumed: one line of the options that nobody told, with their values; empty where there are none.
+        dropped: names of the tensors that were dropped: those of the old predictor, or RetinaFace's heads.
+        fresh: paths of the parameters that were initialised.
+        bare: whether the weights are those of a detector without heads, which were initialised.
+        also: the name of another model whose weights have the same names and shapes.
+        official: the official torchvision file that the weights are from.
+        described: the options in the file beside the weights, ``m.json`` for ``m.pth``.
+        changed: one line per option in that file that the caller overrode.
+        assumed: one line with the options that neither weights nor caller determine, and their values; may be empty.
     """
 
     model: Model
@@ -67,21 +67,21 @@ class Conversion:
 
     @property
     def norm_eps(self) -> float:
-        """Of the backbone's norms."""
+        """The eps of the backbone's norms."""
         return self.model.config.backbone_config.norm.eps
 
 
 def load_torch(weights: str | os.PathLike[str] | Mapping[str, Any], name: str | None = None, **options: Any) -> Model:
-    """A model from PyTorch's or Darknet's weights; `convert_weights` documents the options and errors.
+    """Loads a model from PyTorch's or Darknet's weights. `convert_weights` documents the options and errors.
 
-    One line of the log names the options that nobody told, and their values.
+    Options that neither the weights nor the caller determine are logged to "jaxdet" with their values.
     """
     result = convert_weights(weights, name, **options)
     where = "these weights" if isinstance(weights, Mapping) else os.fspath(weights)
     for line in result.changed:
         _LOG.warning("%s: %s", where, line)
     if result.assumed:
-        _LOG.warning("%s: assumed, because weights do not say it: %s", where, result.assumed)
+        _LOG.warning("%s: assumed, as weights do not contain it: %s", where, result.assumed)
     return result.model
 
 
@@ -100,36 +100,38 @@ def convert_weights(
     precision: str | None = None,
     **options: Any,
 ) -> Conversion:
-    """A model from weights, and what was recognised, dropped and left fresh on the way.
+    """Converts weights to a model, and reports what was recognised, dropped and initialised.
 
-    Weights of a detector's body and pyramid alone, RetinaFace's among them, give a detector with new heads.
+    Weights of a detector without heads, such as RetinaFace's, give a detector with freshly initialised heads.
 
-    A state dict holds no options (sizes, anchors, class names, ...). Where they lie beside it, as `save_model` writes
-    them, ``m.json`` beside ``m.pth``, they are taken from there; options that are given here go before them.
+    A state dict does not contain options (sizes, anchors, class names, ...). If `save_model` wrote them beside the
+    weights (``m.json`` for ``m.pth``), they are read from there. Options that the caller gives override them.
 
     Args:
         weights: a file (.pth, .pt, .tar, .safetensors, .safetensors.index.json, .weights), the folder of sharded
             weights, or a state dict of arrays or torch tensors. Names may have a prefix, such as a training framework's
-            ``model.``; floats of another width are cast. Both are said on the log "jaxdet".
-        name: of the model; by default recognised from the weights' names and shapes, as are the options that these
-            tell. Given, it has to agree.
-        num_classes: with ``fresh_predictor``, of the new predictor; otherwise it has to agree with the weights.
-        norm_eps: of all norms, which no state dict holds; by default 0.0 for torchvision's official COCO_V1 file of
-            ``fasterrcnn_resnet50_fpn`` (known by its hash) and 1e-5 for all others.
-        names: of a detector's classes, the background first; by default COCO's for torchvision's detectors of 91.
-        container: the entry that holds the state dict, where a checkpoint has several: a dotted path, whose end may be
-            what names begin with (``"state_dict.ema_model"``).
-        fresh_predictor: leave out the weights' predictor (a classifier's ``fc``) and initialise a new one.
-        rngs: of that predictor; by default ``nnx.Rngs(0)``.
-        dtype, param_dtype, precision: see `jaxdet.nn.Numerics`; by default float32 of the highest precision.
-        options: of the model (`jaxdet.create_model`); they go before what the weights tell.
+            ``model.``, which is removed; floats of another dtype are cast. Both are logged to "jaxdet".
+        name: the model's name; by default recognised from names and shapes. If given, it has to match them.
+        num_classes: with ``fresh_predictor`` the number of classes of the new predictor; otherwise it has to match the
+            weights.
+        norm_eps: the eps of all norms, which state dicts do not contain; by default 0.0 for torchvision's official
+            files of ``fasterrcnn_resnet50_fpn`` and ``retinanet_resnet50_fpn`` (recognised by their hash), and 1e-5 for
+            all others.
+        names: the class names of a detector, including the background; by default COCO's for torchvision's detectors
+            with 91 classes.
+        container: the entry with the state dict if a checkpoint has several: a dotted path, which may end in a common
+            prefix of names (``"state_dict.ema_model"``).
+        fresh_predictor: drop the predictor of the weights (a classifier's ``fc``) and initialise a new one.
+        rngs: for the initialised parameters; by default ``nnx.Rngs(0)``.
+        dtype, param_dtype, precision: see `jaxdet.nn.Numerics`; by default float32 with the highest precision.
+        options: of the model (see `jaxdet.create_model`). They override options that the weights determine.
 
     Raises:
-        WeightsError: the file does not read, or holds several sets of weights and ``container`` names none.
-        RecognitionError: the weights are of no model of this library, or of another than ``name``.
-        ConversionError: something in the weights or the model is left over, or has another shape: all is listed.
-        ValueError: an option is unknown or does not fit the weights; or ``m.json`` holds something else, or is of
-            another model.
+        WeightsError: the file cannot be read, or contains several sets of weights and ``container`` selects none.
+        RecognitionError: the weights are not those of a known model, or those of another model than ``name``.
+        ConversionError: tensors or parameters are left over, or have another shape. The error lists all of them.
+        ValueError: an option is unknown or does not fit the weights; or ``m.json`` cannot be read or describes another
+            model.
     """
     described = None if isinstance(weights, Mapping) else read_options(weights)
     read = read_model(weights, container=container, layers=layers_of_numbers)
@@ -145,7 +147,7 @@ def convert_weights(
     if official is not None and not found.is_detector:
         told["transform"] = ClassifierTransform(resize=official.resize)
     if num_classes is not None:
-        options["num_classes"] = _agreed(num_classes, told.get("num_classes"), fresh_predictor or found.bare)
+        options["num_classes"] = _check_num_classes(num_classes, told.get("num_classes"), fresh_predictor or found.bare)
     if names is not None:
         options["names"] = tuple(names)
     given = {"dtype": dtype, "param_dtype": param_dtype, "precision": precision}
@@ -158,7 +160,7 @@ def convert_weights(
         beside = options_file(weights)
         check_kind(described.config, model_config(found.name, **told), beside)
         config = override_described(described.config, options, norm_eps)
-        changed = tuple(f"{line}, as given and unlike {beside.name}" for line in changes(described.config, config))
+        changed = tuple(f"{line} (given; {beside.name} differs)" for line in changes(described.config, config))
     else:
         chosen = told | options
         if names is None and not fresh_predictor:
@@ -181,7 +183,7 @@ def convert_weights(
 
 
 def override_described(config: ModelConfig, options: Mapping[str, Any], norm_eps: float | None) -> ModelConfig:
-    """The configuration beside some weights with what was given otherwise; names of other classes go."""
+    """The configuration beside the weights with the given options. If the classes change, their names are removed."""
     if options.get("num_classes", config.num_classes) != config.num_classes and "names" not in options:
         config = config.with_classes((), options["num_classes"])
     if "names" in options:
@@ -191,7 +193,7 @@ def override_described(config: ModelConfig, options: Mapping[str, Any], norm_eps
 
 
 def official_config(name: str) -> ModelConfig:
-    """The configuration of the model that official weights give, which need not be here for it."""
+    """The configuration of the model with these official weights, which need not be downloaded."""
     weights = OFFICIAL[name]
     config: Any = model_config(name if name in list_models() else name.rpartition("_v")[0])
     if config.task is Task.CLASSIFICATION:
@@ -200,7 +202,7 @@ def official_config(name: str) -> ModelConfig:
 
 
 def recognise_weights(read: Weights, name: str | None = None) -> Recognised:
-    """What weights that were read are of; an error names the file.
+    """Recognises the model of weights. Errors name the file.
 
     Raises:
         RecognitionError: see `jaxdet_convert.recognise.recognise`.
@@ -212,17 +214,18 @@ def recognise_weights(read: Weights, name: str | None = None) -> Recognised:
 
 
 def coco_names(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The option ``names`` for a detector of torchvision that has COCO's count of classes; otherwise nothing."""
+    """The option ``names`` for a torchvision detector with as many classes as COCO; otherwise empty."""
     official = name in OFFICIAL and name in list_models(Task.DETECTION)
     is_coco = official and options.get("num_classes") == len(COCO_NAMES) and not options.get("names")
     return {"names": COCO_NAMES} if is_coco else {}
 
 
-def _agreed(num_classes: int, told: int | None, fresh: bool) -> int:
-    if num_classes != told and not fresh:
-        has = "have no classifier" if told is None else f"are for {told} classes"
+def _check_num_classes(num_classes: int, found: int | None, fresh: bool) -> int:
+    """Returns ``num_classes``. Raises ValueError if the weights have another number and the predictor is kept."""
+    if num_classes != found and not fresh:
+        has = "have no classifier" if found is None else f"are for {found} classes"
         raise ValueError(
-            f"the weights {has} and num_classes={num_classes} was asked for: leave it out, or start with a new "
+            f"the weights {has} and num_classes={num_classes} was asked for: leave it out, or initialise a new "
             "predictor (fresh_predictor=True, --fresh-predictor)"
         )
     return num_classes

@@ -1,4 +1,4 @@
-"""The official weights of torchvision: where they are found, and what their hash tells that no state dict does."""
+"""The official weights of torchvision: their files, and the options that state dicts do not contain."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from jaxdet.config import nearest
 
 URL = "https://download.pytorch.org/models/"
 _CHUNK = 1 << 20
-_TIMEOUT = 30  # seconds without a byte
+_TIMEOUT = 30  # seconds without data
 
 
 @dataclass(frozen=True)
 class OfficialWeights:
-    """A file that torchvision publishes; its name ends in the beginning of its SHA-256.
+    """A file that torchvision publishes. Its name ends with the first digits of its SHA-256.
 
-    member: what torchvision calls the weights of the model.
-    norm_eps: of the frozen norms that the weights were trained with.
-    resize: of the shorter side in pixels, before a classifier's centre is cut out.
+    member: torchvision's name for the weights.
+    norm_eps: the eps of the frozen norms that the weights were trained with.
+    resize: the size of the shorter side in pixels before the centre crop, for classifiers.
     """
 
     file: str
@@ -40,7 +40,7 @@ class OfficialWeights:
         return Path(self.file).stem.rpartition("-")[2]
 
 
-# By model; "_v1" and "_v2" are torchvision's IMAGENET1K_V1 and _V2, of which its default is the second.
+# By model; "_v1" and "_v2" are torchvision's IMAGENET1K_V1 and _V2 (its default).
 OFFICIAL: dict[str, OfficialWeights] = {
     "resnet50": OfficialWeights("resnet50-11ad3fa6.pth", "IMAGENET1K_V2", resize=232),
     "resnet50_v1": OfficialWeights("resnet50-0676ba61.pth", "IMAGENET1K_V1"),
@@ -51,7 +51,7 @@ OFFICIAL: dict[str, OfficialWeights] = {
     "resnet152": OfficialWeights("resnet152-f82ba261.pth", "IMAGENET1K_V2", resize=232),
     "resnet152_v1": OfficialWeights("resnet152-394f9c45.pth", "IMAGENET1K_V1"),
     "resnet152_v2": OfficialWeights("resnet152-f82ba261.pth", "IMAGENET1K_V2", resize=232),
-    # torchvision sets the eps of frozen norms to 0 after loading a detector's first file, because it was trained so.
+    # The first versions were trained with frozen norms with an eps of 0, which torchvision sets after loading them.
     "fasterrcnn_resnet50_fpn": OfficialWeights("fasterrcnn_resnet50_fpn_coco-258fb6c6.pth", norm_eps=0.0),
     "fasterrcnn_resnet50_fpn_v2": OfficialWeights("fasterrcnn_resnet50_fpn_v2_coco-dd69338a.pth"),
     "retinanet_resnet50_fpn": OfficialWeights("retinanet_resnet50_fpn_coco-eeacb38b.pth", norm_eps=0.0),
@@ -60,29 +60,30 @@ OFFICIAL: dict[str, OfficialWeights] = {
 
 
 def official_of(model: str) -> dict[str, str]:
-    """A model's official weights: torchvision's name of each, and its key in `OFFICIAL`; the last is the default."""
+    """The official weights of a model: ``{torchvision's name: key in OFFICIAL}``. The last entry is the default."""
     keys = [key for key in OFFICIAL if key in (f"{model}_v1", f"{model}_v2") and OFFICIAL[key].member != "COCO_V1"]
     keys += [model] if model in OFFICIAL and not keys else []
     return {OFFICIAL[key].member: key for key in keys}
 
 
 class OfficialWeightsError(OSError):
-    """The official weights of a model cannot be had: one line that says which file to put where."""
+    """Official weights are neither present nor downloadable. The message names the file and where to put it."""
 
 
 def find_official(name: str) -> Path:
-    """The file of a model's official torchvision weights, downloaded where it is not there yet.
+    """The file with a model's official torchvision weights, which is downloaded if necessary.
 
-    Looks in jaxdet's cache (``$JAXDET_CACHE`` or ``~/.cache/jaxdet``) and in torch hub's (``$TORCH_HOME/hub`` or
-    ``~/.cache/torch/hub``); a download goes to the first, whole and with the right hash or not at all.
+    The file is looked up in jaxdet's cache (``$JAXDET_CACHE`` or ``~/.cache/jaxdet``) and in torch hub's
+    (``$TORCH_HOME/hub`` or ``~/.cache/torch/hub``). A download goes to the first, where the file only appears if it is
+    complete and has the correct hash.
 
     Raises:
         ValueError: no official weights of that name are known.
-        OfficialWeightsError: they are nowhere here and cannot be downloaded, or a file of theirs is damaged.
+        OfficialWeightsError: the file cannot be downloaded, or is damaged.
     """
     if name not in OFFICIAL:
         known = ", ".join(OFFICIAL)
-        raise ValueError(f"no official weights of {name!r} are known, but of: {known}{nearest(name, OFFICIAL)}")
+        raise ValueError(f"no official weights of {name!r} are known; known: {known}{nearest(name, OFFICIAL)}")
     weights = OFFICIAL[name]
     folders = list(_folders())
     for folder in folders:
@@ -97,7 +98,7 @@ def find_official(name: str) -> Path:
 
 
 def recognise_official(path: str | os.PathLike[str]) -> OfficialWeights | None:
-    """Which official weights a file is, whatever its name: by the SHA-256 of its bytes."""
+    """The official weights that a file contains, by its SHA-256; None if it is another file."""
     digest = sha256(path)
     return next((weights for weights in OFFICIAL.values() if digest.startswith(weights.prefix)), None)
 
@@ -123,7 +124,7 @@ def _download(weights: OfficialWeights, folders: list[Path]) -> Path:
         digest = hashlib.sha256()
         with urllib.request.urlopen(url, timeout=_TIMEOUT) as response, _progress(response, weights.file) as bar:
             if not response.geturl().startswith("https://"):
-                raise OSError(f"it was redirected to {response.geturl()}, which is not encrypted")
+                raise OSError(f"redirected to {response.geturl()}, which is not encrypted")
             handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{weights.file}.")
             temporary = Path(name)
             with open(handle, "wb") as file:
@@ -132,13 +133,13 @@ def _download(weights: OfficialWeights, folders: list[Path]) -> Path:
                     digest.update(chunk)
                     bar.update(len(chunk))
         if not digest.hexdigest().startswith(weights.prefix):
-            raise OSError(f"what came has the SHA-256 {digest.hexdigest()[:12]}..., which is not the file's")
+            raise OSError(f"the download has a wrong SHA-256, {digest.hexdigest()[:12]}...")
         temporary.chmod(0o644)
         os.replace(temporary, target)
-    except OSError as error:  # urllib's errors are of this kind
+    except OSError as error:  # including urllib's errors
         places = " or ".join(str(folder) for folder in folders)
         raise OfficialWeightsError(
-            f"{weights.file} is not here and {url} cannot be downloaded ({error}): put that file into {places}"
+            f"{weights.file} was not found, and {url} cannot be downloaded ({error}): put that file into {places}"
         ) from error
     finally:
         if temporary is not None:
@@ -148,4 +149,6 @@ def _download(weights: OfficialWeights, folders: list[Path]) -> Path:
 
 def _progress(response: Any, file: str) -> tqdm:
     size = response.headers.get("Content-Length")
-    return tqdm(desc=file, total=int(size) if size else None, unit="B", unit_scale=True, disable=None)  # on a terminal
+    return tqdm(
+        desc=file, total=int(size) if size else None, unit="B", unit_scale=True, disable=None
+    )  # shown on terminals only

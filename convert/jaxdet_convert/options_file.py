@@ -1,4 +1,4 @@
-"""The options of a model beside its PyTorch weights, which cannot hold them: ``m.json`` of ``m.pth``."""
+"""The file with a model's options beside its PyTorch weights, which cannot contain them: ``m.json`` for ``m.pth``."""
 
 from __future__ import annotations
 
@@ -19,49 +19,51 @@ _SUFFIX = ".json"
 
 
 def options_file(weights: str | os.PathLike[str]) -> Path:
-    """Where the options of a weights file lie: ``m.json`` of ``m.pth``."""
+    """The path of the options of a weights file: ``m.json`` for ``m.pth``."""
     return Path(weights).with_suffix(_SUFFIX)
 
 
 def save_model(
     model: Model, path: str | os.PathLike[str], spelling: str | None = None, *, overwrite: bool = False
 ) -> tuple[Path, int]:
-    """Writes a model as a PyTorch state dict, and its options beside it, which `load_torch` takes up again.
+    """Writes a model as a PyTorch state dict, and its options to a file beside it, which `load_torch` reads.
 
     Args:
-        path: of the state dict, ``m.pth``; the options go to ``m.json``.
+        path: the file of the state dict, such as ``m.pth``; the options are written to ``m.json``.
         spelling: see `jaxdet_convert.to_torch`.
-        overwrite: replace weights and options that are there.
+        overwrite: replace existing weights and options.
 
     Returns:
-        The path of the options, and how many tensors were written.
+        The path of the options, and the number of tensors.
 
     Raises:
-        ValueError: something is there already, the path is a URL, or the model does not fit its configuration.
+        ValueError: a file exists, the path is a URL, or the model does not fit its configuration.
         OSError: the folder cannot be written to.
     """
     check_fit(model)
     if is_remote(path):
-        raise ValueError(f"{os.fspath(path)}: a state dict is written to a disk; give a path there, and copy it")
+        raise ValueError(
+            f"{os.fspath(path)}: a state dict can only be written to a local disk; give a path there, and copy it"
+        )
     path, beside = Path(path), options_file(path)
     if path == beside:
-        raise ValueError(f"{path}: the model's options go to a {_SUFFIX} file; name the state dict .pth")
+        raise ValueError(f"{path}: {_SUFFIX} is the file of the model's options; name the state dict .pth")
     if path.exists() and not overwrite:
-        raise ValueError(f"{path} is there already: overwrite=True (--overwrite) replaces it and {beside.name}")
+        raise ValueError(f"{path} already exists: overwrite=True (--overwrite) replaces it and {beside.name}")
     if beside.exists():
         try:
             parse(beside.read_bytes())
         except (OSError, ValueError):
             raise ValueError(
-                f"{beside} is there and does not hold a model's options, which would go there: move it away, or choose "
-                "another name"
+                f"{beside} exists and does not contain a model's options, which would replace it: move it away, or "
+                "choose another name"
             ) from None
         if not overwrite:
-            raise ValueError(f"{beside} is there already: overwrite=True (--overwrite) replaces it")
+            raise ValueError(f"{beside} already exists: overwrite=True (--overwrite) replaces it")
     tensors = to_torch(model, spelling)
     path.parent.mkdir(parents=True, exist_ok=True)
     before = beside.read_bytes() if beside.exists() else None
-    beside.unlink(missing_ok=True)  # so that a kill cannot leave those of other weights
+    beside.unlink(missing_ok=True)  # an interruption must not leave it beside other weights
     try:
         save_torch(path, tensors)
     except BaseException:
@@ -73,10 +75,10 @@ def save_model(
 
 
 def read_options(weights: str | os.PathLike[str]) -> Description | None:
-    """The options that lie beside a weights file; None where there are none.
+    """The options beside a weights file; None if there is no such file.
 
     Raises:
-        ValueError: the file that lies there holds something else.
+        ValueError: the file cannot be read as options.
     """
     if not Path(weights).is_file() or Path(weights).suffix == _SUFFIX:
         return None
@@ -87,24 +89,23 @@ def read_options(weights: str | os.PathLike[str]) -> Description | None:
         return parse(beside.read_bytes())
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"{beside} lies beside {Path(weights).name}, where a model's options are looked for, and does not read: "
-            f"{error}. Correct it, or move it away"
+            f"{beside}, the options of {Path(weights).name}, cannot be read: {error}. Correct it, or move it away"
         ) from None
 
 
 def check_kind(described: ModelConfig, recognised: ModelConfig, beside: Path) -> None:
-    """Refuses options that are of another kind of model than the weights.
+    """Refuses options of another kind of model than the weights.
 
     Raises:
-        ValueError: they are.
+        ValueError: the kinds differ.
     """
     ours, theirs = _kind(described), _kind(recognised)
     if ours != theirs:
-        raise ValueError(f"{beside} describes {ours}, and the weights are of {theirs}: move it away")
+        raise ValueError(f"{beside} describes {ours}, but the weights are of {theirs}: move it away")
 
 
 def with_eps(config: Any, eps: float) -> Any:
-    """The configuration with an eps in place of those of all norms."""
+    """The configuration with this eps in all norms."""
     if isinstance(config, NormConfig):
         return dataclasses.replace(config, eps=eps)
     if not dataclasses.is_dataclass(config) or isinstance(config, type):

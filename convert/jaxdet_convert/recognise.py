@@ -1,4 +1,4 @@
-"""Which model some weights are of, from their names and shapes alone."""
+"""Recognition of the model of weights from their names and shapes."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ from jaxdet_convert.sources.registry import SOURCES, source_named
 
 
 def recognise(shapes: Shapes, name: str | None = None) -> Recognised:
-    """The model that weights of these names and shapes are of.
+    """Recognises the model that weights with these names and shapes belong to.
 
     Args:
-        shapes: {PyTorch name: shape}, old and new spellings alike.
-        name: which model it should be, if that is known. Weights of no known kind are then taken for that model's, so
-            that the strict application names all that is wrong with them.
+        shapes: ``{PyTorch name: shape}``, in any spelling.
+        name: the expected model, if known. Unknown weights are then assumed to belong to it, so that the strict
+            conversion lists everything that does not fit.
 
     Raises:
-        RecognitionError: it is no model of this library, or another one than ``name``.
+        RecognitionError: the weights do not belong to a known model, or to another one than ``name``.
     """
     if name is not None and name not in list_models():
         known = list_models()
         raise RecognitionError(f"unknown model {name!r}; known: {', '.join(known)}{nearest(name, known)}")
-    found = _claimed(shapes)
+    found = _find_source(shapes)
     if found is None and name is not None:
         return Recognised(name)
     if found is None:
         raise RecognitionError(
-            f"these weights are of no model that is known here: {seen(_shown(shapes))}. "
+            f"these weights do not belong to a known model: {seen(_shown_shapes(shapes))}. "
             f"Known: {', '.join(list_models())}"
         )
     if name is not None and name == found.also:
         other = source_named(name)
         found = other.recognise(other.modern(shapes), other.spelling(shapes))
     if name is not None and name != found.name:
-        raise RecognitionError(_contradiction(name, found))
+        raise RecognitionError(_describe_mismatch(name, found))
     return found
 
 
-def _claimed(shapes: Shapes) -> Recognised | None:
+def _find_source(shapes: Shapes) -> Recognised | None:
     for source in SOURCES:
         modern = source.modern(shapes)
         if source.claims(modern):
@@ -54,14 +54,14 @@ def _claimed(shapes: Shapes) -> Recognised | None:
     return None
 
 
-def _shown(shapes: Shapes) -> Mapping[str, tuple[int, ...]]:
-    """The weights for a message; of a detector its backbone."""
+def _shown_shapes(shapes: Shapes) -> Mapping[str, tuple[int, ...]]:
+    """The shapes to list in a message: for a detector, those of its backbone."""
     table = Table((), BARE_SPELLINGS)
     modern = {table.modern(name): tuple(shape) for name, shape in shapes.items()}
     return inside(modern) or modern
 
 
-def _contradiction(name: str, found: Recognised) -> str:
+def _describe_mismatch(name: str, found: Recognised) -> str:
     classes = f" ({found.options['num_classes']} classes)" if found.options.get("num_classes") else ""
     text = f"these weights are of {found.name!r}{classes}, and not of {name!r}"
     if name in list_models(Task.DETECTION) and not found.is_detector:

@@ -1,14 +1,14 @@
-"""Conversion as tables: which PyTorch name is which parameter here, and how its numbers are laid out.
+"""Conversion tables: rules that map PyTorch names to parameter paths, and their layouts to each other.
 
-A table is read in both directions, so its patterns are templates rather than regular expressions. A template is literal
-text with named gaps, and a rule's two sides have the same gaps:
+A table is applied in both directions, so its patterns are templates instead of regular expressions. A template is
+literal text with named gaps. Both sides of a rule have the same gaps:
 
     {i}            a whole number, without leading zeros
-    {x:name}       one component: no dots
+    {x:name}       one component, without dots
     {x:path}       one or more components
-    {x:a|b}        one of the words listed
+    {x:a|b}        one of the listed words
 
-The kind of a gap stands in the source; the target repeats its name alone:
+The kind of a gap is given in the source; the target only repeats its name:
 
     Rule("body.layer{l}.{b}.conv{c}.weight", "backbone.layer{l}.{b}.conv{c}.kernel", CONV)
 """
@@ -29,10 +29,10 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Template:
-    """Text with named gaps, see the module. `kinds` gives those of gaps which name none.
+    """Text with named gaps; see the module's documentation. ``kinds``: the kinds of gaps without one.
 
     Raises:
-        ValueError: a gap is malformed, comes twice, or follows another with nothing between.
+        ValueError: a gap is malformed, occurs twice, or directly follows another.
     """
 
     text: str
@@ -47,7 +47,7 @@ class Template:
         for gap in _GAP.finditer(self.text):
             name, kind = gap.group(1), gap.group(2) or self.kinds.get(gap.group(1), "")
             if name in gaps:
-                raise ValueError(f"template {self.text!r} has the gap {name!r} twice: name them apart")
+                raise ValueError(f"template {self.text!r} has the gap {name!r} twice: use different names")
             if gap.start() == end:
                 raise ValueError(f"template {self.text!r} has two gaps side by side: put text between them")
             if kind and kind not in _KINDS and "|" not in kind:
@@ -65,7 +65,7 @@ class Template:
         object.__setattr__(self, "_regex", re.compile(pattern, re.ASCII))
 
     def match(self, text: str) -> dict[str, str] | None:
-        """What fills the gaps, or None where the text is of another form."""
+        """The values of the gaps; None if the text does not match."""
         found = self._regex.fullmatch(text)
         return None if found is None else found.groupdict()
 
@@ -79,18 +79,18 @@ def _pair(left: str, right: str) -> tuple[Template, Template]:
     second = Template(right, first.gaps)
     if first.gaps != second.gaps:
         only = sorted(first.gaps.keys() ^ second.gaps.keys()) or "of another kind"
-        raise ValueError(f"{left!r} and {right!r} have different gaps ({only}): each has to come on both sides")
+        raise ValueError(f"{left!r} and {right!r} have different gaps ({only}): each has to occur on both sides")
     return first, second
 
 
 @dataclass(frozen=True)
 class Transform:
-    """A change of layout that loses nothing.
+    """An invertible change of layout.
 
     Attributes:
         name: for messages.
-        forward: PyTorch's array to this library's; raises ValueError for a shape that it cannot take.
-        inverse: back, bit for bit.
+        forward: converts PyTorch's array to jaxdet's; raises ValueError for an unsuitable shape.
+        inverse: the exact inverse.
     """
 
     name: str
@@ -106,13 +106,13 @@ def _permutation(name: str, axes: tuple[int, ...]) -> Transform:
 def _narrow(array: Array) -> Array:
     is_number = array.dtype.kind in "iuf" and not array.shape and np.isfinite(array)
     if not is_number or int(array) != array or not -(2**31) <= int(array) < 2**31:
-        raise ValueError("a counter is one whole number that fits 32 bits")
+        raise ValueError("a counter has to be one whole number of at most 32 bits")
     return array.astype(np.int32)
 
 
 def _widen(array: Array) -> Array:
     if array.dtype != np.int32 or array.shape:
-        raise ValueError("a counter is one int32")
+        raise ValueError("a counter has to be one int32")
     return array.astype(np.int64)
 
 
@@ -122,16 +122,16 @@ CONV = _permutation("conv", (2, 3, 1, 0))
 """[O, I, kh, kw] <-> [kh, kw, I, O]."""
 
 DEPTHWISE = Transform("depthwise", CONV.forward, CONV.inverse)
-"""[C, 1, kh, kw] <-> [kh, kw, 1, C]: the same permutation, because one input channel belongs to each group."""
+"""[C, 1, kh, kw] <-> [kh, kw, 1, C]: the same permutation, as each group has one input channel."""
 
 CONV_TRANSPOSE = _permutation("conv_transpose", (2, 3, 0, 1))
-"""[I, O, kh, kw] <-> [kh, kw, I, O], as `jaxdet.ops.conv_transpose_2x` takes it: not turned round."""
+"""[I, O, kh, kw] <-> [kh, kw, I, O], as `jaxdet.ops.conv_transpose_2x` takes it: not rotated."""
 
 LINEAR = _permutation("linear", (1, 0))
 """[out, in] <-> [in, out]."""
 
 COUNTER = Transform("counter", _narrow, _widen)
-"""int64 [] <-> int32 []: `num_batches_tracked`. Whole floats are taken, too: a whole state dict may have been cast."""
+"""int64 [] <-> int32 []: `num_batches_tracked`. Also accepts whole floats, as a state dict may have been cast."""
 
 
 def flatten_linear(channels: int, height: int, width: int) -> Transform:
@@ -150,7 +150,7 @@ def flatten_linear(channels: int, height: int, width: int) -> Transform:
 
 @dataclass(frozen=True)
 class Rule:
-    """Names of the form `source` in PyTorch are parameters of the form `target` here.
+    """Maps PyTorch names that match ``source`` to parameter paths that match ``target``.
 
     Raises:
         ValueError: a template is malformed, or the two have different gaps.
@@ -165,18 +165,18 @@ class Rule:
         object.__setattr__(self, "_sides", _pair(self.source, self.target))
 
     def forward(self, name: str) -> str | None:
-        """The parameter's path for a PyTorch name; None where the rule is not about it."""
-        return _carry(name, *self._sides)
+        """The parameter path of a PyTorch name; None if it does not match."""
+        return _translate(name, *self._sides)
 
     def inverse(self, path: str) -> str | None:
-        """The PyTorch name for a parameter's path; None where the rule is not about it."""
+        """The PyTorch name of a parameter path; None if it does not match."""
         source, target = self._sides
-        return _carry(path, target, source)
+        return _translate(path, target, source)
 
 
 @dataclass(frozen=True)
 class Spelling:
-    """An older way to write some names: a file that uses it is read as though it had the new one."""
+    """An older spelling of some names. Files with the old names are read as if they had the new ones."""
 
     old: str
     new: str
@@ -186,35 +186,35 @@ class Spelling:
         object.__setattr__(self, "_sides", _pair(self.old, self.new))
 
     def modern(self, name: str) -> str | None:
-        """The new name for an old one; None where the spelling is not about it."""
-        return _carry(name, *self._sides)
+        """The new name for an old one; None if it does not match."""
+        return _translate(name, *self._sides)
 
     def former(self, name: str) -> str | None:
-        """The old name for a new one; None where the spelling is not about it."""
+        """The old name for a new one; None if it does not match."""
         source, target = self._sides
-        return _carry(name, target, source)
+        return _translate(name, target, source)
 
 
-def _carry(text: str, source: Template, target: Template) -> str | None:
+def _translate(text: str, source: Template, target: Template) -> str | None:
     values = source.match(text)
     return None if values is None else target.fill(values)
 
 
 @dataclass(frozen=True)
 class Table:
-    """All rules of one family of checkpoints. Every name has to fall under exactly one."""
+    """All rules of one family of checkpoints. Every name has to match exactly one of them."""
 
     rules: tuple[Rule, ...]
     spellings: tuple[Spelling, ...] = ()
 
     def forward(self, name: str) -> list[tuple[Rule, str]]:
-        """The rules about a PyTorch name, each with its path: one, unless the table has a gap or an overlap."""
+        """The rules that match a PyTorch name, each with the parameter path; exactly one in a correct table."""
         return [(rule, path) for rule in self.rules if (path := rule.forward(name)) is not None]
 
     def inverse(self, path: str) -> list[tuple[Rule, str]]:
-        """The rules about a parameter's path, each with its PyTorch name."""
+        """The rules that match a parameter path, each with the PyTorch name."""
         return [(rule, name) for rule in self.rules if (name := rule.inverse(path)) is not None]
 
     def modern(self, name: str) -> str:
-        """The name in today's spelling: the first spelling that is about it, or the name as it is."""
+        """The name in the current spelling."""
         return next((new for s in self.spellings if (new := s.modern(name)) is not None), name)

@@ -1,11 +1,11 @@
-"""torchvision with its native operators, also where its wheel was built for CUDA and PyTorch for the CPU.
+"""Imports torchvision with its native operators, even if it is built for CUDA and PyTorch for the CPU.
 
-The package index may offer torchvision for CUDA only. Beside a CPU build of PyTorch its extension asks the loader for
-CUDA libraries that are not there, its operators stay unregistered and the import fails. The wheel brings one of them,
-the CUDA runtime, in a folder of its own. No CPU operator calls into the others, and the loader looks functions up when
-they are first called; it insists only on the libraries' names and on the one variable among the symbols. Empty
-libraries of those names, made here with the C compiler, satisfy it. Seen with torch 2.13.0+cpu and torchvision 0.28.0
-on Linux x86-64.
+Some package indices only have torchvision for CUDA. With a CPU build of PyTorch, its extension requires CUDA libraries
+that do not exist, so that the operators are not registered and the import fails. The wheel contains one of the
+libraries, the CUDA runtime, in a separate folder. CPU operators do not call functions of the others, and the loader
+resolves functions when they are first called. It only requires libraries with these names and the single variable among
+their symbols, so that empty libraries, which this module builds with the C compiler, are sufficient. Observed with
+torch 2.13.0+cpu and torchvision 0.28.0 on Linux x86-64.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from os import RTLD_LAZY
 from pathlib import Path
 from types import ModuleType
 
-# c10::cuda::CUDACachingAllocator::allocator, a variable: looked up at load time.
+# c10::cuda::CUDACachingAllocator::allocator, a variable, which is resolved at load time.
 VARIABLE = "_ZN3c104cuda20CUDACachingAllocator9allocatorE"
 MISSING = ("libc10_cuda.so", "libtorch_cuda.so")
 
 
 @cache
 def import_torchvision() -> ModuleType:
-    """torchvision, with its operators registered.
+    """Imports torchvision with its operators registered.
 
     Raises:
-      ImportError: torch or torchvision is missing, or their builds do not fit and could not be made to.
+      ImportError: torch or torchvision is missing, or their builds are incompatible.
     """
     torch = importlib.import_module("torch")
     spec = importlib.util.find_spec("torchvision")
@@ -44,7 +44,7 @@ def import_torchvision() -> ModuleType:
     if _loads(extension):
         torchvision = importlib.import_module("torchvision")
     else:
-        _stand_in_for_cuda(extension)
+        _load_cuda_substitutes(extension)
         with _lazy_loading(torch, extension):
             torchvision = importlib.import_module("torchvision")
     if not torchvision.extension._has_ops():
@@ -60,12 +60,14 @@ def _loads(library: Path) -> bool:
     return True
 
 
-def _stand_in_for_cuda(extension: Path) -> None:
-    """Load what ``extension`` needs of CUDA: the bundled runtime, and an empty library for each of the others."""
+def _load_cuda_substitutes(extension: Path) -> None:
+    """Loads the CUDA libraries that ``extension`` requires: the bundled runtime, and empty ones for the others."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
-        raise ImportError("torchvision is built for CUDA and torch for the CPU; bridging them takes a C compiler")
-    with tempfile.TemporaryDirectory() as folder:  # a loaded library survives its file
+        raise ImportError(
+            "torchvision is built for CUDA and torch for the CPU; using them together needs a C compiler (cc or gcc)"
+        )
+    with tempfile.TemporaryDirectory() as folder:  # a loaded library stays loaded without its file
         for runtime in (extension.parents[1] / "torchvision.libs").glob("libcudart*.so.*"):
             ctypes.CDLL(str(runtime), mode=ctypes.RTLD_GLOBAL)
         source = Path(folder, "empty.c")
@@ -75,13 +77,13 @@ def _stand_in_for_cuda(extension: Path) -> None:
             command = [compiler, "-shared", "-fPIC", f"-Wl,-soname,{name}", "-o", str(library), str(source)]
             built = subprocess.run(command, capture_output=True, text=True)
             if built.returncode:
-                raise ImportError(f"could not build a stand-in for {name}: {built.stderr.strip()}")
+                raise ImportError(f"could not build a substitute for {name}: {built.stderr.strip()}")
             ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
 
 
 @contextmanager
 def _lazy_loading(torch: ModuleType, extension: Path) -> Iterator[None]:
-    """Have PyTorch load ``extension`` without looking up all of its functions, as ctypes otherwise would."""
+    """Makes PyTorch load ``extension`` without resolving all of its functions, which ctypes does by default."""
     load_library = torch.ops.load_library
 
     def load(path: str) -> None:

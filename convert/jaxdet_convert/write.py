@@ -1,6 +1,6 @@
-"""Writes the zip format of `torch.save` without torch: `torch.load(path, weights_only=True)` gives the same bits back.
+"""Writes the zip format of ``torch.save`` without torch; ``torch.load(path, weights_only=True)`` reads it.
 
-The pickle inside is put together by hand, because it has to name torch's functions and must not import them.
+The pickle in it is composed by hand, because it has to name torch's functions without importing them.
 """
 
 from __future__ import annotations
@@ -19,21 +19,23 @@ import numpy as np
 from jaxdet_convert.read.pickle_file import STORAGES
 
 _CLASSES = {dtype: name for name, dtype in STORAGES.items()}
-_ALIGNMENT = 64  # of each storage within the file, as torch has it, so that it can be memory-mapped
+_ALIGNMENT = 64  # bytes; of each storage in the file, as in torch, so that it can be memory-mapped
 
 
 def save_torch(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray]) -> None:
-    """Saves {name: array} as a state dict, in order. The file appears whole or not at all.
+    """Saves ``{name: array}`` as a state dict, in order. An interrupted call leaves no incomplete file.
 
     Raises:
-        ValueError: a dtype has no storage class in torch; nothing is written.
+        ValueError: a dtype has no storage class in torch. Nothing is written.
         OSError: the folder cannot be written to.
     """
     arrays = {name: np.asarray(array, order="C") for name, array in tensors.items()}
     for name, array in arrays.items():
         if array.dtype not in _CLASSES or array.dtype.byteorder == ">":
             known = ", ".join(sorted(str(dtype) for dtype in _CLASSES))
-            raise ValueError(f"{name} has the dtype {array.dtype}, which is not written; convert it to one of: {known}")
+            raise ValueError(
+                f"{name} has the dtype {array.dtype}, which cannot be written; convert it to one of: {known}"
+            )
     with _replacing(Path(path)) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         _add(archive, file.tell(), "archive/data.pkl", _state_dict(arrays))
         _add(archive, file.tell(), "archive/byteorder", b"little")
@@ -44,7 +46,7 @@ def save_torch(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray]) 
 
 @contextlib.contextmanager
 def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A temporary file in the same folder, which takes the path's place when the body has succeeded."""
+    """A temporary file in the same folder, which replaces the file at ``path`` if no exception is raised."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     temporary = Path(name)
     try:
@@ -52,7 +54,7 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes it private; give it the permissions that open() would have.
+        # mkstemp makes the file private; give it the permissions of a file that open() creates.
         mask = os.umask(0)
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)
@@ -62,9 +64,9 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def _add(archive: zipfile.ZipFile, offset: int, name: str, data: bytes) -> None:
-    # A fixed date: equal weights make equal files.
+    # A fixed date, so that equal weights give equal files.
     info = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
-    # A local header is 30 bytes, the name and the extra field, whose own header is 4; from 2 GiB zip64 takes 20 more.
+    # A local header has 30 bytes, the name, and the extra field with a 4-byte header; zip64 (from 2 GiB) adds 20 bytes.
     large = 20 if len(data) * 1.05 > zipfile.ZIP64_LIMIT else 0
     padding = -(offset + 30 + len(name) + large + 4) % _ALIGNMENT
     info.extra = b"FB" + struct.pack("<H", padding) + b"Z" * padding
@@ -72,7 +74,7 @@ def _add(archive: zipfile.ZipFile, offset: int, name: str, data: bytes) -> None:
 
 
 def _state_dict(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """A pickle, protocol 2, of an OrderedDict of tensors, whose storages are numbered in order."""
+    """A pickle (protocol 2) of an OrderedDict of tensors, whose storages are numbered in order."""
     parts = [b"\x80\x02", _class("collections", "OrderedDict"), b")R("]
     for key, (name, array) in enumerate(arrays.items()):
         strides = [stride // array.itemsize for stride in _c_strides(array)]
@@ -87,7 +89,7 @@ def _state_dict(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def _c_strides(array: np.ndarray) -> tuple[int, ...]:
-    # numpy leaves the strides of axes of length 1, and of empty arrays, as they happen to be.
+    # numpy's own strides of empty arrays and of axes of length 1 are arbitrary.
     sizes = [max(size, 1) for size in array.shape]
     return tuple(array.itemsize * int(np.prod(sizes[axis + 1 :], dtype=np.int64)) for axis in range(array.ndim))
 

@@ -1,1 +1,1 @@
-"""Weights files as arrays: data, never code."""
+"""Reading weights files as arrays, without running code from them."""

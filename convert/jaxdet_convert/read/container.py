@@ -1,4 +1,4 @@
-"""The state dict in what a file holds: the only set of weights in it, or the one at a dotted path."""
+"""Finding the state dict in a checkpoint: the only set of weights in it, or the one at a dotted path."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 from jaxdet_convert.read.errors import SAVE_LINE, refuse
 from jaxdet_convert.read.pickle_file import Inert
 
-CONTAINERS = ("state_dict", "model", "model_state_dict", "model_ema")  # found even beside loose tensors
+CONTAINERS = ("state_dict", "model", "model_state_dict", "model_ema")  # also found beside tensors
 _DEPTH = 4
 _SHOWN = 8
 
 
 class Chosen(NamedTuple):
-    """A state dict, the dotted path it lay under (None: the file itself), and what lay beside it."""
+    """A state dict, its dotted path in the checkpoint (None: it is the checkpoint), and the other entries."""
 
     state: Mapping[str, Any]
     path: str | None
@@ -22,18 +22,22 @@ class Chosen(NamedTuple):
 
 
 def choose(root: Any, path: str | None, file: str, is_tensor: Callable[[Any], bool]) -> Chosen:
-    """The state dict at a path, or without one the only set of weights that the file holds.
+    """The state dict at a path; without a path, the only set of weights in the checkpoint.
 
-    A path is keys of nested mappings joined by dots. Its last parts may also be what names begin with: ``"encoder_q"``
-    takes the names under ``encoder_q.`` and takes that off. An optimizer's state is no set of weights.
+    A path consists of keys of nested mappings, joined by dots. It may end in a common prefix of names: ``"encoder_q"``
+    selects the names under ``encoder_q.`` and removes this prefix. The state of an optimizer is not a set of weights.
+
+    Args:
+        root: the content of the checkpoint.
+        file: the file's name, for messages.
 
     Raises:
-        WeightsError: there is none, there are several and no path says which, or something in it is no tensor.
+        WeightsError: there is no set of weights, there are several but no path, or an entry is not a tensor.
     """
     remedy = f"give a file with a state dict: {SAVE_LINE}"
     if not isinstance(root, Mapping):
         kind = "a single tensor" if is_tensor(root) else f"a {type(root).__name__}"
-        raise refuse(file, f"it holds {kind} and no state dict", remedy)
+        raise refuse(file, f"it contains {kind}, not a state dict", remedy)
     found = _sets_of_weights(root, is_tensor)
     if path is not None:
         at = _at(root, path)
@@ -51,12 +55,12 @@ def choose(root: Any, path: str | None, file: str, is_tensor: Callable[[Any], bo
     where = "" if path is None else f" under {path!r}"
     if not any(is_tensor(value) for value in state.values()):
         raise refuse(
-            file, f"it holds no tensors{where} (its entries are: {_listed(sorted(map(str, state)))})",
+            file, f"it contains no tensors{where} (its entries are: {_listed(sorted(map(str, state)))})",
             f"{remedy}; or name the container",
         )  # fmt: skip
     for name, value in state.items():
         if not isinstance(name, str) or not is_tensor(value):
-            kind = "" if isinstance(value, Inert) else f"a {type(value).__name__} and "
+            kind = "" if isinstance(value, Inert) else f"a {type(value).__name__}, "
             inner = [part for part in _sets_of_weights(root, is_tensor) if part != path]
             other = f"; or name the container: {_listed(inner)}" if inner else ""
             raise refuse(file, f"the entry {name!s}{where} is {kind}not a tensor", remedy + other)
@@ -64,20 +68,20 @@ def choose(root: Any, path: str | None, file: str, is_tensor: Callable[[Any], bo
 
 
 def several(file: str, paths: list[str]) -> Exception:
-    """The error for a file with more than one set of weights."""
-    return refuse(file, f"it holds several sets of weights: {_listed(paths)}", choose_remedy(paths[0]))
+    """The error for a file with several sets of weights."""
+    return refuse(file, f"it contains several sets of weights: {_listed(paths)}", choose_remedy(paths[0]))
 
 
 def choose_remedy(path: str) -> str:
-    """What to do where a part of a file has to be named."""
-    return f"give that part alone, or name it: container={path!r} (jaxdet convert FILE --container {path})"
+    """The advice for a file of which only a part can be used."""
+    return f"give only that part, or select it: container={path!r} (jaxdet convert FILE --container {path})"
 
 
 def _sets_of_weights(root: Mapping[Any, Any], is_tensor: Callable[[Any], bool]) -> list[str]:
-    """The paths of the mappings that hold floating-point arrays; of any tensors, where none does.
+    """The paths of the mappings that contain floating-point arrays; if there are none, of those with any tensors.
 
-    Names of a network's parameters have dots: beside such a set, one without (class weights among the hyperparameters)
-    does not count.
+    Names of parameters contain dots. If there is such a set, those without dots (for example class weights among the
+    hyperparameters) are ignored.
     """
 
     def holds(value: Mapping[Any, Any], kind: Callable[[Any], bool], mark: str = "") -> bool:
@@ -93,8 +97,10 @@ def _sets_of_weights(root: Mapping[Any, Any], is_tensor: Callable[[Any], bool]) 
 
 
 def _inner_mappings(root: Mapping[Any, Any]) -> Iterator[tuple[str, Mapping[Any, Any]]]:
-    """Mappings within mappings by their paths, each once, because a pickle may hold one in many places and in itself.
-    An optimizer's are left out."""
+    """All nested mappings with their paths, except those of optimizers.
+
+    Each is returned once, because a pickle may contain one in several places, and in itself.
+    """
     seen = {id(root)}
     level: list[tuple[str, Mapping[Any, Any]]] = [("", root)]
     for _ in range(_DEPTH):
@@ -110,12 +116,12 @@ def _inner_mappings(root: Mapping[Any, Any]) -> Iterator[tuple[str, Mapping[Any,
 
 
 def _is_weight(tensor: Any) -> bool:
-    """Neither a single number (a loss, a step) nor integers (a random generator's state)."""
+    """Whether a tensor may be a weight: not a single number (a loss, a step) or integers (a random state)."""
     return bool(tuple(tensor.shape)) and "float" in str(getattr(tensor, "dtype", ""))
 
 
 def _at(mapping: Mapping[Any, Any], path: str) -> tuple[Mapping[str, Any], tuple[str, ...]] | None:
-    """What lies at a path, and what lies beside it on the way there."""
+    """The mapping at a path and the names of the other entries; None if there is no such path."""
     if isinstance(value := mapping.get(path), Mapping):
         return value, tuple(str(key) for key in mapping if key != path)
     for key, value in mapping.items():

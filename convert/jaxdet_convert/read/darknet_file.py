@@ -1,8 +1,8 @@
-"""Darknet's `.weights`: a header of 20 bytes (16 before 0.2), then float32 numbers layer by layer, without names.
+"""Darknet's ``.weights`` files: a header of 20 bytes (16 before 0.2), then float32 numbers without names.
 
-Of each convolution: biases, then with batch norm the scales, running means and running variances, then the kernel as
-[out, in, k, k]. Which layers there are is not in the file: it is in the network's configuration.
-Source: `load_convolutional_weights` and `load_weights_upto` in darknet's `src/parser.c`.
+Each convolution has its biases, with batch norm then scales, running means and running variances, and finally the
+kernel as [out, in, k, k]. The layers are not described in the file but in the network's configuration.
+Source: ``load_convolutional_weights`` and ``load_weights_upto`` in darknet's ``src/parser.c``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jaxdet_convert.read.errors import WeightsError, refuse
 
 
 class DarknetHeader(NamedTuple):
-    """The version that wrote the file, and how many images the network had seen."""
+    """The version of the file format, and the number of images that the network was trained on."""
 
     major: int
     minor: int
@@ -28,7 +28,7 @@ class DarknetHeader(NamedTuple):
 
 
 class DarknetLayer(NamedTuple):
-    """One convolution: `name` is the prefix of its tensors, `kernel` its side."""
+    """One convolution. ``name``: the prefix of its tensors; ``kernel``: the side of its kernel."""
 
     name: str
     out_channels: int
@@ -38,7 +38,7 @@ class DarknetLayer(NamedTuple):
 
     @property
     def parts(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
-        """Names and shapes in the file's order."""
+        """Names and shapes, in the order of the file."""
         per_channel = (self.out_channels,)
         shape = (self.out_channels, self.in_channels, self.kernel, self.kernel)
         if not self.batch_norm:
@@ -48,15 +48,15 @@ class DarknetLayer(NamedTuple):
 
     @property
     def numbers(self) -> int:
-        """How many numbers it has in the file."""
+        """The number of its values in the file."""
         return self.out_channels * (self.in_channels * self.kernel**2 + (4 if self.batch_norm else 1))
 
 
 def read_darknet(path: str | os.PathLike[str]) -> tuple[DarknetHeader, np.ndarray]:
-    """The header and all numbers, float32 [N].
+    """Reads the header and all numbers, ``[N]`` float32.
 
     Raises:
-        WeightsError: the file is missing, has an impossible header, or ends within a number.
+        WeightsError: the file is missing, has an invalid header, or is truncated.
     """
     try:
         data = Path(path).read_bytes()
@@ -65,26 +65,29 @@ def read_darknet(path: str | os.PathLike[str]) -> tuple[DarknetHeader, np.ndarra
     version = struct.unpack("<3i", data[:12]) if len(data) >= 16 else (-1, -1, -1)
     major, minor, revision = version
     if not (0 <= major < 1000 and 0 <= minor < 1000 and 0 <= revision < 1000):
-        remedy = "give a .weights file as darknet writes it (transposed ones, of version 1000 and more, are not read)"
+        remedy = "give a .weights file from darknet (transposed ones, version 1000 or higher, are not supported)"
         raise refuse(path, f"it has no Darknet header ({len(data)} bytes)", remedy)
-    wide = major * 10 + minor >= 2  # the count of images grew to 64 bits in 0.2
+    wide = major * 10 + minor >= 2  # since 0.2 the number of images has 64 bits
     size = 20 if wide else 16
     if len(data) < size or (len(data) - size) % 4:
         remedy = "download or copy it again"
-        raise refuse(path, f"it is cut short: {len(data)} bytes are no {size} of header and whole float32", remedy)
+        raise refuse(
+            path, f"it is truncated: {len(data)} bytes are not a header of {size} bytes and float32 numbers", remedy
+        )
     seen = struct.unpack_from("<Q" if wide else "<i", data, 12)[0]
     return DarknetHeader(major, minor, revision, seen), np.frombuffer(data, "<f4", offset=size)
 
 
 def darknet_tensors(flat: np.ndarray, layers: Sequence[DarknetLayer]) -> dict[str, np.ndarray]:
-    """The numbers as named tensors in torch's layout: `name.conv.weight` [out, in, k, k] with `name.bn.weight`, `bias`,
-    `running_mean` and `running_var` [out]; without batch norm, `name.weight` and `name.bias`.
+    """Splits the numbers into named tensors in torch's layout.
 
-    Where the numbers end exactly after the last batch-normalised layer, what follows is left out: files for starting
-    from a trained backbone (`darknet53.conv.74`) come without the classifier.
+    The tensors are ``name.conv.weight`` [out, in, k, k] with ``name.bn.weight``, ``bias``, ``running_mean`` and
+    ``running_var`` [out]; without batch norm ``name.weight`` and ``name.bias``. If the numbers end exactly after the
+    last layer with batch norm, the layers after it are omitted: files with a pretrained backbone
+    (``darknet53.conv.74``) do not contain the classifier.
 
     Raises:
-        WeightsError: there are more or fewer numbers than the layers take.
+        WeightsError: the number of values is not that of the layers.
     """
     last_norm = max((i + 1 for i, layer in enumerate(layers) if layer.batch_norm), default=len(layers))
     backbone = sum(layer.numbers for layer in layers[:last_norm])
@@ -95,8 +98,8 @@ def darknet_tensors(flat: np.ndarray, layers: Sequence[DarknetLayer]) -> dict[st
         difference = f"{len(flat) - whole} are left over" if len(flat) > whole else f"{whole - len(flat)} are missing"
         without = f" ({backbone} without the classifier)" if backbone != whole else ""
         raise WeightsError(
-            f"the file has {len(flat)} numbers where {len(layers)} layers take {whole}{without}: {difference}; "
-            "give the file of the same network, whole, or the number of classes that it was trained for"
+            f"the file has {len(flat)} numbers, but {len(layers)} layers have {whole}{without}: {difference}; "
+            "give the complete file of the same network, or the number of classes that it was trained for"
         )
     tensors = {}
     start = 0

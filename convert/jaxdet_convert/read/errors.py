@@ -1,4 +1,4 @@
-"""The one exception of the readers, and how its line is put together."""
+"""The exception of the readers."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ SAVE_LINE = 'torch.save(model.state_dict(), "weights.pth")'
 
 
 class WeightsError(ValueError):
-    """A weights file that cannot be read: one line with the file, what is wrong with it, and what to do."""
+    """A weights file cannot be read. The message is one line with the file, the problem, and what to do."""
 
 
 def refuse(file: str | os.PathLike[str], wrong: str, remedy: str) -> WeightsError:
-    """The error to raise. Names from inside the file may hold line breaks, so they are flattened."""
+    """The error to raise. Line breaks, which names in the file may contain, are replaced by spaces."""
     return WeightsError(" ".join(f"{os.fspath(file)}: {wrong}; {remedy}".splitlines()))

@@ -1,8 +1,8 @@
-"""An unpickler for torch checkpoints that knows tensors and runs nothing.
+"""An unpickler for torch checkpoints that does not run code from them.
 
-A pickle is a program: whatever global it names, it may call. Here a global name is only ever looked up in the tables
-below, so nothing is imported and nothing of the file's choosing is called. A tensor becomes a `TensorRef` to a storage
-that is read later, if at all. What lies beside the weights (options, schedules, numpy numbers) becomes `Inert`.
+A pickle is a program that can call any global that it names. Here globals are only looked up in the tables below,
+so that nothing is imported, and nothing is called that the file chooses. A tensor becomes a `TensorRef` to a storage,
+which is read later if needed. Other values (options, schedules, numpy numbers) become `Inert`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, NamedTuple, cast
 import ml_dtypes
 import numpy as np
 
-# The storages that have a class of their own in torch: every dtype of its first ten years.
+# Dtypes with a storage class in torch.
 STORAGES: dict[str, np.dtype] = {
     "FloatStorage": np.dtype(np.float32),
     "DoubleStorage": np.dtype(np.float64),
@@ -34,7 +34,7 @@ STORAGES: dict[str, np.dtype] = {
     "ComplexDoubleStorage": np.dtype(np.complex128),
 }
 
-# Younger dtypes have none: their tensors name the dtype and lie in an untyped storage.
+# Newer dtypes have no storage class: their tensors name the dtype and have an untyped storage.
 DTYPES: dict[str, np.dtype] = {
     **{name: np.dtype(name) for name in ("float32", "float64", "float16", "complex64", "complex128")},
     **{name: np.dtype(name) for name in ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")},
@@ -56,14 +56,13 @@ _BESIDE = {
     "numpy.core.multiarray": ("_reconstruct", "scalar"),
     "torch": ("device",),
 }
-_MOST_REPEATED = 64 << 20  # bytes of a tensor that is larger than its storage, as an expanded one is
-# Python 2 and numpy 2 name the same things otherwise.
+_MOST_REPEATED = 64 << 20  # bytes; limit for tensors that are larger than their storage (expanded ones)
+# Python 2 and numpy 2 have other names for the same modules.
 _MODULE_NAMES = {"__builtin__": "builtins", "numpy._core.multiarray": "numpy.core.multiarray"}
 
 
 class Storage(NamedTuple):
-    """A stretch of a storage in the file. `dtype` is None for raw bytes, which then are what `start` and `numel` count;
-    otherwise both count elements."""
+    """A part of a storage in the file. ``start`` and ``numel`` count elements; bytes if ``dtype`` is None."""
 
     key: str
     dtype: np.dtype | None
@@ -72,7 +71,7 @@ class Storage(NamedTuple):
 
 
 class TensorRef(NamedTuple):
-    """A tensor that has not been read: offset and strides count elements of its storage."""
+    """A tensor that has not been read. Offset and strides count elements of its storage."""
 
     storage: Storage
     offset: int
@@ -82,7 +81,7 @@ class TensorRef(NamedTuple):
 
 
 class Inert:
-    """Stands for a value that is no weight. Takes whatever the pickle does to it and keeps nothing."""
+    """A placeholder for a value that is not a tensor. It accepts all operations of the pickle and ignores them."""
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         pass
@@ -104,7 +103,7 @@ class Inert:
 
 
 class RefusedGlobal(pickle.UnpicklingError):
-    """The pickle names a class or function that is not on the list. `name` is its dotted name."""
+    """The pickle names a class or function that is not allowed. ``name``: its dotted name."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -116,7 +115,7 @@ class _StorageTag(NamedTuple):
 
 
 class _Builder:
-    """A function as the pickle sees it: it can be called, and neither inspected nor altered."""
+    """A function for the pickle, which can be called, but not inspected or changed."""
 
     __slots__ = ("_function",)
 
@@ -127,7 +126,7 @@ class _Builder:
         return self._function(*args)
 
     def __setstate__(self, state: object) -> None:
-        raise pickle.UnpicklingError("a function is given a state")
+        raise pickle.UnpicklingError("the pickle sets the state of a function")
 
 
 def _is_count(value: object) -> bool:
@@ -183,7 +182,7 @@ _GLOBALS = _globals()
 
 class _Unpickler(pickle.Unpickler):
     def __init__(self, data: bytes) -> None:
-        # latin1 takes any byte string of Python 2; names of parameters are ASCII, so they come out right.
+        # latin1 can decode any byte string of Python 2; names of parameters are ASCII.
         super().__init__(io.BytesIO(data), encoding="latin1")
         self.storages: dict[str, int] = {}
 
@@ -194,7 +193,7 @@ class _Unpickler(pickle.Unpickler):
             raise RefusedGlobal(f"{module}.{name}") from None
 
     def persistent_load(self, pid: Any) -> Storage:
-        # ("storage", class, key, device, elements[, view]); a view is (its key, first element, elements).
+        # ("storage", class, key, device, number of elements[, view]), view: (key, first element, number of elements).
         if not isinstance(pid, tuple) or len(pid) not in (5, 6) or pid[0] != "storage":
             raise pickle.UnpicklingError("an external reference is not to a storage")
         _, tag, key, _, numel = pid[:5]
@@ -212,25 +211,25 @@ class _Unpickler(pickle.Unpickler):
 
 
 class Pickle(NamedTuple):
-    """A pickle that was looked through and not run: its bytes, and whether it holds an nn.Module."""
+    """A pickle that was scanned but not run: its bytes, and whether it contains an nn.Module."""
 
     data: bytes
     holds_module: bool
 
     def load(self) -> tuple[Any, dict[str, int]]:
-        """The value, with `TensorRef` for tensors and `Inert` for what is no weight; and {key: bytes an element} of the
-        storages it names.
+        """The value, with `TensorRef` for tensors and `Inert` for other objects, and ``{key: bytes per element}`` of
+        its storages.
 
         Raises:
-            RefusedGlobal: it names anything that is not on the list.
-            Exception: of whatever kind the damaged instruction leads to.
+            RefusedGlobal: it names a global that is not allowed.
+            Exception: the pickle is damaged; the type depends on the instruction.
         """
         unpickler = _Unpickler(self.data)
         return unpickler.load(), unpickler.storages
 
 
 class _Rest:
-    """What is left of a file. A read asks for no more than that: Python sets aside as many bytes as it is asked for."""
+    """The rest of a file. Limits reads to its length, because Python allocates as many bytes as are requested."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -244,10 +243,10 @@ class _Rest:
 
 
 def scan(file: BinaryIO) -> Pickle:
-    """The pickle that starts at the file's position, which is left behind its last byte.
+    """Scans the pickle at the file's position, which is moved after the pickle.
 
     Raises:
-        ValueError: what is there is no whole pickle, or one built to exhaust memory.
+        ValueError: the pickle is damaged, or designed to exhaust memory.
     """
     start = file.tell()
     module_fields = set()
@@ -257,10 +256,10 @@ def scan(file: BinaryIO) -> Pickle:
             raise ValueError("it uses the running program's extension registry")
         if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and isinstance(argument, int):
             highest = max(highest, argument)
-        elif argument in ("_parameters", "_buffers", "_modules"):  # what every pickled nn.Module holds
+        elif argument in ("_parameters", "_buffers", "_modules"):  # attributes of every pickled nn.Module
             module_fields.add(argument)
     end = file.tell()
-    # The unpickler allocates up to the highest slot named, which one damaged byte can make 32 GB.
+    # The unpickler allocates memory up to the highest slot, up to 32 GB for a single damaged byte.
     if highest > end - start:
         raise ValueError(f"it names memo slot {highest} in {end - start} bytes")
     file.seek(start)
@@ -268,10 +267,10 @@ def scan(file: BinaryIO) -> Pickle:
 
 
 def materialize(ref: TensorRef, raw: np.ndarray) -> np.ndarray:
-    """The tensor as a read-only view of its storage's bytes (uint8 [N]), with its own strides.
+    """The tensor as a read-only view of its storage's bytes ``raw [N]`` uint8, with its strides.
 
     Raises:
-        ValueError: it reaches beyond its storage.
+        ValueError: the tensor exceeds its storage.
     """
     size = ref.dtype.itemsize
     if 0 in ref.shape:
@@ -281,5 +280,5 @@ def materialize(ref: TensorRef, raw: np.ndarray) -> np.ndarray:
         raise ValueError(f"a tensor of shape {ref.shape} ends at element {last} of a storage of {len(raw) // size}")
     if math.prod(ref.shape) * size > max(len(raw), _MOST_REPEATED):
         raise ValueError(f"a tensor of shape {ref.shape} repeats the {len(raw)} bytes of its storage")
-    # The constructor checks these bounds once more.
+    # The constructor checks these bounds again.
     return np.ndarray(ref.shape, ref.dtype, raw.data, ref.offset * size, [stride * size for stride in ref.strides])

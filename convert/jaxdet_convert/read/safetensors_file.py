@@ -1,6 +1,6 @@
-"""safetensors files, and the index of weights that are split into several files (shards).
+"""Reading safetensors files, and weights that are split into several files (shards) with an index.
 
-An index is JSON: ``{"weight_map": {tensor: file}}``, the files lying in the index's folder.
+An index is JSON: ``{"weight_map": {tensor: file}}``, with files in the index's folder.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jaxdet.paths import is_remote
 from jaxdet_convert.read.errors import WeightsError, refuse
 
 _AGAIN = "download or copy it again"
-_INDEX_LIMIT = 64 << 20  # bytes; indices of the largest published models are below 1 MB
+_INDEX_LIMIT = 64 << 20  # bytes; the indices of the largest published models have less than 1 MB
 _DTYPES: dict[str, np.dtype] = {
     "BOOL": np.dtype(np.bool_),
     "BF16": np.dtype(ml_dtypes.bfloat16),
@@ -36,7 +36,7 @@ def read_safetensors(file: str) -> dict[str, np.ndarray]:
     """The tensors of one file.
 
     Raises:
-        WeightsError: it is damaged, empty, or has a dtype that is not known here.
+        WeightsError: it is damaged, empty, or contains an unknown dtype.
     """
     try:
         import safetensors
@@ -53,7 +53,7 @@ def read_safetensors(file: str) -> dict[str, np.ndarray]:
             raise refuse(file, f"the tensor {name} has the dtype {entry['dtype']}", "save it as float32")
         tensors[name] = np.frombuffer(entry["data"], dtype).reshape(entry["shape"])
     if not tensors:
-        raise refuse(file, "it holds no tensors", "give a file with weights")
+        raise refuse(file, "it contains no tensors", "give a file with weights")
     return tensors
 
 
@@ -63,7 +63,7 @@ def is_sharded(weights: str | os.PathLike[str]) -> bool:
 
 
 def find_index(folder: Path) -> Path | None:
-    """The index of sharded weights in a folder; of safetensors, where there is another one, too.
+    """The index of sharded weights in a folder, preferably of safetensors; None if there is none.
 
     Raises:
         WeightsError: there are several.
@@ -72,22 +72,22 @@ def find_index(folder: Path) -> Path | None:
         found = sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
         if len(found) > 1:
             names = ", ".join(path.name for path in found)
-            raise refuse(folder, f"it holds several indices of sharded weights ({names})", "give one of them")
+            raise refuse(folder, f"it contains several indices of sharded weights ({names})", "give one of them")
         if found:
             return found[0]
     return None
 
 
 def read_sharded(file: str, read_shard: Callable[[str], Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The tensors of all shards, in the index's order; those of which it says nothing follow.
+    """The tensors of all shards, in the order of the index, followed by those that it does not list.
 
     Raises:
-        WeightsError: the index is damaged or names a file outside its folder; a shard is missing, lacks a tensor that
-            the index promises, or holds one that another shard holds, too.
+        WeightsError: the index is damaged or names a file outside its folder; a shard or a listed tensor is missing; or
+            two shards contain the same tensor.
     """
     places = _weight_map(file)
     folder = Path(file).parent
-    whose: dict[str, str] = {}
+    shard_of: dict[str, str] = {}
     tensors: dict[str, np.ndarray] = {}
     for shard in dict.fromkeys(places.values()):
         path = folder / shard
@@ -95,11 +95,11 @@ def read_sharded(file: str, read_shard: Callable[[str], Mapping[str, np.ndarray]
             raise refuse(file, f"its shard {shard} is missing", f"put it into {folder}, or download all files again")
         for name, tensor in read_shard(str(path)).items():
             if name in tensors:
-                raise refuse(file, f"the tensor {name} is in both {whose[name]} and {shard}", _AGAIN)
-            tensors[name], whose[name] = tensor, shard
+                raise refuse(file, f"the tensor {name} is in both {shard_of[name]} and {shard}", _AGAIN)
+            tensors[name], shard_of[name] = tensor, shard
     for name, shard in places.items():
-        if whose.get(name) != shard:
-            there = f", but in {whose[name]}" if name in whose else ""
+        if shard_of.get(name) != shard:
+            there = f", but in {shard_of[name]}" if name in shard_of else ""
             raise refuse(file, f"the tensor {name} is not in {shard}, as the index says{there}", _AGAIN)
     return {name: tensors[name] for name in [*places, *(name for name in tensors if name not in places)]}
 
@@ -108,7 +108,7 @@ def _weight_map(file: str) -> dict[str, str]:
     try:
         size = Path(file).stat().st_size
         if size > _INDEX_LIMIT:
-            raise ValueError(f"it has {size} bytes, where an index has a few thousand")
+            raise ValueError(f"it has {size} bytes, but an index has at most {_INDEX_LIMIT}")
         index = json.loads(Path(file).read_bytes(), object_pairs_hook=_without_duplicates)
     except WeightsError as error:
         raise refuse(file, str(error), _AGAIN) from None
@@ -117,7 +117,7 @@ def _weight_map(file: str) -> dict[str, str]:
     places = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(places, dict) or not places or not all(isinstance(shard, str) for shard in places.values()):
         raise refuse(
-            file, 'it is JSON and no index of sharded weights ("weight_map": {tensor: file})',
+            file, 'it is JSON, but not an index of sharded weights ("weight_map": {tensor: file})',
             "give a weights file, or the *.safetensors.index.json",
         )  # fmt: skip
     for shard in places.values():
@@ -135,7 +135,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _is_inside(shard: str) -> bool:
-    """By its text alone: download caches link their shards to files elsewhere."""
+    """Whether the path of a shard is in the index's folder. Links are not resolved, as download caches use them."""
     path = PurePosixPath(shard)
     absolute = path.is_absolute() or bool(PureWindowsPath(shard).anchor)
     return bool(path.parts) and not absolute and ".." not in path.parts and "\\" not in shard and shard.isprintable()

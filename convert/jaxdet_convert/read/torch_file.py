@@ -1,7 +1,7 @@
-"""The two container formats of `torch.save`: a zip archive, and before 2020 a sequence of pickles and raw storages.
+"""The two formats of ``torch.save``: a zip archive, and before torch 1.6 a sequence of pickles and storages.
 
-Both readers give the unpickled `root`, in which tensors are `TensorRef`, and read a storage only when it is asked for:
-an optimizer's state beside the weights costs nothing.
+Both readers return the unpickled ``root``, in which tensors are `TensorRef`, and read a storage only when it is needed,
+so that the state of an optimizer is not read.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from jaxdet_convert.read.pickle_file import Pickle, RefusedGlobal, TensorRef, ma
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
-_MOST_UNFOLDED, _MOST_TIMES = 64 << 20, 20  # bytes of a zip's entry, or how many times its compressed ones
+# Limits of a zip entry: bytes, or the ratio to its compressed size if that is more.
+_MOST_BYTES, _MOST_RATIO = 64 << 20, 20
 _AGAIN = "download or copy it again"
 _LITTLE = f"save it again on a little-endian machine: {SAVE_LINE}"
 
@@ -31,20 +32,20 @@ def _load(pickle: Pickle, file: str) -> tuple[Any, dict[str, int]]:
         if pickle.holds_module:
             raise refuse(
                 file,
-                f"it is a pickled model (class {refused.name}), whose code would have to be run",
-                f"where that class is at hand, save its state dict instead: {SAVE_LINE}",
+                f"it is a pickled model (class {refused.name}), which cannot be read without running its code",
+                f"where that class can be imported, save the state dict instead: {SAVE_LINE}",
             ) from None
         raise refuse(
             file,
-            f"its pickle refers to {refused.name}, which is no part of weights and is never run",
-            f"if you trust its maker, load it with torch and save the state dict alone: {SAVE_LINE}",
+            f"its pickle refers to {refused.name}, which weights do not need and which is never run",
+            f"if you trust its author, load it with torch and save only the state dict: {SAVE_LINE}",
         ) from None
     except Exception as error:
         raise refuse(file, f"its pickle is damaged ({type(error).__name__}: {error})", _AGAIN) from error
 
 
 class _Reader:
-    """What both formats share: storages by key, each read once."""
+    """The common part of both formats: reading storages by key, each once."""
 
     source: str
     root: Any
@@ -54,10 +55,10 @@ class _Reader:
         self._cache: dict[str, np.ndarray] = {}
 
     def tensor(self, name: str, ref: TensorRef) -> np.ndarray:
-        """The tensor's values: a read-only array, which shares memory where the tensors did.
+        """The tensor as a read-only array. Tensors with a common storage share memory.
 
         Raises:
-            WeightsError: its storage is missing, short or damaged.
+            WeightsError: its storage is missing, truncated or damaged.
         """
         storage = ref.storage
         try:
@@ -67,9 +68,9 @@ class _Reader:
             size = 1 if storage.dtype is None else storage.dtype.itemsize
             start, end = storage.start * size, (storage.start + storage.numel) * size
             if end > len(raw):
-                raise ValueError(f"storage {storage.key} has {len(raw)} bytes where {end} are announced")
+                raise ValueError(f"storage {storage.key} has {len(raw)} bytes instead of {end}")
             return materialize(ref, raw[start:end])
-        except Exception as error:  # zipfile and numpy have many kinds
+        except Exception as error:  # zipfile and numpy raise many types
             raise refuse(self._file, f"the tensor {name} cannot be read ({error})", _AGAIN) from error
 
     def _bytes(self, key: str) -> bytes:
@@ -77,10 +78,10 @@ class _Reader:
 
 
 class ZipReader(_Reader):
-    """A checkpoint of torch 1.6 or later, open as `stream`.
+    """Reads a checkpoint of torch 1.6 or later from ``stream``.
 
     Raises:
-        WeightsError: it is damaged, no checkpoint, TorchScript, big-endian, or holds more than data.
+        WeightsError: it is damaged, not a checkpoint, TorchScript, big-endian, or contains code.
     """
 
     source = "torch-zip"
@@ -91,7 +92,7 @@ class ZipReader(_Reader):
             self._zip = zipfile.ZipFile(stream)
             names = self._zip.namelist()
         except Exception as error:
-            raise refuse(file, f"it starts as a zip archive and is cut short or damaged ({error})", _AGAIN) from error
+            raise refuse(file, f"it is a truncated or damaged zip archive ({error})", _AGAIN) from error
         pickles = [name for name in names if name.count("/") == 1 and name.endswith("/data.pkl")]
         if len(pickles) != 1:
             raise refuse(
@@ -100,12 +101,12 @@ class ZipReader(_Reader):
         self._folder = pickles[0].removesuffix("data.pkl")
         if self._folder + "constants.pkl" in names:
             remedy = f"load it with torch.jit.load and save its state dict: {SAVE_LINE}"
-            raise refuse(file, "it is a TorchScript archive, a program rather than weights", remedy)
+            raise refuse(file, "it is a TorchScript archive, which is a program", remedy)
         try:
             order = self._entry(self._folder + "byteorder") if self._folder + "byteorder" in names else b"little"
             pickle = scan(io.BytesIO(self._entry(pickles[0])))
         except Exception as error:
-            raise refuse(file, f"its data.pkl is cut short or damaged ({error})", _AGAIN) from error
+            raise refuse(file, f"its data.pkl is truncated or damaged ({error})", _AGAIN) from error
         if order != b"little":
             raise refuse(file, f"its byte order is {order.decode('latin1')!r}, not little-endian", _LITTLE)
         self.root, _ = _load(pickle, file)
@@ -114,18 +115,20 @@ class ZipReader(_Reader):
         return self._entry(f"{self._folder}data/{key}")
 
     def _entry(self, name: str) -> bytes:
-        """An entry's bytes. Weights hardly compress: what unfolds a thousandfold would only fill the memory."""
+        """The bytes of an entry. Weights are hardly compressible, so that a high ratio indicates a zip bomb."""
         info = self._zip.getinfo(name)
-        if info.file_size > max(_MOST_UNFOLDED, _MOST_TIMES * info.compress_size):
-            raise ValueError(f"its {name} unfolds from {info.compress_size} to {info.file_size} bytes")
+        if info.file_size > max(_MOST_BYTES, _MOST_RATIO * info.compress_size):
+            raise ValueError(f"its {name} expands from {info.compress_size} to {info.file_size} bytes")
         return self._zip.read(info)
 
 
 class LegacyReader(_Reader):
-    """A checkpoint of torch before 1.6, open as `stream`: magic number, protocol, machine, value, keys, storages.
+    """Reads a checkpoint of torch before 1.6 from ``stream``.
+
+    The format is: magic number, protocol, machine, value, keys, storages.
 
     Raises:
-        WeightsError: it is damaged, some other pickle, big-endian, or holds more than data.
+        WeightsError: it is damaged, another pickle, big-endian, or contains code.
     """
 
     source = "torch-legacy"
@@ -135,7 +138,7 @@ class LegacyReader(_Reader):
         self._stream = stream
         if self._next() != _MAGIC:
             remedy = f"give a file that torch.save wrote: {SAVE_LINE}"
-            raise refuse(file, "it is a Python pickle and no torch checkpoint", remedy)
+            raise refuse(file, "it is a Python pickle, but not a torch checkpoint", remedy)
         protocol = self._next()
         if protocol != _PROTOCOL:
             raise refuse(file, "its legacy format has an unknown protocol number", f"save it again: {SAVE_LINE}")
@@ -149,15 +152,17 @@ class LegacyReader(_Reader):
         try:
             pickle = scan(self._stream)
         except Exception as error:
-            raise refuse(self._file, f"it is cut short or damaged ({error})", _AGAIN) from error
+            raise refuse(self._file, f"it is truncated or damaged ({error})", _AGAIN) from error
         return _load(pickle, self._file)
 
     def _next(self) -> Any:
         return self._next_with_sizes()[0]
 
     def _find_storages(self, sizes: dict[str, int]) -> dict[str, tuple[int, int]]:
-        """Where each storage lies: {key: (first byte, bytes)}. A storage is its number of elements, then the elements,
-        so finding the next one needs the element size of each."""
+        """The positions of the storages, ``{key: (first byte, number of bytes)}``.
+
+        Each storage starts with its number of elements, so that the next one is found by the size of an element.
+        """
         keys = self._next()
         end = os.fstat(self._stream.fileno()).st_size
         places: dict[str, tuple[int, int]] = {}
@@ -168,7 +173,7 @@ class LegacyReader(_Reader):
             count = struct.unpack("<q", head)[0] if len(head) == 8 else -1
             place = (self._stream.tell(), count * sizes[key])
             if count < 0 or sum(place) > end:
-                raise refuse(self._file, f"it is cut short in storage {len(places) + 1} of {len(keys)}", _AGAIN)
+                raise refuse(self._file, f"it is truncated in storage {len(places) + 1} of {len(keys)}", _AGAIN)
             places[key] = place
             self._stream.seek(sum(place))
         return places

@@ -1,4 +1,4 @@
-"""Weights of any source under a known model's names: what a framework put before them is found and taken off."""
+"""Reading weights and removing the prefix that a framework added to the names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jaxdet_convert.read.container import choose_remedy, several
 from jaxdet_convert.read.darknet_file import DarknetLayer
 from jaxdet_convert.read.errors import refuse
 from jaxdet_convert.read.weights import COUNTER, Weights, read_weights
-from jaxdet_convert.sources.backbones import body_prefixes
+from jaxdet_convert.sources.backbones import backbone_prefixes
 
 _BODY, _BARE_BODY, _BARE_FPN = "backbone.body.", "body.", "fpn."
 _SHOWN = 6
@@ -24,12 +24,13 @@ def read_model(
     container: str | None = None,
     layers: Sequence[DarknetLayer] | Callable[[int], Sequence[DarknetLayer]] | None = None,
 ) -> Weights:
-    """As `jaxdet_convert.read.weights.read_weights`, with any prefix of a known model's names taken off.
+    """Reads weights and removes the prefix of a known model's names.
 
-    The prefix is whatever stands before the names of a known backbone: ``model.``, ``detector.net.``, and so on.
+    The prefix is the text before the names of a known backbone, such as ``model.`` or ``detector.net.``. The arguments
+    are those of `jaxdet_convert.read.weights.read_weights`.
 
     Raises:
-        WeightsError: the file does not read; or several prefixes, or names beside the prefix, leave open what is meant.
+        WeightsError: the file cannot be read, or there are several prefixes, or names without the prefix.
     """
     read = read_weights(weights, container=container, layers=layers)
     roots = model_prefixes(read.tensors)
@@ -41,12 +42,12 @@ def read_model(
         raise several(where, paths)
     (root,) = roots
     others = [name for name in read.tensors if not name.startswith(root)]
-    left = [name for name in others if not _counts_averages(name, root)]
+    left = [name for name in others if not _is_average_counter(name, root)]
     if left:
         shown = ", ".join(left[:_SHOWN]) + (", ..." if len(left) > _SHOWN else "")
         raise refuse(
             where,
-            f"only the names under {root!r} are of a model that is known here; beside them are {len(left)} ({shown})",
+            f"only the names under {root!r} belong to a known model; other names: {len(left)} ({shown})",
             choose_remedy(paths[0]),
         )
     tensors = {name.removeprefix(root): tensor for name, tensor in read.tensors.items() if name.startswith(root)}
@@ -54,14 +55,14 @@ def read_model(
 
 
 def model_prefixes(names: Iterable[str]) -> list[str]:
-    """What stands before the names of each known model, outermost alone: a detector rather than its backbone."""
+    """The prefixes of known models, only the outermost of each: that of a detector, not of its backbone."""
     names = list(names)
-    roots = {_root(prefix, names) for prefix in body_prefixes(names)}
+    roots = {_root(prefix, names) for prefix in backbone_prefixes(names)}
     return sorted(root for root in roots if not any(root != outer and root.startswith(outer) for outer in roots))
 
 
 def _root(prefix: str, names: Sequence[str]) -> str:
-    """Where the model begins that a backbone belongs to: a detector, where other parts lie beside its ``body``."""
+    """The prefix of the model that contains a backbone: of a detector, if there are other parts beside ``body``."""
     for body, beside in ((_BODY, ""), (_BARE_BODY, _BARE_FPN)):
         if f".{prefix}".endswith(f".{body}"):
             outer = prefix.removesuffix(body)
@@ -70,26 +71,26 @@ def _root(prefix: str, names: Sequence[str]) -> str:
     return prefix
 
 
-def _counts_averages(name: str, root: str) -> bool:
-    """Whether it is the counter of the averaged model that wraps what lies under ``root``."""
+def _is_average_counter(name: str, root: str) -> bool:
+    """Whether a name is the counter of an averaged model that wraps the names under ``root``."""
     outer, _, last = name.rpartition(".")
     return last == COUNTER and root.startswith(outer)
 
 
-def tell(read: Weights, cast: Mapping[tuple[str, str], int]) -> None:
-    """Says on the log "jaxdet" what was assumed about weights: one line each for wrappers and for changed dtypes.
+def log_changes(read: Weights, cast: Mapping[tuple[str, str], int]) -> None:
+    """Logs to "jaxdet" how the weights were changed: one line per removed prefix or wrapper, and per cast of dtypes.
 
     Args:
-        cast: how many parameters changed their dtype, by (old, new).
+        cast: the number of parameters that were cast, by (old dtype, new dtype).
     """
     where = read.file or "the weights"
     lines = []
     if read.container is not None and "." in read.container:
-        lines.append(f"the weights under {read.container!r} are taken")
+        lines.append(f"the weights under {read.container!r} are used")
     if read.prefix:
-        lines.append(f"the prefix {read.prefix!r} is taken off the names")
+        lines.append(f"the prefix {read.prefix!r} is removed from the names")
     if read.wrappers:
-        lines.append(f"{', '.join(map(repr, read.wrappers))} is taken out of the names")
+        lines.append(f"{', '.join(map(repr, read.wrappers))} is removed from the names")
     lines += [f"{count} parameters are cast from {old} to {new}" for (old, new), count in cast.items()]
     for line in lines:
         logging.getLogger("jaxdet").warning("%s: %s", where, line)

@@ -1,8 +1,8 @@
-"""Weights of any source as `{name: array}`, without torch and without running anything of the file's.
+"""Reading weights as ``{name: array}``, without torch and without running code from the file.
 
-Reads checkpoints of `torch.save` (zip and legacy), safetensors, either of them in shards with an index, Darknet's
-`.weights`, and mappings of arrays or tensors that are already in memory. What a file is, is told by its first bytes and
-not by its name.
+Supported are checkpoints of ``torch.save`` (zip and legacy) and safetensors, both also in shards with an index,
+Darknet's ``.weights``, and mappings of arrays or tensors in memory. The format is recognised by the first bytes of the
+file, not by its name.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from jaxdet_convert.read.pickle_file import TensorRef
 from jaxdet_convert.read.safetensors_file import find_index, read_safetensors, read_sharded
 from jaxdet_convert.read.torch_file import LegacyReader, ZipReader
 
-PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and its like, and of torch.compile
+PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and similar wrappers, and of torch.compile
 WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")  # anywhere in a name
-COUNTER = "n_averaged"  # beside `module.*` in torch's AveragedModel: it counts the averages, not the model's batches
+COUNTER = "n_averaged"  # of torch's AveragedModel, beside the model's names
 
 _AGAIN = "download or copy it again"
 _GIVE = "give a .pth, .pt, .tar, .safetensors, .safetensors.index.json or .weights file"
@@ -35,17 +35,17 @@ _GIVE = "give a .pth, .pt, .tar, .safetensors, .safetensors.index.json or .weigh
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """Named tensors and where they came from.
+    """Named tensors and their source.
 
     Attributes:
-        tensors: {name: array}, in the file's order. Arrays may be read-only, strided, and share memory.
+        tensors: ``{name: array}``, in the order of the file. Arrays may be read-only, strided, and share memory.
         source: "torch-zip", "torch-legacy", "safetensors", "sharded", "darknet" or "mapping".
-        file: the path as given, of a folder its index's; "" for a mapping.
-        container: the dotted path under which the state dict lay; None where the file itself is one.
-        prefix: what was taken off every name, such as "module."; "" where nothing was.
-        wrappers: what was taken out of the middle of names, such as "_orig_mod.".
-        beside: entries that were left out, such as "optimizer" and "epoch".
-        header: of a Darknet file only.
+        file: the path as given (for a folder, that of its index); "" for a mapping.
+        container: the dotted path of the state dict in the file; None if the file is a state dict.
+        prefix: the prefix that was removed from all names, such as "module."; may be "".
+        wrappers: the parts that were removed from inside of names, such as "_orig_mod.".
+        beside: other entries of the file, such as "optimizer" and "epoch".
+        header: of Darknet files only.
     """
 
     tensors: dict[str, np.ndarray]
@@ -67,14 +67,14 @@ def read_weights(
     """Reads a weights file, or takes a mapping of arrays or torch tensors.
 
     Args:
-        weights: a path, {name: array}, or the folder of sharded weights and their index.
-        container: the entry that holds the state dict, as a dotted path (see `read_container.choose`); by default the
-            only one that holds weights.
-        layers: the convolutions of a Darknet network in the file's order, or what gives them for its count of numbers;
-            only such a file needs them.
+        weights: a path, ``{name: array}``, or the folder of sharded weights with their index.
+        container: the dotted path of the entry with the state dict (see `jaxdet_convert.read.container.choose`); by
+            default the only one with weights.
+        layers: for Darknet files: the convolutions in the order of the file, or a function of the number of values that
+            returns them.
 
     Raises:
-        WeightsError: one line with the file, what is wrong with it, and what to do.
+        WeightsError: the file cannot be read. The message is one line with the file, the problem, and what to do.
     """
     if isinstance(weights, Mapping):
         state, path, beside = choose(weights, container, "the mapping", lambda value: hasattr(value, "shape"))
@@ -107,7 +107,7 @@ def _read_named(kind: str, file: str, container: str | None) -> Weights:
 def _read_shard(file: str) -> dict[str, np.ndarray]:
     kind = _kind(file)
     if kind in ("darknet", "sharded"):
-        raise refuse(file, "it is no shard of weights", "correct the index that names it")
+        raise refuse(file, "it is not a shard of weights", "correct the index that names it")
     return _read_named(kind, file, None).tensors
 
 
@@ -116,8 +116,8 @@ def _read_darknet(
 ) -> Weights:
     header, flat = read_darknet(file)
     if layers is None:
-        remedy = "name its network, or pass layers="
-        raise refuse(file, f"its {len(flat)} numbers are of a Darknet network, whose layers it does not name", remedy)
+        remedy = "pass its layers as layers="
+        raise refuse(file, f"it is a Darknet file with {len(flat)} numbers, which does not describe its layers", remedy)
     try:
         layers = layers(len(flat)) if callable(layers) else layers
         return Weights(darknet_tensors(flat, layers), "darknet", file, header=header)
@@ -134,7 +134,7 @@ def _kind(file: str) -> str:
             head = stream.read(512)
             size = os.fstat(stream.fileno()).st_size
     except FileNotFoundError as error:
-        raise refuse(file, "there is no such file", "check the path, or download it first") from error
+        raise refuse(file, "no such file", "check the path, or download it first") from error
     except OSError as error:
         raise refuse(file, f"it cannot be opened ({error.strerror})", "check the path and its permissions") from error
     if not head:
@@ -144,52 +144,50 @@ def _kind(file: str) -> str:
     if head[0] == 0x80 and (len(head) == 1 or head[1] <= 5):
         return "torch-legacy"
     if head.lstrip().startswith(b"<"):
-        raise refuse(
-            file, "it is a web page (HTML), so the download went wrong", "download it again from a direct link"
-        )
+        raise refuse(file, "it is a web page (HTML), so the download failed", "download it again from a direct link")
     if head.startswith(b"version https://git-lfs"):
-        raise refuse(file, "it is a Git LFS pointer and not the file itself", "run `git lfs pull`")
+        raise refuse(file, "it is a Git LFS pointer, not the file itself", "run `git lfs pull`")
     if head.startswith(b"sys_info\0") and head[257:262] == b"ustar":
         old = (
-            f"load it with torch.load(file, weights_only=False) if you trust its maker, and save it again: {SAVE_LINE}"
+            f"load it with torch.load(file, weights_only=False) if you trust its author, and save it again: {SAVE_LINE}"
         )
         raise refuse(file, "it is a checkpoint of torch before 0.1.12 (a tar archive)", old)
     if head[257:262] == b"ustar" or head.startswith(b"\x1f\x8b"):
         raise refuse(file, "it is a packed archive (tar or gzip)", "unpack it and give the file inside")
-    if head.startswith(b"{") and b"\0" not in head[:8]:  # in binary formats a small number lies there
+    if head.startswith(b"{") and b"\0" not in head[:8]:  # binary formats have a small number there
         return "sharded"
     if len(head) > 8 and head[8:9] == b"{" and path.suffix != ".weights":
         if struct.unpack("<Q", head[:8])[0] + 8 > size:
-            raise refuse(file, "it is a safetensors file that is cut short", _AGAIN)
+            raise refuse(file, "it is a truncated safetensors file", _AGAIN)
         return "safetensors"
-    # Darknet has no magic number, so its name helps: darknet53.weights, darknet53.conv.74.
+    # Darknet files have no magic number, so that the name is used: darknet53.weights, darknet53.conv.74.
     if path.suffix == ".weights" or ".conv." in path.name:
         return "darknet"
-    wrong = "it is cut short" if size < 16 else "it is no format that is known here"
+    wrong = "it is truncated" if size < 16 else "its format is unknown"
     raise refuse(file, f"{wrong} ({size} bytes, starting with {head[:8].hex(' ')})", f"{_GIVE}, or {_AGAIN}")
 
 
 def _to_numpy(name: str, value: Any) -> np.ndarray:
-    """A copy where it is a torch tensor: training on must not change what was read."""
+    """Converts a value to an array. Torch tensors are copied, because later training may change them."""
     if not hasattr(value, "detach"):
         return np.asarray(value)
     try:
         value = value.detach().cpu()
         if str(value.dtype) != "torch.bfloat16":
             return np.array(value.numpy())
-        # numpy's bridge knows no bfloat16: its bits are the upper half of float32's.
+        # torch's numpy() does not support bfloat16, which is the upper half of a float32.
         bits = value.float().numpy().view(np.uint32) >> np.uint32(16)
         return np.asarray(bits, np.uint16).view(ml_dtypes.bfloat16)
     except (TypeError, RuntimeError) as error:  # quantized, sparse, on the meta device
         remedy = "convert it to an ordinary float32 tensor"
-        raise refuse("the mapping", f"the tensor {name} is none that numpy can hold ({error})", remedy) from error
+        raise refuse("the mapping", f"the tensor {name} cannot be converted to numpy ({error})", remedy) from error
 
 
 def _without_wrappers(weights: Weights) -> Weights:
-    """Takes off what wrappers put into every name; `n_averaged` of an averaged model goes with its wrapper.
+    """Removes the parts that wrappers add to names, and the counter ``n_averaged`` of averaged models.
 
     Raises:
-        WeightsError: two names become one.
+        WeightsError: two names become equal.
     """
     tensors, prefix, beside = weights.tensors, weights.prefix, weights.beside
     while True:
@@ -206,14 +204,15 @@ def _without_wrappers(weights: Weights) -> Weights:
     if len(plain) < len(tensors):
         twice, _ = Counter(map(without_wrappers, tensors)).most_common(1)[0]
         raise refuse(
-            weights.file or "the mapping", f"it holds {twice} both in a wrapper ({', '.join(wrappers)}) and without",
-            "save the state dict of one model alone",
+            weights.file or "the mapping",
+            f"it contains {twice} both with a wrapper ({', '.join(wrappers)}) and without",
+            "save the state dict of only one model",
         )  # fmt: skip
     return replace(weights, tensors=plain, prefix=prefix, wrappers=wrappers, beside=beside)
 
 
 def without_wrappers(name: str) -> str:
-    """A name without the parts that torch.compile, FSDP and activation checkpointing put into it."""
+    """A name without the parts that torch.compile, FSDP and activation checkpointing add to it."""
     name = f".{name}"
     for wrapper in WRAPPERS:
         name = name.replace(f".{wrapper}", ".")

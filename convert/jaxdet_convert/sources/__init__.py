@@ -1,1 +1,1 @@
-"""Where models come from: a file a family of models, and one a backbone, under PyTorch's or Darknet's names."""
+"""The model families and backbones that can be converted, one file each."""

@@ -1,4 +1,4 @@
-"""The backbones: which of them some weights are of, their tables, and each as a family of classifiers."""
+"""Backbones: their recognition, their tables, and the classifiers that they are."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from jaxdet_convert.read.darknet_file import DarknetLayer
 from jaxdet_convert.rules import Rule, Table
 from jaxdet_convert.sources.base import (
     BackboneSource,
-    Body,
     Parity,
     Recognised,
+    RecognisedBackbone,
     RecognitionError,
     Shapes,
     Source,
@@ -33,7 +33,7 @@ def backbone_of(config: BackboneConfig | type[BackboneConfig]) -> BackboneSource
     """The source of a backbone.
 
     Raises:
-        ValueError: there is none.
+        ValueError: the backbone is unknown.
     """
     kind = config if isinstance(config, type) else type(config)
     for source in BACKBONES:
@@ -42,11 +42,11 @@ def backbone_of(config: BackboneConfig | type[BackboneConfig]) -> BackboneSource
     raise ValueError(f"no table for a backbone of type {kind.__name__}")
 
 
-def read_backbone(shapes: Shapes) -> Body | None:
-    """The backbone that these names, without a prefix, are of; None where they are of none that is known.
+def read_backbone(shapes: Shapes) -> RecognisedBackbone | None:
+    """Recognises a backbone by its names, which have no prefix; None if it is unknown.
 
     Raises:
-        RecognitionError: the kind is known, and the variant is none that this library has.
+        RecognitionError: jaxdet does not have this variant of a known backbone.
     """
     for source in BACKBONES:
         naming = source.naming_of(shapes)
@@ -58,41 +58,43 @@ def read_backbone(shapes: Shapes) -> Body | None:
     return None
 
 
-def read_body(shapes: Shapes) -> Body | None:
-    """The backbone of a detector of torchvision's layout; see `read_backbone`."""
+def read_detector_backbone(shapes: Shapes) -> RecognisedBackbone | None:
+    """Recognises the backbone of a detector with torchvision's names; see `read_backbone`."""
     inner = inside(shapes)
     return read_backbone(inner) if inner else None
 
 
 def inside(shapes: Shapes) -> dict[str, tuple[int, ...]]:
-    """The names and shapes of a detector's backbone, without their prefix."""
+    """Names (without prefix) and shapes of a detector's backbone."""
     return {key.removeprefix(BODY): shape for key, shape in shapes.items() if key.startswith(BODY)}
 
 
-def body_prefixes(names: Iterable[str]) -> set[str]:
-    """What stands before names of known backbones; "" where nothing does. One backbone may give several, because some
-    have parts that are named like another backbone's."""
-    begins = [text for source in BACKBONES for text in source.namings.values()]
-    marks = [re.compile(rf"(?<![^.]){text}", re.ASCII) for text in begins]  # where a component begins
-    return {name[: found.start()] for name in names for mark in marks for found in mark.finditer(name)}
+def backbone_prefixes(names: Iterable[str]) -> set[str]:
+    """The prefixes of names of known backbones; "" if there is none.
+
+    One backbone may give several prefixes, as some have parts with the names of another backbone.
+    """
+    patterns = [text for source in BACKBONES for text in source.namings.values()]
+    starts = [re.compile(rf"(?<![^.]){text}", re.ASCII) for text in patterns]  # only at the start of a component
+    return {name[: found.start()] for name in names for start in starts for found in start.finditer(name)}
 
 
-def body_rules(config: Any, origin: Sequence[str]) -> list[Rule]:
+def backbone_rules(config: Any, origin: Sequence[str]) -> list[Rule]:
     """The rules of a detector's backbone."""
     source = backbone_of(config)
     return source.rules(BODY, "backbone.", source.chosen_naming(origin))
 
 
-def body_origin(body: Body) -> tuple[str, ...]:
-    """What a detector's origin says of its backbone: whose names it has, where there is a choice."""
+def backbone_origin(body: RecognisedBackbone) -> tuple[str, ...]:
+    """The backbone's part of a detector's origin: the naming, if the backbone has several."""
     return (body.naming,) if len(backbone_of(body.config).namings) > 1 else ()
 
 
 def layers_of_numbers(numbers: int) -> Sequence[DarknetLayer]:
-    """The layers of a file that holds so many numbers and no names.
+    """The layers of a Darknet file with this many numbers.
 
     Raises:
-        RecognitionError: it is of no network that is known.
+        RecognitionError: no known network has this many.
     """
     problems = []
     for source in BACKBONES:

@@ -1,4 +1,4 @@
-"""What the converter has to know of a family of models, and of a backbone."""
+"""The interface between the converter and the model families and backbones that it supports."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from jaxdet_convert.read.darknet_file import DarknetLayer
 from jaxdet_convert.rules import Rule, Spelling, Table
 
 Shapes = Mapping[str, tuple[int, ...]]
-"""Of weights, by today's names."""
+"""Shapes of weights by name, in the current spelling."""
 
 
 class RecognitionError(ValueError):
-    """The names and shapes are of no model that is known here, or of another one than was said."""
+    """The weights do not belong to a known model, or to another one than expected."""
 
 
 class UnsupportedModuleError(ValueError):
-    """A module computes something that this library's model of the same weights would not: the line says what."""
+    """A module has a setting that jaxdet does not support. The message names it."""
 
 
 @dataclass(frozen=True)
 class Recognised:
-    """A model's name and those of its options that the weights tell.
+    """A model's name and the options that the weights determine.
 
     Attributes:
-        origin: whose names these are and in which spelling, as `jaxdet_convert.to_torch` takes it up again.
-        num_anchors: of a location; 0: untold, or there are none.
-        bare: only the parts of a detector before its heads.
-        also: another model whose weights have the same names and shapes, to be said by its name.
+        origin: naming and spelling of the weights, which `jaxdet_convert.to_torch` uses by default.
+        num_anchors: anchors per location; 0: unknown, or the model has none.
+        bare: whether the weights are those of a detector without heads.
+        also: another model whose weights have the same names and shapes; the caller selects it by its name.
     """
 
     name: str
@@ -50,17 +50,17 @@ class Recognised:
 
 
 @dataclass(frozen=True)
-class Body:
-    """A classifier, or what is left of one in a detector.
+class RecognisedBackbone:
+    """A recognised classifier, or backbone of a detector.
 
     Attributes:
-        name: of the model.
-        config: its type.
-        naming: whose names these are, a key of `BackboneSource.namings`.
-        num_classes: None where there is no classifier.
-        channels: of the maps that a detector can stand on.
-        options: of its configuration that the weights tell, without ``num_classes``.
-        named: options for which its name stands.
+        name: the classifier's name.
+        config: the type of its configuration.
+        naming: the implementation that the names are from, a key of `BackboneSource.namings`.
+        num_classes: None: without classifier layer.
+        channels: channels of the feature maps, by name.
+        options: options of its configuration that the weights determine, without ``num_classes``.
+        named: options that its name implies.
     """
 
     name: str
@@ -73,31 +73,33 @@ class Body:
 
 
 def no_options(*args: Any) -> dict[str, Any]:
-    """For sources that have nothing to read there."""
+    """For sources without such options."""
     return {}
 
 
 @dataclass(frozen=True)
 class BackboneSource:
-    """A backbone that is a classifier by itself, under the names of one or several implementations.
+    """A backbone, which is also a classifier, with the parameter names of one or several implementations.
 
     Attributes:
-        config: of the backbone.
-        namings: {whose names: how one of them begins, a regular expression}. The first is that of models born here.
-        read: (names and shapes, naming) to a `Body`; raises RecognitionError for a variant that this library lacks.
-        rules: (prefix in PyTorch, prefix here, naming) to the rules of its table.
-        map_names: {naming: module in PyTorch of a map}, with ``{name}`` ours, ``{index}`` from 0, ``{number}`` from 1.
-        shaping: options that shape its parameters.
-        live: (submodules by path, the model's name) to options that no weights tell.
+        config: the type of its configuration.
+        namings: ``{implementation: regular expression for the start of one of its names}``. The first one is used for
+            models that were not loaded from weights.
+        read: (names and shapes, naming) -> `RecognisedBackbone`; raises RecognitionError for an unknown variant.
+        rules: (prefix in PyTorch, prefix in jaxdet, naming) -> the rules of its table.
+        map_names: ``{naming: PyTorch module that returns a map}``, with the placeholders ``{name}`` (jaxdet's name),
+            ``{index}`` (from 0) and ``{number}`` (from 1).
+        shaping: options that determine the shapes of its parameters.
+        live: (submodules by path, the model's name) -> options of a PyTorch module that weights do not determine.
         describe: the variant in words, for reports.
-        numbers: a naming that is of files without names: its norms have no counters, and no detector stands on it.
-        layers: a file's count of numbers to its layers, for `numbers`; raises RecognitionError.
-        builders: names of models that torchvision builds under the same name.
+        numbers: the naming of a file format without names: norms have no counters, and no detectors use it.
+        layers: number of values in such a file -> its layers; raises RecognitionError.
+        builders: names of models that torchvision also has.
     """
 
     config: type[BackboneConfig]
     namings: Mapping[str, str]
-    read: Callable[[Shapes, str], Body]
+    read: Callable[[Shapes, str], RecognisedBackbone]
     rules: Callable[[str, str, str], list[Rule]]
     map_names: Mapping[str, str]
     shaping: tuple[str, ...] = ()
@@ -108,27 +110,28 @@ class BackboneSource:
     builders: tuple[str, ...] = ()
 
     def naming_of(self, shapes: Iterable[str]) -> str | None:
-        """Whose names these are; None where they are not of this backbone."""
+        """The implementation that the names are from; None if they are not of this backbone."""
         names = list(shapes)
-        for naming, begins in self.namings.items():
-            if any(re.match(begins, name, re.ASCII) for name in names):
+        for naming, pattern in self.namings.items():
+            if any(re.match(pattern, name, re.ASCII) for name in names):
                 return naming
         return None
 
     def chosen_naming(self, origin: Sequence[str]) -> str:
-        """The naming that an origin says, or the first."""
+        """The naming in an origin, or the first one."""
         return next((tag for tag in origin if tag in self.namings), next(iter(self.namings)))
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How a model is compared with its original.
+    """How models are compared with their originals in PyTorch.
 
     Attributes:
-        compare: (PyTorch's module, model, image, its number) to what was found.
-        notes: (module, model) to lines that the report says first.
-        builders: names of models that torchvision builds under the same name.
-        calibrate: (torchvision's model with random weights, seed) changes these so that it behaves as a trained one.
+        compare: (PyTorch module, model, image, index of the image) -> the comparison.
+        notes: (module, model) -> lines at the start of the report.
+        builders: names of models that torchvision also has.
+        calibrate: (torchvision's model with random weights, seed): changes the weights so that the model behaves like a
+            trained one.
     """
 
     compare: Callable[[Any, Any, Any, int], Compared]
@@ -139,32 +142,32 @@ class Parity:
 
 @dataclass(frozen=True)
 class Source:
-    """One family of models: all that the converter knows of it.
+    """A model family that can be converted.
 
-    Names are PyTorch's, paths are jaxdet's. Functions of shapes see names in today's spelling.
+    Names are PyTorch's, paths are jaxdet's. Functions of names and shapes get the current spelling.
 
     Attributes:
-        config: of the family's models.
-        claims: whether weights of these names and shapes are of this family.
-        recognise: (names and shapes, spelling) to the model and the options that they tell.
-        table: (configuration, origin) to the table of names and paths.
-        also: (names and shapes, what another family recognised) to the name of a model of this family that has the same
-            names and shapes; None where there is none.
-        old: {part: its older spellings}, of a part that had other names in earlier versions.
-        has_old: whether a model of this configuration can be written in them.
-        bare: spellings of the parts before the heads alone.
-        dropped: templates of names that may lie beside those parts and have no place here.
-        trunk: how the paths of those parts begin.
-        predictor: templates of the names that start anew for other classes; their paths are the configuration's
-            ``predictor``.
-        norms: {how names begin: option}, of every option that is a norm.
-        live: (PyTorch's module, what was recognised) to options that no weights tell; raises UnsupportedModuleError.
-        is_live: of a module whose names are another family's, too: whether it is of this one.
-        assumed: of a configuration, {option: its value in words; None: as it is} of the options that neither names nor
-            shapes tell and that change what the model computes.
-        says: {keyword of the model's: the options for which it stands}.
-        describe: the variant in words, for reports; empty where the name says it all.
-        parity: how its models are compared with their originals.
+        config: the type of the family's configurations.
+        claims: (names and shapes) -> whether the weights belong to this family.
+        recognise: (names and shapes, spelling) -> the model and the options that they determine.
+        table: (configuration, origin) -> the conversion table.
+        also: (names and shapes, model that another family recognised) -> the name of a model of this family with the
+            same names and shapes, or None.
+        old: ``{part: older spellings}`` of the parts that had other names in earlier versions.
+        has_old: (configuration) -> whether a model can be written in an older spelling.
+        bare: spellings of weights without heads.
+        dropped: templates of names that such weights may also contain, and that are dropped.
+        trunk: path prefixes of the parts before the heads.
+        predictor: templates of the names that depend on the classes; the configuration's ``predictor`` has their paths.
+        norms: ``{prefix of names: option}`` of all options that are norms.
+        live: (PyTorch module, recognised model) -> options that weights do not determine; raises
+            UnsupportedModuleError.
+        is_live: (module with names that also belong to another family) -> whether it belongs to this one.
+        assumed: (configuration) -> ``{option: description of its value}`` of the options that names and shapes do not
+            determine and that affect results. None in place of a description: the value itself is shown.
+        says: ``{keyword of the preset: options that it determines}``.
+        describe: the variant in words, for reports; empty if the name is sufficient.
+        parity: how models are compared with their originals.
     """
 
     config: type[ModelConfig]
@@ -188,28 +191,28 @@ class Source:
 
     @property
     def respelled(self) -> tuple[Spelling, ...]:
-        """Every spelling that is read as today's."""
+        """All older spellings that can be read."""
         return (*self.old_spellings("old"), *self.bare)
 
     def modern(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
-        """Shapes under today's names."""
+        """Shapes by name in the current spelling."""
         table = Table((), self.respelled)
         return {table.modern(name): tuple(shape) for name, shape in shapes.items()}
 
     @property
     def spellings(self) -> tuple[str, ...]:
-        """What `old_spellings` knows."""
+        """The spellings that `old_spellings` accepts."""
         parts = tuple(f"old-{part}" for part in self.old) if len(self.old) > 1 else ()
         return ("new", "old", *parts) if self.old else ()
 
     def old_spellings(self, spelling: str) -> tuple[Spelling, ...]:
-        """The spellings for which a word stands: ``"new"``, ``"old"`` or ``"old-PART"``."""
+        """The older names of a spelling: ``"new"``, ``"old"`` or ``"old-PART"``."""
         first, *parts = spelling.split("-")
         found = parts or self.old if first == "old" else ()
         return tuple(each for part in found for each in self.old[part])
 
     def spelling(self, names: Iterable[str]) -> str:
-        """The word for the spelling of these names."""
+        """The spelling of these names."""
         names = list(names)
         found = [part for part, old in self.old.items() if any(each.modern(name) for each in old for name in names)]
         if len(found) == len(self.old):

@@ -1,4 +1,4 @@
-"""Darknet-53 as a PyTorch listing, timm, and Darknet's own reader name it."""
+"""Darknet-53 with the names of a widespread PyTorch implementation (``"listing"``), of timm, and of Darknet's files."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from jaxdet.backbones.darknet import BLOCKS, DARKNET_TRANSFORM, STEM_CHANNELS
 from jaxdet.nn import NormConfig
 from jaxdet_convert.read.darknet_file import DarknetLayer
 from jaxdet_convert.rules import Rule, Transform
-from jaxdet_convert.sources.base import BackboneSource, Body, RecognitionError, Shapes
+from jaxdet_convert.sources.base import BackboneSource, RecognisedBackbone, RecognitionError, Shapes
 from jaxdet_convert.sources.modules import leaky_slope
 from jaxdet_convert.sources.parts import conv, linear, norm, norm_config
 
-TIMM_TRANSFORM = ClassifierTransform(288, 256)  # timm cuts 256 out of 256 / 0.887, with ImageNet's mean and deviation
-_DARKNET_SLOPE, _TORCH_SLOPE = 0.1, 0.01  # of LeakyReLU: Darknet's own, and PyTorch's default
+TIMM_TRANSFORM = ClassifierTransform(288, 256)  # timm's crop fraction is 0.887; ImageNet's mean and standard deviation
+_DARKNET_SLOPE, _TORCH_SLOPE = 0.1, 0.01  # of LeakyReLU: Darknet's, and PyTorch's default
 _DARKNET_MOMENTUM = 0.99
 _ONE_BY_ONE = Transform("one_by_one", lambda a: a[:, :, 0, 0].T, lambda a: a.T[:, :, None, None])
 """[out, in, 1, 1] <-> [in, out]."""
 
 
-def _read(shapes: Shapes, naming: str) -> Body:
+def _read(shapes: Shapes, naming: str) -> RecognisedBackbone:
     options = {
         "negative_slope": _DARKNET_SLOPE if naming == "darknet" else _TORCH_SLOPE,
         "transform": TIMM_TRANSFORM if naming == "timm" else DARKNET_TRANSFORM,
-        # Darknet's own files have no counters, and their norms train.
+        # Files of Darknet have no batch counters, but their norms are not frozen.
         "norm": NormConfig(momentum=_DARKNET_MOMENTUM) if naming == "darknet" else norm_config(shapes),
     }
     weight = shapes.get("head.fc.weight" if naming == "timm" else "fc.weight")
     channels = {level: STEM_CHANNELS * 2 ** (index + 1) for index, level in enumerate(Darknet53.names)}
-    return Body("darknet53", Darknet53Config, naming, weight[0] if weight else None, channels, options)
+    return RecognisedBackbone("darknet53", Darknet53Config, naming, weight[0] if weight else None, channels, options)
 
 
 def _rules(source: str, target: str, naming: str) -> list[Rule]:
@@ -56,30 +56,30 @@ def _rules(source: str, target: str, naming: str) -> list[Rule]:
                 convs[old] = f"{ours}.blocks.{index}.conv{number}"
         for old, new in convs.items():
             rules += conv(f"{source}{old}{part}", f"{new}.conv") + norm(f"{source}{old}{bn}", f"{new}.norm")
-    if naming == "darknet":  # its classifier is a 1x1 convolution
+    if naming == "darknet":  # the classifier is a 1x1 convolution
         return [*rules, Rule("fc.weight", "fc.kernel", _ONE_BY_ONE), Rule("fc.bias", "fc.bias")]
     return rules + linear(source + fc, target + "fc")
 
 
 def darknet53_layers(numbers: int) -> Sequence[DarknetLayer]:
-    """The layers of a Darknet-53 file with this many numbers, whatever the count of its classes.
+    """The layers of a Darknet-53 file with this many numbers, for any number of classes.
 
     Raises:
-        RecognitionError: no count of classes gives that many.
+        RecognitionError: no number of classes gives that many.
     """
-    body = sum(layer.numbers for layer in _layers(1)[:-1])
+    backbone = sum(layer.numbers for layer in _layers(1)[:-1])
     per_class = _layers(1)[-1].numbers
-    classes, rest = divmod(numbers - body, per_class)
+    classes, rest = divmod(numbers - backbone, per_class)
     if rest or classes < 0:
         raise RecognitionError(
-            f"{numbers:,} numbers are not Darknet-53's, which has {body:,} and {per_class:,} more a class. "
-            "Of another network built on it, cut the file after its 52 backbone convolutions"
+            f"{numbers:,} numbers are not Darknet-53's, which has {backbone:,} and {per_class:,} more per class. "
+            "For another network with this backbone, cut the file after its 52 convolutions"
         )
     return _layers(classes or 1)
 
 
 def _layers(num_classes: int) -> list[DarknetLayer]:
-    """The convolutions in the order of a ``.weights`` file, under the names of the naming "darknet"."""
+    """The convolutions in the order of a ``.weights`` file, with the names of the naming ``"darknet"``."""
     layers = [DarknetLayer("stem", STEM_CHANNELS, 3, 3)]
     channels = STEM_CHANNELS
     for stage, blocks in enumerate(BLOCKS, start=1):

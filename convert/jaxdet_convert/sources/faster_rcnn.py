@@ -14,17 +14,17 @@ from jaxdet.models import FasterRCNNConfig
 from jaxdet_convert.parity import two_stage
 from jaxdet_convert.parity.calibration import calibrate_two_stage
 from jaxdet_convert.rules import Rule, Spelling, Table, flatten_linear
-from jaxdet_convert.sources.backbones import body_origin, body_rules, inside, read_body
+from jaxdet_convert.sources.backbones import backbone_origin, backbone_rules, inside, read_detector_backbone
 from jaxdet_convert.sources.base import (
-    Body,
     Parity,
     Recognised,
+    RecognisedBackbone,
     RecognitionError,
     Shapes,
     Source,
     UnsupportedModuleError,
 )
-from jaxdet_convert.sources.modules import anchors_of, as_tuple, expect, further_levels, transform_options
+from jaxdet_convert.sources.modules import anchors_of, as_tuple, count_extra_levels, expect, transform_options
 from jaxdet_convert.sources.parts import (
     BARE_SPELLINGS,
     BODY,
@@ -69,15 +69,16 @@ ASSUMED = (
 
 @dataclass(frozen=True)
 class TwoStage:
-    """What names and shapes tell of any two-stage detector.
+    """The parts of a two-stage detector that names and shapes determine.
 
     Attributes:
-        classes: the option ``num_classes``, if it is told.
+        classes: the option ``num_classes``, if known.
         box: options of the box head.
-        anchors: of a location; 0: untold.
+        anchors: anchors per location; 0: unknown.
+        bare: whether the heads are missing.
     """
 
-    body: Body
+    body: RecognisedBackbone
     pyramid: Pyramid
     classes: dict[str, Any]
     box: dict[str, Any]
@@ -86,24 +87,24 @@ class TwoStage:
 
 
 def read_two_stage(shapes: Shapes, beside: tuple[str, ...] = ()) -> TwoStage:
-    """The parts of a two-stage detector, or of its backbone and pyramid alone.
+    """Recognises the parts of a two-stage detector, with or without heads.
 
     Args:
-        beside: templates of names that may lie beside the latter.
+        beside: templates of names that weights without heads may also contain.
 
     Raises:
         RecognitionError: whole parts are missing, or the pyramid does not fit the backbone.
     """
-    body = read_body(shapes)
+    body = read_detector_backbone(shapes)
     assert body is not None
-    # One missing tensor leaves the kind plain, and is for the strict application to name.
+    # If only single tensors are missing, the strict conversion lists them.
     missing = [part for part in (FPN, _RPN, "roi_heads.box_") if not any(name.startswith(part) for name in shapes)]
     bare = is_bare(shapes, beside)
     if missing and not bare:
         others = {name: shape for name, shape in shapes.items() if not name.startswith(BODY)}
         raise RecognitionError(
-            f"these weights have the body of a {body.name}, but are of no Faster R-CNN with a pyramid: there is "
-            f"nothing under {', '.join(missing)}; beside the body there are {seen(others)}"
+            f"these weights have a {body.name} backbone, but are not those of a Faster R-CNN with a pyramid: there is "
+            f"nothing under {', '.join(missing)}; besides the backbone there are {seen(others)}"
         )
     score = shapes.get(f"{_PREDICTOR}cls_score.weight")
     classes = {} if score is None else {"num_classes": score[0]}
@@ -135,14 +136,14 @@ def _recognise(shapes: Shapes, spelling: str) -> Recognised:
         name += "_v2"
     options = backbone_options(body, name) | read.classes | pyramid.options()
     options |= {"rpn_conv_depth": max(depth, 1)} | read.box
-    origin = ("torchvision", spelling, *body_origin(body))
+    origin = ("torchvision", spelling, *backbone_origin(body))
     return Recognised(name, options, origin, read.anchors, read.bare)
 
 
 def two_stage_rules(config: Any, origin: Sequence[str]) -> list[Rule]:
-    """The rules of any two-stage detector's backbone, pyramid and heads."""
+    """The rules for backbone, pyramid and heads of two-stage detectors."""
     side = config.box.output_size
-    rules = [*body_rules(config.backbone, origin), *fpn_rules(config.fpn)]
+    rules = [*backbone_rules(config.backbone, origin), *fpn_rules(config.fpn)]
     rules += conv(f"{_RPN}conv.{{i}}.0", "rpn_head.conv.{i}.conv", bias=True)
     rules += conv(f"{_RPN}cls_logits", "rpn_head.cls_logits", bias=True)
     rules += conv(f"{_RPN}bbox_pred", "rpn_head.bbox_pred", bias=True)
@@ -165,15 +166,16 @@ def _table(config: Any, origin: Sequence[str]) -> Table:
 
 def _live(module: Any, found: Recognised) -> dict[str, Any]:
     levels: tuple[str, ...] = found.options.get("fpn_levels", ())
-    further = further_levels(module.backbone.fpn, found.options.get("fpn_p6p7"))
-    return {"fpn_pool": further == 1} | two_stage_live(module, levels, len(levels) + further)
+    extra = count_extra_levels(module.backbone.fpn, found.options.get("fpn_p6p7"))
+    return {"fpn_pool": extra == 1} | two_stage_live(module, levels, len(levels) + extra)
 
 
 def two_stage_live(module: Any, levels: tuple[str, ...], maps: int) -> dict[str, Any]:
-    """Options of any two-stage detector, read off the module.
+    """Options of a two-stage detector, read from its module.
 
     Args:
-        levels: of the pyramid that are the backbone's; maps: how many it has in all.
+        levels: the pyramid levels that are the backbone's.
+        maps: the number of all pyramid levels.
     """
     return transform_options(module.transform) | _rpn(module.rpn, maps) | _roi_heads(module, levels)
 
@@ -194,11 +196,13 @@ def _roi_heads(module: Any, levels: tuple[str, ...]) -> dict[str, Any]:
     pool = heads.box_roi_pool
     sides = set(as_tuple(pool.output_size))
     if len(sides) != 1:
-        raise UnsupportedModuleError(f"RoIAlign's output is {tuple(pool.output_size)}, and here it is square")
+        raise UnsupportedModuleError(
+            f"RoIAlign's output is {tuple(pool.output_size)}, but jaxdet only supports squares"
+        )
     expect(pool, "canonical_scale", 224)
     expect(pool, "canonical_level", 4)
     return {
-        "box_pool_levels": _pooled(module, levels),
+        "box_pool_levels": _read_pool_levels(module, levels),
         "box_output_size": sides.pop(),
         "box_sampling_ratio": pool.sampling_ratio,
         "bbox_reg_weights": tuple(float(weight) for weight in heads.box_coder.weights),
@@ -207,19 +211,19 @@ def _roi_heads(module: Any, levels: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-def _pooled(module: Any, levels: tuple[str, ...]) -> tuple[str, ...] | None:
-    """The levels that RoIAlign knows by name; None where it knows all."""
+def _read_pool_levels(module: Any, levels: tuple[str, ...]) -> tuple[str, ...] | None:
+    """The levels that RoIAlign pools from; None: all."""
     names = list(module.roi_heads.box_roi_pool.featmap_names)
     layers = getattr(module.backbone.body, "return_layers", None)
     keys = names if layers is None else list(layers.values())
     pooled = tuple(level for level, key in zip(levels, keys, strict=False) if key in names)
     if len(keys) != len(levels) or not pooled:
-        raise UnsupportedModuleError(f"RoIAlign takes the maps {names}, and the pyramid's are {keys}")
+        raise UnsupportedModuleError(f"RoIAlign takes the maps {names}, but the pyramid's are {keys}")
     return None if pooled == levels else pooled
 
 
 def _thresholds(prefix: str, part: Any) -> dict[str, Any]:
-    """What the two stages share."""
+    """The options that both stages have."""
     return {
         f"{prefix}_nms_thresh": part.nms_thresh,
         f"{prefix}_score_thresh": part.score_thresh,
@@ -232,7 +236,7 @@ def _thresholds(prefix: str, part: Any) -> dict[str, Any]:
 
 FASTER_RCNN = Source(
     config=FasterRCNNConfig,
-    claims=lambda shapes: bool(inside(shapes)) and read_body(shapes) is not None,
+    claims=lambda shapes: bool(inside(shapes)) and read_detector_backbone(shapes) is not None,
     recognise=_recognise,
     table=_table,
     old={

@@ -1,4 +1,4 @@
-"""HeadHunter under the original's names, and RetinaFace's backbone, pyramid and context modules, which are the same."""
+"""HeadHunter with the original's names, which are also those of RetinaFace without its heads."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from jaxdet.backbones import MobileNetV1Config, ResNetConfig
 from jaxdet.models import HeadHunterConfig, model_config
 from jaxdet.models.options import show
 from jaxdet_convert.rules import CONV_TRANSPOSE, Rule, Table
-from jaxdet_convert.sources.backbones import backbone_of, body_origin, inside, read_body
-from jaxdet_convert.sources.base import Body, Recognised, RecognitionError, Shapes
+from jaxdet_convert.sources.backbones import backbone_of, backbone_origin, inside, read_detector_backbone
+from jaxdet_convert.sources.base import Recognised, RecognisedBackbone, RecognitionError, Shapes
 from jaxdet_convert.sources.faster_rcnn import ASSUMED, FASTER_RCNN, read_two_stage, two_stage_live, two_stage_rules
 from jaxdet_convert.sources.parts import LATERAL, backbone_options, conv, norm, norm_config
 
@@ -31,9 +31,9 @@ _CPM_PLAIN = "{n:ssh_1|ssh_dimred|ssh_2|ssh_3a|ssh_3b}"
 
 
 def _claims(shapes: Shapes) -> bool:
-    """Whether there is a part that torchvision's detectors do not have."""
+    """Whether the weights have a part that torchvision's detectors do not have."""
     marked = any(name.startswith(_MARKS) for name in shapes)
-    return marked and bool(inside(shapes)) and read_body(shapes) is not None
+    return marked and bool(inside(shapes)) and read_detector_backbone(shapes) is not None
 
 
 def _recognise(shapes: Shapes, spelling: str) -> Recognised:
@@ -46,29 +46,29 @@ def _recognise(shapes: Shapes, spelling: str) -> Recognised:
         options["return_layers"] = read.pyramid.levels
     options |= _own_options(shapes) | read.box
     options.pop("box_conv_layers", None)
-    origin = ("torchvision", spelling, *body_origin(read.body))
+    origin = ("torchvision", spelling, *backbone_origin(read.body))
     return Recognised(name, options, origin, read.anchors, read.bare)
 
 
-def _name(body: Body) -> str:
+def _name(body: RecognisedBackbone) -> str:
     if body.config not in _PRESETS:
-        raise RecognitionError(f"a HeadHunter on a {body.name}, where this library has it on ResNets and MobileNets")
+        raise RecognitionError(f"a HeadHunter on a {body.name}; jaxdet has it on ResNets and MobileNets")
     deep: Any = model_config(_DEEP)
     return _DEEP if body.named.get("blocks") == deep.backbone.blocks else _PRESETS[body.config]
 
 
 def _also(shapes: Shapes, found: Recognised) -> str | None:
-    """Without context and upscaling, a HeadHunter of four levels has torchvision's names."""
-    told = found.options
-    plain = told.get("rpn_conv_depth") == 1 and told["fpn_norm"] is None and not told.get("box_conv_layers")
-    if not plain or "fpn_p6p7" in told or ("fpn_levels" in told and len(told["fpn_levels"]) != 4):
+    """A HeadHunter with four levels, without context and upscaling, has the same names as torchvision's detector."""
+    known = found.options
+    plain = known.get("rpn_conv_depth") == 1 and known["fpn_norm"] is None and not known.get("box_conv_layers")
+    if not plain or "fpn_p6p7" in known or ("fpn_levels" in known and len(known["fpn_levels"]) != 4):
         return None
-    body = read_body(shapes)
+    body = read_detector_backbone(shapes)
     return _name(body) if body is not None and body.config is ResNetConfig else None
 
 
 def _own_options(shapes: Shapes) -> dict[str, Any]:
-    """The options that are HeadHunter's own, but for its levels."""
+    """HeadHunter's additional options, except the levels."""
     options: dict[str, Any] = {"upscale_rpn": any(".upscale_feat." in name for name in shapes)}
     if LATERAL.format(1) in shapes:
         options["fpn_norm"] = norm_config([name for name in shapes if name.startswith("backbone.fpn.")])
@@ -104,7 +104,7 @@ def _table(config: Any, origin: Sequence[str]) -> Table:
 
 
 def _context_rules(kind: str | None, source: str, target: str) -> list[Rule]:
-    """One level's module. A deformable convolution has its offsets and its modulation beside its kernel."""
+    """The rules for the context module of one level."""
     if kind == "cpm":
         rules = conv(f"{source}.{_CPM_NORMED}.0", f"{target}.{{n}}.conv")
         rules += norm(f"{source}.{_CPM_NORMED}.1", f"{target}.{{n}}.norm")
@@ -129,7 +129,7 @@ def _live(module: Any, found: Recognised) -> dict[str, Any]:
 
 
 def _is_live(module: Any) -> bool:
-    """Of a detector with torchvision's names: whether it drops the fifth level of its pyramid, or has soft-NMS."""
+    """Whether a module with torchvision's names has soft-NMS, or no anchors for the pooled level."""
     levels = len(module.backbone.fpn.inner_blocks)
     sizes = getattr(module.rpn.anchor_generator, "sizes", ())
     return bool(getattr(module.roi_heads, "soft_nms", False)) or len(sizes) != levels + 1

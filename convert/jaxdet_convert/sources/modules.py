@@ -1,7 +1,6 @@
-"""What a live module of PyTorch tells of parts that several families share.
+"""Reading options from PyTorch modules, for parts that several families share.
 
-Everything here asks for attributes and never for classes, so that torch need not be imported; whoever has a module has
-imported it already.
+The functions only access attributes and never compare classes, so that this file does not import torch.
 """
 
 from __future__ import annotations
@@ -19,34 +18,39 @@ NORM_EPS = 1e-5  # PyTorch's default
 
 
 def layers_of(module: Any) -> Iterator[tuple[str, Any]]:
-    """Its submodules, under names without those of compiled parts."""
+    """The submodules with their names, without the prefixes that wrappers such as torch.compile add."""
     return ((without_wrappers(f"{name}.").rstrip("."), layer) for name, layer in module.named_modules())
 
 
-def read_norm(module: Any, prefix: str, told: NormConfig) -> NormConfig:
-    """The settings of all norms under a prefix, which have to agree.
+def read_norm(module: Any, prefix: str, known: NormConfig) -> NormConfig:
+    """Reads the settings of all norms under a prefix.
 
     Args:
-        told: what the weights tell of them.
+        known: the settings that the weights determine.
+
+    Raises:
+        UnsupportedModuleError: the norms differ.
     """
     seen: dict[NormConfig, str] = {}
     for name, layer in layers_of(module):
-        if name.startswith(prefix) and (found := _norm(name, layer, told)) is not None:
+        if name.startswith(prefix) and (found := _norm(name, layer, known)) is not None:
             seen.setdefault(found, name)
     if len(seen) > 1:
         text = "; ".join(f"{name}: {_settings(norm)}" for norm, name in seen.items())
-        raise UnsupportedModuleError(f"the norms under {prefix or 'the module'} differ, and here they agree: {text}")
-    return next(iter(seen), told)
+        raise UnsupportedModuleError(
+            f"the norms under {prefix or 'the module'} differ, but jaxdet has one setting for all: {text}"
+        )
+    return next(iter(seen), known)
 
 
-def _norm(name: str, layer: Any, told: NormConfig) -> NormConfig | None:
+def _norm(name: str, layer: Any, known: NormConfig) -> NormConfig | None:
     eps = float(getattr(layer, "eps", NORM_EPS))
     if hasattr(layer, "num_groups"):
         return NormConfig("group", eps, groups=layer.num_groups)
     if getattr(layer, "running_var", None) is None:
         return None
     if getattr(layer, "num_batches_tracked", None) is None:  # frozen norms have no momentum
-        return NormConfig("frozen", eps, told.momentum)
+        return NormConfig("frozen", eps, known.momentum)
     momentum = getattr(layer, "momentum", 0.1)
     if momentum is None:
         raise UnsupportedModuleError(
@@ -61,29 +65,33 @@ def _settings(norm: NormConfig) -> str:
 
 
 def check_dilations(layers: Iterable[tuple[str, Any]], model: str) -> None:
-    """Refuses convolutions that are dilated, which no state dict tells."""
+    """Refuses dilated convolutions, which state dicts do not show."""
     for path, layer in layers:
         dilation = getattr(layer, "dilation", 1)
         if hasattr(layer, "kernel_size") and set(as_tuple(dilation)) != {1}:
-            raise UnsupportedModuleError(f"{path} is dilated by {dilation}; the convolutions of {model} here are not")
+            raise UnsupportedModuleError(
+                f"{path} is dilated by {dilation}, but jaxdet's {model} has no dilated convolutions"
+            )
 
 
 def leaky_slope(layers: Iterable[tuple[str, Any]]) -> float | None:
-    """The slope of all LeakyReLUs; None where there are none."""
+    """The slope of all LeakyReLUs; None if there are none. Raises UnsupportedModuleError if they differ."""
     slopes = {float(layer.negative_slope) for _, layer in layers if hasattr(layer, "negative_slope")}
     if len(slopes) > 1:
-        raise UnsupportedModuleError(f"its LeakyReLU layers have the slopes {sorted(slopes)}, and here they agree")
+        raise UnsupportedModuleError(
+            f"its LeakyReLU layers have the slopes {sorted(slopes)}, but jaxdet has one for all"
+        )
     return next(iter(slopes), None)
 
 
 def transform_options(transform: Any) -> dict[str, Any]:
-    """Of torchvision's ``GeneralizedRCNNTransform``. Of several sizes the last, as torchvision does in evaluation."""
+    """Options of torchvision's ``GeneralizedRCNNTransform``. Of several sizes, the last one, as in its evaluation."""
     expect(transform, "size_divisible", 32)
     expect(transform, "fixed_size", None)
     expect(transform, "_skip_resize", False)
     size = as_tuple(transform.min_size)[-1]
     if size is None or transform.max_size is None:
-        raise UnsupportedModuleError("the module resizes no image: give its transform a min_size and a max_size")
+        raise UnsupportedModuleError("the module does not resize images: give its transform a min_size and a max_size")
     return {
         "enlarge": _enlarges(transform),
         "min_size": size,
@@ -94,7 +102,7 @@ def transform_options(transform: Any) -> dict[str, Any]:
 
 
 def _enlarges(transform: Any) -> bool:
-    """Seen from what it makes of the smallest image, as no attribute tells."""
+    """Whether small images are enlarged. No attribute contains it, so that an image is resized to find out."""
     training = transform.training
     transform.eval()
     try:
@@ -105,19 +113,19 @@ def _enlarges(transform: Any) -> bool:
 
 
 def anchors_of(generator: Any, maps: int) -> AnchorGenerator:
-    """The anchors on so many maps."""
+    """The anchors of a module on ``maps`` feature maps."""
     if not hasattr(generator, "sizes") or not hasattr(generator, "aspect_ratios"):
         raise UnsupportedModuleError(f"the anchor generator {type(generator).__name__} has no sizes and aspect_ratios")
-    # Anchors for more levels than there are had no effect in torchvision's first versions.
+    # In torchvision's first versions, anchors for further levels had no effect.
     sizes, ratios = (_nested(value)[:maps] for value in (generator.sizes, generator.aspect_ratios))
     return AnchorGenerator(sizes, ratios)
 
 
-def further_levels(fpn: Any, p6p7: str | None) -> int:
-    """How many levels torchvision's pyramid adds above those of the backbone.
+def count_extra_levels(fpn: Any, p6p7: str | None) -> int:
+    """The number of levels that torchvision's pyramid adds to those of the backbone.
 
     Args:
-        p6p7: as the weights tell it.
+        p6p7: the option ``fpn_p6p7``, from the weights.
     """
     extra = getattr(fpn, "extra_blocks", None)
     if extra is None:
@@ -130,14 +138,14 @@ def further_levels(fpn: Any, p6p7: str | None) -> int:
 
 
 def expect(part: Any, attribute: str, value: Any) -> None:
-    """Refuses a setting that is a constant here."""
+    """Refuses a setting that jaxdet only supports with one value."""
     found = getattr(part, attribute, value)
     if found != value:
-        raise UnsupportedModuleError(f"{type(part).__name__}.{attribute} is {found}, and here it is always {value}")
+        raise UnsupportedModuleError(f"{type(part).__name__}.{attribute} is {found}, but jaxdet only supports {value}")
 
 
 def as_tuple(value: Any) -> tuple[Any, ...]:
-    """A sequence as a tuple, anything else as a tuple of it alone."""
+    """A sequence as a tuple, any other value as a tuple with one element."""
     return tuple(value) if isinstance(value, (list, tuple)) else (value,)
 
 

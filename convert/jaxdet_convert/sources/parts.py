@@ -1,4 +1,4 @@
-"""Parts that several families share: the rules of layers and pyramids, and what names and shapes tell of them."""
+"""Parts that several families share: rules for layers and pyramids, and their recognition by names and shapes."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 from jaxdet.models import FPNConfig, model_config
 from jaxdet.nn import NormConfig
 from jaxdet_convert.rules import CONV, COUNTER, IDENTITY, LINEAR, Rule, Spelling, Template, Transform
-from jaxdet_convert.sources.base import Body, RecognitionError, Shapes
+from jaxdet_convert.sources.base import RecognisedBackbone, RecognitionError, Shapes
 
 BODY, FPN = "backbone.body.", "backbone.fpn."
 LATERAL = "backbone.fpn.output{}.0.weight"  # of RetinaFace's pyramid
-_SHOWN = 6  # names in an error message
+_SHOWN = 6  # number of tensors that a message lists
 
-# Of torchvision before 0.13.
+# torchvision before 0.13.
 OLD_FPN = Spelling("backbone.fpn.{kind:inner_blocks|layer_blocks}.{i}.{p:weight|bias}", "backbone.fpn.{kind}.{i}.0.{p}")
 
-# A detector's backbone alone, and RetinaFace's whole model.
+# Detectors without heads, and RetinaFace.
 BARE_SPELLINGS = (
     Spelling("fpn.{kind:inner_blocks|layer_blocks}.{i}.{p:weight|bias}", "backbone.fpn.{kind}.{i}.0.{p}"),
     Spelling("{part:body|fpn}.{x:path}", "backbone.{part}.{x}"),
@@ -28,7 +28,7 @@ BARE_SPELLINGS = (
 
 
 def norm(source: str, target: str) -> list[Rule]:
-    """A norm: group norms have the first two alone, and frozen batch norms no counter."""
+    """The rules for a norm. Group norms only have the first two parameters, frozen batch norms no counter."""
     return [
         Rule(f"{source}.weight", f"{target}.scale"),
         Rule(f"{source}.bias", f"{target}.bias"),
@@ -39,18 +39,18 @@ def norm(source: str, target: str) -> list[Rule]:
 
 
 def conv(source: str, target: str, *, transform: Transform = CONV, bias: bool = False) -> list[Rule]:
-    """A convolution; with ``bias`` where one may be there."""
+    """The rules for a convolution. ``bias``: whether it may have a bias."""
     rules = [Rule(f"{source}.weight", f"{target}.kernel", transform)]
     return [*rules, Rule(f"{source}.bias", f"{target}.bias", IDENTITY)] if bias else rules
 
 
 def linear(source: str, target: str, transform: Transform = LINEAR) -> list[Rule]:
-    """A fully connected layer with its bias."""
+    """The rules for a fully connected layer with bias."""
     return [Rule(f"{source}.weight", f"{target}.kernel", transform), Rule(f"{source}.bias", f"{target}.bias")]
 
 
 def fpn_rules(config: FPNConfig) -> list[Rule]:
-    """Any pyramid, with its further levels."""
+    """The rules for a feature pyramid, including extra levels."""
     rules: list[Rule] = []
     if config.kind == "retinaface":
         for theirs, ours, count in (("output", "outputs", 3), ("merge", "merges", 2)):
@@ -67,12 +67,12 @@ def fpn_rules(config: FPNConfig) -> list[Rule]:
 
 
 def has_old_fpn(config: FPNConfig) -> bool:
-    """Whether a pyramid had other names before; RetinaFace's is spelt in one way, so that it does not hinder."""
+    """Whether the pyramid can be written in the old spelling. RetinaFace's has the same names in both."""
     return config.norm is None or config.kind == "retinaface"
 
 
 def norm_config(names: Iterable[str], **options: Any) -> NormConfig:
-    """The norm with these names: frozen batch norms have no counter of batches, group norms no statistics at all."""
+    """The norm with these names: frozen batch norms have no batch counter, group norms no statistics."""
     parts = {name.rpartition(".")[2] for name in names}
     if "running_var" not in parts and "num_batches_tracked" not in parts:
         return NormConfig("group", **options)
@@ -81,13 +81,13 @@ def norm_config(names: Iterable[str], **options: Any) -> NormConfig:
 
 @dataclass(frozen=True)
 class Pyramid:
-    """What names and shapes tell of a pyramid.
+    """The options of a pyramid that names and shapes determine.
 
     Attributes:
-        levels: the backbone's maps that it stands on; None where a convolution is missing.
-        width: its channels.
-        names: of its norms.
-        p6p7: as `jaxdet.models.FPNConfig` has it.
+        levels: the feature maps of the backbone that enter it; None if a convolution is missing.
+        width: its number of channels.
+        names: the names of its norms.
+        p6p7: see `jaxdet.models.FPNConfig`.
     """
 
     levels: tuple[str, ...] | None
@@ -96,7 +96,7 @@ class Pyramid:
     p6p7: str | None
 
     def options(self) -> dict[str, Any]:
-        """As options of a detector with torchvision's pyramid."""
+        """The options of a detector with torchvision's pyramid."""
         options: dict[str, Any] = {} if self.width is None else {"fpn_out_channels": self.width}
         if self.levels is not None:
             options["fpn_levels"] = self.levels
@@ -106,11 +106,11 @@ class Pyramid:
         return options
 
 
-def read_pyramid(shapes: Shapes, body: Body) -> Pyramid:
-    """The pyramid under torchvision's names or RetinaFace's.
+def read_pyramid(shapes: Shapes, body: RecognisedBackbone) -> Pyramid:
+    """Recognises a pyramid with torchvision's or RetinaFace's names.
 
     Raises:
-        RecognitionError: its convolutions take other channels than the backbone's maps have.
+        RecognitionError: its input channels are not those of the backbone's maps.
     """
     laterals = numbered(shapes, rf"{re.escape(FPN)}inner_blocks\.(\d+)\.0\.weight")
     outputs = numbered(shapes, rf"{re.escape(FPN)}layer_blocks\.(\d+)\.0\.weight")
@@ -120,30 +120,30 @@ def read_pyramid(shapes: Shapes, body: Body) -> Pyramid:
     names = tuple(name for name in shapes if re.match(rf"{re.escape(FPN)}\w+\.\d+\.1\.", name))
     width = outputs[0][0] if outputs else None
     p6 = shapes.get(f"{FPN}extra_blocks.p6.weight")
-    # torchvision computes it from P5 where that has as many channels as the result.
+    # torchvision computes P6 from P5 if that has the same number of channels.
     p6p7 = None if p6 is None else "p5" if p6[0] == p6[1] else "c5"
     return Pyramid(levels, width, names, p6p7)
 
 
-def _levels(body: Body, channels: list[int]) -> tuple[str, ...]:
-    """The maps that the pyramid stands on: those of its laterals' channels, which grow from map to map."""
+def _levels(body: RecognisedBackbone, channels: list[int]) -> tuple[str, ...]:
+    """The feature maps that enter the pyramid, by the input channels of its lateral convolutions."""
     levels = [level for level, width in body.channels.items() if width in channels]
     if [body.channels[level] for level in levels] != channels:
         known = ", ".join(f"{level} {width}" for level, width in body.channels.items())
-        raise RecognitionError(f"the pyramid's laterals take {channels} channels, where the {body.name} has {known}")
+        raise RecognitionError(f"the pyramid's laterals take {channels} channels, but the {body.name} has {known}")
     return tuple(levels)
 
 
 def is_bare(shapes: Shapes, beside: Iterable[str] = ()) -> bool:
-    """Whether there are a backbone and a pyramid, and none but these templates' names beside ``backbone.``."""
+    """Whether there are only a backbone with a pyramid, and names that match the templates ``beside``."""
     heads = [Template(text) for text in beside]
     others = [name for name in shapes if not name.startswith("backbone.")]
     known = all(any(head.match(name) for head in heads) for name in others)
     return known and any(name.startswith(FPN) for name in shapes)
 
 
-def backbone_options(body: Body, model: str) -> dict[str, Any]:
-    """Options of a detector that its backbone tells; ``model``: the detector's name."""
+def backbone_options(body: RecognisedBackbone, model: str) -> dict[str, Any]:
+    """The options of a detector that its backbone determines. ``model``: the detector's name."""
     preset: Any = model_config(model).backbone_config
     named = {key: value for key, value in body.named.items() if getattr(preset, key) != value}
     options = {f"backbone_{key}": value for key, value in {**body.options, **named}.items()}
@@ -156,12 +156,12 @@ def backbone_options(body: Body, model: str) -> dict[str, Any]:
 
 
 def numbered(shapes: Shapes, pattern: str) -> list[tuple[int, ...]]:
-    """The shapes of names with one number, by it."""
+    """The shapes of the names that match a pattern with one number, ordered by this number."""
     found = {int(match[1]): shape for name, shape in shapes.items() if (match := re.fullmatch(pattern, name))}
     return [found[number] for number in sorted(found)]
 
 
 def seen(shapes: Mapping[str, tuple[int, ...]]) -> str:
-    """The weights in a message: how many there are, and the first of them."""
+    """The weights as text for messages: their number, and the first ones."""
     shown = ", ".join(f"{name} {shape}" for name, shape in list(shapes.items())[:_SHOWN])
     return f"{len(shapes)} tensors ({shown}{', ...' if len(shapes) > _SHOWN else ''})"

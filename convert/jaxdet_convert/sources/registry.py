@@ -1,4 +1,4 @@
-"""Every source, a row each."""
+"""The registry of all sources."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from jaxdet_convert.sources.faster_rcnn import FASTER_RCNN
 from jaxdet_convert.sources.headhunter import HEADHUNTER
 from jaxdet_convert.sources.retinanet import RETINANET
 
-# The first that claims some weights has them, so what is more special stands first.
+# The first source that claims weights is used, so that special ones come first.
 SOURCES: tuple[Source, ...] = (RETINANET, HEADHUNTER, FASTER_RCNN, *CLASSIFIERS)
 
 
 def source_of(config: Any) -> Source:
-    """The source of a model with this configuration.
+    """The source for a model's configuration.
 
     Raises:
         ValueError: there is none.
@@ -31,10 +31,10 @@ def source_of(config: Any) -> Source:
 
 
 def source_named(name: str) -> Source:
-    """The source of a named model (`jaxdet.list_models`).
+    """The source for a named model (`jaxdet.list_models`).
 
     Raises:
-        ValueError: there is no such model, or no source of it.
+        ValueError: the model is unknown, or has no source.
     """
     for family in FAMILIES:
         for source in SOURCES:
@@ -44,5 +44,5 @@ def source_named(name: str) -> Source:
 
 
 def model_table(config: Any, origin: Sequence[str] = ()) -> Table:
-    """The table of any model, under the names that its origin says."""
+    """The conversion table of a model, with the names of its origin."""
     return source_of(config).table(config, origin)

@@ -1,4 +1,4 @@
-"""torchvision's ResNets of bottlenecks."""
+"""ResNets with bottleneck blocks, with torchvision's names."""
 
 from __future__ import annotations
 
@@ -10,13 +10,19 @@ from jaxdet.backbones import ResNet, ResNetConfig
 from jaxdet.backbones.presets import RESNET as PRESETS
 from jaxdet.backbones.resnet import EXPANSION
 from jaxdet_convert.rules import Rule
-from jaxdet_convert.sources.base import BackboneSource, Body, RecognitionError, Shapes, UnsupportedModuleError
+from jaxdet_convert.sources.base import (
+    BackboneSource,
+    RecognisedBackbone,
+    RecognitionError,
+    Shapes,
+    UnsupportedModuleError,
+)
 from jaxdet_convert.sources.parts import conv, linear, norm, norm_config
 
 _BLOCKS = {name: preset().blocks for name, preset in PRESETS.items()}
 
 
-def _read(shapes: Shapes, naming: str) -> Body:
+def _read(shapes: Shapes, naming: str) -> RecognisedBackbone:
     depth = [0, 0, 0, 0]
     for name in shapes:
         if found := re.match(r"layer([1-4])\.(\d+)\.", name):
@@ -26,24 +32,24 @@ def _read(shapes: Shapes, naming: str) -> Body:
     counts = ", ".join(map(str, blocks))
     if not any(name.endswith(".conv3.weight") for name in shapes):
         raise RecognitionError(
-            f"a ResNet of basic blocks ({counts} a stage, as in ResNet-18 and 34), where this library has bottleneck "
-            f"ResNets: {', '.join(_BLOCKS)}"
+            f"a ResNet with basic blocks ({counts} per stage, as in ResNet-18 and 34); jaxdet has bottleneck ResNets: "
+            f"{', '.join(_BLOCKS)}"
         )
     if 0 in blocks:
-        raise RecognitionError(f"a ResNet with {counts} blocks a stage: a whole stage is missing")
+        raise RecognitionError(f"a ResNet with {counts} blocks per stage: a whole stage is missing")
     inner = shapes.get("layer1.0.conv2.weight", (64, 64, 3, 3))
     if inner[:2] != (64, 64):
         raise RecognitionError(
             f"a ResNeXt or wide ResNet (layer1.0.conv2.weight has the shape {inner}; a ResNet's is (64, 64, 3, 3))"
         )
-    # Another depth is a ResNet, too: its blocks are an option.
+    # Other depths are a ResNet-50 with the option `blocks`.
     name = next((name for name, known in _BLOCKS.items() if known == blocks), "resnet50")
     options: dict[str, Any] = {"norm": norm_config(shapes)}
     if blocks != _BLOCKS[name]:
         options["blocks"] = blocks
     channels = {level: 64 * 2**index * EXPANSION for index, level in enumerate(ResNet.names)}
     classes = shapes["fc.weight"][0] if shapes.get("fc.weight") else None
-    return Body(name, ResNetConfig, naming, classes, channels, options, {"blocks": blocks})
+    return RecognisedBackbone(name, ResNetConfig, naming, classes, channels, options, {"blocks": blocks})
 
 
 def _rules(source: str, target: str, naming: str) -> list[Rule]:
@@ -63,7 +69,7 @@ def _live(layers: Sequence[tuple[str, Any]], model: str) -> dict[str, Any]:
     for path, layer in layers:
         stride = getattr(layer, "stride", 1)
         if path.endswith("layer2.0.conv1") and stride not in (1, (1, 1)):
-            raise UnsupportedModuleError(f"{path} has the stride, where torchvision's ResNets have it on conv2")
+            raise UnsupportedModuleError(f"{path} has the stride; torchvision's ResNets have it on conv2")
     return {}
 
 

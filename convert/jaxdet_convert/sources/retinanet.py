@@ -1,4 +1,4 @@
-"""torchvision's RetinaNet, both versions: the second has norms in its heads, and P6 computed from C5."""
+"""torchvision's RetinaNet, version 1 and 2 (with norms in the head, and P6 computed from C5)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from jaxdet.models.retinanet.losses import BOX_LOSSES
 from jaxdet_convert.parity import dense
 from jaxdet_convert.parity.calibration import calibrate_dense
 from jaxdet_convert.rules import Spelling, Table
-from jaxdet_convert.sources.backbones import body_origin, body_rules, inside, read_body
+from jaxdet_convert.sources.backbones import backbone_origin, backbone_rules, inside, read_detector_backbone
 from jaxdet_convert.sources.base import Parity, Recognised, RecognitionError, Shapes, Source, UnsupportedModuleError
-from jaxdet_convert.sources.modules import anchors_of, expect, further_levels, layers_of, transform_options
+from jaxdet_convert.sources.modules import anchors_of, count_extra_levels, expect, layers_of, transform_options
 from jaxdet_convert.sources.parts import (
     BARE_SPELLINGS,
     FPN,
@@ -32,7 +32,7 @@ from jaxdet_convert.sources.parts import (
 
 _CLASSES, _BOXES = "head.classification_head.", "head.regression_head."
 _EXTRA = f"{FPN}extra_blocks."
-_OTHERS = (".bbox_ctrness.", "_head.module_list.")  # of FCOS and SSD, whose heads have the same names otherwise
+_OTHERS = (".bbox_ctrness.", "_head.module_list.")  # of FCOS and SSD, whose heads otherwise have the same names
 _NORM = re.compile(r"head\.\w+_head\.conv\.\d+\.1\.")
 _UNIT_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
 
@@ -41,16 +41,14 @@ def _claims(shapes: Shapes) -> bool:
     headed = any(name.startswith((_CLASSES, _BOXES)) for name in shapes)
     others = any(mark in name for mark in _OTHERS for name in shapes)
     bare = any(name.startswith(_EXTRA) for name in shapes) and is_bare(shapes)
-    return ((headed and not others) or bare) and bool(inside(shapes)) and read_body(shapes) is not None
+    return ((headed and not others) or bare) and bool(inside(shapes)) and read_detector_backbone(shapes) is not None
 
 
 def _recognise(shapes: Shapes, spelling: str) -> Recognised:
-    body = read_body(shapes)
+    body = read_detector_backbone(shapes)
     assert body is not None
     if body.config is not ResNetConfig:
-        raise RecognitionError(
-            f"these weights are of a RetinaNet on a {body.name}, where this library has it on ResNets"
-        )
+        raise RecognitionError(f"these weights are of a RetinaNet on a {body.name}; jaxdet has it on ResNets")
     pyramid = read_pyramid(shapes, body)
     norms = [name for name in shapes if _NORM.match(name)]
     bare = not any(name.startswith("head.") for name in shapes)
@@ -65,11 +63,11 @@ def _recognise(shapes: Shapes, spelling: str) -> Recognised:
     anchors = 0 if boxes is None else boxes[0] // 4
     if logits is not None and anchors:
         options["num_classes"] = logits[0] // anchors
-    return Recognised(name, options, ("torchvision", spelling, *body_origin(body)), anchors, bare)
+    return Recognised(name, options, ("torchvision", spelling, *backbone_origin(body)), anchors, bare)
 
 
 def _table(config: Any, origin: Sequence[str]) -> Table:
-    rules = [*body_rules(config.backbone, origin), *fpn_rules(config.fpn)]
+    rules = [*backbone_rules(config.backbone, origin), *fpn_rules(config.fpn)]
     theirs, ours = "head.{part:classification|regression}_head.conv.{i}", "head.{part}.tower.{i}"
     rules += conv(f"{theirs}.0", f"{ours}.conv", bias=True) + norm(f"{theirs}.1", f"{ours}.norm")
     rules += conv(f"{_CLASSES}cls_logits", "head.classification.output", bias=True)
@@ -79,17 +77,17 @@ def _table(config: Any, origin: Sequence[str]) -> Table:
 
 def _live(module: Any, found: Recognised) -> dict[str, Any]:
     levels = found.options.get("fpn_levels", ())
-    further = further_levels(module.backbone.fpn, found.options.get("fpn_p6p7"))
+    extra = count_extra_levels(module.backbone.fpn, found.options.get("fpn_p6p7"))
     for coder in (module.box_coder, module.head.regression_head.box_coder):
         expect(coder, "weights", _UNIT_WEIGHTS)
     expect(module.proposal_matcher, "allow_low_quality_matches", True)
     _check_activations(module)
     loss = getattr(module.head.regression_head, "_loss_type", BOX_LOSSES[0])
     if loss not in BOX_LOSSES:
-        raise UnsupportedModuleError(f"the box loss is {loss!r}, and here it is one of {', '.join(BOX_LOSSES)}")
+        raise UnsupportedModuleError(f"the box loss is {loss!r}, but jaxdet has {', '.join(BOX_LOSSES)}")
     return transform_options(module.transform) | {
-        "fpn_pool": further == 1,
-        "anchor_generator": anchors_of(module.anchor_generator, len(levels) + further),
+        "fpn_pool": extra == 1,
+        "anchor_generator": anchors_of(module.anchor_generator, len(levels) + extra),
         "box_loss": loss,
         "score_thresh": module.score_thresh,
         "nms_thresh": module.nms_thresh,
@@ -101,11 +99,11 @@ def _live(module: Any, found: Recognised) -> dict[str, Any]:
 
 
 def _check_activations(module: Any) -> None:
-    """ReLU in the heads' towers, where a state dict shows nothing."""
+    """Refuses other activations than ReLU in the head, which state dicts do not show."""
     for path, layer in layers_of(module):
         kind = type(layer).__name__
         if path.startswith((f"{_CLASSES}conv.", f"{_BOXES}conv.")) and not layer.state_dict() and kind != "ReLU":
-            raise UnsupportedModuleError(f"{path} is a {kind}, and here the heads have ReLU alone")
+            raise UnsupportedModuleError(f"{path} is a {kind}, but jaxdet only supports ReLU in the head")
 
 
 def _assumed(config: Any) -> dict[str, str | None]:
@@ -121,7 +119,7 @@ def _assumed(config: Any) -> dict[str, str | None]:
 
 
 def _old_head() -> tuple[Spelling, ...]:
-    """Every convolution was followed by its activation in one sequence."""
+    """The names from before torchvision 0.13, where convolutions and activations were in one sequence."""
     part = "{part:classification_head|regression_head}"
     return tuple(
         Spelling(f"head.{part}.conv.{2 * index}.{{p:weight|bias}}", f"head.{{part}}.conv.{index}.0.{{p}}")

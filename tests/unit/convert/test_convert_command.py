@@ -113,7 +113,7 @@ def test_a_detector_on_a_classifier(capsys, classifier):
         (["CLASSIFIER", "--set", "width"], "KEY=VALUE"),
         (["CLASSIFIER", "--set", "num_classes=4"], "give --num-classes instead"),
         (["CLASSIFIER", "--set", "activasion=relu"], "did you mean 'activation'"),
-        (["CLASSIFIER", "--set", "width=0.5"], "where (3, 3, 3, 16) is wanted"),
+        (["CLASSIFIER", "--set", "width=0.5"], "expected (3, 3, 3, 16)"),
         (["CLASSIFIER", "--spelling", "old"], "--to-torch"),
         (["CLASSIFIER", "--to-torch", "x.pth", "--spelling", "old"], "no spelling 'old'"),
         (["CLASSIFIER", "--names", "none.txt"], "none.txt"),
@@ -158,7 +158,7 @@ def test_nothing_is_replaced_unless_told(capsys, classifier):
     assert "has other files beside its model, notes.txt" in run(capsys, classifier, "--overwrite")[2]
     assert run(capsys, classifier, "--to-torch", "a.pth")[0] == 0
     status, _, err = run(capsys, classifier, "--to-torch", "a.pth")
-    assert status == 1 and "a.pth is there already: overwrite=True (--overwrite) replaces it and a.json" in err
+    assert status == 1 and "a.pth already exists: overwrite=True (--overwrite) replaces it and a.json" in err
     assert run(capsys, classifier, "--to-torch", "a.pth", "--overwrite")[0] == 0
 
 

@@ -184,7 +184,7 @@ def test_options_of_a_live_module():
     assert config.rpn.anchor_generator.sizes == ((9,), (20,), (40,), (80,))
     assert (config.box.score_thresh, config.box.detections_per_img) == (0.3, 30)
     twin.transform.max_size = None
-    with pytest.raises(UnsupportedModuleError, match="resizes no image"):
+    with pytest.raises(UnsupportedModuleError, match="does not resize images"):
         from_torch(twin)
 
 

@@ -78,7 +78,7 @@ def test_each_part_of_v2_has_its_own_norm(torchvision):
 
 
 def test_of_several_sizes_the_last_is_taken_and_said(make_detector):
-    with pytest.warns(UserWarning, match=r"\[240, 320\]; taken is 320"):
+    with pytest.warns(UserWarning, match=r"\[240, 320\]; 320 is used"):
         model = from_torch(make_detector(min_size=(240, 320)))
     assert model.config.transform.min_size == 320
 
@@ -98,14 +98,14 @@ def test_levels_and_pooling(torchvision):
     module.roi_heads.box_roi_pool.featmap_names = ["0", "1"]
     assert from_torch(module).config.box.pool_levels == ("layer2", "layer3")
     module.roi_heads.box_roi_pool.featmap_names = ["a"]
-    with pytest.raises(UnsupportedModuleError, match=r"takes the maps \['a'\], and the pyramid's are \['0'"):
+    with pytest.raises(UnsupportedModuleError, match=r"takes the maps \['a'\], but the pyramid's are \['0'"):
         from_torch(module)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: setattr(m.transform, "size_divisible", 64), "size_divisible is 64, and here it is always 32"),
+        (lambda m: setattr(m.transform, "size_divisible", 64), "size_divisible is 64, but jaxdet only supports 32"),
         (lambda m: setattr(m.transform, "fixed_size", (320, 320)), "fixed_size"),
         (lambda m: setattr(m.roi_heads.box_roi_pool, "output_size", (7, 5)), "square"),
         (lambda m: setattr(m.roi_heads.box_roi_pool, "canonical_scale", 112), "canonical_scale is 112"),
@@ -113,7 +113,7 @@ def test_levels_and_pooling(torchvision):
         (lambda m: delattr(m.rpn.anchor_generator, "sizes"), "AnchorGenerator has no sizes"),
         (lambda m: setattr(norms(m)[0], "momentum", None), "momentum=None"),
         (lambda m: setattr(m.transform, "_skip_resize", True), "_skip_resize is True"),
-        (lambda m: setattr(m.rpn, "min_size", 2.0), "min_size is 2.0, and here it is always 0.001"),
+        (lambda m: setattr(m.rpn, "min_size", 2.0), "min_size is 2.0, but jaxdet only supports 0.001"),
         (lambda m: setattr(m.rpn.box_coder, "weights", (10.0, 10.0, 5.0, 5.0)), r"weights is \(10.0"),
         (lambda m: setattr(m.roi_heads.box_roi_pool, "canonical_level", 5), "canonical_level is 5"),
         (lambda m: setattr(m.backbone.body.layer2[0].conv1, "stride", (2, 2)), r"layer2\.0\.conv1 has the stride"),
@@ -190,7 +190,7 @@ def test_wrapped_modules_and_later_training():
 
 
 def test_other_things():
-    with pytest.raises(RecognitionError, match="no model that is known here"):
+    with pytest.raises(RecognitionError, match="do not belong to a known model"):
         from_torch(torch.nn.Linear(2, 3))
     with pytest.raises(TypeError, match="for weights use load_torch"):
         from_torch({"weight": 1})

@@ -185,7 +185,7 @@ def test_every_problem_is_listed(detector):
 
 
 def test_weights_of_no_known_kind_are_listed_against_the_model_that_is_named():
-    with pytest.raises(RecognitionError, match="no model that is known here"):
+    with pytest.raises(RecognitionError, match="do not belong to a known model"):
         load_torch({"weight": np.zeros(3, np.float32)})
     with pytest.raises(ConversionError, match=r"unmapped: weight \(3,\)"):
         load_torch({"weight": np.zeros(3, np.float32)}, "resnet50")
@@ -228,7 +228,7 @@ def test_a_fresh_classifier():
     headless = {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
     assert load_torch(headless).fc is None
     assert load_torch(headless, num_classes=4, fresh_predictor=True).fc.kernel.shape == (256, 4)
-    with pytest.raises(ValueError, match="no classifier: say how many classes"):
+    with pytest.raises(ValueError, match="no classifier: give the number of classes"):
         load_torch(headless, fresh_predictor=True)
 
 
@@ -236,7 +236,7 @@ def test_anchors_are_checked_by_their_number(make_detector, torchvision):
     sizes, ratios = ((8, 16),) * 5, ((0.5, 1.0),) * 5
     generator = torchvision.models.detection.anchor_utils.AnchorGenerator(sizes, ratios)
     state = make_detector(rpn_anchor_generator=generator).state_dict()
-    with pytest.raises(ValueError, match=r"4 anchors a location and the anchor generator gives \[3, 3, 3, 3, 3\]"):
+    with pytest.raises(ValueError, match=r"4 anchors per location, but the anchor generator has \[3, 3, 3, 3, 3\]"):
         load_torch(state)
     model = load_torch(state, rpn_anchor_generator=AnchorGenerator(sizes, ratios))
     assert model.config.rpn.anchor_generator.sizes == sizes
@@ -262,7 +262,7 @@ def test_containers_prefixes_and_what_lies_beside(tmp_path):
     doubled = {name: tensor * 2 if tensor.is_floating_point() else tensor for name, tensor in state.items()}
     wrapped = {f"module.{name}": tensor for name, tensor in state.items()}
     torch.save({"model": wrapped, "model_ema": doubled, "epoch": 3}, tmp_path / "run.pth")
-    with pytest.raises(WeightsError, match=r"run\.pth: it holds several sets of weights: model, model_ema"):
+    with pytest.raises(WeightsError, match=r"run\.pth: it contains several sets of weights: model, model_ema"):
         load_torch(tmp_path / "run.pth")
     result = convert_weights(tmp_path / "run.pth", container="model")
     assert (result.source, result.container, result.prefix) == ("torch-zip", "model", "module.")

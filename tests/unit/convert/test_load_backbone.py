@@ -1,4 +1,4 @@
-"""A classifier's weights fill a detector's body, strictly, and what is dropped is named."""
+"""A classifier's weights fill a detector's backbone strictly, and dropped tensors are named."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def body(model):
 
 
 def assert_filled(model, state, *, counters=True):
-    """The detector's body under PyTorch's names is the classifier."""
+    """The detector's backbone under PyTorch's names is the classifier."""
     tensors = {
         name.removeprefix("backbone.body."): tensor
         for name, tensor in to_torch(model).items()
@@ -93,7 +93,9 @@ def test_what_belongs_to_darknets_weights_follows_them(darknet):
 
 def test_what_does_not_fit_is_said(classifier, detector, make_detector, tmp_path):
     state = classifier.state_dict()
-    with pytest.raises(ValueError, match=r"MobileNetV1 \(width=0.5, .*the detector's body is MobileNetV1 \(width=0.25"):
+    with pytest.raises(
+        ValueError, match=r"MobileNetV1 \(width=0.5, .*the detector's backbone is MobileNetV1 \(width=0.25"
+    ):
         load_backbone(detector, MobileNetV1(0.5).state_dict())
     with pytest.raises(ValueError, match="of a whole detector"):
         load_backbone(detector, make_detector().state_dict())
@@ -103,7 +105,7 @@ def test_what_does_not_fit_is_said(classifier, detector, make_detector, tmp_path
         load_backbone(detector, {name: value for name, value in state.items() if name != "stage2.0.0.weight"})
     with pytest.raises(ValueError, match="not a jaxdet model"):
         load_backbone(detector, tmp_path)
-    with pytest.raises(ValueError, match="go into a detector"):
+    with pytest.raises(ValueError, match="takes a detector with one of jaxdet's backbones"):
         load_backbone(load_torch(state), state)
 
 

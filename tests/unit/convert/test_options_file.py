@@ -71,7 +71,7 @@ def test_the_commands_there_and_back(model, tmp_path, monkeypatch, capsys):
     assert "options   m.json, beside the weights" in out and "assumed" not in out
     assert jaxdet.load("back").config == model.config
     assert main(["convert", "m.pth", "--out", "other", "--set", "min_size=96"]) == 0
-    assert "changed   min_size: 160 -> 96, as given and unlike m.json" in capsys.readouterr().out
+    assert "changed   min_size: 160 -> 96 (given; m.json differs)" in capsys.readouterr().out
     assert jaxdet.load("other").config == replace(model.config, transform=replace(model.config.transform, min_size=96))
     assert not is_model(tmp_path)
 
@@ -88,7 +88,7 @@ def test_what_nobody_told_is_one_line(model, tmp_path, monkeypatch, capsys, capl
     )
     load_torch(tmp_path / "m.pth", rpn_anchor_generator=AnchorGenerator((4, 8, 12, 16), (1.0,)), norm_eps=1e-3)
     (record,) = caplog.records
-    assert "assumed, because weights do not say it: min_size 800" in record.message
+    assert "assumed, as weights do not contain it: min_size 800" in record.message
     assert "names none" in record.message and "norm_eps" not in record.message and "anchors" not in record.message
     monkeypatch.chdir(tmp_path)
     generator = '{"type": "AnchorGenerator", "sizes": [[4], [8], [12], [16]], "aspect_ratios": [[1], [1], [1], [1]]}'
@@ -115,10 +115,7 @@ def test_given_options_go_before_those_beside(model, tmp_path, caplog):
     again = load_torch(tmp_path / "m.pth", names=("__background__", "x", "y", "z"), norm_eps=1e-4, precision="high")
     assert again.config.names[1] == "x" and again.backbone.stem.norm.eps == 1e-4
     assert again.numerics == Numerics(precision="high") and again.config.transform == model.config.transform
-    assert (
-        "names: __background__, cat, dog, red fish -> __background__, x, y, z, as given and unlike m.json"
-        in caplog.text
-    )
+    assert "names: __background__, cat, dog, red fish -> __background__, x, y, z (given; m.json differs)" in caplog.text
     fewer = load_torch(tmp_path / "m.pth", num_classes=2, fresh_predictor=True)
     assert (fewer.config.num_classes, fewer.config.names) == (2, ())
     with pytest.raises(ValueError, match="did you mean 'min_size'"):
@@ -156,9 +153,9 @@ def _edited(text, *changes):
         (lambda text: text.replace("160", "NaN"), "min_size is nan"),
         (lambda text: _edited(text, (("config", "box", "representation_size"), 48)), "does not fit the weights"),
         (lambda text: _edited(text, (("config", "rpn", "anchor_generator", "aspect_ratios"), [[1, 2]] * 4)),
-         "does not fit the weights: the weights predict 1 anchors"),
+         "does not fit the weights: the weights have 1 anchors"),
         (lambda text: _edited(text, (("config", "backbone"), {"type": "ResNetConfig"})),
-         "describes a detector on a ResNet, and the weights are of a detector on a MobileNetV1"),
+         "describes a detector on a ResNet, but the weights are of a detector on a MobileNetV1"),
     ],
 )  # fmt: skip
 def test_another_file_in_its_place_is_refused_with_its_name(model, tmp_path, edit, says):
@@ -172,16 +169,16 @@ def test_another_file_in_its_place_is_refused_with_its_name(model, tmp_path, edi
 
 def test_nothing_is_replaced_unless_told_and_nothing_else_ever(model, tmp_path):
     save_model(model, tmp_path / "m.pth")
-    with pytest.raises(ValueError, match=r"m.pth is there already"):
+    with pytest.raises(ValueError, match=r"m.pth already exists"):
         save_model(model, tmp_path / "m.pth")
-    with pytest.raises(ValueError, match=r"m.json is there already"):
+    with pytest.raises(ValueError, match=r"m.json already exists"):
         save_model(model, tmp_path / "m.pt")
     save_model(model, tmp_path / "m.pth", overwrite=True)
     (tmp_path / "x.json").write_text('{"years": "of work"}')
-    with pytest.raises(ValueError, match=r"x.json is there and does not hold a model's options"):
+    with pytest.raises(ValueError, match=r"x.json exists and does not contain a model's options"):
         save_model(model, tmp_path / "x.pth", overwrite=True)
     assert not (tmp_path / "x.pth").exists() and (tmp_path / "x.json").read_text() == '{"years": "of work"}'
-    with pytest.raises(ValueError, match=r"gs://bucket/m.pth: a state dict is written to a disk"):
+    with pytest.raises(ValueError, match=r"gs://bucket/m.pth: a state dict can only be written to a local disk"):
         save_model(model, "gs://bucket/m.pth")
     with pytest.raises(ValueError, match=r"name the state dict .pth"):
         save_model(model, tmp_path / "y.json")

@@ -46,7 +46,7 @@ def holds(**containers):
 
 def test_two_sets_of_weights_are_refused_unless_named():
     both = holds(model=1.0, ema=2.0) | {"optimizer": {"state": {0: {"m": np.ones(2)}}, "named": {"a.w": np.ones(2)}}}
-    with pytest.raises(WeightsError, match=r"the mapping: it holds several sets of weights: model, ema; .*'model'"):
+    with pytest.raises(WeightsError, match=r"the mapping: it contains several sets of weights: model, ema; .*'model'"):
         read_weights(both)
     assert read_weights(both, container="ema").tensors["a.w"][0] == 2
 
@@ -68,7 +68,7 @@ def test_what_is_no_second_set_of_weights(beside):
 
 
 def test_a_mapping_within_a_state_dict_is_named():
-    with pytest.raises(WeightsError, match=r"the entry more is a dict and not a tensor.*name the container: more$"):
+    with pytest.raises(WeightsError, match=r"the entry more is a dict, not a tensor.*name the container: more$"):
         read_weights({"a.w": np.ones(2), "more": {"b.w": np.ones(2)}})
     looped = {"model": {"a.w": np.ones(2)}}
     looped["self"] = looped

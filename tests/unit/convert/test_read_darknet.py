@@ -72,7 +72,7 @@ def test_without_the_classifier(tmp_path):
     [
         (WHOLE + 3, "3 are left over"),
         (WHOLE - 1, "1 are missing"),
-        (BACKBONE - 1, f"takes? {WHOLE} .{BACKBONE} without the classifier.: 26 are missing"),
+        (BACKBONE - 1, f"have {WHOLE} .{BACKBONE} without the classifier.: 26 are missing"),
         (BACKBONE + 1, "24 are missing"),
         (0, f"{WHOLE} are missing"),
     ],
@@ -91,7 +91,7 @@ def test_a_network_of_normalised_layers_only_may_not_be_short():
 def test_damaged_files(tmp_path):
     path = write(tmp_path / "net.weights", 9)
     whole = path.read_bytes()
-    with pytest.raises(WeightsError, match="layers it does not name"):
+    with pytest.raises(WeightsError, match="does not describe its layers"):
         read_weights(path)
     for length in range(len(whole)):
         path.write_bytes(whole[:length])

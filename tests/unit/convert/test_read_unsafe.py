@@ -71,14 +71,14 @@ STORAGE = b"((X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\
         (b"\x80\x02cbuiltins\neval\n.", "refers to builtins.eval"),
         (b"\x80\x02c__builtin__\neval\n.", "refers to __builtin__.eval"),
         # A state for an allowed function, and for allowed classes.
-        (b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n}U\x01aK\x01sb.", "a function is given a state"),
+        (b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n}U\x01aK\x01sb.", "sets the state of a function"),
         (b"\x80\x02cargparse\nNamespace\n}U\x01aK\x01sb.", "is damaged (TypeError"),
         (b"\x80\x02ccollections\nOrderedDict\nN}U\x01aK\x01s\x86b.", "is damaged"),
         (b"\x80\x02}r\xff\xff\xff\x7f.", "names memo slot 2147483647 in 9 bytes"),  # it takes 32 GB
         (b"\x80\x02\x82\x01.", "extension registry"),
         (b"\x80\x02U\x01aQ.", "an external reference is not to a storage"),
         (b"\x80\x02K\x01Q.", "an external reference is not to a storage"),
-        (b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(K\x01K\x02)) tR.", "cut short or damaged"),
+        (b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(K\x01K\x02)) tR.", "truncated or damaged"),
         (b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(K\x01K\x02))tR.", "something other than storage, offset"),
         (b"\x80\x02ctorch._utils\n_rebuild_parameter\n(K\x01K\x02)tR.", "wraps something other than a tensor"),
     ],
@@ -105,7 +105,7 @@ def test_tensors_described_wrongly(tmp_path, offset, sizes, message):
 
 
 def test_a_modules_field_alone_makes_no_pickled_model(tmp_path):
-    with pytest.raises(WeightsError, match=r"refers to \w+\.system, which is no part of weights"):
+    with pytest.raises(WeightsError, match=r"refers to \w+\.system, which weights do not need"):
         read_weights(as_zip(tmp_path / "w.pth", pickle.dumps({"_buffers": 1, "x": Runs(os.system, "true")}, 2)))
 
 
@@ -179,7 +179,7 @@ def test_views_of_legacy_storages(tmp_path, view, changes, values):
         (("v", 5, 2), {}, "beyond the 6 elements"),
         (("v", 7, 0), {"shape": 0}, "beyond the 6 elements"),
         (("v", 2**62 - 1, 1), {}, "beyond the 6 elements"),
-        (("v", 5, 2), {"announced": 7}, "has 24 bytes where 28 are announced"),
+        (("v", 5, 2), {"announced": 7}, "has 24 bytes instead of 28"),
         (("v", -1, 2), {}, "something other than key, start and size"),
         (("v", 0, -1), {}, "something other than key, start and size"),
         (("v", 0), {}, "something other than key, start and size"),
@@ -225,11 +225,11 @@ def tar_head(name=b"a.pth"):
         (gzip.compress(b"x", mtime=0), "unpack"),
         (tar_head(), "unpack"),
         (tar_head(b"sys_info"), r"torch before 0\.1\.12 .*save it again"),
-        (b"some text that is no checkpoint at all", "no format that is known"),
-        (b"abc", "cut short"),
-        (b"PK\x03\x04 and then nothing", "cut short or damaged"),
-        (pickle.dumps({"blobs": {}}), "no torch checkpoint"),
-        (struct.pack("<Q", 10**6) + b'{"a"', "cut short"),
+        (b"some text that is no checkpoint at all", "its format is unknown"),
+        (b"abc", "truncated"),
+        (b"PK\x03\x04 and then nothing", "truncated or damaged"),
+        (pickle.dumps({"blobs": {}}), "not a torch checkpoint"),
+        (struct.pack("<Q", 10**6) + b'{"a"', "truncated"),
     ],
 )
 def test_files_that_are_no_weights(tmp_path, data, message):

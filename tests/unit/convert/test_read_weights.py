@@ -140,11 +140,11 @@ def test_containers_and_prefixes(tmp_path, zipped):
     ("value", "message"),
     [
         (lambda: {"state_dict": {"a": torch.zeros(2), "note": "hello"}}, "the entry note under 'state_dict' is a str"),
-        (lambda: {"a": torch.zeros(2), "epoch": 3}, "the entry epoch is a int and not a tensor"),
+        (lambda: {"a": torch.zeros(2), "epoch": 3}, "the entry epoch is a int, not a tensor"),
         (lambda: {"epoch": 3, "lr": 0.1}, "no tensors .its entries are: epoch, lr"),
         (dict, "no tensors"),
         (lambda: torch.zeros(2), "a single tensor"),
-        (lambda: [torch.zeros(2)], "holds a list"),
+        (lambda: [torch.zeros(2)], "contains a list"),
     ],
 )
 def test_what_is_no_state_dict(tmp_path, zipped, value, message):

@@ -144,7 +144,7 @@ def test_darknets_own_files_tell_their_classes_by_their_length(classes):
     numbers = 40_620_640 + 1025 * (classes or 0)
     layers = darknet53_layers(numbers)
     assert classes is None or layers[-1].out_channels == classes
-    with pytest.raises(RecognitionError, match=r"40,620,640 and 1,025 more a class"):
+    with pytest.raises(RecognitionError, match=r"40,620,640 and 1,025 more per class"):
         darknet53_layers(numbers + 1)
     for too_few in (1025, 40_620_640 - 1025):
         with pytest.raises(RecognitionError):
@@ -173,12 +173,12 @@ def test_detectors_on_other_bodies(body, name):
 def test_what_is_of_no_known_model_is_said(torchvision):
     with pytest.raises(RecognitionError, match=r"1 tensors \(features.0 \(3,\)\)\. Known: resnet50"):
         recognise({"features.0": (3,)})
-    with pytest.raises(RecognitionError, match=r"basic blocks \(2, 2, 2, 2 a stage"):
+    with pytest.raises(RecognitionError, match=r"basic blocks \(2, 2, 2, 2 per stage"):
         recognise(shapes(torchvision.models.resnet18))
     with pytest.raises(RecognitionError, match="ResNeXt or wide"):
         recognise(shapes(torchvision.models.resnext50_32x4d))
     resnet = shapes(torchvision.models.resnet50)
-    with pytest.raises(RecognitionError, match=r"with 3, 4, 0, 3 blocks a stage: a whole stage is missing"):
+    with pytest.raises(RecognitionError, match=r"with 3, 4, 0, 3 blocks per stage: a whole stage is missing"):
         recognise({name: shape for name, shape in resnet.items() if not name.startswith("layer3.")})
     mobilenet = shapes(MobileNetV1)
     with pytest.raises(RecognitionError, match=r"a stem of the shape \(8, 3, 5, 5\)"):
@@ -188,10 +188,10 @@ def test_what_is_of_no_known_model_is_said(torchvision):
     detection = torchvision.models.detection
     fcos = shapes(detection.fcos_resnet50_fpn, weights=None, weights_backbone=None)
     with pytest.raises(
-        RecognitionError, match=r"nothing under rpn.head., roi_heads.box_; beside the body there are 54"
+        RecognitionError, match=r"nothing under rpn.head., roi_heads.box_; besides the backbone there are 54"
     ):
         recognise(fcos)
-    with pytest.raises(RecognitionError, match="no model that is known here"):
+    with pytest.raises(RecognitionError, match="do not belong to a known model"):
         recognise(shapes(detection.fasterrcnn_mobilenet_v3_large_fpn, weights=None, weights_backbone=None))
 
 

@@ -154,7 +154,7 @@ def test_the_official_rows():
 def test_sizes_of_its_parts():
     anchors = TorchAnchors(((8, 16),) * 4, ((0.5, 1.0),) * 4)
     module = small(extra=LastLevelMaxPool(), anchors=anchors)
-    with pytest.raises(ValueError, match=r"anchors a location.*\(anchor_generator=AnchorGenerator"):
+    with pytest.raises(ValueError, match=r"anchors per location.*\(anchor_generator=AnchorGenerator"):
         load_torch(module.state_dict())
     sizes, ratios = ((8, 16),) * 4, ((0.5, 1.0),) * 4
     model = load_torch(module.state_dict(), anchor_generator=AnchorGenerator(sizes, ratios), fpn_pool=True)
@@ -202,7 +202,7 @@ def test_other_norms_in_the_heads(norm):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: setattr(m.transform, "size_divisible", 1), "size_divisible is 1, and here it is always 32"),
+        (lambda m: setattr(m.transform, "size_divisible", 1), "size_divisible is 1, but jaxdet only supports 32"),
         (lambda m: setattr(m.box_coder, "weights", (10.0, 10.0, 5.0, 5.0)), r"weights is \(10.0"),
         (lambda m: setattr(m.head.regression_head.box_coder, "weights", (2.0, 2.0, 1.0, 1.0)), r"weights is \(2.0"),
         (lambda m: setattr(m.proposal_matcher, "allow_low_quality_matches", False), "allow_low_quality_matches"),
@@ -282,11 +282,11 @@ def test_others_with_similar_names():
     """FCOS and SSD name their heads alike, and a RetinaNet may stand on a backbone that has no preset."""
     detection = torchvision.models.detection
     for builder in (detection.fcos_resnet50_fpn, detection.ssd300_vgg16):
-        with pytest.raises(RecognitionError, match=r"of no Faster R-CNN|no model that is known"):
+        with pytest.raises(RecognitionError, match=r"not those of a Faster R-CNN|belong to a known model"):
             recognise(meta(builder, weights=None, weights_backbone=None))
     names = {f"backbone.body.{name}": shape for name, shape in meta(MobileNetV1).items()}
     names |= {"head.classification_head.cls_logits.weight": (9, 32, 3, 3)}
-    with pytest.raises(RecognitionError, match="a RetinaNet on a mobilenet_v1, where this library has it on ResNets"):
+    with pytest.raises(RecognitionError, match="a RetinaNet on a mobilenet_v1; jaxdet has it on ResNets"):
         recognise(names)
 
 

@@ -105,7 +105,7 @@ SECOND = "model-00002-of-00002.safetensors"
         ({"c.w": "x" * 5000}, "is missing"),
         ({"d.w": SECOND}, f"the tensor d.w is not in {SECOND}, as the index says; download"),
         ({"a.w": SECOND}, f"the tensor a.w is not in {SECOND}, as the index says, but in model-00001"),
-        ({"c.w": INDEX}, "it is no shard of weights"),
+        ({"c.w": INDEX}, "it is not a shard of weights"),
         ({"c.w": "."}, "not a file in the index's folder"),
         ({"c.w": ""}, "not a file in the index's folder"),
         ({"c.w": "../w.safetensors"}, "not a file in the index's folder"),
@@ -141,10 +141,10 @@ def test_a_tensor_in_two_shards(tmp_path, parts):
         ('{"weight_map": {"a": "x", "a": "y"}}', "names a twice"),
         ('{"weight_map": {"a": "x"', "JSON that cannot be read"),
         ('{"weight_map": ' + "[" * 100_000, "JSON that cannot be read"),
-        ('{"weight_map": {}}', "no index of sharded weights"),
-        ('{"weight_map": {"a": 1}}', "no index of sharded weights"),
-        ('{"weight_map": ["a"]}', "no index of sharded weights"),
-        ('{"format": "jaxdet"}', "no index of sharded weights"),
+        ('{"weight_map": {}}', "not an index of sharded weights"),
+        ('{"weight_map": {"a": 1}}', "not an index of sharded weights"),
+        ('{"weight_map": ["a"]}', "not an index of sharded weights"),
+        ('{"format": "jaxdet"}', "not an index of sharded weights"),
     ],
 )
 def test_files_that_are_no_index(tmp_path, text, message):
