@@ -55,6 +55,7 @@ OFFICIAL: dict[str, OfficialWeights] = {
     "fasterrcnn_resnet50_fpn": OfficialWeights("fasterrcnn_resnet50_fpn_coco-258fb6c6.pth", norm_eps=0.0),
     "fasterrcnn_resnet50_fpn_v2": OfficialWeights("fasterrcnn_resnet50_fpn_v2_coco-dd69338a.pth"),
     "retinanet_resnet50_fpn": OfficialWeights("retinanet_resnet50_fpn_coco-eeacb38b.pth", norm_eps=0.0),
+    "fcos_resnet50_fpn": OfficialWeights("fcos_resnet50_fpn_coco-99b0c9b7.pth"),
     "retinanet_resnet50_fpn_v2": OfficialWeights("retinanet_resnet50_fpn_v2_coco-5905b1c5.pth"),
 }
 

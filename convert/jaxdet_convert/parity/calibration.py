@@ -15,6 +15,7 @@ from jaxdet_convert.parity.images import smooth_image
 
 CANDIDATES = 600  # (proposal, class) pairs above the score threshold on a calibration image
 _LOGIT_STD, _RPN_DELTA_STD, _BOX_DELTA_STD = 2.0, 0.3, 0.8  # the last before the box coder divides by 10 and 5
+_DISTANCE = 2.0  # FCOS: mean distance to the sides of a box, in strides
 _CALIBRATION_SIZE = (256, 320)
 
 
@@ -80,7 +81,7 @@ def calibrate_two_stage(
 
 
 def calibrate_dense(model: Any, seed: int = 0) -> None:
-    """The same of a detector that is built as torchvision's RetinaNet."""
+    """The same for a detector that is built as torchvision's RetinaNet or FCOS."""
     import torch
 
     with torch.no_grad():
@@ -88,21 +89,31 @@ def calibrate_dense(model: Any, seed: int = 0) -> None:
         with _measuring(model.backbone):
             features = list(model.backbone(inputs.tensors).values())
         head = model.head
-        # Untouched, each layer's values would lie ever closer together than they are large.
+        # Otherwise the values of each layer would differ less and less, relative to their size.
         towers = [_calibrate_tower(part.conv, features) for part in (head.classification_head, head.regression_head)]
         logits, deltas = head.classification_head.cls_logits, head.regression_head.bbox_reg
         _standardise(deltas, _channels([deltas(x) for x in towers[1]]), _RPN_DELTA_STD)
         _standardise(logits, _channels([logits(x) for x in towers[0]]), _LOGIT_STD)
-        found = _channels([logits(x) for x in towers[0]])
-        threshold = np.log(model.score_thresh / (1 - model.score_thresh))
-        logits.bias += threshold - found.flatten().topk(CANDIDATES).values[-1]
+        found, needed = _channels([logits(x) for x in towers[0]]), torch.tensor(float(model.score_thresh))
+        if (centerness := getattr(head.regression_head, "bbox_ctrness", None)) is not None:
+            deltas.bias += _DISTANCE
+            _standardise(centerness, _channels([centerness(x) for x in towers[1]]), 1.0)
+            central = _channels([centerness(x) for x in towers[1]]).sigmoid()
+            needed = (needed**2 / central).clamp(max=1 - 1e-6)  # the score is their geometric mean
+        logits.bias -= (found - needed.logit()).flatten().topk(CANDIDATES).values[-1]
 
 
 def _calibrate_tower(tower: Any, maps: list[Any]) -> list[Any]:
-    """Convolutions with a bias give outputs of mean 0 and deviation 1 a channel; the maps that come out."""
+    """Scales convolutions with a bias to outputs of mean 0 and deviation 1 per channel; returns the resulting maps.
+
+    A tower is a sequence of blocks (RetinaNet), or of layers (FCOS).
+    """
+    import torch
+
     for block in tower:
-        if block[0].bias is not None:
-            _standardise(block[0], _channels([block[0](x) for x in maps]), 1.0)
+        convolution = block if isinstance(block, torch.nn.Conv2d) else block[0] if hasattr(block, "__len__") else None
+        if convolution is not None and convolution.bias is not None:
+            _standardise(convolution, _channels([convolution(x) for x in maps]), 1.0)
         maps = [block(x) for x in maps]
     return maps
 

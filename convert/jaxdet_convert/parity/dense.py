@@ -1,11 +1,11 @@
-"""A dense detector against its original: every stage as it comes, and the detections from end to end.
+"""Comparison of a dense detector with its original: every stage, and the detections from end to end.
 
 Axes: h w of an image or a level, C channels, A anchors of a location, N anchors of all levels, K classes, D detections.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -15,23 +15,75 @@ import numpy as np
 from flax import nnx
 
 from jaxdet.data import resize_boxes
+from jaxdet.ops.box_coder import BoxCoder
 from jaxdet.types import Images
 from jaxdet_convert.parity import ties
 from jaxdet_convert.parity.canvas import Placed, place
 from jaxdet_convert.parity.listen import as_map, as_numpy, evaluating, listening
 from jaxdet_convert.parity.match import JAXDET, PYTORCH, Boxes, matching, other_side, unmatched
 from jaxdet_convert.parity.report import Compared, Unmatched, stage
-from jaxdet_convert.parity.selections import dense_selection
+from jaxdet_convert.parity.selections import Decode, decode, decode_distances, dense_selection
+
+
+Heads = Mapping[str, list[np.ndarray]]
+"""The outputs of a head by attribute of `jaxdet.heads.dense_head.DenseOutputs`, each per level ``[h, w, A, X]``."""
+
+
+@dataclass(frozen=True)
+class HeadOutput:
+    """One output of a head.
+
+    Attributes:
+        title: in reports.
+        key: in the dict that PyTorch's head returns.
+        attribute: in the model's outputs.
+    """
+
+    title: str
+    key: str
+    attribute: str
+
+
+@dataclass(frozen=True)
+class Form:
+    """What distinguishes the families of dense detectors.
+
+    Attributes:
+        outputs: of the head.
+        scores: from a level's outputs by attribute to its scores ``[h, w, A, K]`` in float64.
+        decode: (deltas, anchors, image size) -> boxes in float64, clipped to the image, ``[N, 4]``.
+    """
+
+    outputs: tuple[HeadOutput, ...]
+    scores: Callable[[Mapping[str, np.ndarray]], np.ndarray]
+    decode: Decode
+
+
+LOGITS = HeadOutput("class logits", "cls_logits", "logits")
+DELTAS = HeadOutput("box deltas", "bbox_regression", "deltas")
+CENTERNESS = HeadOutput("centerness", "bbox_ctrness", "centerness")
+
+
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-logits.astype(np.float64)))
+
+
+RETINANET = Form((LOGITS, DELTAS), lambda level: _sigmoid(level["logits"]), partial(decode, coder=BoxCoder()))
+FCOS = Form(
+    (LOGITS, DELTAS, CENTERNESS),
+    lambda level: np.sqrt(_sigmoid(level["logits"]) * _sigmoid(level["centerness"])),
+    decode_distances,
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """One image through either side.
+    """One image through PyTorch's detector or jaxdet's.
 
     Attributes:
         pixels: ``[h, w, 3]``, the transformed image without its padding.
-        body, pyramid: a level ``[h, w, C]``.
-        logits, deltas: a level ``[h, w, A, K]`` and ``[h, w, A, 4]``.
+        body, pyramid: per level ``[h, w, C]``.
+        head: its outputs.
         anchors: ``[N, 4]``.
         found: ``[D]`` in the pixels of the image as given.
     """
@@ -39,68 +91,68 @@ class Trace:
     pixels: np.ndarray
     body: list[np.ndarray]
     pyramid: list[np.ndarray]
-    logits: list[np.ndarray]
-    deltas: list[np.ndarray]
+    head: Heads
     anchors: np.ndarray
     found: Boxes
 
 
-def compare(module: Any, model: Any, image: np.ndarray, number: int, *, parts: Mapping[str, str]) -> Compared:
-    """One image through both; see `jaxdet_convert.sources.base.Parity` for the arguments.
+def compare(
+    module: Any, model: Any, image: np.ndarray, number: int, *, parts: Mapping[str, str], form: Form
+) -> Compared:
+    """Compares both on one image; see `jaxdet_convert.sources.base.Parity` for the arguments.
 
     Args:
         parts: PyTorch's submodules for "transform", "body", "pyramid", "head" and "anchors".
     """
     placed = place(model, image)
-    theirs, ours = _trace_torch(module, image, parts), _trace_jax(model, placed)
+    theirs, ours = _trace_torch(module, image, parts, form), _trace_jax(model, placed, form)
     stages = [stage("transformed image", theirs.pixels, ours.pixels)]
     levels = list(model.strides)
     for title, names, a, b in (
         ("body", model.config.fpn.levels, theirs.body, ours.body),
         ("pyramid", levels, theirs.pyramid, ours.pyramid),
-        ("class logits", levels, theirs.logits, ours.logits),
-        ("box deltas", levels, theirs.deltas, ours.deltas),
+        *((one.title, levels, theirs.head[one.attribute], ours.head[one.attribute]) for one in form.outputs),
     ):
         stages += [stage(f"{title} {name}", x, y) for name, x, y in zip(names, a, b, strict=True)]
     stages.append(stage("anchors", theirs.anchors, ours.anchors, bound=0.0))
-    judge = _Judge(theirs, ours, model, placed, number)
+    judge = _Judge(theirs, ours, model, placed, number, form)
     return Compared(tuple(stages), matching(theirs.found, ours.found, judge.detection))
 
 
-def _trace_torch(module: Any, image: np.ndarray, parts: Mapping[str, str]) -> Trace:
+def _trace_torch(module: Any, image: np.ndarray, parts: Mapping[str, str], form: Form) -> Trace:
     with listening(module, parts) as seen, evaluating(module) as to_input:
         found = module([to_input(image)])[0]
     images = seen["transform"][0]
     height, width = images.image_sizes[0]
     pyramid = [as_map(x) for x in seen["pyramid"].values()]
-    logits, deltas = (as_numpy(seen["head"][key])[0] for key in ("cls_logits", "bbox_regression"))
     grids = [x.shape[:2] for x in pyramid]
+    outputs = {one.attribute: as_numpy(seen["head"][one.key])[0] for one in form.outputs}
     return Trace(
         pixels=as_map(images.tensors)[:height, :width],
         body=[as_map(x) for x in seen["body"].values()],
         pyramid=pyramid,
-        logits=_levels(logits, grids),
-        deltas=_levels(deltas, grids),
+        head={name: _levels(array, grids) for name, array in outputs.items()},
         anchors=as_numpy(seen["anchors"][0]),
         found=Boxes(*(as_numpy(found[key]) for key in ("boxes", "scores", "labels"))),
     )
 
 
 def _levels(outputs: np.ndarray, grids: list[tuple[int, ...]]) -> list[np.ndarray]:
-    """``[N, X]`` of all levels as ``[h, w, A, X]`` a level."""
+    """``[N, X]`` of all levels as ``[h, w, A, X]`` per level."""
     each = len(outputs) // sum(height * width for height, width in grids)
     ends = np.cumsum([each * height * width for height, width in grids])[:-1]
     split = np.split(outputs, ends)
     return [x.reshape(*grid, each, -1) for x, grid in zip(split, grids, strict=True)]
 
 
-def _trace_jax(model: Any, placed: Placed) -> Trace:
+def _trace_jax(model: Any, placed: Placed, form: Form) -> Trace:
     found = jax.device_get(_stages(*nnx.split(model), placed.images))
     pyramid = [found["pyramid"][level] for level in model.strides]  # a jit boundary sorts dicts by name
 
     def gridded(levels: Any) -> list[np.ndarray]:
-        """``[1, h * w * A, X]`` a level as ``[h, w, A, X]``, the image's own part."""
-        maps = [x.reshape(1, *y.shape[1:3], -1, x.shape[-1]) for x, y in zip(levels, pyramid, strict=True)]
+        """``[1, h * w * A, X]`` or ``[1, h * w * A]`` per level as ``[h, w, A, X]``, without padding."""
+        sizes = [x.shape[2] if x.ndim == 3 else 1 for x in levels]
+        maps = [x.reshape(1, *y.shape[1:3], -1, n) for x, y, n in zip(levels, pyramid, sizes, strict=True)]
         return placed.cut(maps)
 
     outputs = found["outputs"]
@@ -108,8 +160,7 @@ def _trace_jax(model: Any, placed: Placed) -> Trace:
         pixels=placed.pixels,
         body=placed.cut([found["body"][level] for level in model.config.fpn.levels]),
         pyramid=placed.cut(pyramid),
-        logits=gridded(outputs.logits),
-        deltas=gridded(outputs.deltas),
+        head={one.attribute: gridded(getattr(outputs, one.attribute)) for one in form.outputs},
         anchors=np.concatenate([x.reshape(-1, 4) for x in gridded(outputs.anchors)]),
         found=Boxes(*placed.boxes(found["detections"])),
     )
@@ -126,10 +177,10 @@ def _stages(graphdef: nnx.GraphDef, state: nnx.State, images: Images) -> dict[st
 
 
 class _Judge:
-    """Both sides' selections of one image, worked out when first asked, and what they say about a box alone."""
+    """The selections of both detectors for one image, computed on first use, and explanations of differences."""
 
-    def __init__(self, theirs: Trace, ours: Trace, model: Any, placed: Placed, number: int):
-        self.config, self.placed, self.number = model.config, placed, number
+    def __init__(self, theirs: Trace, ours: Trace, model: Any, placed: Placed, number: int, form: Form):
+        self.config, self.placed, self.number, self.form = model.config, placed, number, form
         self.anchors = theirs.anchors
         self.traces = {PYTORCH: theirs, JAXDET: ours}
 
@@ -138,11 +189,16 @@ class _Judge:
         stored, size = self.placed.stored, self.placed.size
         return {
             side: dense_selection(
-                trace.logits, trace.deltas, self.anchors, size,
+                self._scores(trace), trace.head["deltas"], self.anchors, size,
                 (resize_boxes(trace.found.boxes, stored, size), trace.found.scores, trace.found.labels), self.config,
+                decode=self.form.decode,
             )
             for side, trace in self.traces.items()
         }  # fmt: skip
+
+    def _scores(self, trace: Trace) -> list[np.ndarray]:
+        levels = range(len(trace.pyramid))
+        return [self.form.scores({name: arrays[level] for name, arrays in trace.head.items()}) for level in levels]
 
     def detection(self, side: str, found: Boxes, row: int) -> Unmatched:
         """Why the other side lacks this detection of ``side``."""

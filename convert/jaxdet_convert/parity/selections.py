@@ -6,6 +6,7 @@ Axes: h w of a level, A anchors of a location, N anchors of all levels, R propos
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,9 @@ from jaxdet.heads.roi_pool import CANONICAL_LEVEL, CANONICAL_SIZE
 from jaxdet.ops.box_coder import BoxCoder
 from jaxdet_convert.parity.report import TIE_BOUND
 from jaxdet_convert.parity.ties import Selection
+
+Decode = Callable[[np.ndarray, np.ndarray, tuple[int, int]], np.ndarray]
+"""(deltas, anchors, image size) -> boxes in float64, clipped to the image, ``[N, 4]``."""
 
 _MARGIN = 64  # candidates beyond the limit of a level that are looked at
 
@@ -41,7 +45,7 @@ def rpn_selection(
         keys.append(start + order)
         groups.append(np.full(len(order), level))
         scores.append(values[order])
-        boxes.append(_decode(delta.reshape(-1, 4)[order], anchors[start + order], BoxCoder(), size))
+        boxes.append(decode(delta.reshape(-1, 4)[order], anchors[start + order], size, coder=BoxCoder()))
         start += len(values)
     order = np.argsort(-np.concatenate(scores), kind="stable")
     found = np.concatenate(boxes)[order]
@@ -75,7 +79,7 @@ def box_selection(
     labels = labels + 1
     order = np.argsort(-scores[rows, labels], kind="stable")
     rows, labels = rows[order], labels[order]
-    found = _decode(deltas[rows, labels], proposals[rows], BoxCoder(box.reg_weights), size)
+    found = decode(deltas[rows, labels], proposals[rows], size, coder=BoxCoder(box.reg_weights))
     kept_boxes, kept_scores, kept_labels = detections
     same = (labels[None] == kept_labels[:, None]) & (np.abs(scores[rows, labels][None] - kept_scores[:, None]) < 1e-5)
     return Selection(
@@ -91,33 +95,33 @@ def box_selection(
 
 
 def dense_selection(
-    logits: list[np.ndarray], deltas: list[np.ndarray], anchors: np.ndarray, size: tuple[int, int],
-    detections: tuple[np.ndarray, np.ndarray, np.ndarray], config: Any,
+    scores: list[np.ndarray], deltas: list[np.ndarray], anchors: np.ndarray, size: tuple[int, int],
+    detections: tuple[np.ndarray, np.ndarray, np.ndarray], config: Any, *, decode: Decode,
 ) -> Selection:  # fmt: skip
-    """The one of a dense detector: keys are (anchor, class), groups classes.
+    """The selection of a dense detector. Keys are (anchor, class), groups are classes.
 
     Args:
-        logits, deltas: a level ``[h, w, A, K]`` and ``[h, w, A, 4]``; anchors ``[N, 4]`` of all levels.
-        detections: boxes ``[D, 4]`` in pixels of the model's input, scores and labels: what this side kept.
+        scores, deltas: per level ``[h, w, A, K]`` in float64, and ``[h, w, A, 4]``; anchors ``[N, 4]`` of all levels.
+        detections: boxes ``[D, 4]`` in pixels of the model's input, scores and labels, as selected by the detector.
     """
     classes, limit = config.num_classes, config.topk_candidates
-    keys, scores, cuts = [], [], []
+    keys, selected, cuts = [], [], []
     start = 0
-    for logit in logits:
-        values = 1 / (1 + np.exp(-logit.reshape(-1).astype(np.float64)))
+    for level in scores:
+        values = level.reshape(-1)
         chosen = np.flatnonzero(values > config.score_thresh - 10 * TIE_BOUND)
         chosen = chosen[np.argsort(-values[chosen], kind="stable")][: limit + _MARGIN]
         best = values[chosen]
         cut = max(config.score_thresh, best[limit - 1]) if len(best) > limit else config.score_thresh
         keys.append(start + chosen)
-        scores.append(best)
+        selected.append(best)
         cuts.append(np.full(len(chosen), cut))
         start += len(values)
-    order = np.argsort(-np.concatenate(scores), kind="stable")
-    key, score, cut = (np.concatenate(parts)[order] for parts in (keys, scores, cuts))
+    order = np.argsort(-np.concatenate(selected), kind="stable")
+    key, score, cut = (np.concatenate(parts)[order] for parts in (keys, selected, cuts))
     rows, labels = key // classes, key % classes
     offsets = np.concatenate([delta.reshape(-1, 4) for delta in deltas])[rows]
-    found = _decode(offsets, anchors[rows], BoxCoder(), size)
+    found = decode(offsets, anchors[rows], size)
     boxes, kept_scores, kept_labels = detections
     same = (labels[None] == kept_labels[:, None]) & (np.abs(score[None] - kept_scores[:, None]) < 1e-5)
     return Selection(
@@ -160,7 +164,7 @@ def _mask(rows: np.ndarray, count: int) -> np.ndarray:
     return mask
 
 
-def _decode(deltas: np.ndarray, boxes: np.ndarray, coder: BoxCoder, size: tuple[int, int]) -> np.ndarray:
+def decode(deltas: np.ndarray, boxes: np.ndarray, size: tuple[int, int], *, coder: BoxCoder) -> np.ndarray:
     """`BoxCoder.decode` and clipping in float64, ``[N, 4]``."""
     deltas = deltas.astype(np.float64) / np.asarray(coder.weights)
     boxes = boxes.astype(np.float64)
@@ -168,5 +172,16 @@ def _decode(deltas: np.ndarray, boxes: np.ndarray, coder: BoxCoder, size: tuple[
     centres = boxes[:, :2] + sides / 2 + deltas[:, :2] * sides
     half = sides * np.exp(np.minimum(deltas[:, 2:], coder.bbox_xform_clip)) / 2
     found = np.concatenate([centres - half, centres + half], axis=1)
-    limits = np.asarray([size[1], size[0]] * 2, np.float64)
-    return np.clip(found, 0, limits)
+    return _clip(found, size)
+
+
+def decode_distances(distances: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """`jaxdet.ops.linear_box_coder.BoxLinearCoder.decode` and clipping in float64, ``[N, 4]``."""
+    boxes = boxes.astype(np.float64)
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    distances = distances.astype(np.float64) * np.tile(boxes[:, 2:] - boxes[:, :2], 2)
+    return _clip(np.concatenate([centres - distances[:, :2], centres + distances[:, 2:]], axis=1), size)
+
+
+def _clip(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    return np.clip(boxes, 0, np.asarray([size[1], size[0]] * 2, np.float64))

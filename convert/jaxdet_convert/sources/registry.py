@@ -10,11 +10,12 @@ from jaxdet_convert.rules import Table
 from jaxdet_convert.sources.backbones import CLASSIFIERS
 from jaxdet_convert.sources.base import Source
 from jaxdet_convert.sources.faster_rcnn import FASTER_RCNN
+from jaxdet_convert.sources.fcos import FCOS
 from jaxdet_convert.sources.headhunter import HEADHUNTER
 from jaxdet_convert.sources.retinanet import RETINANET
 
 # The first source that claims weights is used, so that special ones come first.
-SOURCES: tuple[Source, ...] = (RETINANET, HEADHUNTER, FASTER_RCNN, *CLASSIFIERS)
+SOURCES: tuple[Source, ...] = (FCOS, RETINANET, HEADHUNTER, FASTER_RCNN, *CLASSIFIERS)
 
 
 def source_of(config: Any) -> Source:

@@ -6,6 +6,7 @@ Learning rates are for the batch sizes given here; scale them with the batch siz
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from jaxdet.data import Augmentation, ClassFolder, CocoFiles
 from jaxdet.models import detector_config, model_config
@@ -79,6 +80,11 @@ def _retinanet_v2() -> TrainConfig:
     )
 
 
+def _fcos() -> TrainConfig:
+    """box AP 39.2 in torchvision: as its RetinaNet (pytorch/vision, references)."""
+    return replace(_retinanet(), model=detector_config("fcos_resnet50_fpn"))
+
+
 def _small_backbone(name: str) -> Callable[[], TrainConfig]:
     def recipe() -> TrainConfig:
         """AdamW, with trained norms, for a backbone with any pretraining."""
@@ -144,6 +150,7 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "fasterrcnn_darknet53_fpn": _small_backbone("fasterrcnn_darknet53_fpn"),
     "retinanet_resnet50_fpn": _retinanet,
     "retinanet_resnet50_fpn_v2": _retinanet_v2,
+    "fcos_resnet50_fpn": _fcos,
     "finetune": _finetune,
     "resnet50": _classifier("resnet50"),
     "mobilenet_v1": _classifier("mobilenet_v1"),
