@@ -1,4 +1,4 @@
-# Two commands, each does all its own set-up:  make demo   make test
+# `make demo` and `make test` install everything that they need into .venv.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -8,8 +8,8 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.core
 	$(BIN)/jaxdet demo
 
-# Programs whose float32 numbers are compared closely are compiled as users compile them. The others are compiled with
-# less optimisation, which takes a fraction of the time. `make verify` compiles all of them as users do.
+# Tests that compare float32 numbers closely compile their programs with the default flags, as users do. The others
+# compile with less optimisation, in a fraction of the time. `make verify` uses the default flags for all tests.
 NUMERIC := tests/parity tests/unit/ops
 FAST := --xla_backend_optimization_level=0
 PYTEST := $(BIN)/python -m pytest -m "not verify" -n 2 --dist loadfile --no-loadscope-reorder --durations=15
@@ -36,7 +36,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "jaxdet needs Python 3.11 or later: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
 
-# The stamps are newer than pyproject.toml once its dependencies are installed, so a second run installs nothing.
+# Each stamp file is newer than pyproject.toml after an installation, so that a second run installs nothing.
 $(VENV)/.core: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
 	touch $@

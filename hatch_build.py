@@ -1,7 +1,7 @@
-"""The README as the description on a package index, where links into the repository lead nowhere.
+"""Build hook: the README as the description on a package index, where relative links do not work.
 
-With the environment variable ``JAXDET_REPOSITORY``, the address of a repository laid out as on GitHub, they become
-absolute. Without it, links become plain text and images are left out.
+If the environment variable ``JAXDET_REPOSITORY`` has the address of a repository with GitHub's layout, relative links
+become absolute. Otherwise links become plain text, and images are left out.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ _LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?://|#)([^)\s]+)\)")
 
 
 def description(text: str, repository: str | None) -> str:
-    """Markdown without relative links."""
+    """The Markdown ``text`` without relative links; ``repository``: base address of the links, None: plain text."""
 
-    def replaced(found: re.Match[str]) -> str:
+    def replace_link(found: re.Match[str]) -> str:
         image, words, path = found.groups()
         if repository:
             kind = "raw" if image else "blob"
             return f"{image}[{words}]({repository.rstrip('/')}/{kind}/main/{path})"
         return "" if image else words
 
-    return _LINK.sub(replaced, text)
+    return _LINK.sub(replace_link, text)
 
 
 class ReadmeHook(MetadataHookInterface):
-    """Makes the description of the package's metadata."""
+    """Sets the description in the metadata of the package."""
 
     def update(self, metadata: dict[str, Any]) -> None:
         text = (Path(self.root) / "README.md").read_text(encoding="utf-8")

@@ -1,1 +1,1 @@
-"""What this project claims about speed, each measured beside a peer in one run."""
+"""Benchmarks of the speeds in the README. Most of them measure jaxdet and a peer in one run."""

@@ -1,12 +1,13 @@
-"""Inference beside torchvision: same weights, same images, same process, turn by turn.
+"""Inference compared with torchvision: same weights, same images, alternately in one process.
 
     python -m benchmarks.inference [--model NAME] [--size H W] [--batch N] [--rounds N]
 
 On a CPU both compute in float32, and torchvision runs in both memory layouts, of which the faster one counts; on a GPU
-jaxdet computes in bfloat16 and torchvision under AMP, channels-last. "end to end" is uint8 images in and numpy
-detections out; "model" is what the transformed images go through, all on the device. A batch of more than one mixes
-landscape and portrait end to end, a batch's worth of each, in turn: torchvision pads what comes together, jaxdet puts
-together what has one canvas. "masking" is the model with and without what keeps padding out of its results.
+jaxdet computes in bfloat16 and torchvision under AMP, channels-last. "end to end" is from uint8 images to numpy
+detections. "model" is from transformed images to detections, all on the device. With a batch size above one, "end to
+end" alternates landscape and portrait images, one batch of each: torchvision pads consecutive images to one size, and
+jaxdet collects images of the same canvas. "masking" compares the model with and without the masks that make results
+independent of padding.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ OURS = "jaxdet"
 
 
 def end_to_end(module: Any, model: FasterRCNN, images: list[np.ndarray], batch: int) -> dict[str, Contender]:
-    """Images in, detections out, so many at a time."""
+    """From images to detections, ``batch`` images at a time."""
     import torch
 
     def theirs(peer: Peer) -> Contender:
@@ -52,13 +53,13 @@ def end_to_end(module: Any, model: FasterRCNN, images: list[np.ndarray], batch: 
         return predict(model, images, batch_size=batch)
 
     racers = contenders(peers(module), theirs)
-    if len(images) == 1 and not on_gpu():  # bfloat16 rounds; torchvision's result depends on how a batch is padded
-        _check(next(iter(racers.values()))(), ours())
+    if len(images) == 1 and not on_gpu():  # bfloat16 rounds, and torchvision's result depends on the padding of a batch
+        _check_same_detections(next(iter(racers.values()))(), ours())
     return {**racers, OURS: ours}
 
 
 def model_alone(module: Any, model: FasterRCNN, image: np.ndarray, batch: int) -> dict[str, Contender]:
-    """What the transformed images go through, from the device's memory to the device's memory."""
+    """From transformed images to detections, all in the device's memory."""
     import torch
 
     def theirs(peer: Peer) -> Contender:
@@ -84,7 +85,7 @@ def masking(model: FasterRCNN, image: np.ndarray, batch: int) -> dict[str, Conte
 
 
 def _step(model: FasterRCNN, image: np.ndarray, batch: int) -> Contender:
-    """The compiled step, on a batch that is on the device already."""
+    """The compiled step, on a batch that is already on the device."""
     transform = model.config.transform
     pixels = preprocess(
         image, transform.min_size, transform.max_size, mean=transform.image_mean, std=transform.image_std
@@ -94,16 +95,15 @@ def _step(model: FasterRCNN, image: np.ndarray, batch: int) -> Contender:
     return lambda: jax.block_until_ready(infer_step(graphdef, state, images))
 
 
-def _check(theirs: list[Any], ours: list[Any]) -> None:
-    """A race counts between those who do the same work."""
+def _check_same_detections(theirs: list[Any], ours: list[Any]) -> None:
+    """Exits if the detections differ, because then the times cannot be compared."""
     for one, other in zip(theirs, ours, strict=True):
-        apart = len(one["scores"]) != len(other["scores"])
-        if apart or np.abs(one["scores"] - other["scores"]).max(initial=0) > 1e-3:
-            raise SystemExit("the two give different detections, so their times mean nothing: run jaxdet parity")
+        if len(one["scores"]) != len(other["scores"]) or np.abs(one["scores"] - other["scores"]).max(initial=0) > 1e-3:
+            raise SystemExit("the detections differ, so the times cannot be compared: run jaxdet parity")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints a table and a line of JSON."""
+    """Prints a table and one line of JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.inference", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--model", default="fasterrcnn_resnet50_fpn", choices=detectors())
     parser.add_argument("--size", type=int, nargs=2, default=(480, 640), metavar=("H", "W"))

@@ -1,12 +1,12 @@
-"""Decoded and augmented images a second and core, beside torchvision's transforms on the same files, turn by turn.
+"""Decoded and augmented images per second and core, compared with torchvision's transforms on the same files.
 
     python -m benchmarks.loader [--images N] [--rounds N] [--min-size S] [--max-size S]
 
-640x480 JPEGs, as large in bytes as COCO's, are made first. Seconds are the process's own, on one core, so that a busy
-machine shows less in them. "jaxdet" is what training does: the batch plan's rows decoded, flipped, normalised, resized
-and put on the canvas, boxes with them. "torchvision" is Pillow, `to_tensor`, a flip and `GeneralizedRCNNTransform`,
-which puts them on a canvas, too. Below are parts of jaxdet's way, and what could take the place of one. Every round
-runs each contender once; medians are compared, and the spread is printed.
+The benchmark first draws 640x480 JPEGs with the file size of COCO's. It measures processor time of this process on one
+core, which depends little on other load. "jaxdet" is the loader of training: it decodes, flips, normalises and resizes
+the rows of the batch plan and puts them on the canvas, with their boxes. "torchvision" is Pillow, `to_tensor`, a flip
+and `GeneralizedRCNNTransform`, which also puts images on a canvas. The rows "parts" are parts of jaxdet's loader, and
+an alternative to one of them. Each contender runs once per round; medians are compared, and the spread is printed.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from jaxdet_convert.torchvision_cpu import import_torchvision
 
 HEIGHT, WIDTH = 480, 640
 BATCH = 8
-GRAIN = 14  # of noise, in grey levels: with it an image has some 150 kB, as COCO's have on average
+GRAIN = 14  # standard deviation of noise, in grey levels: gives images of about 150 kB, COCO's average
 
 
 def make_images(folder: Path, count: int) -> list[Path]:
-    """JPEGs with grain, and an annotation file beside them."""
+    """Writes JPEGs with grain, and an annotation file beside them; returns the JPEGs."""
     files, images, annotations = [], [], []
     for number in range(count):
         noise = np.random.default_rng(number).normal(0, GRAIN, (HEIGHT, WIDTH, 1))
@@ -59,7 +59,7 @@ def make_images(folder: Path, count: int) -> list[Path]:
 
 
 def contenders(folder: Path, files: list[Path], transform: DetectorTransform) -> dict[str, dict[str, Contender]]:
-    """What goes through all the images once, by kind and name."""
+    """Functions that process all images once, by kind and name."""
     import torch
 
     torchvision = import_torchvision()
@@ -95,12 +95,12 @@ def contenders(folder: Path, files: list[Path], transform: DetectorTransform) ->
 
 
 def _resize_in_8_bits(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """What it would cost if normalising were left to the device: Pillow's filter, no PyTorch parity."""
+    """Pillow's resizing, without PyTorch's numbers: the cost if the device normalised the images."""
     return np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints a table and a line of JSON."""
+    """Prints a table and one line of JSON."""
     import PIL
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks.loader", description=(__doc__ or "").split("\n")[0])
@@ -110,15 +110,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--max-size", type=int, default=1333)
     args = parser.parse_args(argv)
     if args.images < BATCH or args.images % BATCH:
-        parser.error(f"--images is a multiple of {BATCH}")
+        parser.error(f"--images must be a multiple of {BATCH}, not {args.images}")
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     transform = DetectorTransform(args.min_size, args.max_size)
     with tempfile.TemporaryDirectory() as folder:
         files = make_images(Path(folder), args.images)
         size = sum(file.stat().st_size for file in files) / len(files)
         table = Table(
-            f"{WIDTH}x{HEIGHT} JPEGs of {size / 1e3:.0f} kB to {args.min_size} x {args.max_size}, one core, its own "
-            f"seconds, {args.rounds} rounds of {args.images}; Pillow {PIL.__version__}, numpy {np.__version__}",
+            f"{WIDTH}x{HEIGHT} JPEGs of {size / 1e3:.0f} kB to {args.min_size} x {args.max_size}, one core, "
+            f"processor time, {args.rounds} rounds of {args.images}; Pillow {PIL.__version__}, numpy {np.__version__}",
             clock=time.process_time,
         )
         for kind, racers in contenders(Path(folder), files, transform).items():

@@ -1,9 +1,10 @@
-"""Operations beside torchvision's native ones: same arrays, same results, turn by turn.
+"""Operations compared with torchvision's native ones: same arrays, same results, alternately in one process.
 
     python -m benchmarks.ops [--rounds N] [--images N]
 
-RoIAlign over one map, forward and backward; the selection of proposals from an RPN's outputs; the final NMS; matching
-and sampling of anchors. Sizes are those of `fasterrcnn_resnet50_fpn` at 800x1344. On a GPU both sides are on it.
+The operations are RoIAlign over one feature map, forward and backward; the selection of proposals from the outputs of
+an RPN; the final NMS; matching and sampling of anchors. Sizes are those of `fasterrcnn_resnet50_fpn` at 800x1344. If
+JAX has a GPU, both libraries use it.
 """
 
 from __future__ import annotations
@@ -35,14 +36,14 @@ OURS, THEIRS = "jaxdet", "torchvision"
 
 
 def random_boxes(rng: np.random.Generator, count: int) -> np.ndarray:
-    """``[count, 4]`` xyxy, as wide as proposals are."""
+    """``[count, 4]`` xyxy, with the sizes of proposals."""
     corner = rng.uniform(0, 0.8, (count, 2)) * (WIDTH, HEIGHT)
     side = np.exp(rng.uniform(np.log(16), np.log(400), (count, 2)))
     return np.minimum(np.concatenate([corner, corner + side], 1), [WIDTH, HEIGHT] * 2).astype(np.float32)
 
 
 class Ops:
-    """The arrays on both sides, and what runs on them."""
+    """The arrays of both libraries, and the operations on them."""
 
     def __init__(self, images: int) -> None:
         import torch
@@ -68,7 +69,7 @@ class Ops:
         return lambda: jax.block_until_ready(compiled(*args))
 
     def roi_align(self) -> tuple[dict[str, Contender], dict[str, Contender]]:
-        """Forward and backward over the finest map, of one image."""
+        """Forward and backward over the finest feature map of one image."""
         height, width = HEIGHT // STRIDES[0], WIDTH // STRIDES[0]
         x = self.rng.normal(size=(1, height, width, CHANNELS)).astype(np.float32)
         boxes = random_boxes(self.rng, ROIS)
@@ -81,12 +82,12 @@ class Ops:
             return jax.vjp(lambda x: pool(x, boxes), x)[1](gradient)[0]
 
         gradient = self.rng.normal(size=(ROIS, 7, 7, CHANNELS)).astype(np.float32)
-        mine, their_boxes = self.tensor(x.transpose(0, 3, 1, 2)), [self.tensor(boxes)]
+        their_map, their_boxes = self.tensor(x.transpose(0, 3, 1, 2)), [self.tensor(boxes)]
         operation = partial(
             self.torchvision.ops.roi_align, boxes=their_boxes, output_size=7, spatial_scale=1 / STRIDES[0],
             sampling_ratio=2,
         )  # fmt: skip
-        tracked = mine.clone().requires_grad_()
+        tracked = their_map.clone().requires_grad_()
         pooled = operation(tracked)
         theirs = pooled.permute(0, 2, 3, 1).detach().cpu().numpy()
         np.testing.assert_allclose(pool(x[0], boxes), theirs, atol=1e-4)
@@ -96,12 +97,12 @@ class Ops:
             self.torch.autograd.grad(pooled, tracked, their_gradient, retain_graph=True)
 
         return (
-            {THEIRS: self.theirs(lambda: operation(mine)), OURS: self.ours(pool, x[0], boxes)},
+            {THEIRS: self.theirs(lambda: operation(their_map)), OURS: self.ours(pool, x[0], boxes)},
             {THEIRS: self.theirs(backward), OURS: self.ours(pull, x[0], boxes, gradient)},
         )
 
     def selection(self) -> dict[str, Contender]:
-        """From the RPN's outputs on five levels to a thousand proposals an image."""
+        """From the RPN's outputs on five levels to a thousand proposals per image."""
         from torchvision.models.detection.rpn import RegionProposalNetwork
 
         shapes = [(-(-HEIGHT // stride), -(-WIDTH // stride)) for stride in STRIDES]
@@ -131,7 +132,7 @@ class Ops:
         }
 
     def final_nms(self) -> dict[str, Contender]:
-        """By class, a hundred detections an image."""
+        """NMS per class, to a hundred detections per image."""
         boxes = np.stack([random_boxes(self.rng, CANDIDATES) for _ in range(self.images)])
         scores = self.rng.uniform(size=boxes.shape[:2]).astype(np.float32)
         labels = self.rng.integers(1, 91, boxes.shape[:2])
@@ -147,14 +148,14 @@ class Ops:
         return {THEIRS: self.theirs(theirs), OURS: self.ours(ours, boxes, scores, labels)}
 
     def matching(self) -> dict[str, Contender]:
-        """Anchors to objects, and a balanced sample of them, for the RPN's losses."""
+        """Matching anchors to objects, and a balanced sample of them, for the RPN's losses."""
         from torchvision.models.detection.rpn import RegionProposalNetwork
 
         config = RPNConfig()
         shapes = [(-(-HEIGHT // stride), -(-WIDTH // stride)) for stride in STRIDES]
         extents = jnp.array([[HEIGHT, WIDTH]])
-        made, valid = config.anchor_generator(shapes, extents, [jnp.array([shape]) for shape in shapes])
-        anchors, known = (jnp.concatenate(x, axis=1)[0] for x in (made, valid))
+        generated, valid = config.anchor_generator(shapes, extents, [jnp.array([shape]) for shape in shapes])
+        anchors, anchors_valid = (jnp.concatenate(x, axis=1)[0] for x in (generated, valid))
         objects = np.stack([random_boxes(self.rng, OBJECTS) for _ in range(self.images)])
         shape = objects.shape[:2]
         targets = Targets(jnp.asarray(objects), jnp.ones(shape, jnp.int32), jnp.ones(shape, bool))
@@ -169,13 +170,13 @@ class Ops:
             return module.fg_bg_sampler(labels), module.box_coder.encode(matched, their_anchors)
 
         def ours(keys: jax.Array, targets: Targets) -> Any:
-            return jax.vmap(lambda key, one: sample_anchors(key, anchors, known, one, config))(keys, targets)
+            return jax.vmap(lambda key, one: sample_anchors(key, anchors, anchors_valid, one, config))(keys, targets)
 
         return {THEIRS: self.theirs(theirs), OURS: self.ours(ours, keys, targets)}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints a table and a line of JSON."""
+    """Prints a table and one line of JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ops", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--images", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=9)

@@ -1,4 +1,4 @@
-"""Contenders run turn by turn in one process, so that whatever else the machine does meets all of them."""
+"""Timing of contenders that run alternately in one process, so that other load affects all of them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from typing import Any
 import jax
 
 Contender = Callable[[], Any]
-Clock = Callable[[], float]  # seconds: of the wall, or `time.process_time`
+Clock = Callable[[], float]  # returns seconds: `time.perf_counter` or `time.process_time`
 
 
 def measure(
     contenders: Mapping[str, Contender], *, rounds: int, warm_up: int = 1, clock: Clock = time.perf_counter
 ) -> dict[str, list[float]]:
-    """Seconds of each contender in each round, after rounds that do not count.
+    """Seconds of each contender in each round, after ``warm_up`` rounds that are not measured.
 
-    A contender returns when its work is done, on whatever device.
+    A contender must not return before its work on the device is done.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(warm_up + rounds):
@@ -34,11 +34,11 @@ def measure(
 
 
 class Table:
-    """Prints a row a contender as the results come, and keeps them for a line of JSON.
+    """Prints one row per contender as results arrive, and collects them for a line of JSON.
 
     Args:
-        ours: the contender that is compared with the best of the others.
-        clock: what seconds are measured by.
+        ours: the contender that is compared with the fastest of the others.
+        clock: returns seconds.
     """
 
     def __init__(self, title: str, ours: str = "jaxdet", *, clock: Clock = time.perf_counter) -> None:
@@ -46,18 +46,18 @@ class Table:
         self.result: dict[str, Any] = {"machine": machine()}
         print(title)
         print(", ".join(f"{key} {value}" for key, value in self.result["machine"].items()))
-        print(f"\n{'':<26}{'':<28}{'median ms':>11}{'min':>9}{'max':>9}{'a second':>10}")
+        print(f"\n{'':<26}{'':<28}{'median ms':>11}{'min':>9}{'max':>9}{'per second':>12}")
 
     def race(
         self, kind: str, contenders: Mapping[str, Contender], *, rounds: int, items: int = 1, warm_up: int = 1
     ) -> None:
-        """Measures and prints; ``items``: how many images (or calls) one run works on."""
+        """Measures and prints; ``items``: number of images (or calls) per run."""
         seconds = measure(contenders, rounds=rounds, warm_up=warm_up, clock=self.clock)
         medians = {name: statistics.median(times) for name, times in seconds.items()}
         for name, times in seconds.items():
             low, middle, high = (1e3 * value for value in (min(times), medians[name], max(times)))
             rate = items / medians[name]
-            print(f"{kind:<26}{name:<28}{middle:>11.2f}{low:>9.2f}{high:>9.2f}{rate:>10.2f}", flush=True)
+            print(f"{kind:<26}{name:<28}{middle:>11.2f}{low:>9.2f}{high:>9.2f}{rate:>12.2f}", flush=True)
         self.result[kind] = {"seconds": seconds, "medians": medians, "items": items}
         others = {name: value for name, value in medians.items() if name != self.ours}
         if others and self.ours in medians:
@@ -71,12 +71,12 @@ class Table:
         return self.result[kind]["medians"]
 
     def finish(self, **more: Any) -> None:
-        """Everything as one line of JSON."""
+        """Prints all results as one line of JSON."""
         print(json.dumps(more | self.result))
 
 
 def machine() -> dict[str, str]:
-    """What ran: versions, device, cores, and how busy they were before."""
+    """Versions, device, cores, and their load before the benchmark."""
     import torch
 
     return {

@@ -1,10 +1,10 @@
-"""Where the time of an infer and of a train step goes, from a profile of the compiled program.
+"""Shares of the stages in the time of an infer and a train step, from a profile of the compiled program.
 
     python -m benchmarks.shares [--model NAME] [--canvas H W] [--batch N]
 
-Each operation's own time counts for the innermost of jaxdet's named scopes it lies in: the layers' (features, rpn,
-classify) or an operation's around them (propose: top-k and decoding; nms; roi_align; sample: matching and sampling;
-detect: the second stage's top-k). Operations that the compiler has made of several scopes count for one of them.
+The time of each operation counts for the innermost of jaxdet's named scopes around it: layers (features, rpn, classify)
+or operations (propose: top-k and decoding; nms; roi_align; sample: matching and sampling; detect: the second stage's
+top-k). An operation that the compiler fused from several scopes counts for one of them.
 """
 
 from __future__ import annotations
@@ -40,25 +40,32 @@ _SCOPE = re.compile(rf"\b({'|'.join((*LAYERS, *OPERATIONS))})\b")
 
 
 def scopes(text: str) -> dict[str, str]:
-    """Of a compiled program's text: the scope that each instruction lies in.
+    """The scope of each instruction of a compiled program.
 
-    What the compiler has given no name goes by what it is made of, or else by what it works on.
+    An instruction without a name has the scope of the instructions that it was fused from, or else of its operands.
+
+    Args:
+        text: the program's text.
     """
     _, computations = read_computations(text)
     named = {one.name: _SCOPE.findall(one.scope) for instructions in computations.values() for one in instructions}
     result: dict[str, str] = {}
     for instructions in computations.values():
         for one in instructions:
-            inner = [
+            fused = [
                 scope for name in sorted(one.all_called) for each in computations[name] for scope in named[each.name]
             ]
-            before = [result[name] for name in one.operands if name in result and not one.scope]
-            result[one.name] = (named[one.name] or inner or before or [REST])[-1]
+            inherited = [result[name] for name in one.operands if name in result and not one.scope]
+            result[one.name] = (named[one.name] or fused or inherited or [REST])[-1]
     return result
 
 
 def own_times(events: Sequence[tuple[float, float, str]]) -> Iterator[tuple[str, float]]:
-    """Of events (start, end, name) of one thread or stream: each one's time less that of the events inside of it."""
+    """(name, own time) of each event of a thread or stream: its time without that of the events inside it.
+
+    Args:
+        events: (start, end, name).
+    """
     open_events: list[list[Any]] = []  # [end, name, own time]
     for start, end, name in sorted(events, key=lambda event: (event[0], -event[1])):
         while open_events and open_events[-1][0] <= start:
@@ -70,8 +77,8 @@ def own_times(events: Sequence[tuple[float, float, str]]) -> Iterator[tuple[str,
 
 
 def profile(text: str, run: Callable[[], Any]) -> dict[str, float]:
-    """Seconds of each scope in one run, all threads together."""
-    of = scopes(text)
+    """Seconds of each scope in one run, the sum over all threads."""
+    scope_of = scopes(text)
     seconds: dict[str, float] = defaultdict(float)
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
@@ -79,15 +86,16 @@ def profile(text: str, run: Callable[[], Any]) -> dict[str, float]:
         (file,) = Path(folder).rglob("*.xplane.pb")
         for plane in jax.profiler.ProfileData.from_file(str(file)).planes:
             for line in plane.lines:
+                # By hlo_op, because a GPU's events have the names of kernels.
                 stats = [(one.start_ns, one.end_ns, dict(one.stats).get("hlo_op")) for one in line.events]
-                events = [event for event in stats if event[2] is not None]  # a GPU's events have names of kernels
+                events = [event for event in stats if event[2] is not None]
                 for name, time in own_times(events):
-                    seconds[of.get(name, REST)] += time / 1e9
+                    seconds[scope_of.get(name, REST)] += time / 1e9
     return seconds
 
 
 def infer(model: FasterRCNN, arrays: list[np.ndarray]) -> dict[str, float]:
-    """Seconds of the scopes of an infer step."""
+    """Seconds of each scope in an infer step."""
     graphdef, state = nnx.split(model)
     images = on_device(model, arrays)
     compiled = infer_step.lower(graphdef, state, images).compile()
@@ -97,22 +105,22 @@ def infer(model: FasterRCNN, arrays: list[np.ndarray]) -> dict[str, float]:
 
 
 def train(model: FasterRCNN, arrays: list[np.ndarray]) -> dict[str, float]:
-    """Seconds of the scopes of a train step."""
+    """Seconds of each scope in a train step."""
     height, width = arrays[0].shape[:2]
     step, (state, *data) = prepared(model, arrays, [boxes(seed, height, width) for seed in range(len(arrays))])
     compiled = step.lower(state, *data).compile()
-    held = [state]
+    states = [state]  # the last state; the step donates it
 
     def run() -> None:
-        held[0], values = compiled(held[0], *data)
-        jax.block_until_ready((held[0], values))
+        states[0], values = compiled(states[0], *data)
+        jax.block_until_ready((states[0], values))
 
     run()
     return profile(compiled.as_text(), run)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints a table and a line of JSON."""
+    """Prints a table and one line of JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.shares", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--model", default="fasterrcnn_resnet50_fpn", choices=detectors())
     parser.add_argument("--canvas", type=int, nargs=2, default=(512, 672), metavar=("H", "W"))
@@ -123,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     dtype = our_dtype()
     model: Any = from_torch(module, dtype=dtype)
     arrays = [smooth_image(seed, height, width) for seed in range(args.batch)]
-    print(f"{args.model}, {args.batch} of {height}x{width}, {dtype}: share of the operations' own time")
+    print(f"{args.model}, {args.batch} of {height}x{width}, {dtype}: shares of the time of all operations")
     print(", ".join(f"{key} {value}" for key, value in machine().items()))
     found = {"infer step": infer(model, arrays), "train step": train(model, arrays)}
     print(f"\n{'':<14}" + "".join(f"{name:>14}" for name in found))

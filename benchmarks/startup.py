@@ -1,9 +1,9 @@
-"""From nothing to the first detection and to the first train step: whole processes, imports and compilation included.
+"""Time from the start of a process to its first detection or train step, including imports and compilation.
 
-    python -m benchmarks.startup [--model NAME] [--size H W] [--only WHICH] [--rounds N]
+    python -m benchmarks.startup [--model NAME] [--size H W] [--canvas H W] [--only WHICH] [--rounds N]
 
-jaxdet runs with an empty compilation cache ("cold") and with what an earlier process left there ("warm"); torchvision
-compiles nothing. Every process reads its weights from a file. Processes run one after another, in turn.
+jaxdet runs with an empty compilation cache ("cold") and with the cache of an earlier process ("warm"); torchvision
+compiles nothing. Every process reads its weights from a file. The processes of the contenders alternate.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ theirs(peer, [smooth_image(0, {height}, {width})], [boxes(0, {height}, {width})]
 
 
 def process(code: str, cache: Path | None) -> Contender:
-    """Runs a program in a process of its own; without a cache to an empty one that is thrown away."""
+    """Runs a program in a new process; ``cache`` is the compilation cache, None: an empty temporary one."""
 
     def run() -> None:
         with tempfile.TemporaryDirectory() as empty:
@@ -82,41 +82,45 @@ def process(code: str, cache: Path | None) -> Contender:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints a table and a line of JSON."""
+    """Prints a table and one line of JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.startup", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--model", default="fasterrcnn_resnet50_fpn", choices=detectors())
     parser.add_argument("--size", type=int, nargs=2, default=(480, 640), metavar=("H", "W"))
     parser.add_argument("--canvas", type=int, nargs=2, default=(512, 672), metavar=("H", "W"), help="of the train step")
-    parser.add_argument("--only", choices=("detection", "train step"), help="one of the two")
+    parser.add_argument("--only", choices=("detection", "train step"), help="measure only this one")
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args(argv)
     table = Table(f"{args.model}, whole processes, {args.rounds} rounds after one that fills the cache", OURS)
     with tempfile.TemporaryDirectory() as folder:
-        place = {"folder": f"{folder}/model", "file": f"{folder}/model.pth", "model": args.model}
-        place["picture"] = f"{folder}/picture.npy"
-        np.save(place["picture"], smooth_image(0, *args.size))
-        _write(args.model, place)
-        for kind, size, ours, theirs in (
+        fields = {"folder": f"{folder}/model", "file": f"{folder}/model.pth", "model": args.model}
+        fields["image"] = f"{folder}/image.npy"
+        np.save(fields["image"], smooth_image(0, *args.size))
+        _write_weights(args.model, fields)
+        for kind, size, our_code, their_code in (
             ("detection", args.size, DETECT, THEIR_DETECT),
             ("train step", args.canvas, TRAIN, THEIR_TRAIN),
         ):
             if args.only not in (None, kind):
                 continue
-            texts = [text.format(**place, height=size[0], width=size[1]) for text in (ours, theirs)]
+            programs = [text.format(**fields, height=size[0], width=size[1]) for text in (our_code, their_code)]
             cache = Path(folder, "cache")
-            racers = {THEIRS: process(texts[1], None), COLD: process(texts[0], None), OURS: process(texts[0], cache)}
+            racers = {
+                THEIRS: process(programs[1], None),
+                COLD: process(programs[0], None),
+                OURS: process(programs[0], cache),
+            }
             table.race(f"first {kind}", racers, rounds=args.rounds)
     table.finish(model=args.model, size=args.size, canvas=args.canvas)
     return 0
 
 
-def _write(name: str, place: dict[str, str]) -> None:
-    """The same weights for both."""
+def _write_weights(name: str, fields: dict[str, str]) -> None:
+    """Writes the same weights for both libraries."""
     import torch
 
     module = torchvision_model(import_torchvision(), name)
-    torch.save(module.state_dict(), place["file"])
-    jaxdet.save(from_torch(module), place["folder"])
+    torch.save(module.state_dict(), fields["file"])
+    jaxdet.save(from_torch(module), fields["folder"])
 
 
 if __name__ == "__main__":

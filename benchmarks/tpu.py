@@ -1,12 +1,12 @@
-"""Parts of a step by the TPU's compiler, for one v5e chip: bytes, FLOPs, temporaries and cycles. No TPU is needed.
+"""Bytes, FLOPs, temporaries and cycles of parts of a step on one v5e chip, by the TPU's compiler. It needs no TPU.
 
     python -m benchmarks.tpu [--images N] [--train]
 
-RoIAlign pools from P2 to P5 of 800x1344 in bfloat16; selection is the RPN's, from all anchors' logits to proposals
-after NMS. ``--train`` adds the whole train step of fasterrcnn_resnet50_fpn, which compiles for minutes. Bytes and FLOPs
-are the compiler's: a loop's body once, and bytes of the core's own memory, too. Traffic is of the chip's memory alone
-(`jaxdet.planning.traffic`); it and the compiler's cycles count every turn that is known of. Needs libtpu:
-pip install 'jaxdet[plan]'.
+RoIAlign pools from P2 to P5 of 800x1344 in bfloat16. Selection is the RPN's, from the logits of all anchors to
+proposals after NMS. ``--train`` adds the whole train step of fasterrcnn_resnet50_fpn, which takes minutes to compile.
+Bytes and FLOPs are the compiler's: the body of a loop counts once, and bytes include the core's own memory. Traffic is
+that of the chip's memory only (`jaxdet.planning.traffic`); it and the compiler's cycles count every iteration of loops
+whose number of iterations is known. Needs libtpu: pip install 'jaxdet[plan]'.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-os.environ["JAX_PLATFORMS"] = "cpu"  # before JAX is imported: the TPU is the compiler's alone
+os.environ["JAX_PLATFORMS"] = "cpu"  # before JAX is imported: only the compiler uses libtpu
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +43,7 @@ CHANNELS, SIDE = 256, 7
 
 
 def roi_align(images: int, count: int) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """Pooling of ``count`` regions an image, and shapes of its arguments."""
+    """Pooling of ``count`` regions per image, and the shapes of its arguments."""
     maps = [_shape((images, round(CANVAS[0] * s), round(CANVAS[1] * s), CHANNELS), jnp.bfloat16) for s in SCALES]
 
     def pool(maps: list[Array], boxes: Array, levels: Array) -> Array:
@@ -53,7 +53,7 @@ def roi_align(images: int, count: int) -> tuple[Callable[..., Any], tuple[Any, .
 
 
 def roi_align_gradient(images: int, count: int) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """Its gradient to the maps."""
+    """The gradient of `roi_align` with respect to the feature maps, and the shapes of its arguments."""
     pool, (maps, boxes, levels) = roi_align(images, count)
 
     def gradient(maps: list[Array], boxes: Array, levels: Array, grad: Array) -> Any:
@@ -63,7 +63,7 @@ def roi_align_gradient(images: int, count: int) -> tuple[Callable[..., Any], tup
 
 
 def selection(images: int, train: bool) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """Proposals from the RPN's outputs."""
+    """Selection of proposals from the RPN's outputs, and the shapes of its arguments."""
     model = abstract(detector_config(NAME), numerics=Numerics("bfloat16"))
     assert isinstance(model, FasterRCNN)
     batch = Images(_shape((images, *CANVAS, 3)), _shape((images, 2), jnp.int32))
@@ -78,19 +78,19 @@ def selection(images: int, train: bool) -> tuple[Callable[..., Any], tuple[Any, 
 
 
 def figures(traced: Any) -> dict[str, Any]:
-    """What the compiler says of a program."""
+    """The compiler's figures of a program."""
     compiled = compile_traced(traced)
     program = read_program(compiled.text)
     loops = [loop.trips for loop in program.loops]
-    own = {"traffic": program.traffic, "cycles": program.cycles, "loops": loops}
-    return {**asdict(replace(compiled, text="")), **own}
+    counted = {"traffic": program.traffic, "cycles": program.cycles, "loops": loops}
+    return {**asdict(replace(compiled, text="")), **counted}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints a table and a line of JSON."""
+    """Prints a table and one line of JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tpu", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--images", type=int, default=1, help="on the chip (default: %(default)s)")
-    parser.add_argument("--train", action="store_true", help="the whole train step, too")
+    parser.add_argument("--images", type=int, default=1, help="images on the chip (default: %(default)s)")
+    parser.add_argument("--train", action="store_true", help="also compile the whole train step")
     args = parser.parse_args(argv)
     mesh = pod_mesh(parse_topology("v5e:1x1"))
     rows: dict[str, Callable[[], Any]] = {
@@ -116,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         work, _ = step_work(job)
         once = work.bytes("bfloat16")
         ratio = result["train step"]["traffic"] / once
-        print(f"\nthe layers' operands and results, once each: {once / 1e9:.2f} GB; traffic is {ratio:.2f} of it")
+        print(f"\noperands and results of the layers: {once / 1e9:.2f} GB; traffic is {ratio:.2f} times that")
     print("\n" + json.dumps({"images": args.images, "canvas": CANVAS, **result}))
     return 0
 

@@ -1,12 +1,13 @@
-"""The train step beside torchvision's: same weights, same images and boxes, same precision, turn by turn.
+"""The train step compared with torchvision's: same weights, images, boxes and precision, alternately in one process.
 
     python -m benchmarks.training [--model NAME] [--canvas H W] [--batch N] [--rounds N]
 
-A step is losses, gradients and an update by SGD with momentum, the backbone's batch norms frozen, as torchvision trains
-its COCO model; every layer trains. On a CPU both compute in float32, and torchvision runs in both memory layouts; on a
-GPU jaxdet computes in bfloat16 and torchvision under AMP, channels-last. Images have the canvas's size, so that
-neither resizes. The rate in TFLOP/s counts a step as three forward passes (`jaxdet summary` has their multiply-adds)
-with as many proposals as are sampled; over the device's peak it is the model FLOP utilisation.
+A step computes losses, gradients and an update by SGD with momentum. The batch norms of the backbone are frozen, as in
+torchvision's training of its COCO model; all layers are trained. On a CPU both compute in float32, and torchvision runs
+in both memory layouts; on a GPU jaxdet computes in bfloat16 and torchvision under AMP, channels-last. Images have the
+size of the canvas, so that neither resizes. The rate in TFLOP/s counts a step as three forward passes (`jaxdet summary`
+prints their multiply-adds) with the number of sampled proposals; divided by the device's peak it is the model FLOP
+utilisation.
 """
 
 from __future__ import annotations
@@ -33,20 +34,20 @@ from jaxdet_convert.parity.weights import detectors, smooth_image, torchvision_m
 from jaxdet_convert.torchvision_cpu import import_torchvision
 
 OURS = "jaxdet"
-BOXES = 8  # on an image, as COCO has on average
-RATE, MOMENTUM, DECAY = 1e-5, 0.9, 1e-4  # so low that the weights stay what they are while it is measured
+BOXES = 8  # per image, COCO's average
+RATE, MOMENTUM, DECAY = 1e-5, 0.9, 1e-4  # a low rate, so that the weights hardly change during the benchmark
 
 
 def boxes(seed: int, height: int, width: int) -> np.ndarray:
     """``[BOXES, 4]`` xyxy in pixels."""
     rng = np.random.default_rng(seed)
     corner = rng.uniform(0, 0.6, (BOXES, 2))
-    shares = np.concatenate([corner, corner + rng.uniform(0.05, 0.4, (BOXES, 2))], axis=1)
-    return (shares * [width, height, width, height]).astype(np.float32)
+    relative = np.concatenate([corner, corner + rng.uniform(0.05, 0.4, (BOXES, 2))], axis=1)
+    return (relative * [width, height, width, height]).astype(np.float32)
 
 
 def theirs(peer: Peer, arrays: list[np.ndarray], targets: list[np.ndarray]) -> Contender:
-    """torchvision's step, as its references write it."""
+    """torchvision's step, as in its training references."""
     import torch
 
     module = peer.module.train()
@@ -72,7 +73,7 @@ def theirs(peer: Peer, arrays: list[np.ndarray], targets: list[np.ndarray]) -> C
 
 
 def on_device(model: FasterRCNN, arrays: list[np.ndarray]) -> Images:
-    """Images of the canvas's size as the step takes them."""
+    """A batch on the device, of images that have the size of the canvas."""
     transform = model.config.transform
     height, width = arrays[0].shape[:2]
     pixels = [
@@ -83,7 +84,7 @@ def on_device(model: FasterRCNN, arrays: list[np.ndarray]) -> Images:
 
 
 def prepared(model: FasterRCNN, arrays: list[np.ndarray], targets: list[np.ndarray]) -> tuple[Any, tuple[Any, ...]]:
-    """The step that `jaxdet train` runs, compiled at its first call, and its arguments, of which it takes the first."""
+    """The step of `jaxdet train`, compiled at its first call, and its arguments, of which it donates the first."""
     images = on_device(model, arrays)
     shape = (len(targets), BOXES)
     truth = jax.device_put(Targets(np.stack(targets), np.ones(shape, np.int32), np.ones(shape, bool)))  # type: ignore[arg-type]
@@ -98,27 +99,27 @@ def prepared(model: FasterRCNN, arrays: list[np.ndarray], targets: list[np.ndarr
 
 
 def ours(model: FasterRCNN, arrays: list[np.ndarray], targets: list[np.ndarray]) -> Contender:
-    """That step, once a run."""
+    """A function that runs one step of `prepared`."""
     step, (state, *data) = prepared(model, arrays, targets)
-    held = [state]
+    states = [state]  # the last state; the step donates it
 
     def run() -> None:
-        held[0], values = step(held[0], *data)
-        jax.block_until_ready((held[0], values))
+        states[0], values = step(states[0], *data)
+        jax.block_until_ready((states[0], values))
 
     return run
 
 
 def step_flop(model: FasterRCNN, height: int, width: int) -> float:
-    """Floating point operations of a step, for an image."""
+    """Floating point operations of a step per image."""
     rows = summarize(model, height, width).rows
-    second = sum(row.macs for row in rows if row.path.split(".")[0] in ("box_head", "box_predictor"))
-    share = model.config.box.batch_size_per_image / model.config.rpn.post_nms_top_n_test
-    return 2 * 3 * (sum(row.macs for row in rows) - (1 - share) * second)
+    box_macs = sum(row.macs for row in rows if row.path.split(".")[0] in ("box_head", "box_predictor"))
+    fraction = model.config.box.batch_size_per_image / model.config.rpn.post_nms_top_n_test
+    return 2 * 3 * (sum(row.macs for row in rows) - (1 - fraction) * box_macs)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints a table and a line of JSON."""
+    """Prints a table and one line of JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--model", default="fasterrcnn_resnet50_fpn", choices=detectors())
     parser.add_argument("--canvas", type=int, nargs=2, default=(512, 672), metavar=("H", "W"))
@@ -140,10 +141,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
     table.race("train step", racers, rounds=args.rounds, items=args.batch)
     rate = flop * args.batch / table.medians("train step")[OURS] / 1e12
-    memory = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")  # a CPU does not say
-    print(f"{flop / 1e12:.3f} TFLOP an image and step: jaxdet at {rate:.2f} TFLOP/s")
+    memory = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")  # None on a CPU
+    print(f"{flop / 1e12:.3f} TFLOP per image and step; jaxdet computes {rate:.2f} TFLOP/s")
     if memory is not None:
-        print(f"peak memory {memory / args.batch / 1e9:.2f} GB an image")
+        print(f"peak memory {memory / args.batch / 1e9:.2f} GB per image")
     table.finish(model=args.model, canvas=[height, width], batch=args.batch, tflop_per_second=rate, peak_bytes=memory)
     return 0
 

@@ -1,11 +1,11 @@
-"""Blood cells (Shenggan/BCCD_Dataset): red cells, white cells and platelets, on a MobileNetV1 trained on ImageNet.
+"""Detects blood cells (Shenggan/BCCD_Dataset): red cells, white cells and platelets, with a MobileNetV1 from ImageNet.
 
     export BCCD=path/to/bccd MOBILENET=path/to/mobilenetV1X0.25_pretrain.tar
     jaxdet train examples/bccd.py --out runs/bccd
     jaxdet evaluate runs/bccd/model val $BCCD --voc
     jaxdet detect $BCCD/JPEGImages --weights runs/bccd/model --out runs/bccd/images --limit 20
 
-BCCD is a Pascal VOC folder: Annotations, JPEGImages, ImageSets/Main/{train,val}.txt.
+BCCD is a Pascal VOC folder with Annotations, JPEGImages, and ImageSets/Main/train.txt and val.txt.
 """
 
 import os
@@ -21,13 +21,13 @@ CLASSES = ("RBC", "WBC", "Platelets")
 
 
 def config() -> TrainConfig:
-    """A quarter of an hour on two cores."""
+    """Training takes a quarter of an hour on two cores. Without MOBILENET the backbone starts from random weights."""
     model = detector_config(
         "fasterrcnn_mobilenet_v1_fpn",
         min_size=240,
         max_size=320,
         fpn_out_channels=64,
-        # Cells of 15 to 110 pixels at this size; every level looks for all of them, since all are small for its stride.
+        # Cells are 15 to 110 pixels wide at this size, small for the strides, so every level has anchors of all sizes.
         rpn_anchor_generator=AnchorGenerator(((16, 32, 52, 84),) * 4, (1.0,)),
         rpn_pre_nms_top_n_train=500,
         rpn_post_nms_top_n_train=300,

@@ -1,13 +1,13 @@
-"""HeadHunter on crowds that jaxdet draws: hundreds of small heads an image, and regions to be ignored.
+"""Trains HeadHunter on drawn crowds: images with hundreds of small heads, and ignored regions.
 
 jaxdet shapes runs/crowd --crowd
 jaxdet train examples/heads.py --out runs/ssh
 jaxdet train examples/heads.py --out runs/cpm --set model_context=cpm
 jaxdet evaluate runs/ssh/model --config examples/heads.py --metrics crowd
 
-CROWD names the folder of the data, "runs/crowd" by default; MOBILENET, if set, the pretrained weights of the backbone
-(mobilenetV1X0.25_pretrain.tar of the Pytorch_Retinaface repository). For images of your own, put your lists there and
-take the sizes and anchors of HeadHunter, which are the model's defaults.
+The environment variable CROWD is the folder of the data, by default "runs/crowd". MOBILENET, if set, is the path of
+pretrained weights for the backbone (mobilenetV1X0.25_pretrain.tar of the Pytorch_Retinaface repository). For your own
+images, put your lists into the folder and remove the options of sizes and anchors: the defaults are HeadHunter's.
 """
 
 import os
@@ -23,7 +23,7 @@ CROWD = Path(os.environ.get("CROWD", "runs/crowd"))
 
 
 def config() -> TrainConfig:
-    """A MobileNetV1 with SSH modules, its pyramid doubled to strides of 4, 8 and 16."""
+    """A MobileNetV1 with SSH modules, and a pyramid that is upscaled to strides of 4, 8 and 16."""
     model = detector_config(
         "headhunter_mobilenet",
         context="ssh",

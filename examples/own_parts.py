@@ -1,4 +1,4 @@
-"""A backbone and a data source of your own: all that a run needs of either, in one configuration file.
+"""Trains a detector with a custom backbone and a custom data source, both defined in this file.
 
 jaxdet train examples/own_parts.py --out runs/own
 jaxdet evaluate runs/own/model --config examples/own_parts.py
@@ -19,7 +19,7 @@ from jaxdet.training import OptimizerConfig
 
 
 class Small(nnx.Module):
-    """Four convolutions; see docs/add_a_backbone.md for what a detector asks of a backbone."""
+    """Four convolutions; docs/add_a_backbone.md describes the interface."""
 
     channels = {"c3": 48, "c4": 96}
     strides = {"c3": 8, "c4": 16}
@@ -40,7 +40,7 @@ class Small(nnx.Module):
 
 
 class Discs:
-    """Images made when they are asked for: anything with a length, indices and a `repr` will do."""
+    """Images that are drawn when they are read. A dataset needs `__len__`, `__getitem__` and `__repr__`."""
 
     def __init__(self, count, seed):
         self.count, self.seed = count, seed
@@ -53,7 +53,7 @@ class Discs:
         image = generator.integers(0, 90, (96, 96, 3)).astype(np.uint8)
         y, x = np.mgrid[:96, :96]
         boxes = []
-        for left in (4, 50)[: generator.integers(0, 3)]:  # no, one or two discs
+        for left in (4, 50)[: generator.integers(0, 3)]:  # zero to two discs
             radius, middle = int(generator.integers(10, 20)), int(generator.integers(24, 72))
             image[(x - left - 20) ** 2 + (y - middle) ** 2 <= radius**2] = generator.integers(150, 256, 3)
             boxes.append((left + 20 - radius, middle - radius, left + 21 + radius, middle + radius + 1))
@@ -65,7 +65,7 @@ class Discs:
 
 @dataclass(frozen=True)
 class DiscSource:
-    """Where the data lies: anything with an `open` that gives a dataset."""
+    """A data source: an object whose `open` returns a dataset."""
 
     count: int
     seed: int
@@ -75,9 +75,9 @@ class DiscSource:
 
 
 def config() -> TrainConfig:
-    """A minute on two cores."""
+    """Training takes a minute on two cores."""
     model = FasterRCNNConfig(
-        backbone=None,  # see `backbone` below
+        backbone=None,  # built by TrainConfig.backbone below
         fpn=FPNConfig(levels=("c3", "c4"), out_channels=32, pool=False),
         rpn=RPNConfig(AnchorGenerator(((24, 36), (24, 36)), (1.0,)), pre_nms_top_n_train=100, post_nms_top_n_train=50),
         box=BoxConfig(representation_size=64, batch_size_per_image=32, positive_fraction=0.5),

@@ -3,7 +3,8 @@
     jaxdet shapes DATA
     DATA=DATA jaxdet train examples/retinanet.py --out RUN
 
-For images of ordinary size take detector_config("retinanet_resnet50_fpn"), whose other values are torchvision's.
+For images of normal size use detector_config("retinanet_resnet50_fpn") without other options: the defaults are
+torchvision's.
 """
 
 import os
@@ -21,7 +22,7 @@ DATA = Path(os.environ["DATA"])
 
 
 def config() -> TrainConfig:
-    """AP50 is 0.51 after these 300 steps, from random weights."""
+    """AP50 is 0.51 after 300 steps from random weights."""
     model = detector_config(
         "retinanet_resnet50_fpn",
         backbone=MobileNetV1Config(width=0.25, num_classes=None),
@@ -32,7 +33,7 @@ def config() -> TrainConfig:
         fpn_out_channels=64,
         head_norm=NormConfig("group", groups=16),
         box_loss="giou",
-        # Sides of 20 to 80 pixels over the three levels. Group norms and GIoU are torchvision's v2.
+        # Anchors of 20 to 80 pixels over the three levels. Group norms and GIoU are those of torchvision's v2.
         anchor_generator=AnchorGenerator(((22, 28), (36, 45), (57, 72)), (1.0,)),
     )
     return TrainConfig(
