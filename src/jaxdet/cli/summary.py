@@ -47,6 +47,6 @@ def _model(name: str, num_classes: int | None):
             raise ValueError(f"--num-classes is only for named models: leave it out, {name} has its own")
         return open_model(name)
     if num_classes is not None and num_classes < 1:
-        raise ValueError(f"--num-classes must be at least 1; got {num_classes}")
+        raise ValueError(f"--num-classes must be at least 1, got {num_classes}")
     options = {} if num_classes is None else {"num_classes": num_classes}
     return abstract(model_config(name, **options))

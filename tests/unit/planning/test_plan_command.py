@@ -60,7 +60,7 @@ def test_without_libtpu(monkeypatch, capsys):
         raise RuntimeError("JAX TPU support not installed; cannot generate TPU topology.")
 
     monkeypatch.setattr(compiler.topologies, "get_topology_desc", absent)
-    assert "libtpu, which brings the TPU's compiler, is not installed: pip install 'jaxdet[plan]'" in refusal(
+    assert "libtpu, which has the TPU compiler, is not installed: pip install 'jaxdet[plan]'" in refusal(
         capsys, "resnet50", "--topology", "v5e:4x4"
     )
 
