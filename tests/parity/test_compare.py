@@ -109,7 +109,7 @@ def test_parity_command(tmp_path, capsys):
         (["darknet53"], "torchvision has no model 'darknet53'"),
         (["resnet50", "--images", "/nowhere"], "no such file or folder"),
         (["resnet50", "--weights", "/nowhere.pth"], "/nowhere.pth"),
-        (["resnet50", "--min-size", "320"], "an option of detectors"),
+        (["resnet50", "--min-size", "320"], "--min-size is only for detectors"),
     ],
 )
 def test_parity_command_refuses_in_a_line(arguments, message, capsys):

@@ -100,7 +100,7 @@ def test_evaluate_writes_metrics_and_results(run, capsys):
     results = json.loads((run / "results.json").read_text())
     images = {image["id"] for image in json.loads((run / "data" / "val.json").read_text())["images"]}
     assert results and {one["image_id"] for one in results} <= images
-    assert "gives up to 120 detections of an image, for --max-dets; its own limit is 100" in shown.out
+    assert "returns up to 120 detections per image for --max-dets; its own limit is 100" in shown.out
 
 
 def test_crowd_metrics_judge_evaluation_and_training(run, capsys):
@@ -229,7 +229,7 @@ def test_classify_prints_the_most_likely(run, tmp_path, capsys):
         (["classify", "{data}/val", "--weights", "{run}"], "holds a detector; use jaxdet detect"),
         (["classify", "{data}/val", "--weights", "nowhere"], "no such file or folder"),
         (["convert", "{files}", "--to-torch", "x.pth"], "it is a directory"),
-        (["convert", "{data}/val.json", "--names", "{files}/latin.txt"], "latin.txt: it is not text in UTF-8"),
+        (["convert", "{data}/val.json", "--names", "{files}/latin.txt"], "latin.txt: not a text file in UTF-8"),
         (["export", "nowhere", "--out", "x"], "no such file or folder"),
         (["export", "{run}", "--out", "{data}"], "is there and is no export"),
         (["export", "{run}", "--out", "x", "--canvas", "7x7"], "multiples of 32"),

@@ -90,7 +90,7 @@ def test_of_two_processes_one_is_killed_and_started_again(folder, tmp_path):
     left = FRAMES // 2 - whole.count(b"\n")
     assert 0 < left < FRAMES // 2, "it was not killed in the middle"
     # How many are left, and whether one is broken, is as it was when the first process ended.
-    assert code in (0, 1) and "images are left to others" in text and "Traceback" not in text
+    assert code in (0, 1) and "images remain for others" in text and "Traceback" not in text
     assert not (out / "detections.json").exists()
 
     part.write_bytes(whole + b'{"file": "' + bytes(folder) + b"/crowd-7/img1/0000")  # killed in the middle of a line

@@ -69,7 +69,7 @@ def test_neither_a_full_disk_nor_half_a_checkpoint_costs_the_last_good_one(inter
     assert _steps(interrupted) == [3]
     shutil.copytree(interrupted / "checkpoints" / "3" / "state", interrupted / "checkpoints" / "5.orbax-checkpoint-tmp")
     assert _train(interrupted) == 0
-    assert "going on from step 3 of 9" in capsys.readouterr().out
+    assert "continuing from step 3 of 9" in capsys.readouterr().out
     assert _steps(interrupted) == [3, 6, 9]
     largest = max((interrupted / "checkpoints" / "9").rglob("d/*"), key=lambda path: path.stat().st_size)
     largest.write_bytes(largest.read_bytes()[:1000])

@@ -227,7 +227,7 @@ def test_a_lost_process_ends_the_other_and_both_go_on_to_the_same_bits(undisturb
     assert re.search(expected, lines[-1]) and "stack trace" not in hosts.said()
     hosts = Hosts(tmp_path, 2, seconds="0")
     assert hosts.end() == [0, 0], hosts.said()
-    assert re.search(r"going on from step (5|10) of 20", hosts.said())
+    assert re.search(r"continuing from step (5|10) of 20", hosts.said())
     before, after = _state(undisturbed), _state(tmp_path / "run")
     for name, value in before.items():
         np.testing.assert_array_equal(after[name], value, err_msg=name)
@@ -244,7 +244,7 @@ def test_one_is_told_to_stop_and_both_do_and_one_process_goes_on(undisturbed, tm
     step = int(re.search(r"SIGTERM: stopped and saved at step (\d+) of 20", hosts.said())[1])
     assert step >= 6 and (tmp_path / "run" / "checkpoints" / str(step)).is_dir()
     alone = Hosts(tmp_path, 1, seconds="0")
-    assert alone.end() == [0] and f"going on from step {step} of 20" in alone.said(), alone.said()
+    assert alone.end() == [0] and f"continuing from step {step} of 20" in alone.said(), alone.said()
     _assert_close(undisturbed, tmp_path / "run", 1e-3)
 
 
@@ -255,5 +255,5 @@ def test_two_processes_go_on_with_what_one_began(undisturbed, tmp_path):
     alone.processes[0].send_signal(signal.SIGTERM)
     assert alone.end() == [143], alone.said()
     hosts = Hosts(tmp_path, 2, seconds="0")
-    assert hosts.end() == [0, 0] and "going on from step" in hosts.said(), hosts.said()
+    assert hosts.end() == [0, 0] and "continuing from step" in hosts.said(), hosts.said()
     _assert_close(undisturbed, tmp_path / "run", 1e-3)

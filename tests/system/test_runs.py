@@ -144,8 +144,8 @@ def test_a_run_that_is_stopped_and_then_killed_ends_with_the_same_bits(data, und
     assert max(int(entry.name) for entry in (tmp_path / "checkpoints").iterdir()) == 8
     step = random.Random(0).randrange(11, STEPS - 1)
     code, text = _interrupt(data, tmp_path, step, signal.SIGKILL, hold_at=step + 1)
-    assert code == -signal.SIGKILL and "going on from step 8 of 24" in text, text
-    begun = int(re.search(r"going on from step (\d+) of 24", _finish(data, tmp_path))[1])
+    assert code == -signal.SIGKILL and "continuing from step 8 of 24" in text, text
+    begun = int(re.search(r"continuing from step (\d+) of 24", _finish(data, tmp_path))[1])
     assert 8 <= begun <= step
     _same_end(tmp_path, undisturbed)
     assert main(["train", str(CONFIG), "--out", str(tmp_path), "--set", "optimizer_learning_rate=0.5"]) == 1

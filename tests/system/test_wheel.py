@@ -113,7 +113,7 @@ def test_check_train_interrupt_lengthen_evaluate_detect_export_and_convert(place
     text = interrupt([*train, "--set", "steps=6", "--out", "run"], place, environment, after=3)
     assert "SIGTERM: stopped and saved at step" in text
     text = jaxdet(*train, "--set", "steps=6", "--out", "run")
-    assert "going on from step" in text and (empty / "run" / "model" / "model.json").is_file()
+    assert "continuing from step" in text and (empty / "run" / "model" / "model.json").is_file()
     text = jaxdet(*train, "--set", "steps=8", "--out", "longer", "--from", "run")
     assert "from        run, step 6" in text and "differs     steps" in text
 

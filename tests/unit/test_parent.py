@@ -50,7 +50,7 @@ def test_the_runtime_s_last_words_become_a_line(capfd, status, lost):
 
 def test_what_is_said_of_lost_processes():
     assert lost_line(Child(-6, _FATAL.format(status=_SILENT), ["a", "b"]), "Rest") == (
-        "process 1 (b), 3 of 2 is lost: it failed, was killed, or its host has gone. Rest"
+        "process 1 (b), 3 of 2 is lost: it failed, was killed, or its host is gone. Rest"
     )
     assert lost_line(Child(-6, _FATAL, []), "Rest").startswith("another process is lost")
     never_met = "DEADLINE_EXCEEDED: Deadline Exceeded\n\nRPC: /xla.coordination.CoordinationService/RegisterTask"

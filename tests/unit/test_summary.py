@@ -220,11 +220,11 @@ def test_the_command_reads_a_folder_and_writes_json(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["resnet50", "--size", "0", "64"], "at least 1 pixel each; got 0 and 64"),
-        (["resnet50", "--size", "64", "64", "--batch", "0"], "at least 1 image; got 0"),
-        (["resnet50", "--size", "64", "64", "--num-classes", "0"], "--num-classes must be at least 1; got 0"),
+        (["resnet50", "--size", "0", "64"], "at least 1 pixel each, got 0 and 64"),
+        (["resnet50", "--size", "64", "64", "--batch", "0"], "at least 1 image, got 0"),
+        (["resnet50", "--size", "64", "64", "--num-classes", "0"], "--num-classes must be at least 1, got 0"),
         (["resnet5", "--size", "64", "64"], "did you mean 'resnet50'?"),
-        (["fasterrcnn_resnet50_fpn", "--size", "1", "2000"], "has no pixels left once resized to 0x1333"),
+        (["fasterrcnn_resnet50_fpn", "--size", "1", "2000"], "has no pixels after resizing to 0x1333"),
         (["tests", "--size", "64", "64"], "tests is not a jaxdet model: it has no model.json"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Classify images: the five most likely classes of each with their probabilities."""
+"""Classify images: print the most likely classes of each image with their probabilities."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from jaxdet.cli.images import add_image_arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="files and folders")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files and folders")
     parser.add_argument(
         "--weights",
         required=True,
         metavar="MODEL",
-        help="a model's or a run's folder, a weights file, or official weights",
+        help="folder of a model or of a run, a weights file, or the name of official weights",
     )
-    parser.add_argument("--names", metavar="FILE", help="class names, one a line")
-    parser.add_argument("--top", type=int, default=5, metavar="N", help="default: %(default)s")
+    parser.add_argument("--names", metavar="FILE", help="class names, one per line, instead of the model's")
+    parser.add_argument(
+        "--top", type=int, default=5, metavar="N", help="number of classes to print (default: %(default)s)"
+    )
     add_image_arguments(parser)
 
 

@@ -1,11 +1,11 @@
-"""Look at a run's data before it starts, or pack it: --check finds every fault, --show draws a page of images.
+"""Check, show or pack the data of a run: --check finds every fault, --show draws a page of images.
 
---check decodes every image, names each fault with its file and line, and says what the model is about to see: boxes
-by class and size, canvases and padding, and how well the anchors fit. It exits with 1 where training would refuse the
-data, and with 0 where there is nothing but warnings.
+--check decodes every image, reports each fault with its file and line, and prints statistics at the model's input:
+boxes by class and size, canvases and padding, and how well the anchors fit. The exit status is 1 if training would
+refuse the data, and 0 if there are only warnings.
 
---pack writes the sets as ArrayRecord files, which buckets and network disks deliver faster than single images;
-`--data DIR` then trains on them.
+--pack writes the sets as ArrayRecord files, which are faster to read from buckets and network disks than single images;
+train on them with `--data DIR`.
 """
 
 from __future__ import annotations
@@ -21,14 +21,16 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser)
-    parser.add_argument("--check", action="store_true", help="find every fault, and count")
-    parser.add_argument("--no-decode", action="store_true", help="check the annotations alone")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes that decode (default: one a core)")
-    parser.add_argument("--json", metavar="FILE", help="also write the report there")
-    parser.add_argument("--pack", metavar="DIR", help="write the sets to DIR/train and DIR/val as a few large files")
-    parser.add_argument("--show", action="store_true", help="draw the first training images as the model sees them")
-    parser.add_argument("--out", default="data.png", metavar="FILE", help="where --show draws (default: %(default)s)")
-    parser.add_argument("--count", type=int, default=12, metavar="N", help="images to show (default: %(default)s)")
+    parser.add_argument("--check", action="store_true", help="find every fault and print statistics")
+    parser.add_argument("--no-decode", action="store_true", help="with --check: check only the annotations")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes that decode (default: one per core)")
+    parser.add_argument("--json", metavar="FILE", help="also write the report to FILE")
+    parser.add_argument("--pack", metavar="DIR", help="write the sets to DIR/train and DIR/val, as few large files")
+    parser.add_argument("--show", action="store_true", help="draw the first training images at the model's input")
+    parser.add_argument("--out", default="data.png", metavar="FILE", help="image file of --show (default: %(default)s)")
+    parser.add_argument(
+        "--count", type=int, default=12, metavar="N", help="number of images of --show (default: %(default)s)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -40,8 +42,7 @@ def run(args: argparse.Namespace) -> int:
 
     if not (args.check or args.show or args.pack):
         raise ValueError(
-            "say what to do: --check finds faults and counts, --show draws a page of images, --pack DIR writes a few "
-            "large files"
+            "say what to do: --check finds faults, --show draws a page of images, --pack DIR writes few large files"
         )
     if args.workers is not None and args.workers < 0:
         raise ValueError(f"--workers must be at least 0, not {args.workers}")

@@ -1,4 +1,4 @@
-"""The main job, start to end, in a few minutes: draw a dataset, train, evaluate, detect."""
+"""Draw a dataset, train a detector on it, evaluate it and detect with it, in a few minutes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", default="runs/demo", metavar="DIR", help="default: %(default)s")
+    parser.add_argument("--out", default="runs/demo", metavar="DIR", help="folder of all files (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -31,9 +31,9 @@ def run(args: argparse.Namespace) -> int:
         if status:
             return status
     print(
-        f"\nimages    {out / 'pictures'}"
+        f"\nimages      {out / 'pictures'}"
         f"\nloss curve  {out / 'run' / 'losses.png'}"
-        f"\nyour data   put the paths of your own COCO files into {data / 'config.py'} and run the second command again"
+        f"\nyour data   put the paths of your COCO files into {data / 'config.py'} and repeat the second command"
     )
     print(f"AP50 {json.loads(metrics.read_text())['AP50']:.3f}")
     return 0

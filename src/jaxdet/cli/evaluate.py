@@ -1,14 +1,14 @@
-"""COCO or crowd metrics of a detector on a dataset; top-1 and top-5 accuracy of a classifier.
+"""Evaluate a model on a dataset: COCO or crowd metrics of detectors, top-1 and top-5 accuracy of classifiers.
 
-jaxdet evaluate MODEL val.json images/          a COCO file
+jaxdet evaluate MODEL val.json images/            a COCO file
 jaxdet evaluate MODEL val VOC2012/ --voc          a split of a Pascal VOC folder
-jaxdet evaluate MODEL heads.txt images/         a HeadHunter list, and the folder that its paths are relative to
+jaxdet evaluate MODEL heads.txt images/           a HeadHunter list with paths relative to images/
 jaxdet evaluate MODEL --data DIR                  the validation set of a folder in any known layout
-jaxdet evaluate MODEL --config CONFIG             that of a training configuration
+jaxdet evaluate MODEL --config CONFIG             the validation set of a training configuration
 
---val-fraction F takes the images that training with the same option, and the same --val-seed, held out.
+--val-fraction F evaluates the images that training with the same --val-fraction and --val-seed holds out.
 
-All devices share each batch.
+Each batch is divided over all devices.
 """
 
 from __future__ import annotations
@@ -20,41 +20,50 @@ from jaxdet.cli.hosts import add_distributed_arguments, say
 from jaxdet.cli.images import add_image_arguments
 from jaxdet.cli.train import add_split_arguments, split_of
 
-_OF_DETECTORS = ("metrics", "max_dets", "losses", "results", "curves")  # arguments
+_DETECTOR_ARGUMENTS = ("metrics", "max_dets", "losses", "results", "curves")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "weights", metavar="MODEL", help="a model's or a run's folder, a weights file, or official weights"
+        "weights",
+        metavar="MODEL",
+        help="folder of a model or of a run, a weights file, or the name of official weights",
     )
     parser.add_argument(
         "annotations", nargs="?", help="a COCO json file, a HeadHunter list (.txt), or a split of a VOC folder"
     )
-    parser.add_argument("images", nargs="?", help="the folder of its images, or the Pascal VOC folder")
-    parser.add_argument("--voc", action="store_true", help="read Pascal VOC xml")
+    parser.add_argument("images", nargs="?", help="folder of the images, or the Pascal VOC folder")
+    parser.add_argument("--voc", action="store_true", help="read Pascal VOC xml files")
     parser.add_argument(
-        "--zero-based", action="store_true", help="corners of --voc are edges from 0, not inclusive pixels from 1"
+        "--zero-based", action="store_true", help="with --voc: corners are edges from 0, not inclusive pixels from 1"
     )
     parser.add_argument("--data", metavar="DIR", help="a folder with a validation set")
     add_split_arguments(parser)
-    parser.add_argument("--config", metavar="CONFIG", help="a training configuration; its backbone, if it brings one")
+    parser.add_argument(
+        "--config", metavar="CONFIG", help="a training configuration, for its data and its custom backbone"
+    )
     parser.add_argument(
         "--metrics",
         choices=("coco", "crowd", "heads"),
         metavar="{coco,crowd}",
-        help="crowd: AP at IoU 0.5, log-average miss rate, F1, recall, MODA and MODP, on data of one class; by default "
-        "those of --config, or COCO's",
+        help="crowd: AP at IoU 0.5, log-average miss rate, F1, recall, MODA and MODP, for data with one class "
+        "(default: those of --config, or COCO's)",
     )
     parser.add_argument(
-        "--max-dets", type=int, metavar="K", help="COCO's metrics count K detections of a class on an image, not 100"
+        "--max-dets",
+        type=int,
+        metavar="K",
+        help="COCO's metrics count up to K detections per class and image (default: 100)",
     )
-    parser.add_argument("--batch-size", type=int, default=8, metavar="N")
+    parser.add_argument(
+        "--batch-size", type=int, default=8, metavar="N", help="images per batch (default: %(default)s)"
+    )
     parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes that decode images")
-    parser.add_argument("--losses", action="store_true", help="also compute the losses, in the same pass")
+    parser.add_argument("--losses", action="store_true", help="also compute the losses")
     parser.add_argument("--skip-faulty", action="store_true", help="leave out faulty boxes instead of stopping")
-    parser.add_argument("--json", metavar="FILE", help="also write the metrics there")
-    parser.add_argument("--results", metavar="FILE", help="also write the detections there, in COCO's result format")
-    parser.add_argument("--curves", metavar="FILE", help="also draw the metrics' curves there (PNG)")
+    parser.add_argument("--json", metavar="FILE", help="also write the metrics to FILE")
+    parser.add_argument("--results", metavar="FILE", help="also write the detections to FILE, in COCO's result format")
+    parser.add_argument("--curves", metavar="FILE", help="also draw the metrics' curves (PNG)")
     add_image_arguments(parser)
     add_distributed_arguments(parser)
 
@@ -82,18 +91,18 @@ def run(args: argparse.Namespace) -> int:
         on_first(partial(path.parent.mkdir, parents=True, exist_ok=True))
     evaluator = None
     if model.config.task is not Task.DETECTION:
-        given = [f"--{name.replace('_', '-')}" for name in _OF_DETECTORS if getattr(args, name)]
+        given = [f"--{name.replace('_', '-')}" for name in _DETECTOR_ARGUMENTS if getattr(args, name)]
         if given:
-            raise ValueError(f"{', '.join(given)}: for detectors, and {args.weights} holds a {type(model).__name__}")
+            raise ValueError(f"{', '.join(given)}: only for detectors, and {args.weights} is a {type(model).__name__}")
         metrics = evaluate_classifier(model, dataset, **options)
-        _print(metrics)
+        _print_metrics(metrics)
     else:
-        kind, max_dets = _metrics(args)
-        model = _of_as_many(model, args.max_dets)
+        kind, max_dets = _metrics_and_limit(args)
+        model = _with_max_dets(model, args.max_dets)
         metrics, evaluator = evaluate(
             model, dataset, metrics=kind, max_dets=max_dets, with_losses=args.losses, **options
         )
-        _print({name: value for name, value in metrics.items() if not name.startswith("AP/")})
+        _print_metrics({name: value for name, value in metrics.items() if not name.startswith("AP/")})
         say(f"\n{evaluator.table()}")
         for note in limit_notes(dataset, model.config.max_detections, metrics=kind, max_dets=max_dets):
             say(f"note: {note}")
@@ -106,14 +115,15 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _print(metrics: dict[str, float]) -> None:
+def _print_metrics(metrics: dict[str, float]) -> None:
     for name, value in metrics.items():
-        counted = value != -1 or name.startswith("MODA")  # which is -1 where twice as much is wrong as there is
-        say(f"{name:<24} {value:.3f}" if counted else f"{name:<24} -")
+        # -1 means that a metric is undefined, except in MODA: it is -1 with twice as many mistakes as objects.
+        defined = value != -1 or name.startswith("MODA")
+        say(f"{name:<24} {value:.3f}" if defined else f"{name:<24} -")
 
 
-def _metrics(args: argparse.Namespace) -> tuple[Any, int | None]:
-    """Which metrics, and how many detections they count."""
+def _metrics_and_limit(args: argparse.Namespace) -> tuple[Any, int | None]:
+    """The name of the metrics, and their limit of detections per class and image."""
     from jaxdet.evaluation import check_metrics
     from jaxdet.runs import read_config
 
@@ -125,27 +135,27 @@ def _metrics(args: argparse.Namespace) -> tuple[Any, int | None]:
     return check_metrics(kind, max_dets), max_dets
 
 
-def _of_as_many(model: Any, max_dets: int | None) -> Any:
-    """The model, giving at least as many detections of an image as are counted."""
+def _with_max_dets(model: Any, max_dets: int | None) -> Any:
+    """The model, with a limit of detections per image that is at least ``max_dets``."""
     from jaxdet.inference import under_config
 
     own = model.config.max_detections
     if max_dets is None or max_dets <= own:
         return model
-    say(f"the model gives up to {max_dets} detections of an image, for --max-dets; its own limit is {own}")
+    say(f"the model returns up to {max_dets} detections per image for --max-dets; its own limit is {own}")
     return under_config(model, model.config.with_max_detections(max_dets))
 
 
 def _source(args: argparse.Namespace) -> tuple[Any, bool]:
-    """Where the data lies, by whichever way it was given, and whether its faulty boxes are left out."""
+    """The data source that the arguments give, and whether its faulty boxes are left out."""
     from jaxdet.data import CocoFiles, HeadList, VocFolder, find_sources
     from jaxdet.runs import read_config
 
     fraction, seed = split_of(args)
     if args.zero_based and not args.voc:
-        raise ValueError("--zero-based belongs to --voc")
+        raise ValueError("--zero-based is an option of --voc: give both")
     if args.voc and not (args.annotations and args.images):
-        raise ValueError("--voc reads a split of a folder: give both (jaxdet evaluate MODEL test DIR --voc)")
+        raise ValueError("--voc needs a split and a folder (jaxdet evaluate MODEL test DIR --voc)")
     if args.annotations and args.data:
         raise ValueError("give annotations and the folder of their images, or --data DIR, not both")
     if args.annotations and args.images:
@@ -163,8 +173,8 @@ def _source(args: argparse.Namespace) -> tuple[Any, bool]:
             raise ValueError(f"{args.data} has a validation set: leave out --val-fraction")
         if val is None and fraction is None:
             raise ValueError(
-                f"{args.data} has a training set and no validation set: --val-fraction 0.2 takes the images that "
-                "training with it holds out, or give annotations and images (jaxdet evaluate MODEL train.json DIR)"
+                f"{args.data} has a training set and no validation set: --val-fraction 0.2 evaluates the images "
+                "that training with it holds out, or give annotations and images (jaxdet evaluate MODEL train.json DIR)"
             )
         return val if val is not None else _held_out(train, args), args.skip_faulty
     if args.config:
@@ -176,7 +186,7 @@ def _source(args: argparse.Namespace) -> tuple[Any, bool]:
 
 
 def _held_out(source: Any, args: argparse.Namespace) -> Any:
-    """What --val-fraction holds out of a source; without the option all of it."""
+    """The part of a source that ``--val-fraction`` holds out; the whole source without this option."""
     from jaxdet.data import split_source
 
     fraction, seed = split_of(args)

@@ -1,10 +1,10 @@
-"""Write a detector as a program that JAX alone can run: no jaxdet, for CPU, CUDA and TPU.
+"""Write a detector as a program for CPU, CUDA and TPU that needs only JAX to run.
 
 jaxdet export MODEL --out DIR --batch 8 --canvas 800x1344
 
-MODEL is the folder of a jaxdet model or of a training run, a PyTorch weights file, or the name of official weights. DIR
-receives program.bin (jax.export), weights.npz, export.json (canvas, normalisation, class names) and reader.py, which
-runs it. The program is for one batch size and one canvas. Needs flatbuffers: pip install 'jaxdet[export]'.
+MODEL is the folder of a jaxdet model or of a training run, a PyTorch weights file, or the name of official weights. The
+command writes program.bin (jax.export), weights.npz, export.json (canvas, normalisation, class names) and reader.py,
+which runs the program. A program has one batch size and one canvas. Needs flatbuffers: pip install 'jaxdet[export]'.
 """
 
 from __future__ import annotations
@@ -14,15 +14,19 @@ import argparse
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "model", metavar="MODEL", help="a model's or a run's folder, a weights file, or official weights"
+        "model", metavar="MODEL", help="folder of a model or of a run, a weights file, or the name of official weights"
     )
-    parser.add_argument("--out", required=True, metavar="DIR", help="where the program goes")
-    parser.add_argument("--batch", type=int, default=1, metavar="N", help="images in a batch (default: %(default)s)")
-    parser.add_argument("--canvas", metavar="HxW", help="default: the model's largest landscape one")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the program")
+    parser.add_argument("--batch", type=int, default=1, metavar="N", help="images per batch (default: %(default)s)")
     parser.add_argument(
-        "--platforms", default="cpu,cuda,tpu", metavar="P", help="where it is to run (default: %(default)s)"
+        "--canvas", metavar="HxW", help="size of the images (default: the model's largest landscape canvas)"
     )
-    parser.add_argument("--dtype", choices=("bfloat16", "float32"), help="to compute in (default: the model's own)")
+    parser.add_argument(
+        "--platforms", default="cpu,cuda,tpu", metavar="P", help="platforms of the program (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--dtype", choices=("bfloat16", "float32"), help="dtype of the computation (default: the model's)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -41,6 +45,6 @@ def run(args: argparse.Namespace) -> int:
         canvas = largest_canvas(canvases(transform.min_size, transform.max_size))
     sizes = export_detector(model, args.out, canvas=canvas, batch=args.batch, platforms=platforms)
     print(f"written     {args.out}: " + ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in sizes.items()))
-    print(f"takes       {args.batch} x {canvas[0]}x{canvas[1]}, on {', '.join(platforms)}")
-    print(f"run it      python -c \"from reader import load_export; load_export('.')\"  in {args.out}")
+    print(f"input       {args.batch} x {canvas[0]}x{canvas[1]}, on {', '.join(platforms)}")
+    print(f"run         python -c \"from reader import load_export; load_export('.')\"  in {args.out}")
     return 0

@@ -6,14 +6,14 @@ import argparse
 
 
 def add_image_arguments(parser: argparse.ArgumentParser) -> None:
-    """``--max-pixels``, which `apply_image_arguments` obeys."""
+    """Adds ``--max-pixels``, which `apply_image_arguments` applies."""
     parser.add_argument(
         "--max-pixels", type=int, metavar="N", help="read images of up to N pixels (default: 178956970, Pillow's limit)"
     )
 
 
 def apply_image_arguments(args: argparse.Namespace) -> None:
-    """Sets the limit that the arguments of a command give, for this process and its workers.
+    """Sets the limit of ``--max-pixels``, if given, for this process and its workers.
 
     Raises:
         ValueError: the limit is below 1.

@@ -1,4 +1,4 @@
-"""What several commands do with models, image files and lists of names."""
+"""Opening models, image files and lists of names, for several commands."""
 
 from __future__ import annotations
 
@@ -19,19 +19,18 @@ OFFICIAL = "fasterrcnn_resnet50_fpn"
 
 
 def open_model(weights: str | None, *, config: str | None = None) -> Model:
-    """The model of a jaxdet model's or a training run's folder, of a weights file, or of official weights by name.
-
-    Without any, the official COCO model. Where there is a choice, as in a run's folder, what is taken is printed on
-    standard error.
+    """Opens a model. If there is a choice, as in a run's folder, the chosen one is printed on standard error.
 
     Args:
-        config: a training configuration that brings the backbone which the model stands on.
+        weights: the folder of a jaxdet model or of a training run, a weights file, or the name of official weights;
+            by default the official COCO model.
+        config: a training configuration that defines the model's custom backbone.
     """
     return open_weights(OFFICIAL if weights is None else weights, backbone=_backbone(config))
 
 
 def open_weights(weights: str, *, backbone: Backbone | None = None) -> Model:
-    """`jaxdet.saving.resolve.open_weights`; what was taken, where there is a choice, is printed on standard error."""
+    """`jaxdet.saving.resolve.open_weights`, which prints its messages on standard error."""
 
     def say(line: str) -> None:
         if is_first():
@@ -41,14 +40,15 @@ def open_weights(weights: str, *, backbone: Backbone | None = None) -> Model:
 
 
 def open_detector(weights: str | None, *, config: str | None = None) -> Detector:
-    """As `open_model`, where only a detector will do."""
+    """`open_model` for detectors. Raises ValueError for classifiers."""
     model: Any = open_model(weights, config=config)
     if model.config.task is not Task.DETECTION:
-        raise ValueError(f"{weights} holds a {type(model).__name__}, which does not detect; use jaxdet classify")
+        raise ValueError(f"{weights} is a {type(model).__name__}, not a detector; use jaxdet classify")
     return model
 
 
-def _backbone(config: str | None):
+def _backbone(config: str | None) -> Backbone | None:
+    """The custom backbone of a training configuration, without arrays; None if it has none."""
     if config is None:
         return None
     from flax import nnx
@@ -62,12 +62,12 @@ def _backbone(config: str | None):
 
 
 def image_files(paths: Sequence[str]) -> list[Path]:
-    """The files given and all images in the folders given, in order, each once.
+    """The given files and all images in the given folders, in order, without duplicates.
 
-    Hidden and system files in the folders are left out, which is printed.
+    Hidden and system files in folders are left out, with a line on standard error.
 
     Raises:
-        ValueError: a path does not exist, or there is no image.
+        ValueError: a path does not exist, or a folder has no images.
     """
     found: dict[Path, None] = {}
     for path in map(Path, paths):
@@ -86,15 +86,15 @@ def image_files(paths: Sequence[str]) -> list[Path]:
 
 
 def read_names(file: str) -> list[str]:
-    """The class names in a file, one a line; lines without text are left out.
+    """The class names in a text file, one per line, without empty lines.
 
     Raises:
-        ValueError: it cannot be read as text, or has none.
+        ValueError: the file is not text, or has no names.
     """
     try:
         names = [line.strip() for line in read_lines(file) if line.strip()]
     except UnicodeDecodeError as error:
-        raise ValueError(f"{file}: it is not text in UTF-8 ({error.reason} at byte {error.start})") from None
+        raise ValueError(f"{file}: not a text file in UTF-8 ({error.reason} at byte {error.start})") from None
     if not names:
-        raise ValueError(f"{file} holds no class names: write one a line")
+        raise ValueError(f"{file} has no class names: write one per line")
     return names

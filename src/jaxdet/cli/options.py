@@ -1,4 +1,4 @@
-"""``--set KEY=VALUE``, the same in every command."""
+"""Parsing of ``--set KEY=VALUE`` for all commands."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 def parse_options(pairs: list[str]) -> dict[str, Any]:
     """``["steps=10", "dtype=bfloat16", "sizes=[32, 64]"]`` as a dict.
 
-    A value is JSON, in which an object names its configuration class by ``"type"``; or a Python literal, such as a
-    tuple or None; or else text.
+    A value is parsed as JSON, in which ``"type"`` gives the configuration class of an object; else as a Python literal,
+    such as a tuple or None; else it is text.
 
     Raises:
-        ValueError: there is no ``=``, or an object is no configuration.
+        ValueError: a pair has no ``=``, or an object is not a configuration.
     """
     from jaxdet.config import from_dict
     from jaxdet.models.registry import CONFIG_TYPES
@@ -24,11 +24,11 @@ def parse_options(pairs: list[str]) -> dict[str, Any]:
         name, sign, text = pair.partition("=")
         if not sign:
             raise ValueError(f"--set takes KEY=VALUE, not {pair!r}")
-        options[name] = from_dict(_value(text), CONFIG_TYPES)
+        options[name] = from_dict(_parse_value(text), CONFIG_TYPES)
     return options
 
 
-def _value(text: str) -> Any:
+def _parse_value(text: str) -> Any:
     for read in (json.loads, ast.literal_eval):
         try:
             return read(text)

@@ -1,6 +1,7 @@
-"""Compare a model with torchvision's, stage by stage, and print the page: non-zero beyond the bound.
+"""Compare a model with torchvision's, stage by stage, and print the differences.
 
-Builds torchvision's model, converts the live module, and runs the same images through both.
+The command builds torchvision's model, converts the live module, and runs the same images through both. The exit status
+is 1 if a difference exceeds its bound.
 """
 
 from __future__ import annotations
@@ -11,19 +12,23 @@ from jaxdet.cli.images import add_image_arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "model", metavar="MODEL", help="a name that torchvision builds, such as fasterrcnn_resnet50_fpn"
-    )
+    parser.add_argument("model", metavar="MODEL", help="a model of torchvision, such as fasterrcnn_resnet50_fpn")
     parser.add_argument(
         "--weights",
         metavar="FILE",
-        help="its state dict, or a jaxdet model's or run's folder (default: random weights, made well-behaved)",
+        help="a state dict, or the folder of a jaxdet model or run (default: calibrated random weights)",
     )
-    parser.add_argument("--images", metavar="DIR", help="a folder of images, or one (default: generated ones)")
-    parser.add_argument("--limit", type=int, default=8, metavar="N", help="the first N images (default: %(default)s)")
-    parser.add_argument("--min-size", type=int, metavar="PX", help="a detector's, for a quick look (default: its own)")
-    parser.add_argument("--seed", type=int, default=0, help="of the weights and images generated")
-    parser.add_argument("--json", metavar="FILE", help="write the numbers there, too")
+    parser.add_argument("--images", metavar="DIR", help="an image or a folder of images (default: generated images)")
+    parser.add_argument(
+        "--limit", type=int, default=8, metavar="N", help="compare the first N images (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--min-size", type=int, metavar="PX", help="min_size of a detector, for a faster comparison (default: its own)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="random seed of generated weights and images (default: %(default)s)"
+    )
+    parser.add_argument("--json", metavar="FILE", help="also write the numbers to FILE")
     add_image_arguments(parser)
 
 
@@ -51,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         if args.min_size < 32:
             raise ValueError(f"--min-size must be at least 32 pixels, not {args.min_size}")
         if args.model not in list_models(Task.DETECTION):
-            raise ValueError("--min-size is an option of detectors")
+            raise ValueError("--min-size is only for detectors")
         options = {"min_size": args.min_size, "max_size": round(args.min_size * 1333 / 800)}
     if args.images is None:
         sizes = [(480, 640), (640, 480), (427, 640), (480, 640)][: args.limit]
@@ -62,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         shown = f"images of {args.images}"
     if args.weights is None:
         module = torchvision_model(torchvision, args.model, seed=args.seed, **options)
-        source = f"random weights of seed {args.seed}, calibrated to behave as trained ones"
+        source = f"random weights of seed {args.seed}, calibrated to resemble trained ones"
     else:
         module = torchvision_model_of_file(torchvision, args.model, args.weights, **options)
         source = f"weights of {args.weights}"

@@ -1,7 +1,8 @@
-"""What a run needs of a TPU pod, by the TPU's compiler: memory, traffic, bounds, the largest batch. No TPU is needed.
+"""Compile a run for a TPU pod, without a TPU: memory, traffic, lower bounds of time, and the largest batch.
 
-CONFIG is a recipe, a Python file as for `jaxdet train`, or a model's name. Its data need not be there. The train and
-infer steps are compiled as they would run; each compilation takes minutes. Needs libtpu: pip install 'jaxdet[plan]'.
+CONFIG is a recipe, a Python file as for `jaxdet train`, or the name of a model. Its data need not exist. The train and
+infer steps of a run are compiled by the TPU's compiler; each compilation takes minutes. Needs libtpu:
+pip install 'jaxdet[plan]'.
 
     jaxdet plan fasterrcnn_resnet50_fpn --topology v5e:16x16 --canvas 800x1344 --batch 8 --dtype bfloat16
 """
@@ -19,19 +20,28 @@ if TYPE_CHECKING:
     from jaxdet.planning import Job, Topology
     from jaxdet.runs import TrainConfig
 
-_A_CHIP = 8  # images, where the configuration's batch does not divide over the chips
+_IMAGES_PER_CHIP = 8  # if the number of chips does not divide the configuration's batch size
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser)
     parser.add_argument(
-        "--topology", required=True, metavar="T", help="version and chips: v4:4x4x4, v5e:16x16, v5p:8x8x8, v6e:16x16"
+        "--topology",
+        required=True,
+        metavar="T",
+        help="TPU version and chips along each axis, such as v4:4x4x4, v5e:16x16, v5p:8x8x8 or v6e:16x16",
     )
-    parser.add_argument("--canvas", metavar="HxW", help="default: the largest landscape one of the configuration")
-    parser.add_argument("--batch", type=int, metavar="N", help="images a chip (default: of the configuration's batch)")
-    parser.add_argument("--dtype", choices=("bfloat16", "float32"), help="default: the configuration's")
-    parser.add_argument("--step", choices=("train", "infer"), help="plan only this one")
-    parser.add_argument("--no-search", action="store_true", help="do not look for the largest batch")
+    parser.add_argument(
+        "--canvas", metavar="HxW", help="canvas of the images (default: the configuration's largest landscape canvas)"
+    )
+    parser.add_argument(
+        "--batch", type=int, metavar="N", help="images per chip (default: the configuration's batch size / chips)"
+    )
+    parser.add_argument(
+        "--dtype", choices=("bfloat16", "float32"), help="dtype of the computation (default: the configuration's)"
+    )
+    parser.add_argument("--step", choices=("train", "infer"), help="plan only this step")
+    parser.add_argument("--no-search", action="store_true", help="do not search for the largest batch")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -39,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     import json
     import os
 
-    os.environ["JAX_PLATFORMS"] = "cpu"  # before JAX is imported: the TPU is the compiler's alone
+    os.environ["JAX_PLATFORMS"] = "cpu"  # before JAX is imported; the TPU exists only for the compiler
     from jaxdet.planning import make_plan, parse_topology, to_dict, to_text
 
     topology = parse_topology(args.topology)
@@ -52,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def job_of(args: argparse.Namespace, topology: Topology) -> Job:
-    """What the arguments ask to plan."""
+    """The job that the arguments describe."""
     from jaxdet.cli.weights import config_or_given
     from jaxdet.data.batching.detection_rows import box_slots
     from jaxdet.planning import Job
@@ -69,7 +79,7 @@ def job_of(args: argparse.Namespace, topology: Topology) -> Job:
         names = task.names
         if config.max_boxes is None and hasattr(task.train, "sizes"):
             slots = box_slots(task.train)
-    return Job(config, _canvas(args.canvas, config), _batch(args.batch, config, topology), names, slots)
+    return Job(config, _canvas(args.canvas, config), _batch_per_chip(args.batch, config, topology), names, slots)
 
 
 def _config(args: argparse.Namespace) -> TrainConfig:
@@ -94,24 +104,24 @@ def _canvas(text: str | None, config: TrainConfig) -> tuple[int, int]:
     from jaxdet.data.batching.canvas import largest_canvas, parse_canvas
 
     if text is None:
-        assert config.augment is not None  # TrainConfig chose one
+        assert config.augment is not None  # set by TrainConfig
         sizing = config.augment.sizing(config.model.transform, square=config.square)  # type: ignore[arg-type]
         return largest_canvas(sizing.canvases)
     return parse_canvas(text)
 
 
-def _batch(batch: int | None, config: TrainConfig, topology: Topology) -> int:
+def _batch_per_chip(batch: int | None, config: TrainConfig, topology: Topology) -> int:
     if batch is not None:
         if batch < 1:
-            raise ValueError(f"--batch must be at least 1 image a chip, not {batch}")
+            raise ValueError(f"--batch must be at least 1 image per chip, not {batch}")
         return batch
     if config.batch_size % topology.chips == 0:
         return config.batch_size // topology.chips
     _say(
         f"the configuration's batch of {config.batch_size} does not divide over {topology.chips} chips: planning "
-        f"{_A_CHIP} images a chip, {_A_CHIP * topology.chips} in all; --batch chooses another number"
+        f"{_IMAGES_PER_CHIP} images per chip, {_IMAGES_PER_CHIP * topology.chips} in total; --batch sets another number"
     )
-    return _A_CHIP
+    return _IMAGES_PER_CHIP
 
 
 def _say(line: str) -> None:

@@ -1,4 +1,4 @@
-"""Draw images of shapes as a COCO dataset, with a configuration file that trains on them; or crowds of heads."""
+"""Draw a synthetic dataset: shapes as a COCO dataset with a training configuration, or crowds of heads."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("directory", metavar="DIR", help="where train/, val/, their json files and config.py go")
-    parser.add_argument("--train", type=int, metavar="N", help="training images (default: 1500; of crowds 300)")
-    parser.add_argument("--val", type=int, metavar="N", help="validation images (default: 100; of crowds 40)")
+    parser.add_argument("directory", metavar="DIR", help="folder for train/, val/, their json files and config.py")
+    parser.add_argument("--train", type=int, metavar="N", help="training images (default: 1500; with --crowd 300)")
+    parser.add_argument("--val", type=int, metavar="N", help="validation images (default: 100; with --crowd 40)")
     parser.add_argument(
-        "--crowd", action="store_true", help="crowds of hundreds of heads instead, as the lists train.txt and val.txt"
+        "--crowd", action="store_true", help="draw crowds of hundreds of heads, with the lists train.txt and val.txt"
     )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="random seed (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:

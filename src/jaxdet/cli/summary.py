@@ -1,7 +1,7 @@
-"""What a model computes: layers or stages with output shapes, parameters and multiplications.
+"""Print the layers or stages of a model with output shapes, parameters and multiply-accumulates (MACs).
 
-A classifier is shown as the torchsummary package shows it in PyTorch, with a column of multiply-accumulates (MACs); a
-detector by its stages, from the transform to post-processing. Nothing is computed, so any size is quick.
+Classifiers are shown layer by layer, in the format of PyTorch's torchsummary package with a column of MACs; detectors
+stage by stage, from the transform to post-processing. Only shapes are computed, so all sizes are fast.
 """
 
 from __future__ import annotations
@@ -10,13 +10,20 @@ import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="a model's name, a model's or a run's folder, or a weights file")
+    parser.add_argument(
+        "model", metavar="MODEL", help="name of a model, folder of a model or of a run, or a weights file"
+    )
     parser.add_argument(
         "--size", nargs=2, type=int, required=True, metavar=("H", "W"),
-        help="the image's height and width; for a detector before it is resized",
+        help="height and width of the image; for detectors before resizing",
     )  # fmt: skip
-    parser.add_argument("--num-classes", type=int, metavar="N", help="of a named model; a detector's with background")
-    parser.add_argument("--batch", type=int, metavar="B", help="images in a batch (1, shown as -1)")
+    parser.add_argument(
+        "--num-classes",
+        type=int,
+        metavar="N",
+        help="number of classes of a named model, with the background in a detector",
+    )
+    parser.add_argument("--batch", type=int, metavar="B", help="images per batch (default: 1, printed as -1)")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -37,9 +44,9 @@ def _model(name: str, num_classes: int | None):
 
     if name not in list_models() and to_path(name).exists():
         if num_classes is not None:
-            raise ValueError(f"--num-classes is for a named model; {name} knows its own")
+            raise ValueError(f"--num-classes is only for named models: leave it out, {name} has its own")
         return open_model(name)
     if num_classes is not None and num_classes < 1:
-        raise ValueError(f"--num-classes must be at least 1; got {num_classes}")
+        raise ValueError(f"--num-classes must be at least 1, got {num_classes}")
     options = {} if num_classes is None else {"num_classes": num_classes}
     return abstract(model_config(name, **options))

@@ -1,4 +1,4 @@
-"""The weights that a training run starts from: what they change of its configuration, and the first model."""
+"""The weights that a training run starts from: their effect on its configuration, and the initial model."""
 
 from __future__ import annotations
 
@@ -10,53 +10,55 @@ if TYPE_CHECKING:
     from jaxdet.models import Model, ModelConfig
     from jaxdet.runs import TrainConfig
 
-_OF_DETECTORS = "backbone_weights fills a detector's backbone; start a classifier from weights"
+_ONLY_DETECTORS = "backbone_weights fills a detector's backbone; start a classifier from weights"
 
 
 def effective_config(config: TrainConfig) -> tuple[TrainConfig, list[str]]:
-    """The configuration that the run is trained by, and lines that say how it differs from the one given and why.
+    """The configuration with the options that the run takes from its weights, and lines that explain the differences.
 
-    Data, checks, records and model all take this one. Without ``weights`` and ``backbone_weights`` it is ``config``.
+    Data, checks, records and the model use this configuration. Without ``weights`` and ``backbone_weights`` it is
+    ``config``.
 
     Raises:
-        ValueError, OSError: the weights are not there, cannot be read, or are of another kind of model.
+        ValueError, OSError: the weights do not exist, cannot be read, or belong to another kind of model.
     """
     from jaxdet.models import Task
     from jaxdet.models.options import changes
     from jaxdet.runs.follow import follow_classifier, follow_weights
 
     if config.weights:
-        weights, _ = _configuration(config.weights, config)
+        weights, _ = _configuration_of(config.weights, config)
         model, lines = follow_weights(config.model, weights, where=config.weights)
         if config.backbone_weights:
-            lines.append(_idle(config))
+            lines.append(_unused_line(config))
         return replace(config, model=model), lines
     if not config.backbone_weights:
         return config, []
     if config.model.task is not Task.DETECTION:
-        raise ValueError(_OF_DETECTORS)
+        raise ValueError(_ONLY_DETECTORS)
     classifier: Any
-    classifier, described = _configuration(config.backbone_weights, config)
+    classifier, described = _configuration_of(config.backbone_weights, config)
     detector: Any = config.model
-    # The weights may be a detector's without its heads.
+    # The weights may also be those of a detector without its heads.
     model = follow_classifier(detector, classifier.backbone_config, described=described)
     return replace(config, model=model), [f"{line}, as in the weights" for line in changes(config.model, model)]
 
 
 def config_or_given(config: TrainConfig) -> tuple[TrainConfig, list[str]]:
-    """As `effective_config`; where the weights cannot be read, the configuration as given and a line that says so."""
+    """`effective_config`, or the given configuration and a line about the error if the weights cannot be read."""
     try:
         return effective_config(config)
     except (OSError, ValueError) as error:
-        return config, [f"{error}; what follows is for the configuration as given"]
+        return config, [f"{error}; using the configuration as given"]
 
 
 def first_model(config: TrainConfig, names: tuple[str, ...], tell: Callable[[str], object]) -> Model:
-    """The model that a run begins with.
+    """The initial model of a run.
 
     Args:
-        config: as it was given; names: of the classes, a detector's with the background.
-        tell: is called with a line for all that follows the weights, and what was left out of them.
+        config: the configuration as given.
+        names: the class names, with the background in a detector.
+        tell: called with a line for each option that is taken from the weights, and for weights that are left out.
     """
     from flax import nnx
 
@@ -67,7 +69,7 @@ def first_model(config: TrainConfig, names: tuple[str, ...], tell: Callable[[str
 
     if config.weights:
         if config.backbone_weights:
-            tell(_idle(config))
+            tell(_unused_line(config))
         return start_from(
             model_for(config, names),
             open_weights(config.weights, backbone=nnx.eval_shape(lambda: own_backbone(config, nnx.Rngs(0)))),
@@ -81,7 +83,7 @@ def first_model(config: TrainConfig, names: tuple[str, ...], tell: Callable[[str
     if not config.backbone_weights:
         return model
     if model.config.task is not Task.DETECTION:
-        raise ValueError(_OF_DETECTORS)
+        raise ValueError(_ONLY_DETECTORS)
     from jaxdet.models.options import changes
     from jaxdet_convert import load_backbone
 
@@ -92,12 +94,15 @@ def first_model(config: TrainConfig, names: tuple[str, ...], tell: Callable[[str
     return filled
 
 
-def _idle(config: TrainConfig) -> str:
-    return f"backbone_weights: {config.backbone_weights} is not used, because weights fill the backbone"
+def _unused_line(config: TrainConfig) -> str:
+    return f"backbone_weights: {config.backbone_weights} is not used, because weights also fill the backbone"
 
 
-def _configuration(weights: str, config: TrainConfig) -> tuple[ModelConfig, bool]:
-    """What weights say of their model, and whether it was stored with them; official ones need not be here for it."""
+def _configuration_of(weights: str, config: TrainConfig) -> tuple[ModelConfig, bool]:
+    """The configuration of the weights' model, and whether it is stored with the weights.
+
+    Official weights are not downloaded for it.
+    """
     from jaxdet.paths import to_path
     from jaxdet.saving.open import describe_stored
     from jaxdet.saving.resolve import find_weights

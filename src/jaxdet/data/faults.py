@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-_FAULTS_SHOWN = 50
+_FAULTS_SHOWN = 50  # in an error message
 
 
 class FaultKind(StrEnum):

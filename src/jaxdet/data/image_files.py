@@ -21,7 +21,7 @@ _SYSTEM = frozenset(
         "lost+found", "@eadir", "#recycle",
     }
 )  # fmt: skip
-_SHOWN = 3
+_SHOWN = 3  # names in messages
 
 
 @dataclass(frozen=True)

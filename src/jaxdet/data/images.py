@@ -26,8 +26,8 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tif
 _UNDECODABLE = (OSError, SyntaxError, ValueError, TypeError, EOFError, struct.error, Image.DecompressionBombError)
 _LARGE_READ = 1 << 20  # bytes
 _FEW_PIXELS = 1 << 24  # images up to this are decoded without checking the size of the file
-# Deflate gives 1032 bytes for one at most, of eight pixels each; a block of 64 pixels takes a bit of a JPEG.
-_MOST_PIXELS_A_BYTE = {"PNG": 8 * 1032, "JPEG": 8 * 64}
+# Deflate expands a byte to at most 1032 bytes with eight pixels each; a JPEG block of 64 pixels needs at least a bit.
+_MAX_PIXELS_PER_BYTE = {"PNG": 8 * 1032, "JPEG": 8 * 64}
 _NEARLY_BLACK = 16  # of 255
 
 
@@ -154,7 +154,7 @@ def _read_header(path: PathLike, content: bytes | None = None) -> tuple[Orientat
 def _opened(path: PathLike, content: bytes | None) -> IO[bytes]:
     if content is None and is_remote(path):
         content = to_path(path).read_bytes()
-    # A stream, not the path, with which Pillow would map uncompressed TIFF files, and mix up rows of rotated ones.
+    # A stream: given a path, Pillow would memory-map uncompressed TIFF files, and mix up the rows of rotated ones.
     return _File(io.FileIO(path, "rb")) if content is None else io.BytesIO(content)
 
 
@@ -163,7 +163,7 @@ def _check_expansion(file: Image.Image, stream: IO[bytes]) -> None:
 
     Pillow would allocate memory for them and, in some formats, return an empty image.
     """
-    most, pixels = _MOST_PIXELS_A_BYTE.get(file.format or ""), file.width * file.height
+    most, pixels = _MAX_PIXELS_PER_BYTE.get(file.format or ""), file.width * file.height
     if most is None or pixels <= _FEW_PIXELS:
         return
     position = stream.tell()
@@ -174,7 +174,7 @@ def _check_expansion(file: Image.Image, stream: IO[bytes]) -> None:
 
 
 class _File(io.BufferedReader):
-    """A file that limits reads to its remaining bytes: for a damaged PNG chunk of 4 GB, Python would allocate these."""
+    """A file that limits reads to its remaining bytes; otherwise Python would allocate 4 GB for a damaged PNG chunk."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is not None and size > _LARGE_READ:

@@ -82,7 +82,7 @@ def _faults(report: DataReport) -> Iterator[str]:
 
 
 def _quantiles(values: Quantiles) -> str:
-    names = {0.0: "least", 0.5: "median", 1.0: "most"}
+    names = {0.0: "min", 0.5: "median", 1.0: "max"}
     return "  ".join(f"{names.get(quantile, f'{quantile:.0%}')} {value:.3g}" for quantile, value in values)
 
 

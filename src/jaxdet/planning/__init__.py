@@ -1,4 +1,4 @@
-"""A run's steps compiled for a TPU pod on a machine without a TPU: `make_plan`, `to_text`, `to_dict`."""
+"""Compiling a run for a TPU pod on a machine without a TPU: `make_plan`, `to_text`, `to_dict`."""
 
 from jaxdet.planning.chips import CHIPS as CHIPS
 from jaxdet.planning.chips import Topology as Topology

@@ -1,7 +1,7 @@
-"""The TPUs there are, and what a pod of them is called.
+"""TPU versions with their figures, and the topologies of pods.
 
-The numbers are Google's, from the pages of its Cloud TPU documentation on each version. A link's rate is what is
-reached one way, from "How to Scale Your Model" (Austin et al. 2025).
+The figures are from Google's Cloud TPU documentation. The rate of a link is its achievable rate in one direction, from
+"How to Scale Your Model" (Austin et al. 2025).
 """
 
 from __future__ import annotations
@@ -13,18 +13,21 @@ from dataclasses import dataclass
 from jaxdet.config import nearest
 
 GIB = 1 << 30
-CHIPS_A_HOST = 4
+CHIPS_PER_HOST = 4
 
 
 @dataclass(frozen=True)
 class Chip:
-    """One TPU chip; rates are a second.
+    """One TPU chip. Rates are per second.
 
-    hbm: bytes of memory; flops: of bfloat16 products; bandwidth: bytes between memory and cores.
-    link: bytes over one link to a neighbour, one way; axes: of the torus, with two links each.
-    wraps_at: an axis whose side is a multiple of this is a ring.
-    largest: chips of the largest slice.
-    core: the compiler's name for how cores become devices: those of a v4 or v5p act as one.
+    hbm: bytes of memory.
+    flops: peak FLOPs of bfloat16 matrix products.
+    bandwidth: bytes between memory and cores.
+    link: bytes over one link to a neighbour, in one direction.
+    axes: number of axes of the torus; a chip has two links per axis.
+    wraps_at: an axis is a ring if its side is a multiple of this.
+    largest: number of chips in the largest slice.
+    core: the compiler's name of the mapping from cores to devices; the two cores of a v4 or v5p chip are one device.
     """
 
     name: str
@@ -53,7 +56,7 @@ CHIPS = {
 class Topology:
     """A slice of a pod.
 
-    sides: chips along each axis of the torus.
+    sides: number of chips along each axis of the torus.
     """
 
     chip: Chip
@@ -69,31 +72,31 @@ class Topology:
 
     @property
     def hosts(self) -> int:
-        return -(-self.chips // CHIPS_A_HOST)
+        return -(-self.chips // CHIPS_PER_HOST)
 
     @property
-    def chips_of_a_host(self) -> tuple[int, int, int]:
-        """How many along each axis one host holds, as libtpu wants to be told of slices smaller than a host."""
+    def host_bounds(self) -> tuple[int, int, int]:
+        """The number of chips of one host along each axis, which libtpu needs for slices smaller than a host."""
         return min(2, self.sides[0]), min(2, self.sides[1]), 1
 
 
 def parse_topology(text: str) -> Topology:
-    """``"v5e:16x16"``, ``"v5p:8x8x8"``: a version and the chips along each axis of its torus.
+    """Parses a TPU version and the number of chips along each axis, such as ``"v5e:16x16"`` or ``"v5p:8x8x8"``.
 
     Raises:
-        ValueError: no such version, the sides are of another torus, or it is larger than any.
+        ValueError: the version is unknown, has another number of axes, or has no slice of this size.
     """
     version, _, shape = text.partition(":")
     if version not in CHIPS:
         raise ValueError(f"there is no TPU {version!r}; known: {', '.join(CHIPS)}{nearest(version, CHIPS)}")
     chip = CHIPS[version]
-    like = "16x16" if chip.axes == 2 else "4x4x4"
+    example = "16x16" if chip.axes == 2 else "4x4x4"
     if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", shape) or shape.count("x") != chip.axes - 1:
-        raise ValueError(f"{text!r} is no topology: a {version} has {chip.axes} axes, such as {version}:{like}")
+        raise ValueError(f"{text!r} is not a topology: a {version} has {chip.axes} axes, such as {version}:{example}")
     topology = Topology(chip, tuple(int(side) for side in shape.split("x")))
     if topology.chips > chip.largest:
-        raise ValueError(f"{text} has {topology.chips} chips, and the largest slice of {version}s {chip.largest}")
+        raise ValueError(f"{text} has {topology.chips} chips, but the largest {version} slice has {chip.largest}")
     odd = [side for side in topology.sides[:2] if side > 1 and side % 2]
     if odd:
-        raise ValueError(f"{text}: a host holds 2x2 chips, so the first two sides are even, not {odd[0]}")
+        raise ValueError(f"{text}: a host has 2x2 chips, so the first two sides must be even (or 1), not {odd[0]}")
     return topology

@@ -1,4 +1,4 @@
-"""The TPU's compiler, on a machine without a TPU."""
+"""The TPU compiler on a machine without a TPU."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from jax.sharding import Mesh
 from jaxdet.parallel import data_mesh
 from jaxdet.planning.chips import Topology
 
-# libtpu asks the machine that it is on what that is, unless it is told: any answer will do, as nothing runs.
+# libtpu queries the machine for its TPUs unless these are set. Any values will do, because nothing is run.
 _ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",
     "TPU_WORKER_HOSTNAMES": "localhost",
-    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # it would hold a lock on TPUs that are not there
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # otherwise libtpu locks the TPUs, which do not exist
 }
 _UNITS = {"B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
@@ -32,7 +32,7 @@ class DoesNotFit(ValueError):
     """A program needs more memory than a device has.
 
     Attributes:
-        needed, limit: bytes, or None where the compiler did not say.
+        needed, limit: bytes, or None if the compiler does not report them.
     """
 
     def __init__(self, message: str, needed: float | None, limit: float | None) -> None:
@@ -42,12 +42,13 @@ class DoesNotFit(ValueError):
 
 @dataclass(frozen=True)
 class Compiled:
-    """A program as the TPU's compiler made it: the figures are of one device.
+    """A compiled program and the compiler's figures for one device.
 
-    arguments, outputs, temporaries, aliased: bytes of its memory; aliased are arguments that outputs take the place of.
-    flops, bytes: its operations and what it reads and writes of the memory, each loop's body counted once.
-    text: its HLO after all passes.
-    seconds: how long compiling took.
+    arguments, outputs, temporaries: bytes of memory.
+    aliased: bytes of the outputs that reuse the memory of donated arguments.
+    flops, bytes: operations and bytes accessed; the body of a loop is counted once.
+    text: the optimised HLO.
+    seconds: the time of the compilation.
     """
 
     arguments: int
@@ -61,15 +62,15 @@ class Compiled:
 
     @property
     def needed(self) -> int:
-        """Bytes of memory while it runs."""
+        """Bytes of memory that the program needs."""
         return self.arguments + self.outputs + self.temporaries - self.aliased
 
 
 def pod_mesh(topology: Topology) -> Mesh:
-    """The mesh of a pod's devices, which are there for the compiler alone.
+    """The mesh of a pod's devices, which exist only for the compiler.
 
     Raises:
-        ValueError: libtpu is not installed, or it does not know this topology.
+        ValueError: libtpu is not installed, or does not support the topology.
     """
     try:
         with _environment():
@@ -77,27 +78,27 @@ def pod_mesh(topology: Topology) -> Mesh:
                 platform="tpu",
                 topology_name=topology.name,
                 chip_config_name=topology.chip.core,
-                chips_per_host_bounds=topology.chips_of_a_host,
+                chips_per_host_bounds=topology.host_bounds,
             )
-    except Exception as error:  # of several kinds, by what is missing
+    except Exception as error:  # libtpu raises several types
         if "TPU support not installed" in str(error):
             raise ValueError(
-                "libtpu, which brings the TPU's compiler, is not installed: pip install 'jaxdet[plan]'"
+                "libtpu, which has the TPU compiler, is not installed: pip install 'jaxdet[plan]'"
             ) from None
-        raise ValueError(f"libtpu does not take {topology.name}: {_first_line(error)}") from None
+        raise ValueError(f"libtpu does not support {topology.name}: {_first_line(error)}") from None
     if len(described.devices) != topology.chips:
         raise ValueError(
             f"libtpu makes {len(described.devices)} devices of the {topology.chips} chips of {topology.name}, "
-            "and a plan takes each chip for one"
+            "but a plan needs one device per chip"
         )
     return data_mesh(described.devices)
 
 
 def compile_traced(traced: Any) -> Compiled:
-    """Compiles what ``jax.jit(...).trace(...)`` gave for the devices of a `pod_mesh`.
+    """Compiles the result of ``jax.jit(...).trace(...)`` for the devices of a `pod_mesh`.
 
     Raises:
-        DoesNotFit: it needs more memory than a device has.
+        DoesNotFit: the program needs more memory than a device has.
     """
     start = time.perf_counter()
     try:
@@ -122,7 +123,7 @@ def compile_traced(traced: Any) -> Compiled:
 
 @contextmanager
 def _environment() -> Iterator[None]:
-    """What libtpu wants to find when it is loaded; left there, other code would take this for a host of a pod."""
+    """Sets the variables while libtpu is loaded. Afterwards, other code would take this machine for a host of a pod."""
     missing = _ENVIRONMENT.keys() - os.environ.keys()
     os.environ.update({name: _ENVIRONMENT[name] for name in missing})
     try:
@@ -134,14 +135,14 @@ def _environment() -> Iterator[None]:
 
 @contextmanager
 def _without_cache() -> Iterator[None]:
-    """JAX writes what it compiled for devices that are not there to its persistent cache, but cannot read it again."""
-    used = jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
+    """Disables JAX's persistent cache, which cannot read programs for devices that do not exist."""
+    enabled = jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
     try:
         jax.config.update("jax_enable_compilation_cache", False)
-        compilation_cache.reset_cache()  # JAX looks at the setting once
+        compilation_cache.reset_cache()  # JAX reads the setting only once
         yield
     finally:
-        jax.config.update("jax_enable_compilation_cache", used)
+        jax.config.update("jax_enable_compilation_cache", enabled)
         compilation_cache.reset_cache()
 
 
@@ -150,7 +151,7 @@ def _does_not_fit(message: str) -> DoesNotFit:
     if used is None:
         return DoesNotFit(f"it does not fit: {_first_line(message)}", None, None)
     needed, limit = (float(used[i]) * _UNITS[used[i + 1] or "B"] for i in (1, 3))
-    return DoesNotFit(f"it needs {needed / 1e9:.2f} GB, and a program may have {limit / 1e9:.2f} GB", needed, limit)
+    return DoesNotFit(f"it needs {needed / 1e9:.2f} GB, but {limit / 1e9:.2f} GB are available", needed, limit)
 
 
 def _first_line(error: object) -> str:

@@ -6,16 +6,16 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-_TRIES = 4  # compilations beyond the two that give a line
+_MORE_COMPILATIONS = 4  # at most, after the two that determine a line
 
 
 @dataclass(frozen=True)
 class Largest:
-    """The largest batch found to fit, in images a chip.
+    """The result of `largest_batch`. Batches are in images per chip.
 
-    batch: 0 where not even one image fits.
-    compiled: every batch that was compiled, with the bytes that its step needs; None: it does not fit.
-    next_needs: bytes of one image more, on the line through what was compiled; None where that was compiled, too.
+    batch: the largest batch that was compiled and fits; 0 if not even one image fits.
+    compiled: the bytes that each compiled batch needs; None for batches that do not fit.
+    next_needs: the bytes of ``batch + 1``, by extrapolation; None if that batch was compiled.
     """
 
     batch: int
@@ -24,14 +24,14 @@ class Largest:
 
 
 def largest_batch(needs: Callable[[int], float | None], batch: int, limit: float) -> Largest:
-    """Searches with few compilations: a line through two of them, then what it promises.
+    """Searches for the largest batch with few compilations, by linear extrapolation of the memory.
 
-    Near the limit the compiler trades time for memory and fits more than the line says, so the result is a batch that
-    was compiled and fits, while one that is larger may, too, unless it was compiled and does not.
+    Near the limit the compiler trades time for memory and needs less than the extrapolation. A batch larger than the
+    result may therefore fit as well, unless it was compiled and does not fit.
 
     Args:
-        needs: compiles a batch and says how many bytes it needs, None if that is more than there are.
-        batch: to begin with.
+        needs: compiles a batch and returns the bytes that it needs; None if it does not fit.
+        batch: the first batch to compile.
         limit: bytes of the chip's memory.
     """
     compiled = {batch: needs(batch)}
@@ -42,7 +42,7 @@ def largest_batch(needs: Callable[[int], float | None], batch: int, limit: float
         return Largest(0, compiled, None)
     other = batch // 2 if batch > 1 else 2
     compiled[other] = needs(other)
-    for _ in range(_TRIES):
+    for _ in range(_MORE_COMPILATIONS):
         line = _line(compiled)
         fitting = max(size for size, need in compiled.items() if need is not None)
         failing = min((size for size, need in compiled.items() if need is None), default=None)
@@ -59,7 +59,7 @@ def largest_batch(needs: Callable[[int], float | None], batch: int, limit: float
 
 
 def _line(compiled: dict[int, float | None]) -> tuple[float, float] | None:
-    """(bytes without an image, bytes an image) through the two largest batches that fit."""
+    """(bytes without images, bytes per image), from the two largest batches that fit; None if they do not grow."""
     fitting = sorted((size, need) for size, need in compiled.items() if need is not None)[-2:]
     if len(fitting) < 2 or fitting[1][1] <= fitting[0][1]:
         return None

@@ -1,7 +1,7 @@
-"""Reading a compiled program's text: what travels between devices, what is multiplied, what loops.
+"""Reading the text of a compiled program: its collectives, matrix products, copies and loops.
 
-Everything is of one device: the text is the program that each of them runs. A TPU's program writes every product, dot
-or convolution, as ``convolution``.
+All figures are for one device: each device runs the same program. A TPU program writes all matrix products, dots and
+convolutions, as ``convolution``.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _COLLECTIVES = (
 
 @dataclass(frozen=True)
 class Collective:
-    """Arrays that devices combine or exchange in one go."""
+    """One operation that combines or exchanges arrays of several devices."""
 
     kind: str  # "all-reduce", "all-gather", ...
-    arrays: tuple[Shape, ...]  # its results
-    scope: str  # where in the program it comes from
+    arrays: tuple[Shape, ...]  # the results
+    scope: str  # the name stack of the operation in the traced program
     in_loop: bool
 
     @property
@@ -46,7 +46,7 @@ class Product:
 
 @dataclass(frozen=True)
 class Copy:
-    """A copy from memory to memory, which a loop should not make of what it changes in part."""
+    """A copy of an array, which is slow in a loop that changes only a part of the array."""
 
     shape: Shape
     in_loop: bool
@@ -54,7 +54,7 @@ class Copy:
 
 @dataclass(frozen=True)
 class Loop:
-    """A ``while``; trips is None where it turns until something is so."""
+    """A ``while`` loop. trips: the number of iterations; None if it is not known at compile time."""
 
     trips: int | None
     scope: str
@@ -63,11 +63,11 @@ class Loop:
 
 @dataclass(frozen=True)
 class Program:
-    """What stands in a program's text.
+    """The contents of a compiled program.
 
-    cycles: what the compiler expects of it, which is its cost model and no measurement: each loop as often as it turns
-        (once, where that is not known), of branches the longer. It has no opinion of gathers and scatters of rows.
-    traffic: bytes between the chip's memory and its core, counted likewise (see `jaxdet.planning.traffic`).
+    cycles: the estimate of the compiler's cost model, over all iterations of loops (one if their number is unknown) and
+        the longest branch of conditionals. It has no estimates for gathers and scatters of rows.
+    traffic: bytes between the chip's memory and its core, counted in the same way (see `jaxdet.planning.traffic`).
     """
 
     collectives: tuple[Collective, ...]
@@ -79,12 +79,12 @@ class Program:
 
 
 def read_program(text: str) -> Program:
-    """What stands in the text of a compiled program (``compiled.as_text()``)."""
+    """Reads the text of a compiled program (``compiled.as_text()``)."""
     entry, computations = read_computations(text)
-    looping = _looping(computations)
+    in_loops = _called_in_loops(computations)
     collectives, products, copies, loops = [], [], [], []
     for name, instructions in computations.items():
-        in_loop = name in looping
+        in_loop = name in in_loops
         shapes = {one.name: one.shapes for one in instructions}
         for one in instructions:
             kind = one.kind.removesuffix("-start")
@@ -107,8 +107,8 @@ def read_program(text: str) -> Program:
     )
 
 
-def _looping(computations: Computations) -> set[str]:
-    """The computations that run inside of a loop, at any depth."""
+def _called_in_loops(computations: Computations) -> set[str]:
+    """The names of the computations that are called in a loop, directly or indirectly."""
     calls: dict[str, set[str]] = {}
     waiting: set[str] = set()
     for name, instructions in computations.items():

@@ -1,4 +1,4 @@
-"""The text of a compiled program (HLO), line by line: computations, their instructions, the shapes of arrays."""
+"""Parsing the text of a compiled program (HLO): computations, instructions and the shapes of arrays."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-_BYTES = {"pred": 1, "bf16": 2, "f16": 2}  # of others the digits say how many bits
+_BYTES = {"pred": 1, "bf16": 2, "f16": 2}  # the names of other types have the number of bits
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) \(.*\) -> .* \{")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%([\w.\-]+) = (.*?) ([a-z][\w\-]*)\((.*)")
 _ARRAY = re.compile(r"\b([a-z]+\d+\w*|pred)\[([\d,]*)\](?:\{([^}]*)\})?")
@@ -18,14 +18,14 @@ _OPERAND = re.compile(r"%([\w.\-]+)")
 _SCOPE = re.compile(r'op_name="([^"]*)"')
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
-_CORE = "S(1)"  # in a layout: the array lies in the core's own memory
+_CORE = "S(1)"  # in the layout of an array in the core's memory
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Of an array: ``Shape("bf16", (8, 200, 336, 256))``.
+    """The type of an array, such as ``Shape("bf16", (8, 200, 336, 256))``.
 
-    on_core: whether it lies in the core's own memory (VMEM), and not in the chip's (HBM).
+    on_core: whether the array is in the core's memory (VMEM) instead of the chip's (HBM).
     """
 
     dtype: str
@@ -41,7 +41,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Instruction:
-    """``%name = type kind(rest``, where the rest is operands and attributes."""
+    """``%name = type kind(rest``; the rest has the operands and attributes."""
 
     computation: str
     name: str
@@ -60,7 +60,7 @@ class Instruction:
 
     @property
     def shapes(self) -> tuple[Shape, ...]:
-        """Of the result, which may be a tuple: ``(f32[8]{0:T(128)}, bf16[3,3,64,64]{...})``."""
+        """The shapes of the result, which may be a tuple: ``(f32[8]{0:T(128)}, bf16[3,3,64,64]{...})``."""
         return tuple(
             Shape(dtype, tuple(int(side) for side in sides.split(",") if side), _CORE in layout)
             for dtype, sides, layout in _ARRAY.findall(self.type)
@@ -68,30 +68,30 @@ class Instruction:
 
     @property
     def results(self) -> tuple[Shape, ...]:
-        """What a collective gives: one that is only started gives its operands back first, but for an all-reduce."""
+        """The results of a collective, without the operands that ``-start`` forms, except all-reduce, return first."""
         if self.kind.endswith("-start") and not self.kind.startswith("all-reduce"):
             return self.shapes[len(self.operands) : 2 * len(self.operands)]
         return self.shapes
 
     @property
     def cycles(self) -> int:
-        """The compiler's estimate; 0 where it has none."""
-        expected = _CYCLES.search(self.rest)
-        return int(expected[1]) if expected else 0
+        """The compiler's estimate; 0 if it has none."""
+        found = _CYCLES.search(self.rest)
+        return int(found[1]) if found else 0
 
     @property
     def branches(self) -> list[str]:
-        """The computations of a conditional."""
+        """The names of a conditional's computations."""
         several = _BRANCHES.search(self.rest)
         return _OPERAND.findall(several[1]) if several else _TWO_BRANCHES.findall(self.rest)
 
     @property
     def all_called(self) -> set[str]:
-        """Every computation that it may run."""
+        """The names of all computations that the instruction may call."""
         return set(_CALLED.findall(self.rest)) | set(self.branches)
 
     def called(self, attribute: str) -> str:
-        """The computation that an attribute names: ``body``, ``calls``, ``to_apply``."""
+        """The name of the computation in an attribute: ``body``, ``calls`` or ``to_apply``."""
         found = re.search(rf"\b{attribute}=%([\w.\-]+)", self.rest)
         assert found is not None, f"{self.kind} without {attribute}"
         return found[1]
@@ -101,18 +101,18 @@ Computations = Mapping[str, list[Instruction]]
 
 
 def read_computations(text: str) -> tuple[str, Computations]:
-    """The name of the computation that a program begins with, and all of them."""
+    """The name of a program's entry computation, and the instructions of each computation by name."""
     computations: dict[str, list[Instruction]] = {}
     for one in _instructions(text):
         computations.setdefault(one.computation, []).append(one)
-    return next(reversed(computations)), computations  # the first one to run is printed last
+    return next(reversed(computations)), computations  # the entry is printed last
 
 
 def trips(loop: Instruction, computations: Computations) -> int | None:
-    """How often a loop turns: as the compiler says, or by its condition, where that is "counter below a constant"."""
-    told = _TRIPS.search(loop.rest)
-    if told:
-        return int(told[1])
+    """The iterations of a loop, by the compiler or by a condition "counter < constant"; None if they are unknown."""
+    known = _TRIPS.search(loop.rest)
+    if known:
+        return int(known[1])
     condition = computations[loop.called("condition")]
     constants = {one.name: one.rest.split(")")[0] for one in condition if one.kind == "constant"}
     last = condition[-1]
@@ -123,8 +123,10 @@ def trips(loop: Instruction, computations: Computations) -> int | None:
 
 
 def total(name: str, computations: Computations, cost: Callable[[Instruction], int]) -> int:
-    """The sum of a cost over one run of a computation: every turn of a loop (one, where that is not known), of branches
-    the one that costs most."""
+    """The sum of a cost over one run of a computation.
+
+    It counts all iterations of a loop (one if their number is unknown), and the costliest branch of a conditional.
+    """
     result = 0
     for one in computations[name]:
         if one.kind == "while":

@@ -1,4 +1,4 @@
-"""A plan: a run's steps compiled for a pod, and what the compiler says of them."""
+"""Compiling the steps of a run for a pod, with the compiler's figures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from jax.sharding import Mesh
 
-from jaxdet.planning.bounds import Bounds, bounds, passes_of
+from jaxdet.planning.bounds import Bounds, bfloat16_passes, bounds
 from jaxdet.planning.chips import Topology
 from jaxdet.planning.compiler import Compiled, DoesNotFit, compile_traced, pod_mesh
 from jaxdet.planning.fit import Largest, largest_batch
@@ -17,12 +17,12 @@ from jaxdet.planning.programs import Job, Work, evaluation_step, step_work, trai
 
 STEPS: dict[str, Callable[[Job, Mesh], Any]] = {"train": train_step, "infer": evaluation_step}
 Say = Callable[[str], None]
-_USABLE = 0.96  # of a chip's memory, to begin with; the compiler keeps some, and has the last word
+_USABLE = 0.96  # fraction of a chip's memory for the search; the compiler reserves some and decides what fits
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What there is to say of a step that fits, on one chip."""
+    """The figures of a step that fits, for one chip."""
 
     compiled: Compiled
     program: Program
@@ -34,8 +34,8 @@ class Figures:
 class StepPlan:
     """One step of a plan.
 
-    figures: None where it does not fit, and ``problem`` then says why.
-    largest: None where it was not looked for.
+    figures: None if the step does not fit; ``problem`` is then the reason.
+    largest: None if it was not searched for.
     """
 
     name: str
@@ -46,7 +46,7 @@ class StepPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """What `make_plan` found."""
+    """The result of `make_plan`."""
 
     job: Job
     topology: Topology
@@ -59,12 +59,12 @@ def make_plan(
     """Compiles a job's steps for a pod; each compilation takes minutes.
 
     Args:
-        steps: of `STEPS`.
-        search: also look for the largest batch of each, by a few compilations more.
-        say: is told what is going on.
+        steps: names in `STEPS`.
+        search: also search for the largest batch of each step, with a few more compilations.
+        say: called with a line when a compilation starts or ends.
 
     Raises:
-        ValueError: libtpu is not installed, or does not know the topology.
+        ValueError: libtpu is not installed, or does not support the topology.
     """
     mesh = pod_mesh(topology)
     work = dict(zip(STEPS, step_work(job), strict=True))
@@ -76,12 +76,12 @@ def _plan_step(name: str, job: Job, topology: Topology, mesh: Mesh, work: Work, 
 
     def compile_batch(batch: int) -> Compiled | DoesNotFit:
         if batch not in done:
-            say(f"{name} step, {batch} images a chip: compiling for {topology.name}")
+            say(f"{name} step, {batch} images per chip: compiling for {topology.name}")
             try:
                 done[batch] = compile_traced(STEPS[name](job.with_batch(batch), mesh))
             except DoesNotFit as problem:
                 done[batch] = problem
-            say(f"{name} step, {batch} images a chip: {_outcome(done[batch])}")
+            say(f"{name} step, {batch} images per chip: {_outcome(done[batch])}")
         return done[batch]
 
     def needs(batch: int) -> float | None:
@@ -93,10 +93,9 @@ def _plan_step(name: str, job: Job, topology: Topology, mesh: Mesh, work: Work, 
     if isinstance(result, DoesNotFit):
         return StepPlan(name, None, str(result), largest)
     program = read_program(result.text)
-    result = replace(result, text="")  # megabytes that nobody reads again
-    passes = passes_of(job.config.dtype, job.config.precision)
-    limits = bounds(result, program, work.macs, topology, passes=passes)
-    figures = Figures(result, program, limits, work)
+    result = replace(result, text="")  # megabytes that are not needed any more
+    passes = bfloat16_passes(job.config.dtype, job.config.precision)
+    figures = Figures(result, program, bounds(result, program, work.macs, topology, passes=passes), work)
     return StepPlan(name, figures, None, largest)
 
 

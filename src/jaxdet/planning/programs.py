@@ -1,4 +1,4 @@
-"""The train and infer steps of a configuration, with shapes in place of arrays: what a run would compile."""
+"""The train and infer steps of a configuration, traced with shapes instead of arrays."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from jaxdet.training import Objective, losses
 from jaxdet.training.state import under
 from jaxdet.types import Images, Targets
 
-BOX_SLOTS = 96  # as COCO's fullest training image needs
-_STEPS_PER_EPOCH = 1000  # of a dataset that is not opened; it enters the learning rate alone
+BOX_SLOTS = 96  # enough for all training images of COCO
+_STEPS_PER_EPOCH = 1000  # the dataset is not opened; the number only affects the learning rate
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is planned.
+    """A run to plan.
 
-    config: of the run; its data need not be there.
-    canvas: (height, width) of a step.
-    batch: images a chip.
-    names: of the classes, a detector's with the background; by default as many as the configuration's model has.
-    box_slots: for ground truths, an image.
+    config: the configuration; its data need not exist.
+    canvas: (height, width) of the images.
+    batch: images per chip.
+    names: class names, with the background in a detector; by default the classes of the configuration's model.
+    box_slots: ground truths per image, including padding.
     """
 
     config: TrainConfig
@@ -52,16 +52,16 @@ class Job:
 
     @property
     def objective(self) -> Objective:
-        """What the train step minimises."""
+        """The objective of the train step."""
         return losses if self.detects else partial(losses, label_smoothing=self.config.label_smoothing)
 
     def model(self) -> Any:
-        """With new parameters; call it where they are not made (`jax.eval_shape`)."""
+        """The initialised model; call it in `jax.eval_shape`, which does not allocate it."""
         model = self.config.model
         return fresh(self.config, self.names or model.names or ("",) * (model.num_classes or 0))
 
     def data(self, devices: int) -> tuple[Images, Any]:
-        """Images and targets of a global batch."""
+        """The shapes of the images and targets of a global batch."""
         batch, slots = self.batch * devices, self.box_slots
         pixels, sizes = _array((batch, *self.canvas, 3)), _array((batch, 2), jnp.int32)
         images = Images(pixels, sizes)
@@ -76,7 +76,7 @@ class Job:
 
 
 def train_step(job: Job, mesh: Mesh) -> Any:
-    """The train step that ``jaxdet train`` runs, traced for the devices of a mesh: ``.lower().compile()`` compiles."""
+    """The train step of ``jaxdet train``, traced for the devices of a mesh; ``.lower().compile()`` compiles it."""
     config = job.config
     length = run_length(config, _STEPS_PER_EPOCH)
     (_, step), state = _split(
@@ -86,7 +86,7 @@ def train_step(job: Job, mesh: Mesh) -> Any:
 
 
 def evaluation_step(job: Job, mesh: Mesh) -> Any:
-    """The step of ``jaxdet evaluate`` and `jaxdet.predict`, a detector's or a classifier's; traced likewise."""
+    """The inference step of ``jaxdet evaluate`` and `jaxdet.predict`, traced like `train_step`."""
     graphdef, state = _split(lambda: nnx.split(job.model()))
     images, _ = job.data(mesh.size)
     state, images = _placed(state, replicated(mesh)), _placed(images, batch_sharding(mesh))
@@ -97,19 +97,19 @@ def evaluation_step(job: Job, mesh: Mesh) -> Any:
 
 @dataclass(frozen=True)
 class Work:
-    """A chip's convolutions and matrix products in a step, counted from the layers.
+    """The convolutions and matrix products of a step on one chip, counted from the layers.
 
-    macs: multiply-adds.
-    elements: numbers in the operands and the result of each product.
+    macs: multiply-accumulates.
+    elements: total size of the operands and results.
     """
 
     macs: int
     elements: int
 
     def bytes(self, dtype: str) -> int:
-        """What a chip's memory would move if it read each operand and wrote each result once, and did nothing else.
+        """The memory traffic of reading each operand and writing each result once.
 
-        No bound: an array that stays in the core's memory from one product to the next moves nothing.
+        This is no lower bound: an array that stays in the core's memory between two products causes no traffic.
         """
         return self.elements * jnp.dtype(dtype).itemsize
 
@@ -117,7 +117,7 @@ class Work:
 def step_work(job: Job) -> tuple[Work, Work]:
     """The work of the train step and of the infer step.
 
-    Backward, each layer that trains costs its forward pass twice more: once for its kernel, once for its input.
+    The backward pass of a trainable layer costs twice its forward pass: once for its kernel, once for its input.
     """
     model = nnx.eval_shape(job.model)
     images, targets = job.data(1)
@@ -130,12 +130,13 @@ def step_work(job: Job) -> tuple[Work, Work]:
 
 
 def _train_work(rows: tuple[Row, ...], frozen: tuple[str, ...]) -> Work:
-    macs, elements, flowing = 0, 0, False  # whether something before a row trains, so that a gradient flows through it
+    macs, elements = 0, 0
+    flowing = False  # whether an earlier layer is trainable, so that a row needs the gradient of its input
     for row in rows:
-        trains = not under(row.path, frozen)
-        macs += row.macs * (1 + trains + flowing)
-        elements += row.elements * (1 + trains + flowing)
-        flowing |= trains and row.macs > 0
+        trainable = not under(row.path, frozen)
+        macs += row.macs * (1 + trainable + flowing)
+        elements += row.elements * (1 + trainable + flowing)
+        flowing |= trainable and row.macs > 0
     return Work(macs, elements)
 
 
@@ -148,7 +149,7 @@ def _key() -> Any:
 
 
 def _split(make: Callable[[], tuple[Any, Any]]) -> tuple[Any, Any]:
-    """What ``make`` gives first, which holds no arrays, and the shapes of the arrays that it gives second."""
+    """The results of ``make`` without allocating arrays: the first, which has none, and the shapes of the second."""
     structure = []
 
     def arrays() -> Any:

@@ -1,11 +1,11 @@
-"""Bytes that a compiled TPU program moves between its chip's memory (HBM) and its core, read off its text.
+"""The bytes that a compiled TPU program moves between the chip's memory (HBM) and the core, from the program's text.
 
-The compiler's own "bytes accessed" counts what is read of the core's memory (VMEM) like what is read of the chip's,
-and each loop's body once. This counts the chip's memory alone, and every turn that is known of.
+The compiler's own "bytes accessed" includes accesses to the core's memory (VMEM), and counts the body of a loop once.
+This module counts only the chip's memory, and all iterations of loops whose number is known.
 
-An instruction reads its operands and writes its results, but for what it slices (the slice is read), gathers (its
-rows), updates in place (what is new is written) or scatters to (its rows are read and written). A fusion is one
-instruction. Arrays are counted without the padding of their tiles.
+An instruction reads its operands and writes its results. Exceptions are slices (only the slice is read), gathers (only
+the rows are read), in-place updates (only the update is written) and scatters (only the rows are read and written). A
+fusion is one instruction. Arrays are counted without the padding of their tiles.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ _NOTHING = {
     "opt-barrier",
     "partition-id",
 }
-_VIEWS = {"bitcast", "convert", "copy", "reshape", "transpose"}  # inside of a fusion: no memory in between
+_VIEWS = {"bitcast", "convert", "copy", "reshape", "transpose"}  # in a fusion these do not access memory
 _SLICES = {"dynamic-slice", "slice", "gather"}
 _ALLOCATION = 'custom_call_target="AllocateBuffer"'
 _UPDATES = {"dynamic-update-slice", "scatter"}
 
 
 def traffic(name: str, computations: Computations) -> int:
-    """Bytes of one run of a computation: every turn of a loop (one, where that is not known), of branches the most."""
+    """Bytes of one run of a computation, summed as in `jaxdet.planning.hlo_text.total`."""
     shapes = {key: {one.name: one.shapes for one in instructions} for key, instructions in computations.items()}
 
     def moved(one: Instruction) -> int:
         if one.kind in ("copy-start", "slice-start"):
-            return _copied(one, shapes[one.computation])
+            return _copied_bytes(one, shapes[one.computation])
         if one.kind in _NOTHING or one.kind.endswith(("-done", "-update")) or _ALLOCATION in one.rest:
             return 0
-        return _of_instruction(one, shapes[one.computation], computations)
+        return _moved(one, shapes[one.computation], computations)
 
     return total(name, computations, moved)
 
@@ -49,15 +49,15 @@ def _in_memory(shapes: Iterable[Shape]) -> int:
     return sum(shape.bytes for shape in shapes if not shape.on_core)
 
 
-def _copied(one: Instruction, shapes: dict[str, tuple[Shape, ...]]) -> int:
-    """A copy behind the program's back, of all or a slice, often between the two memories."""
+def _copied_bytes(one: Instruction, shapes: dict[str, tuple[Shape, ...]]) -> int:
+    """Bytes of an asynchronous copy of an array or a slice, often between the two memories."""
     copied = one.shapes[1 if one.kind == "slice-start" else 0]
     (source, *_) = shapes[one.operands[0]]
     return copied.bytes * ((not source.on_core) + (not copied.on_core))
 
 
-def _of_instruction(one: Instruction, shapes: dict[str, tuple[Shape, ...]], computations: Computations) -> int:
-    body = _Body(_as_body(one, shapes) if one.kind != "fusion" else computations[one.called("calls")], computations)
+def _moved(one: Instruction, shapes: dict[str, tuple[Shape, ...]], computations: Computations) -> int:
+    body = _Body(_single_body(one, shapes) if one.kind != "fusion" else computations[one.called("calls")], computations)
     total = 0
     for index, shape in enumerate(one.results):
         if not shape.on_core:
@@ -69,8 +69,8 @@ def _of_instruction(one: Instruction, shapes: dict[str, tuple[Shape, ...]], comp
     return total
 
 
-def _as_body(one: Instruction, shapes: dict[str, tuple[Shape, ...]]) -> list[Instruction]:
-    """An instruction as a fusion of itself alone."""
+def _single_body(one: Instruction, shapes: dict[str, tuple[Shape, ...]]) -> list[Instruction]:
+    """The instruction as the body of a fusion that has only this instruction."""
     parameters = []
     for number, name in enumerate(one.operands):
         type_ = ", ".join(f"{shape.dtype}[{','.join(map(str, shape.sides))}]" for shape in shapes.get(name, ()))
@@ -79,7 +79,7 @@ def _as_body(one: Instruction, shapes: dict[str, tuple[Shape, ...]]) -> list[Ins
 
 
 class _Body:
-    """The instructions of a fusion."""
+    """The body of a fusion."""
 
     def __init__(self, instructions: list[Instruction], computations: Computations) -> None:
         self.computations = computations
@@ -91,42 +91,41 @@ class _Body:
                 self.users[name].append(one)
         root = instructions[-1]
         names = root.operands if root.kind == "tuple" else [root.name]
-        self.roots = [self._behind_bitcasts(self.by_name[name]) for name in names]
+        self.roots = [self._without_bitcasts(self.by_name[name]) for name in names]
 
-    def _behind_bitcasts(self, one: Instruction) -> Instruction:
+    def _without_bitcasts(self, one: Instruction) -> Instruction:
         while one.kind == "bitcast":
             one = self.by_name[one.operands[0]]
         return one
 
     def in_place(self, index: int) -> bool:
-        """Whether a result lies in the place of a parameter that it updates."""
+        """Whether a result is an in-place update of a parameter."""
         if index >= len(self.roots) or self.roots[index].kind not in _UPDATES:
             return False
-        return self._behind_bitcasts(self.by_name[self.roots[index].operands[0]]).kind == "parameter"
+        return self._without_bitcasts(self.by_name[self.roots[index].operands[0]]).kind == "parameter"
 
     def updated(self, index: int) -> int:
-        """Bytes of what such a result changes; what is scattered is read before."""
+        """Bytes of an `in_place` update. A scatter also reads the rows."""
         root = self.roots[index]
         position, times = (1, 1) if root.kind == "dynamic-update-slice" else (2, 2)
         return times * sum(shape.bytes for shape in self.by_name[root.operands[position]].shapes)
 
     def read(self, number: int, whole: int) -> int:
-        """Bytes that are read of a parameter: ``whole``, unless it is only sliced, and updated in place."""
+        """Bytes read from a parameter: ``whole``, unless it is only sliced or updated in place."""
         if number not in self.parameters:
             return whole
         waiting, total = [(self.parameters[number].name, True)], 0
         while waiting:
-            name, itself = (
-                waiting.pop()
-            )  # or a view of it, which is made as far as it is sliced, but whole for an update
+            # A view of the parameter is only computed for slices, but completely for an update.
+            name, is_parameter = waiting.pop()
             for user in self.users[name]:
                 if user.kind in _VIEWS and self.users[user.name]:
-                    waiting.append((user.name, itself and user.kind == "bitcast"))
+                    waiting.append((user.name, is_parameter and user.kind == "bitcast"))
                 elif user.kind == "fusion":
                     inner = _Body(self.computations[user.called("calls")], self.computations)
                     total += sum(inner.read(at, whole) for at, operand in enumerate(user.operands) if operand == name)
                 elif user.kind in _SLICES and user.operands[0] == name:
                     total += sum(shape.bytes for shape in user.shapes)
-                elif not (itself and user in self.roots and user.kind in _UPDATES and user.operands[0] == name):
+                elif not (is_parameter and user in self.roots and user.kind in _UPDATES and user.operands[0] == name):
                     return whole
         return total

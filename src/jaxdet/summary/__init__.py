@@ -1,4 +1,4 @@
-"""What a model computes, layer by layer or stage by stage, without computing it: `summarize`, `to_text`, `to_dict`."""
+"""Summaries of models by layers or stages, from shapes alone: `summarize`, `to_text`, `to_dict`."""
 
 from jaxdet.summary.report import Summary as Summary
 from jaxdet.summary.report import summarize as summarize

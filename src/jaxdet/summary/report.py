@@ -1,4 +1,4 @@
-"""Whole models, and how a summary is printed."""
+"""Summaries of whole models, as text and JSON."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from jaxdet.models import Task
 from jaxdet.summary.rows import Row, Shape, parameters, trace
 from jaxdet.summary.stages import Stage, detector_stages
 
-BYTES = 4  # a value, whatever the model computes in: torchsummary's convention
+BYTES = 4  # per value, whatever the model's dtype, as in torchsummary
 MEGABYTE = 1024**2
-NAME, SHAPE = 24, 26  # columns of the tables
+NAME, SHAPE = 24, 26  # widths of the columns
 RULE = NAME + SHAPE + 36
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A model on one image of ``height x width``, or on a batch of such.
+    """The summary of a model for images of ``height x width``.
 
-    batch: None: one image, and shapes are printed with -1 in its place.
-    stages: a detector's, in calling order; empty for a classifier.
-    trainable, frozen: parameters. Frozen are the weight and bias of frozen batch norms, as torchsummary counts them;
-        running means and variances are not parameters.
+    batch: images per batch; None: one image, and shapes are printed with a batch size of -1.
+    rows: the layers, in calling order.
+    stages: the stages of a detector, in calling order; empty for a classifier.
+    trainable, frozen: numbers of parameters. As in torchsummary, frozen ones are the weight and bias of frozen batch
+        norms; running means and variances are not parameters.
     """
 
     height: int
@@ -47,7 +48,7 @@ class Summary:
         return sum(row.macs for row in self.rows)
 
     def megabytes(self) -> dict[str, float]:
-        """torchsummary's estimate for a classifier: every row's output in float32, once for each direction."""
+        """torchsummary's memory estimate for a classifier: all outputs in float32, for forward and backward pass."""
         images = self.batch or 1
         counts = {
             "Input size": 3 * self.height * self.width * images,
@@ -59,18 +60,19 @@ class Summary:
 
 
 def summarize(model: Any, height: int, width: int, *, batch: int | None = None) -> Summary:
-    """Summarise a model, abstract (`jaxdet.models.abstract`) or not; it is left as it is.
+    """Summarises a model, which may be abstract (`jaxdet.models.abstract`). The model is not changed.
 
     Args:
-        height, width: of the image: for a classifier as it enters the model, for a detector before resizing.
+        height, width: the size of the image: a classifier's input, or a detector's image before resizing.
+        batch: images per batch, by default 1.
 
     Raises:
-        ValueError: a size is below 1 pixel, or becomes so when the detector resizes it.
+        ValueError: the batch or a side of the image is below 1, or the image has no pixels after resizing.
     """
     if min(height, width) < 1:
-        raise ValueError(f"an image's height and width must be at least 1 pixel each; got {height} and {width}")
+        raise ValueError(f"an image's height and width must be at least 1 pixel each, got {height} and {width}")
     if batch is not None and batch < 1:
-        raise ValueError(f"a batch has at least 1 image; got {batch}")
+        raise ValueError(f"batch must be at least 1 image, got {batch}")
     stages: tuple[Stage, ...] = ()
     if model.config.task is Task.DETECTION:
         rows, stages = detector_stages(model, height, width, batch or 1)
@@ -84,13 +86,13 @@ def _classify(model: Classifier, x: jax.Array) -> Any:
 
 
 def to_dict(summary: Summary) -> dict[str, Any]:
-    """A summary as plain JSON values, totals included; megabytes for a classifier alone."""
+    """A summary as JSON values, with totals; ``megabytes`` is empty for detectors."""
     totals = {"parameters": summary.parameters, "macs": summary.macs}
     return {**asdict(summary), **totals, "megabytes": {} if summary.stages else summary.megabytes()}
 
 
 def to_text(summary: Summary) -> str:
-    """A summary as ``jaxdet summary`` prints it: torchsummary's table with a column more, or a detector's stages."""
+    """A summary in the format of ``jaxdet summary``: torchsummary's table with MACs, or the stages of a detector."""
     lines = _stage_lines(summary) if summary.stages else _row_lines(summary)
     lines += [
         "=" * RULE,

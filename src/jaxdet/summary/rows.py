@@ -1,6 +1,7 @@
-"""One row a call of a layer or block, recorded while the model is traced with shapes alone.
+"""Rows of a summary: one per call of a layer or block, recorded while the model is traced with shapes.
 
-The rows are those of the ``torchsummary`` package for the same model in PyTorch, in the order in which calls return.
+The rows and their order (that in which calls return) are those of the ``torchsummary`` package for the same model in
+PyTorch.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from jaxdet.nn import (
 
 Shape = tuple[int, ...]
 
-TRANSPARENT = (ConvNormAct, DarkStage)  # grouping alone, PyTorch's nn.Sequential: what they hold has rows, they do not
+TRANSPARENT = (ConvNormAct, DarkStage)  # without own rows, as nn.Sequential in PyTorch; their layers have rows
 KINDS = (
     (nnx.Conv, "Conv2d"), (nnx.Linear, "Linear"), (BatchNorm, "BatchNorm2d"), (FrozenBatchNorm, "FrozenBatchNorm2d"),
     (GroupNorm, "GroupNorm"), (MaxPool, "MaxPool2d"), (GlobalAvgPool, "AdaptiveAvgPool2d"),
@@ -45,7 +46,7 @@ ACTIVATIONS = {
 
 @dataclass(frozen=True)
 class Window:
-    """Height and width of a convolution's or pooling's kernel, its stride, and the padding on either side."""
+    """Kernel, stride and padding per side of a convolution or pooling, each along height and width."""
 
     kernel: tuple[int, int]
     stride: tuple[int, int]
@@ -56,13 +57,14 @@ class Window:
 class Row:
     """One call of a layer or block.
 
-    kind: PyTorch's name of a layer, the class name of a block.
-    path: of the module in the model.
-    input_shape, shape: of what goes in and comes out, in PyTorch's order and without the batch.
-    parameters: of the module itself, not of what it holds: weight and bias, trainable or not.
-    macs: multiplications, each with an addition, of convolutions and linear layers; of the whole batch.
-    window: of convolutions and poolings with one.
-    elements: numbers in the input, kernel and output of what has macs, of the whole batch.
+    number: the position, from 1.
+    kind: PyTorch's name of a layer, or the class name of a block.
+    path: the path of the module in the model.
+    input_shape, shape: the shapes of input and output in PyTorch's order, without the batch.
+    parameters: the number of parameters (weight and bias, trainable or not), without those of submodules.
+    macs: the multiply-accumulates of a convolution or linear layer for the whole batch; 0 for other modules.
+    window: the window of a convolution or pooling.
+    elements: the total size of input, kernel and output for the whole batch; 0 for modules without macs.
     """
 
     number: int
@@ -77,14 +79,14 @@ class Row:
 
 
 def parameters(model: nnx.Module) -> tuple[int, int]:
-    """Trainable parameters, and the weight and bias of frozen norms."""
+    """The number of trainable parameters, and of weights and biases of frozen batch norms."""
     trainable = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
     norms = (module for _, module in nnx.iter_modules(model) if isinstance(module, FrozenBatchNorm))
     return trainable, sum(norm.scale.size + norm.bias.size for norm in norms)
 
 
-# Recording. A copy of the model lives while it is traced; each of its modules is moved to a subclass whose
-# __call__ reports to the recorder of this context. Neither the model nor its classes change.
+# Recording: during tracing, each module of a copy of the model gets a subclass whose __call__ reports to the recorder
+# of this context. The model and its classes do not change.
 
 _recorder: ContextVar[Callable[[nnx.Module, Any, Any], None]] = ContextVar("recorder")
 
@@ -113,7 +115,7 @@ def trace(model: nnx.Module, forward: Callable[..., Any], *inputs: Any) -> tuple
                 object.__setattr__(module, "__class__", _recording(type(module)))
 
         def record(module: nnx.Module, x: Any, output: Any) -> None:
-            if hasattr(x, "shape") and hasattr(output, "shape"):  # not a part that takes or gives named maps
+            if hasattr(x, "shape") and hasattr(output, "shape"):  # not for modules with dicts of feature maps
                 rows.append(_row(len(rows) + 1, module, paths[id(module)], x.shape, output.shape))
 
         token = _recorder.set(record)
@@ -129,9 +131,11 @@ def trace(model: nnx.Module, forward: Callable[..., Any], *inputs: Any) -> tuple
 def _row(number: int, module: nnx.Module, path: str, before: Shape, after: Shape) -> Row:
     macs = 0
     if isinstance(module, (nnx.Conv, nnx.Linear, DeformConv)):
-        macs = math.prod(after[:-1]) * module.kernel[...].size  # the kernel at every place of the output
+        macs = math.prod(after[:-1]) * module.kernel[...].size  # the kernel is applied at each location of the output
     elif isinstance(module, Upscale):
-        macs = math.prod(before[:-1]) * module.kernel[...].size  # a transposed one, at every place of the input
+        macs = (
+            math.prod(before[:-1]) * module.kernel[...].size
+        )  # transposed: the kernel is applied at each location of the input
     elements = math.prod(before) + math.prod(after) + module.kernel[...].size if macs else 0  # type: ignore[attr-defined]
     own = sum(
         value[...].size
@@ -153,11 +157,11 @@ def _window(module: Any) -> Window | None:
         return Window((module.kernel_size,) * 2, (module.stride,) * 2, (module.padding,) * 2)
     if not isinstance(module, Conv):
         return None
-    conv: Any = module  # Flax's types allow for more than this class makes of them
+    conv: Any = module  # Flax's types are wider than the values of this class
     (top, _), (left, _) = conv.padding
     return Window(tuple(conv.kernel_size), (conv.strides,) * 2, (top, left))
 
 
 def torch_order(shape: Shape) -> Shape:
-    """A map's ``[..., H, W, C]`` as ``[..., C, H, W]``; anything else as it is."""
+    """The shape ``[..., H, W, C]`` as ``[..., C, H, W]``; shapes with fewer than three axes are unchanged."""
     return (*shape[:-3], shape[-1], *shape[-3:-1]) if len(shape) >= 3 else shape

@@ -1,4 +1,4 @@
-"""A detector by its stages, from the transform to post-processing."""
+"""The stages of a detector, from the transform to post-processing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jaxdet.types import Images
 
 @dataclass(frozen=True)
 class Output:
-    """One array that a stage gives."""
+    """One output array of a stage, without the batch."""
 
     name: str
     shape: Shape
@@ -26,7 +26,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of a detector; macs as a `Row`'s."""
+    """A part of a detector. macs: the multiply-accumulates for the whole batch."""
 
     name: str
     detail: str
@@ -36,7 +36,7 @@ class Stage:
 
 
 def detector_stages(model: Detector, height: int, width: int, batch: int) -> tuple[tuple[Row, ...], tuple[Stage, ...]]:
-    """The rows of a detector's layers, and its stages for an image of this size."""
+    """The rows of a detector's layers, and its stages, for images of this size."""
     transform, canvas = _transform(model, height, width)
     pixels = jax.ShapeDtypeStruct((batch, *canvas, 3), jnp.float32)
     images = Images(pixels, jax.ShapeDtypeStruct((batch, 2), jnp.int32))  # type: ignore[arg-type]
@@ -57,15 +57,15 @@ def _stage(model: Detector, stage: DetectorStage, rows: tuple[Row, ...]) -> Stag
 
 
 def _transform(model: Detector, height: int, width: int) -> tuple[Stage, tuple[int, int]]:
-    """The first stage, and the canvas: as large as the resized image needs, so that the counts are the image's."""
+    """The first stage, and the smallest canvas for the image. MACs are counted for this canvas."""
     options = model.config.transform
     resized = resized_size(height, width, options.min_size, options.max_size, enlarge=options.enlarge)
     if min(resized) < 1:
-        raise ValueError(f"an image of {height}x{width} has no pixels left once resized to {resized[0]}x{resized[1]}")
+        raise ValueError(f"an image of {height}x{width} has no pixels after resizing to {resized[0]}x{resized[1]}")
     canvas = (align(resized[0]), align(resized[1]))
     usual = choose_canvas(resized, canvases(options.min_size, options.max_size))
-    detail = f"shorter side to {options.min_size}, longer to at most {options.max_size}; sides to multiples of 32"
-    note = "" if usual == canvas else f"jaxdet.predict uses one of its few canvases, {usual[0]}x{usual[1]}"
+    detail = f"shorter side to {options.min_size}, longer side to at most {options.max_size}; padded to multiples of 32"
+    note = "" if usual == canvas else f"jaxdet.predict uses its next larger canvas, {usual[0]}x{usual[1]}"
     outputs = (
         Output("image", (3, height, width)),
         Output("resized", (3, *resized)),

@@ -49,7 +49,7 @@ def test_there_and_back(capsys, classifier, empty_folder):
     assert (status, err) == (0, "")
     for part in (
         "mobilenet_v1, 6 classes, 214,614 parameters", "torch-zip, under 'state_dict'", "batch norm, eps 1e-05",
-        "epoch (left in the file)", "jaxdet classify IMAGES --weights mobilenet.jaxdet",
+        "unused    epoch (other entries of the file)", "jaxdet classify IMAGES --weights mobilenet.jaxdet",
     ):  # fmt: skip
         assert part in out
     status, out, err = run(capsys, "mobilenet.jaxdet", "--to-torch", "new/back.pth")
@@ -70,7 +70,7 @@ def test_a_detector_with_names_and_options(capsys, detection_weights, tmp_path):
     )  # fmt: skip
     assert (status, err) == (0, "")
     assert "5 classes, named" in out and "eps 0.001" in out and "jaxdet detect IMAGES --weights model" in out
-    assert "told      fpn_out_channels = 32" in out
+    assert "read      fpn_out_channels = 32" in out
     config = jaxdet.load("model").config
     assert config.names == ("__background__", "a", "b", "c", "d")
     assert (config.box.score_thresh, config.canvas, config.backbone.norm.eps) == (0.3, "fast", 0.001)
@@ -117,7 +117,7 @@ def test_a_detector_on_a_classifier(capsys, classifier):
         (["CLASSIFIER", "--spelling", "old"], "--to-torch"),
         (["CLASSIFIER", "--to-torch", "x.pth", "--spelling", "old"], "no spelling 'old'"),
         (["CLASSIFIER", "--names", "none.txt"], "none.txt"),
-        (["mobilenet_v1", "--backbone-weights", "CLASSIFIER"], "is for a detector"),
+        (["mobilenet_v1", "--backbone-weights", "CLASSIFIER"], "is for detectors"),
         (["fasterrcnn_mobilenet_v1_fpn", "--backbone-weights", "none.pth"], "none.pth"),
         (["."], "it is a directory"),
     ],
@@ -180,7 +180,7 @@ def test_classes_are_exchanged(capsys, classifier, empty_folder, classes, count,
     [
         (["--classes", "none.txt", "--out", "x"], "none.txt: no such file"),
         (["--classes", "a,a", "--out", "x"], "duplicate class names: a"),
-        (["--classes", "a,b"], "--out DIR says where its model goes"),
+        (["--classes", "a,b"], "give --out DIR for a jaxdet model"),
         (["--classes", "a,b", "--out", "mobilenet.jaxdet"], "already has a model"),
         (["--classes", "a,b", "--num-classes", "3", "--out", "x"], "leave out --num-classes"),
     ],

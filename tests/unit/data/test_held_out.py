@@ -160,15 +160,15 @@ def test_corners_from_zero_on_the_command_line(tmp_path):
     assert evaluate_command._source(parser.parse_args(line))[0] == VocFolder(str(tmp_path), "val")
     source = evaluate_command._source(parser.parse_args([*line, "--zero-based"]))[0]
     assert source == VocFolder(str(tmp_path), "val", one_based=False)
-    with pytest.raises(ValueError, match="--zero-based belongs to --voc"):
+    with pytest.raises(ValueError, match="--zero-based is an option of --voc"):
         evaluate_command._source(parser.parse_args(["model", "a.json", "images", "--zero-based"]))
 
 
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        (["a.json", "images", "--val-seed", "5"], "--val-seed chooses which images --val-fraction holds out"),
-        (["--data", "set", "--voc"], "--voc reads a split of a folder"),
+        (["a.json", "images", "--val-seed", "5"], "--val-seed selects the images that --val-fraction holds out"),
+        (["--data", "set", "--voc"], "--voc needs a split and a folder"),
         (["a.json", "images", "--data", "set"], "or --data DIR, not both"),
     ],
 )

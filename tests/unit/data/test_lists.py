@@ -307,9 +307,9 @@ def test_the_command_prints_counts_and_faults(command, crowd_human, crohd, scut_
     assert command("scuthead", scut_head, "--split", "train", "--out", out) == 0
     assert "warning: misspelt-class" in capsys.readouterr().out
     before = out.read_text()
-    with pytest.raises(ValueError, match="--split belongs to scuthead, not to crohd"):
+    with pytest.raises(ValueError, match="--split is an option of scuthead, not of crohd"):
         command("crohd", crohd, "--split", "train", "--out", out)
-    with pytest.raises(ValueError, match="give their folder with --images"):
+    with pytest.raises(ValueError, match="give it with --images"):
         command("crowdhuman", file, "--out", out)
     with pytest.raises(DataError, match="no images to write"):
         command("crowdhuman", file, "--images", tmp_path / "gone", "--out", out)

@@ -22,10 +22,10 @@ def test_chips_and_hosts(name, chips, hosts):
         ("v5e", "v5e has 2 axes, such as v5e:16x16"),
         ("v5e:4x4x4", "v5e has 2 axes"),
         ("v5p:8x8", "v5p has 3 axes, such as v5p:4x4x4"),
-        ("v5e:0x4", "is no topology"),
-        ("v5e:4x-4", "is no topology"),
-        ("v5e:3x4", "the first two sides are even, not 3"),
-        ("v6e:16x32", "512 chips, and the largest slice of v6es 256"),
+        ("v5e:0x4", "is not a topology"),
+        ("v5e:4x-4", "is not a topology"),
+        ("v5e:3x4", r"the first two sides must be even \(or 1\), not 3"),
+        ("v6e:16x32", "512 chips, but the largest v6e slice has 256"),
     ],
 )
 def test_what_is_no_topology(name, message):
@@ -34,5 +34,5 @@ def test_what_is_no_topology(name, message):
 
 
 def test_a_slice_smaller_than_a_host():
-    assert parse_topology("v5e:1x1").chips_of_a_host == (1, 1, 1)
-    assert parse_topology("v5p:2x2x1").chips_of_a_host == (2, 2, 1)
+    assert parse_topology("v5e:1x1").host_bounds == (1, 1, 1)
+    assert parse_topology("v5p:2x2x1").host_bounds == (2, 2, 1)

@@ -100,6 +100,6 @@ def test_a_chip_is_a_device(name):
 def test_a_program_that_does_not_fit():
     mesh = pod_mesh(parse_topology("v5e:2x2"))
     x = jax.ShapeDtypeStruct((4 * 3000, 1 << 20), jnp.float32, sharding=batch_sharding(mesh))  # 12.6 GB a chip
-    with pytest.raises(DoesNotFit, match=r"it needs 2\d\.\d\d GB, and a program may have 16\.91 GB") as raised:
+    with pytest.raises(DoesNotFit, match=r"it needs 2\d\.\d\d GB, but 16\.91 GB are available") as raised:
         compile_traced(jax.jit(lambda x: x + 1).trace(x))
     assert raised.value.needed > raised.value.limit

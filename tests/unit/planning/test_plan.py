@@ -80,7 +80,7 @@ def _refused(message):
 def test_memory_is_read_with_its_units():
     problem = _refused("RESOURCE_EXHAUSTED: Ran out of memory. Used 20.5G of 512.00M hbm. Exceeded")
     assert (problem.needed, problem.limit) == (20.5 * 2**30, 512 * 2**20)
-    assert "it needs 22.01 GB, and a program may have 0.54 GB" in str(problem)
+    assert "it needs 22.01 GB, but 0.54 GB are available" in str(problem)
     assert _refused("RESOURCE_EXHAUSTED: something else\nat length").needed is None
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
         _refused("INTERNAL: something else")

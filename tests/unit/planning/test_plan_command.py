@@ -60,7 +60,7 @@ def test_without_libtpu(monkeypatch, capsys):
         raise RuntimeError("JAX TPU support not installed; cannot generate TPU topology.")
 
     monkeypatch.setattr(compiler.topologies, "get_topology_desc", absent)
-    assert "libtpu, which brings the TPU's compiler, is not installed: pip install 'jaxdet[plan]'" in refusal(
+    assert "libtpu, which has the TPU compiler, is not installed: pip install 'jaxdet[plan]'" in refusal(
         capsys, "resnet50", "--topology", "v5e:4x4"
     )
 
@@ -77,7 +77,8 @@ def test_a_recipe_says_what_is_not_told(capsys):
     planned = job("fasterrcnn_resnet50_fpn", "--dtype", "bfloat16", "--set", "max_boxes=8", topology="v5e:16x16")
     assert (planned.batch, planned.box_slots, planned.config.dtype) == (8, 8, "bfloat16")
     assert (
-        "batch of 16 does not divide over 256 chips: planning 8 images a chip, 2048 in all" in capsys.readouterr().err
+        "batch of 16 does not divide over 256 chips: planning 8 images per chip, 2048 in total"
+        in capsys.readouterr().err
     )
 
 

@@ -33,28 +33,28 @@ TRAIN = StepPlan(
     None,
     Largest(14, {8: 7.5e9, 4: 4e9, 14: 15.1e9}, 15.9e9),
 )
-INFER = StepPlan("infer", None, "it needs 20.10 GB, and a program may have 16.91 GB", None)
+INFER = StepPlan("infer", None, "it needs 20.10 GB, but 16.91 GB are available", None)
 PLAN = Plan(replace(tiny_job(), batch=8), parse_topology("v5e:16x16"), (TRAIN, INFER))
 
 
 def test_text():
     lines = to_text(PLAN).splitlines()
-    assert lines[0].startswith("v5e:16x16: 256 chips on 64 hosts; a chip has 17.2 GB, 197 TFLOP/s, 819 GB/s")
-    assert lines[1] == "8 images of 64x96 a chip, 2048 a step, bfloat16"
+    assert lines[0].startswith("v5e:16x16: 256 chips on 64 hosts; per chip 17.2 GB, 197 TFLOP/s, 819 GB/s")
+    assert lines[1] == "8 images of 64x96 per chip, 2048 per step, bfloat16"
     rows = {line[:26].strip(): line[26:].split() for line in lines[3:30]}
     assert rows["memory needed"] == ["7.50", "GB", "of", "17.18", "GB", "-"]
-    assert rows["FLOPs of the layers"][:2] == ["9.00", "TFLOP"]
-    assert rows["bytes by the compiler"][:2] == ["80.00", "GB"] and rows["memory traffic"][:2] == ["60.00", "GB"]
-    assert rows["of products alone"][:2] == ["40.00", "GB"]
-    assert rows["cycles by the compiler"][:2] == ["2.50", "G"]
+    assert rows["FLOPs (layers)"][:2] == ["9.00", "TFLOP"]
+    assert rows["bytes accessed (compiler)"][:2] == ["80.00", "GB"] and rows["memory traffic"][:2] == ["60.00", "GB"]
+    assert rows["products only"][:2] == ["40.00", "GB"]
+    assert rows["cycles (compiler)"][:2] == ["2.50", "G"]
     assert rows["bandwidth bound"][:2] == ["100.0", "ms"]
-    assert rows["images a second"][0] == "79" and rows["of all chips"][0] == f"{8 / 0.101 * 256:,.0f}"
-    assert rows["largest batch"] == ["14", "images", "not", "looked", "for"]
+    assert rows["images per second"][0] == "79" and rows["all chips"][0] == f"{8 / 0.101 * 256:,.0f}"
+    assert rows["largest batch"] == ["14", "images", "not", "searched"]
     text = "\n".join(lines)
-    assert "train step: all-reduce: 80.0 MB, 1 of 4 B in all" in text
-    assert "train step: 2 loops: of 8 turns; 1 until done" in text
-    assert "compiled: 4 4.00 GB, 8 7.50 GB, 14 15.10 GB; 15 not compiled, by extrapolation 15.90 GB" in text
-    assert "infer step: 8 images a chip do not fit: it needs 20.10 GB" in text
+    assert "train step: all-reduce: 80.0 MB, 1 smaller, 4 B in total" in text
+    assert "train step: 2 loops: 8 iterations; 1 with an unknown number" in text
+    assert "per chip: 4 4.00 GB, 8 7.50 GB, 14 15.10 GB; 15 not compiled, 15.90 GB by extrapolation" in text
+    assert "infer step: 8 images per chip do not fit: it needs 20.10 GB" in text
     assert [line.split()[1] for line in lines if line.startswith("v5e:")][1:] == ["1", "4", "16", "64", "256"]
 
 

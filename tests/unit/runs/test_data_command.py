@@ -66,7 +66,7 @@ def test_show_draws_a_page(run, tmp_path, capsys):
 
 
 def test_it_has_to_be_said_what_to_do(run):
-    with pytest.raises(ValueError, match="--check finds faults and counts, --show draws"):
+    with pytest.raises(ValueError, match="--check finds faults, --show draws"):
         run()
     with pytest.raises(ValueError, match="--workers must be at least 0, not -1"):
         run("--check", "--workers", "-1")

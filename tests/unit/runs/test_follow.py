@@ -190,7 +190,7 @@ def test_backbone_weights_beside_weights_are_told_to_be_idle(source, tmp_path):
         model=tiny_config(), train=source, steps=1, weights=str(tmp_path / "stored"), backbone_weights="resnet50_v1"
     )
     assert effective_config(given)[1] == [
-        "backbone_weights: resnet50_v1 is not used, because weights fill the backbone"
+        "backbone_weights: resnet50_v1 is not used, because weights also fill the backbone"
     ]
 
 

@@ -119,7 +119,7 @@ def test_commands_take_a_run_and_say_what_they_took(interrupted, images, tmp_pat
     _same(jaxdet.load(tmp_path / "model"), models[3])
     assert (tmp_path / "m.pth").stat().st_size > 1000
     assert main(["convert", str(out)]) == 1
-    assert "--out DIR says where its model goes" in capsys.readouterr().err
+    assert "give --out DIR for a jaxdet model" in capsys.readouterr().err
 
 
 def test_a_run_starts_another(interrupted, images, tmp_path, capsys):

@@ -78,8 +78,8 @@ def load_batch(
         DataError: an image cannot be read, or has more than ``max_boxes`` boxes.
         ValueError: dataset, plan and augmentation do not match.
     """
-    made = _rows(dataset, plan, augmentation, mean, std, max_boxes)
-    return _Load(made, plan, range(plan.batch_size)[rows or slice(None)])(step)
+    filler = _make_filler(dataset, plan, augmentation, mean, std, max_boxes)
+    return _Load(filler, plan, range(plan.batch_size)[rows or slice(None)])(step)
 
 
 def load_batches(
@@ -122,11 +122,11 @@ def load_batches(
             f"the plan is for {plan.num_images} images, but the dataset has {len(dataset)}; make the plan from "
             "dataset.sizes"
         )
-    made = _rows(dataset, plan, augmentation, mean, std, max_boxes)
-    if isinstance(made, DetectionRows):
+    filler = _make_filler(dataset, plan, augmentation, mean, std, max_boxes)
+    if isinstance(filler, DetectionRows):
         for index in range(len(dataset)):
-            check_box_count(made.dataset, index, made.max_boxes)
-    load = _Load(made, plan, range(plan.batch_size)[rows or slice(None)])
+            check_box_count(filler.dataset, index, filler.max_boxes)
+    load = _Load(filler, plan, range(plan.batch_size)[rows or slice(None)])
     batches = read_ahead(
         load,
         range(start_step, start_step + num_steps),
@@ -148,15 +148,15 @@ def _iterate(load: _Load, batches: Iterator[LoadedBatch]) -> Iterator[LoadedBatc
 class _Load:
     """Loads the batch of a step. Setting ``stop`` aborts loading in threads, but not in other processes."""
 
-    def __init__(self, made: Rows, plan: Plan, rows: range) -> None:
-        self.made = made
+    def __init__(self, filler: Rows, plan: Plan, rows: range) -> None:
+        self.filler = filler
         self.plan = plan
         self.rows = rows
         self.stop = threading.Event()
 
     def __call__(self, step: int) -> LoadedBatch:
         batch = self.plan.batch(step)
-        images, targets = self.made.allocate(batch.canvas, len(self.rows))
+        images, targets = self.filler.allocate(batch.canvas, len(self.rows))
         for place, row in enumerate(self.rows):
             index = int(batch.indices[row])
             if index == NO_IMAGE:
@@ -165,7 +165,7 @@ class _Load:
                 raise RuntimeError("loading was stopped")
             # The first number of the key separates this stream from the plan's, which has 0 there.
             key = np.random.SeedSequence(self.plan.seed, spawn_key=(1, step, row))
-            self.made.fill(images, targets, place, index, np.random.Generator(np.random.PCG64(key)))
+            self.filler.fill(images, targets, place, index, np.random.Generator(np.random.PCG64(key)))
         return LoadedBatch(step, images, targets, batch.indices[list(self.rows)])
 
     def largest_bytes(self) -> int:
@@ -173,13 +173,13 @@ class _Load:
         return len(self.rows) * max(height * width for height, width in self.plan.sizing.canvases) * _PIXEL_BYTES
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _Load, (self.made, self.plan, self.rows)
+        return _Load, (self.filler, self.plan, self.rows)
 
     def __repr__(self) -> str:  # used in Grain's messages
         return "load_batch"
 
 
-def _rows(
+def _make_filler(
     dataset: DetectionDataset | ClassificationDataset,
     plan: Plan,
     augmentation: Augmentation | ClassAugmentation | None,

@@ -51,11 +51,11 @@ class BatchPlan:
             single canvas.
         batch_size: images per step, over all hosts.
         sizing: the size of resized images, and the canvases.
-        seed: of the shuffling; not negative.
+        seed: the seed of the shuffling; not negative.
 
     Raises:
         DataError: too few images for one batch, or an image that cannot be resized.
-        ValueError: a number is out of range, or the sizes are needed.
+        ValueError: a number is out of range, or ``sizes`` is a number although the sizing has several canvases.
     """
 
     def __init__(self, sizes: np.ndarray | int, batch_size: int, sizing: Sizing, *, seed: int = 0) -> None:

@@ -26,7 +26,7 @@ Element = TypeVar("Element")
 _SHARED_BYTES = 1 << 16  # larger arrays are passed in shared memory, smaller ones through a pipe
 _SHARED_MEMORY = Path("/dev/shm")  # on Linux
 _UNGUARDED = 83  # exit status of a worker whose script has no __main__ guard
-_SPARE = 3  # a worker's elements there besides the ready ones: being written, read ahead, being copied
+_SPARE = 3  # elements per worker in shared memory besides the ready ones: being written, read ahead or copied
 
 
 def read_ahead(
@@ -63,7 +63,7 @@ def leave_unguarded_script() -> None:
     Such a script has no ``if __name__ == "__main__":`` and would start its work again in every worker. The process that
     started the worker raises an error (see `read_ahead`).
     """
-    if getattr(multiprocessing.current_process(), "_inheriting", False):  # the check of multiprocessing itself
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # as multiprocessing itself checks
         os._exit(_UNGUARDED)
 
 
@@ -126,7 +126,7 @@ def follow_parent(worker: int, workers: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes, and the parent stops its workers
     parent = multiprocessing.parent_process()
     if parent is not None:
-        threading.Thread(target=_end_after, args=(parent.sentinel,), daemon=True).start()
+        threading.Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()
 
 
 def ignore_sigterm(worker: int, workers: int) -> None:
@@ -138,6 +138,6 @@ def ignore_sigterm(worker: int, workers: int) -> None:
     follow_parent(worker, workers)
 
 
-def _end_after(sentinel: int) -> None:
+def _exit_after(sentinel: int) -> None:
     multiprocessing.connection.wait([sentinel])
     os._exit(1)

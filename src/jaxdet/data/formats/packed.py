@@ -77,7 +77,7 @@ class PackedDataset(DetectionDataset):
         return self.images[index]
 
     def own_ground_truth(self) -> dict[str, Any] | None:
-        """The COCO ground truth of the original dataset, if any. Raises DataError if it is damaged or of another."""
+        """The original dataset's COCO ground truth, if any. Raises DataError if it is damaged or has other images."""
         file = to_path(self.images.folder) / GROUND_TRUTH_FILE
         if not file.exists():
             return None

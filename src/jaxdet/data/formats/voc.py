@@ -120,15 +120,15 @@ class _Reader:
         self._below = 0  # number of objects with corners that are invalid as one-based pixels
         self._first_below: Fault | None = None
         self._entry = VocEntry("", "", "", None)
-        self._lines: dict[Element, int] = {}  # of the entry's xml, once they are needed
+        self._lines: dict[Element, int] = {}  # lines of the entry's xml elements, read when needed
 
     def read(self, image_id: int, entry: VocEntry) -> Record | None:
-        """What the annotation says; None where there is none, or no image."""
+        """The record of an image; None if its annotation or its image file is missing or unreadable."""
         self._entry, self._lines = entry, {}
         try:
             tree = parse_xml(entry.annotation)
         except FileNotFoundError:
-            text = f"there is no annotation file {entry.annotation}; add it or take the image off the split"
+            text = f"there is no annotation file {entry.annotation}; add it or remove the image from the split"
             self._fault(Problem(FaultKind.MISSING_ANNOTATION, text), entry.file, entry.line)
             return None
         except NOT_XML as error:

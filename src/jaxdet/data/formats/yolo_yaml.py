@@ -26,7 +26,8 @@ class YoloDescription:
     """The content of a ``data.yaml``.
 
     file: the yaml file; folder: the absolute folder that its paths are relative to.
-    names: class names by number, from 0; keypoints: how many numbers follow the box in each line.
+    names: class names by number, from 0.
+    keypoints: the number of values after the box in each line.
     """
 
     file: Path
@@ -121,7 +122,7 @@ def read_description(root: str | Path) -> YoloDescription:
     if given:
         if not isinstance(given, str):
             raise DataError(f"{file}: path is {reprlib.repr(given)}; expected the path of a folder")
-        # If the dataset was moved, the folder of the file.
+        # Without such a folder (the dataset was moved), the folder of the yaml file.
         folder = next((path for path in (folder / given, Path(given)) if os.path.isdir(path)), folder)
     return YoloDescription(
         file, Path(os.path.abspath(folder)), _names(file, content), _keypoints(file, content), content

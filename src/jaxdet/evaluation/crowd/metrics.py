@@ -87,7 +87,7 @@ def evaluate_heads(
         images: the images with all their detections, down to the lowest score.
         threshold: overlap of AP, LAMR, F1 and recall; see `jaxdet.evaluation.crowd.matching.match_by_score`.
         clear_threshold: overlap of MODA and MODP, by default HeadHunter's.
-        score_threshold: least score of the detections for MODA and MODP, which unlike the others are metrics of a
+        score_threshold: lowest score of the detections for MODA and MODP, which unlike the others are metrics of a
             single operating point; by default that of HeadHunter's evaluation.
 
     Raises:

@@ -16,8 +16,8 @@ from jaxdet.data.image_files import visible
 from jaxdet.paths import read_lines
 
 _COLUMNS = "frame,id,x,y,width,height,confidence,class,visibility"
-_NEEDED = 6  # required columns; the others have this default
-_DEFAULT = 1.0
+_NEEDED = 6  # number of required columns
+_DEFAULT = 1.0  # the value of missing columns
 _MOST_DIGITS = 12  # of a frame's number
 _LONGEST = 10**7  # maximum number of frames, four days of video
 
