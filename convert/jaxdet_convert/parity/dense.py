@@ -1,6 +1,7 @@
-"""A dense detector against its original: every stage as it comes, and the detections from end to end.
+"""Comparison of a dense detector with its original: the outputs of every stage, and the detections.
 
-Axes: h w of an image or a level, C channels, A anchors of a location, N anchors of all levels, K classes, D detections.
+Axes: (h, w) an image or the map of a level, C channels, A anchors per location, N anchors of all levels, K classes,
+D detections.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ from jaxdet_convert.parity.selections import dense_selection
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """One image through either side.
+    """The outputs of one side for one image, without padding.
 
     Attributes:
-        pixels: ``[h, w, 3]``, the transformed image without its padding.
-        body, pyramid: a level ``[h, w, C]``.
-        logits, deltas: a level ``[h, w, A, K]`` and ``[h, w, A, 4]``.
+        pixels: ``[h, w, 3]``, the transformed image.
+        body, pyramid: per level ``[h, w, C]``, the maps of the backbone (torchvision's ``body``) and of the pyramid.
+        logits, deltas: per level ``[h, w, A, K]`` and ``[h, w, A, 4]``.
         anchors: ``[N, 4]``.
-        found: ``[D]`` in the pixels of the image as given.
+        found: the detections, in pixels of the image as given.
     """
 
     pixels: np.ndarray
@@ -46,17 +47,17 @@ class Trace:
 
 
 def compare(module: Any, model: Any, image: np.ndarray, number: int, *, parts: Mapping[str, str]) -> Compared:
-    """One image through both; see `jaxdet_convert.sources.base.Parity` for the arguments.
+    """Compares both on one image. `jaxdet_convert.sources.base.Parity` documents the other arguments.
 
     Args:
-        parts: PyTorch's submodules for "transform", "body", "pyramid", "head" and "anchors".
+        parts: the paths of PyTorch's submodules for "transform", "body", "pyramid", "head" and "anchors".
     """
     placed = place(model, image)
     theirs, ours = _trace_torch(module, image, parts), _trace_jax(model, placed)
     stages = [stage("transformed image", theirs.pixels, ours.pixels)]
     levels = list(model.strides)
     for title, names, a, b in (
-        ("body", model.config.fpn.levels, theirs.body, ours.body),
+        ("backbone", model.config.fpn.levels, theirs.body, ours.body),
         ("pyramid", levels, theirs.pyramid, ours.pyramid),
         ("class logits", levels, theirs.logits, ours.logits),
         ("box deltas", levels, theirs.deltas, ours.deltas),
@@ -87,7 +88,7 @@ def _trace_torch(module: Any, image: np.ndarray, parts: Mapping[str, str]) -> Tr
 
 
 def _levels(outputs: np.ndarray, grids: list[tuple[int, ...]]) -> list[np.ndarray]:
-    """``[N, X]`` of all levels as ``[h, w, A, X]`` a level."""
+    """Splits ``[N, X]`` of all levels into ``[h, w, A, X]`` per level."""
     each = len(outputs) // sum(height * width for height, width in grids)
     ends = np.cumsum([each * height * width for height, width in grids])[:-1]
     split = np.split(outputs, ends)
@@ -96,10 +97,10 @@ def _levels(outputs: np.ndarray, grids: list[tuple[int, ...]]) -> list[np.ndarra
 
 def _trace_jax(model: Any, placed: Placed) -> Trace:
     found = jax.device_get(_stages(*nnx.split(model), placed.images))
-    pyramid = [found["pyramid"][level] for level in model.strides]  # a jit boundary sorts dicts by name
+    pyramid = [found["pyramid"][level] for level in model.strides]  # jit sorts dicts by name
 
     def gridded(levels: Any) -> list[np.ndarray]:
-        """``[1, h * w * A, X]`` a level as ``[h, w, A, X]``, the image's own part."""
+        """Reshapes ``[1, h * w * A, X]`` of each level to ``[h, w, A, X]``, and removes padding."""
         maps = [x.reshape(1, *y.shape[1:3], -1, x.shape[-1]) for x, y in zip(levels, pyramid, strict=True)]
         return placed.cut(maps)
 
@@ -117,7 +118,7 @@ def _trace_jax(model: Any, placed: Placed) -> Trace:
 
 @partial(jax.jit, static_argnums=0)
 def _stages(graphdef: nnx.GraphDef, state: nnx.State, images: Images) -> dict[str, Any]:
-    """What the model computes on the way from an image to detections."""
+    """The outputs of all stages."""
     model = nnx.merge(graphdef, state)
     body = model.extract(images)
     pyramid = model.pyramid(body, images)
@@ -126,7 +127,7 @@ def _stages(graphdef: nnx.GraphDef, state: nnx.State, images: Images) -> dict[st
 
 
 class _Judge:
-    """Both sides' selections of one image, worked out when first asked, and what they say about a box alone."""
+    """Explains unmatched boxes of one image. The selections of both sides are only computed if needed."""
 
     def __init__(self, theirs: Trace, ours: Trace, model: Any, placed: Placed, number: int):
         self.config, self.placed, self.number = model.config, placed, number
@@ -145,7 +146,7 @@ class _Judge:
         }  # fmt: skip
 
     def detection(self, side: str, found: Boxes, row: int) -> Unmatched:
-        """Why the other side lacks this detection of ``side``."""
+        """Explains why the other side does not have this detection of ``side``."""
         mine, theirs = self.selections[side], self.selections[other_side(side)]
         key = mine.kept_key(found.labels[row], found.scores[row], self.config.num_classes)
         cause = ties.UNKNOWN
@@ -153,7 +154,7 @@ class _Judge:
             there = theirs.row(key)
             kept = there is not None and theirs.kept[there]
             cause = (
-                ties.Cause("the other side has other numbers for it", False)
+                ties.Cause("the other side has other values for it", False)
                 if kept
                 else (ties.explain(key, mine, theirs))
             )
