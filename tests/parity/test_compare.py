@@ -36,7 +36,7 @@ def test_a_wrong_weight_shows_where_it_is(detector):
     assert not report.ok
     first = next(stage.name for stage in report.stages if not stage.ok)
     assert first == "pyramid layer3"
-    assert {stage.name for stage in report.stages if stage.name.startswith("body")} <= {
+    assert {stage.name for stage in report.stages if stage.name.startswith("backbone")} <= {
         stage.name for stage in report.stages if stage.ok
     }
     assert "EXCEEDED" in report.text() and "BEYOND THE BOUND" in report.text()
@@ -106,7 +106,7 @@ def test_parity_command(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["darknet53"], "torchvision has no model 'darknet53'"),
+        (["darknet53"], "no common model 'darknet53'"),
         (["resnet50", "--images", "/nowhere"], "no such file or folder"),
         (["resnet50", "--weights", "/nowhere.pth"], "/nowhere.pth"),
         (["resnet50", "--min-size", "320"], "--min-size is only for detectors"),
@@ -157,7 +157,7 @@ def test_near_ties_and_what_is_none():
     assert not cause.near_tie
 
     cause = explain(0, selection([BASE], [0.05001], [1]), selection([BASE], [0.04999], [0]))
-    assert cause.near_tie and "where candidates begin" in cause.text
+    assert cause.near_tie and "the minimum of candidates" in cause.text
     assert not explain(0, selection([BASE], [0.06], [1]), selection([BASE], [0.04], [0])).near_tie
 
     cause = explain(1, selection(clear, [0.80001, 0.80002], [0, 1]), selection(clear, [0.80002, 0.80001], [1, 0]))
@@ -176,7 +176,7 @@ def test_a_chain_is_followed_to_its_near_tie():
     scores = [0.9, 0.8, 0.7]
     mine, theirs = selection(boxes, scores, [1, 0, 1]), selection(boxes, scores, [1, 1, 0])
     cause = explain(2, mine, theirs)
-    assert cause.near_tie and "the other side lacks" in cause.text and "0.50001" in cause.text
+    assert cause.near_tie and "the other side does not have" in cause.text and "0.50001" in cause.text
     # the same chain from a decision that is no tie
     boxes[1] = [0, 0, 10, 6]
     assert not explain(2, selection(boxes, scores, [1, 0, 1]), selection(boxes, scores, [1, 1, 0])).near_tie
@@ -187,7 +187,7 @@ def test_pushed_out_by_a_near_tie():
     scores = [0.9, 0.8, 0.7]
     mine, theirs = selection(boxes, scores, [1, 0, 1], limit=2), selection(boxes, scores, [1, 1, 0], limit=2)
     cause = explain(2, mine, theirs)
-    assert cause.near_tie and "pushed beyond the 2 best" in cause.text
+    assert cause.near_tie and "not among the best 2" in cause.text
 
 
 def test_rpn_selection_finds_what_was_kept():

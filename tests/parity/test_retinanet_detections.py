@@ -49,7 +49,7 @@ def test_the_first_version():
     assert report.detections.theirs > 50 and report.proposals is None
     levels = ["layer2", "layer3", "layer4", "p6", "p7"]
     assert [stage.name for stage in report.stages] == [
-        "transformed image", *(f"body {level}" for level in levels[:3]), *(f"pyramid {level}" for level in levels),
+        "transformed image", *(f"backbone {level}" for level in levels[:3]), *(f"pyramid {level}" for level in levels),
         *(f"class logits {level}" for level in levels), *(f"box deltas {level}" for level in levels), "anchors",
     ]  # fmt: skip
 

@@ -1,1 +1,1 @@
-"""A live PyTorch module beside its conversion, stage by stage."""
+"""Comparison of a PyTorch module with its conversion, stage by stage."""

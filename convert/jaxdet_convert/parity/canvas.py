@@ -1,4 +1,4 @@
-"""An image as a detector of this library gets it, and its own part of what comes out."""
+"""Placing an image on its canvas, and removing the padding from the outputs."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ class Placed:
     """An image on the canvas that `jaxdet.predict` would choose.
 
     Attributes:
-        stored, size: (height, width) as given, and of the model's input.
+        stored: (height, width) of the image as given.
+        size: (height, width) of the model's input.
         pixels: ``[h, w, 3]``, the model's input without padding.
-        images: the batch of it alone.
-        grids: (height, width) of the image's own part of each level's map, highest resolution first.
+        images: a batch with only this image.
+        grids: (height, width) of each level's feature map without padding, highest resolution first.
     """
 
     stored: tuple[int, int]
@@ -35,11 +36,11 @@ class Placed:
     grids: list[tuple[int, int]]
 
     def cut(self, maps: Sequence[Any], scale: int = 1) -> list[np.ndarray]:
-        """Maps ``[1, H, W, ...]`` without what lies beyond the image; ``scale`` times as large as the pyramid's."""
+        """Maps ``[1, H, W, ...]`` without padding. ``scale``: their size relative to the pyramid's."""
         return [x[0, : scale * h, : scale * w] for x, (h, w) in zip(maps, self.grids, strict=False)]
 
     def boxes(self, found: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Detections on the host: boxes ``[D, 4]`` in the pixels of the image as given, scores and labels ``[D]``."""
+        """Detections on the host: boxes ``[D, 4]`` in pixels of the image as given, scores and labels ``[D]``."""
         kept = found.valid[0]
         boxes = resize_boxes(found.boxes[0][kept], self.size, self.stored)
         return boxes, found.scores[0][kept], found.labels[0][kept]
@@ -52,7 +53,7 @@ def place(model: Detector, image: np.ndarray) -> Placed:
     size = resized_size(height, width, transform.min_size, transform.max_size, enlarge=transform.enlarge)
     pixels = preprocess_to(image, size, mean=transform.image_mean, std=transform.image_std)
     extent = align(size[0]), align(size[1])
-    # Without masking a larger canvas gives other numbers, so the image gets one of its own.
+    # Without masking, results depend on the canvas, so that the smallest one is used.
     fast = model.config.canvas == "fast"
     canvas = extent if fast else choose_canvas(size, canvases(transform.min_size, transform.max_size))
     overhang = getattr(model.backbone, "overhang", 0)

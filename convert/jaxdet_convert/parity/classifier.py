@@ -1,4 +1,4 @@
-"""A classifier against its original: every map, and the logits."""
+"""Comparison of a classifier with its original: every feature map, and the logits."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from jaxdet_convert.parity.report import Compared, stage
 
 
 def compare(module: Any, model: Any, image: np.ndarray, number: int, *, map_names: Sequence[str]) -> Compared:
-    """One image through both; see `jaxdet_convert.sources.base.Parity` for the arguments.
+    """Compares both on one image. `jaxdet_convert.sources.base.Parity` documents the other arguments.
 
     Args:
-        map_names: as `jaxdet_convert.sources.base.BackboneSource` has them, of all namings.
+        map_names: see `jaxdet_convert.sources.base.BackboneSource`; those of all namings.
     """
     transform = model.config.transform
     x = centre_crop(image, transform.resize, transform.crop, transform.image_mean, transform.image_std)
@@ -32,15 +32,15 @@ def compare(module: Any, model: Any, image: np.ndarray, number: int, *, map_name
 
 
 def notes(module: Any, model: Model) -> tuple[str, ...]:
-    return ("Both see the same images, cropped and normalised as the model's transform says.",)
+    return ("Both get the same images, cropped and normalised by the model's transform.",)
 
 
 def trace_torch(
     module: Any, names: Sequence[str], x: np.ndarray, map_names: Sequence[str]
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Maps ``{our name: [h, w, C]}`` and logits ``[K]`` of a normalised image ``x [H, W, 3]``.
+    """Feature maps ``{jaxdet's name: [h, w, C]}`` and logits ``[K]`` for a normalised image ``x [H, W, 3]``.
 
-    Maps that the module has under none of the known names are left out.
+    Maps without a known name in the module are omitted.
     """
     import torch
 
@@ -60,6 +60,6 @@ def trace_torch(
 
 @partial(jax.jit, static_argnums=0)
 def _trace(graphdef: nnx.GraphDef, state: nnx.State, x: Array) -> tuple[dict[str, Array], Array]:
-    """Named maps and logits of a batch of normalised images."""
+    """Feature maps by name, and logits, for a batch of normalised images."""
     model = nnx.merge(graphdef, state)
     return model.features(x), model(x)

@@ -1,4 +1,4 @@
-"""Proof that a model gives its original's numbers: your own PyTorch module and its conversion, side by side."""
+"""Comparison of a PyTorch module with its conversion on the same images."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from jaxdet_convert.sources.registry import source_of
 
 
 def compare(module: Any, model: Model, images: Sequence[np.ndarray]) -> Report:
-    """Run the same images through both and measure every stage.
+    """Runs a PyTorch module and its conversion on the same images and compares the outputs of every stage.
 
-    The module is hooked, run in evaluation mode and left as it was. Images go through one by one, as torchvision pads
-    a batch to its largest; the model puts each on the canvas that `jaxdet.predict` would choose. Every stage is
-    compared as it comes, but for what a second stage computes, which sees the module's proposals in both; the
-    detections are compared again from end to end.
+    The module runs in evaluation mode with hooks, and is restored afterwards. Images are processed one at a time,
+    because torchvision pads a batch to its largest image. The model uses the canvas that `jaxdet.predict` would choose.
+    Each stage is compared on the outputs of the previous ones, except that the second stage of both gets the module's
+    proposals. The final detections are also compared.
 
     Args:
-        module: built as the model's original (torchvision's Faster R-CNN or RetinaNet, HeadHunter), or a classifier
-            with the layers of a model here.
-        model: what `jaxdet_convert.from_torch` made of it.
+        module: has the structure of the model's original (torchvision's Faster R-CNN or RetinaNet, HeadHunter, or a
+            supported classifier).
+        model: the conversion, from `jaxdet_convert.from_torch`.
         images: ``[H, W, 3]`` RGB, uint8 or float in 0..1, of any sizes.
 
     Returns:
         A `Report`: ``print(report.text())``, ``report.json()``, ``report.ok``.
 
     Raises:
-        ValueError: no images, or something is none; or the module is not built as the original.
+        ValueError: no images, an invalid image, or a module with another structure.
     """
     images = checked_images(images)
     if not images:
@@ -60,7 +60,7 @@ def compare(module: Any, model: Model, images: Sequence[np.ndarray]) -> Report:
 
 
 def _environment(module: Any, model: Model) -> dict[str, str]:
-    """What ran, where and in which precision."""
+    """The versions, devices and dtypes of both."""
     torch = sys.modules["torch"]
     found = {"jaxdet": _version("jaxdet"), "jax": jax.__version__, "torch": torch.__version__}
     if "torchvision" in sys.modules:
@@ -75,5 +75,5 @@ def _environment(module: Any, model: Model) -> dict[str, str]:
 def _version(name: str) -> str:
     try:
         return version(name)
-    except PackageNotFoundError:  # run from a checkout that is not installed
+    except PackageNotFoundError:  # a checkout that is not installed
         return "(not installed)"

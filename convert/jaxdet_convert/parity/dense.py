@@ -1,6 +1,7 @@
-"""Comparison of a dense detector with its original: every stage, and the detections from end to end.
+"""Comparison of a dense detector with its original: the outputs of every stage, and the detections.
 
-Axes: h w of an image or a level, C channels, A anchors of a location, N anchors of all levels, K classes, D detections.
+Axes: (h, w) an image or the map of a level, C channels, A anchors per location, N anchors of all levels, K classes,
+D detections.
 """
 
 from __future__ import annotations
@@ -78,14 +79,14 @@ FCOS = Form(
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """One image through PyTorch's detector or jaxdet's.
+    """The outputs of one side for one image, without padding.
 
     Attributes:
-        pixels: ``[h, w, 3]``, the transformed image without its padding.
-        body, pyramid: per level ``[h, w, C]``.
-        head: its outputs.
+        pixels: ``[h, w, 3]``, the transformed image.
+        body, pyramid: per level ``[h, w, C]``, the maps of the backbone (torchvision's ``body``) and of the pyramid.
+        head: the outputs of the head.
         anchors: ``[N, 4]``.
-        found: ``[D]`` in the pixels of the image as given.
+        found: the detections, in pixels of the image as given.
     """
 
     pixels: np.ndarray
@@ -99,17 +100,17 @@ class Trace:
 def compare(
     module: Any, model: Any, image: np.ndarray, number: int, *, parts: Mapping[str, str], form: Form
 ) -> Compared:
-    """Compares both on one image; see `jaxdet_convert.sources.base.Parity` for the arguments.
+    """Compares both on one image. `jaxdet_convert.sources.base.Parity` documents the other arguments.
 
     Args:
-        parts: PyTorch's submodules for "transform", "body", "pyramid", "head" and "anchors".
+        parts: the paths of PyTorch's submodules for "transform", "body", "pyramid", "head" and "anchors".
     """
     placed = place(model, image)
     theirs, ours = _trace_torch(module, image, parts, form), _trace_jax(model, placed, form)
     stages = [stage("transformed image", theirs.pixels, ours.pixels)]
     levels = list(model.strides)
     for title, names, a, b in (
-        ("body", model.config.fpn.levels, theirs.body, ours.body),
+        ("backbone", model.config.fpn.levels, theirs.body, ours.body),
         ("pyramid", levels, theirs.pyramid, ours.pyramid),
         *((one.title, levels, theirs.head[one.attribute], ours.head[one.attribute]) for one in form.outputs),
     ):
@@ -138,7 +139,7 @@ def _trace_torch(module: Any, image: np.ndarray, parts: Mapping[str, str], form:
 
 
 def _levels(outputs: np.ndarray, grids: list[tuple[int, ...]]) -> list[np.ndarray]:
-    """``[N, X]`` of all levels as ``[h, w, A, X]`` per level."""
+    """Splits ``[N, X]`` of all levels into ``[h, w, A, X]`` per level."""
     each = len(outputs) // sum(height * width for height, width in grids)
     ends = np.cumsum([each * height * width for height, width in grids])[:-1]
     split = np.split(outputs, ends)
@@ -147,7 +148,7 @@ def _levels(outputs: np.ndarray, grids: list[tuple[int, ...]]) -> list[np.ndarra
 
 def _trace_jax(model: Any, placed: Placed, form: Form) -> Trace:
     found = jax.device_get(_stages(*nnx.split(model), placed.images))
-    pyramid = [found["pyramid"][level] for level in model.strides]  # a jit boundary sorts dicts by name
+    pyramid = [found["pyramid"][level] for level in model.strides]  # jit sorts dicts by name
 
     def gridded(levels: Any) -> list[np.ndarray]:
         """``[1, h * w * A, X]`` or ``[1, h * w * A]`` per level as ``[h, w, A, X]``, without padding."""
@@ -168,7 +169,7 @@ def _trace_jax(model: Any, placed: Placed, form: Form) -> Trace:
 
 @partial(jax.jit, static_argnums=0)
 def _stages(graphdef: nnx.GraphDef, state: nnx.State, images: Images) -> dict[str, Any]:
-    """What the model computes on the way from an image to detections."""
+    """The outputs of all stages."""
     model = nnx.merge(graphdef, state)
     body = model.extract(images)
     pyramid = model.pyramid(body, images)
@@ -177,7 +178,7 @@ def _stages(graphdef: nnx.GraphDef, state: nnx.State, images: Images) -> dict[st
 
 
 class _Judge:
-    """The selections of both detectors for one image, computed on first use, and explanations of differences."""
+    """Explains unmatched boxes of one image. The selections of both sides are only computed if needed."""
 
     def __init__(self, theirs: Trace, ours: Trace, model: Any, placed: Placed, number: int, form: Form):
         self.config, self.placed, self.number, self.form = model.config, placed, number, form
@@ -201,7 +202,7 @@ class _Judge:
         return [self.form.scores({name: arrays[level] for name, arrays in trace.head.items()}) for level in levels]
 
     def detection(self, side: str, found: Boxes, row: int) -> Unmatched:
-        """Why the other side lacks this detection of ``side``."""
+        """Explains why the other side does not have this detection of ``side``."""
         mine, theirs = self.selections[side], self.selections[other_side(side)]
         key = mine.kept_key(found.labels[row], found.scores[row], self.config.num_classes)
         cause = ties.UNKNOWN
@@ -209,7 +210,7 @@ class _Judge:
             there = theirs.row(key)
             kept = there is not None and theirs.kept[there]
             cause = (
-                ties.Cause("the other side has other numbers for it", False)
+                ties.Cause("the other side has other values for it", False)
                 if kept
                 else (ties.explain(key, mine, theirs))
             )

@@ -1,4 +1,4 @@
-"""Images to compare two implementations with, where no photographs are at hand."""
+"""Generated images for comparisons."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def smooth_image(seed: int, height: int, width: int) -> np.ndarray:
-    """A random image ``[height, width, 3]`` uint8: soft clouds of colour with some flat shapes on them."""
+    """A random image ``[height, width, 3]`` uint8: smooth colours, with some rectangles and ellipses of one colour."""
     from PIL import Image
 
     rng = np.random.default_rng((seed, height, width))

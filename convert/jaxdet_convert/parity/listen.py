@@ -1,6 +1,6 @@
-"""Running a live PyTorch module in evaluation mode and hearing what its parts compute.
+"""Running a PyTorch module in evaluation mode and recording the outputs of its submodules.
 
-torch is imported by the functions: whoever has a module has imported it.
+torch is only imported by the functions.
 """
 
 from __future__ import annotations
@@ -14,15 +14,20 @@ import numpy as np
 
 @contextmanager
 def listening(module: Any, parts: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    """The outputs of the named submodules, as they appear.
+    """Records the last output of submodules while the module runs.
+
+    Args:
+        parts: ``{name: path of the submodule}``.
 
     Raises:
-        ValueError: the module lacks one of them.
+        ValueError: the module does not have one of them.
     """
     modules = dict(module.named_modules())
     missing = [path for path in parts.values() if path not in modules]
     if missing:
-        raise ValueError(f"{type(module).__name__} is not built as torchvision's: it has no {', '.join(missing)}")
+        raise ValueError(
+            f"{type(module).__name__} has another structure than torchvision's: it has no {', '.join(missing)}"
+        )
     seen: dict[str, Any] = {}
     handles = []
     for name, path in parts.items():
@@ -40,7 +45,10 @@ def listening(module: Any, parts: Mapping[str, str]) -> Iterator[dict[str, Any]]
 
 @contextmanager
 def evaluating(module: Any) -> Iterator[Callable[[np.ndarray], Any]]:
-    """Evaluation without gradients, and the module's modes put back afterwards; yields what makes its input."""
+    """Sets a module to evaluation without gradients, and restores its modes afterwards.
+
+    Yields a function that converts an image ``[H, W, 3]`` to the module's input.
+    """
     import torch
 
     first = next(module.parameters())

@@ -1,4 +1,4 @@
-"""Which detections of two runs are the same ones."""
+"""Matching the detections of two implementations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PYTORCH, JAXDET = "PyTorch", "jaxdet"
 
 @dataclass(frozen=True, eq=False)
 class Boxes:
-    """``boxes [D, 4]``, ``scores [D]``, ``labels [D]``; scores may be unknown (NaN)."""
+    """``boxes [D, 4]``, ``scores [D]``, ``labels [D]``. Scores may be NaN: unknown."""
 
     boxes: np.ndarray
     scores: np.ndarray
@@ -23,9 +23,9 @@ class Boxes:
 
 
 def match(theirs: Boxes, ours: Boxes) -> list[tuple[int, int]]:
-    """Pairs (row of theirs, row of ours), each row once: equal labels, boxes and scores within the bounds.
+    """Pairs (row of theirs, row of ours) with equal labels, and boxes and scores within the bounds.
 
-    By decreasing score, each takes the nearest partner left; unknown scores fit every score.
+    In the order of ``theirs``, each box is matched to the nearest remaining one. Unknown scores match every score.
     """
     pairs: list[tuple[int, int]] = []
     free = np.ones(len(ours.boxes), bool)
@@ -41,21 +41,21 @@ def match(theirs: Boxes, ours: Boxes) -> list[tuple[int, int]]:
 
 
 def matching(theirs: Boxes, ours: Boxes, judge: Callable[[str, Boxes, int], Unmatched]) -> Matching:
-    """The detections of both in pairs.
+    """Matches the detections of both sides.
 
     Args:
-        judge: (side, its boxes, row) to what is to be said of a box without a partner.
+        judge: (side, its boxes, row) -> the explanation of an unmatched box.
     """
     pairs = match(theirs, ours)
     rows = np.asarray(pairs, np.int64).reshape(-1, 2)
-    unmatched = tuple(judge(side, found, row) for side, found, row in alone(theirs, ours, rows))
+    unmatched = tuple(judge(side, found, row) for side, found, row in unmatched_rows(theirs, ours, rows))
     box_error = np.abs(theirs.boxes[rows[:, 0]] - ours.boxes[rows[:, 1]]).max(initial=0)
     score_error = np.abs(theirs.scores[rows[:, 0]] - ours.scores[rows[:, 1]]).max(initial=0)
     return Matching(len(theirs.boxes), len(ours.boxes), len(pairs), float(box_error), float(score_error), unmatched)
 
 
-def alone(theirs: Boxes, ours: Boxes, rows: np.ndarray) -> list[tuple[str, Boxes, int]]:
-    """Side, its boxes and the row of each box without a partner in ``rows [N, 2]``."""
+def unmatched_rows(theirs: Boxes, ours: Boxes, rows: np.ndarray) -> list[tuple[str, Boxes, int]]:
+    """Side, its boxes and the row of each unmatched box. ``rows [N, 2]``: the matched pairs."""
     return [
         (side, found, int(row))
         for column, (side, found) in enumerate(((PYTORCH, theirs), (JAXDET, ours)))
@@ -68,7 +68,7 @@ def other_side(side: str) -> str:
 
 
 def unmatched(image: int, side: str, label: int, score: float, box: np.ndarray, cause: Any) -> Unmatched:
-    """A box without a partner, and its `jaxdet_convert.parity.ties.Cause`."""
+    """An unmatched box with its `jaxdet_convert.parity.ties.Cause`."""
     corners = tuple(float(value) for value in box)
     return Unmatched(image, side, int(label), float(score), corners, cause.text, cause.near_tie)
 

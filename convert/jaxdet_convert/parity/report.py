@@ -1,4 +1,4 @@
-"""What a comparison found: numbers a stage, detections matched, and what the rest is."""
+"""The results of a comparison: errors per stage, and matched and unmatched detections."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-RELATIVE_BOUND = 1e-5  # of every stage: maximum error over maximum value
-BOX_BOUND = 0.02  # pixels of the image as it was given
+RELATIVE_BOUND = 1e-5  # maximum error of a stage, relative to its maximum value
+BOX_BOUND = 0.02  # pixels of the image as given
 SCORE_BOUND = 1e-4
-TIE_BOUND = 1e-4  # a score or an IoU this close to what decides about it is a near-tie
-SHARE_BOUND = 0.995
+TIE_BOUND = 1e-4  # scores and IoUs this close to the deciding value are near-ties
+SHARE_BOUND = 0.995  # minimum fraction of matched detections
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage's output in both: of all images the worst absolute and the worst relative error."""
+    """The maximum absolute and relative error of one stage over all images."""
 
     name: str
     absolute: float  # maximum |error|
     relative: float  # maximum |error| / maximum |value|
-    largest: float  # maximum |value| of PyTorch's
+    largest: float  # maximum |value| in PyTorch
     bound: float = RELATIVE_BOUND
 
     @property
@@ -29,7 +29,7 @@ class Stage:
         return self.relative <= self.bound  # False for NaN
 
     def worst(self, other: Stage) -> Stage:
-        """Both images' numbers as one; NaN stays."""
+        """The worse of both results. NaN is worse than any number."""
         return Stage(
             self.name,
             _larger(self.absolute, other.absolute),
@@ -40,13 +40,15 @@ class Stage:
 
 
 def stage(name: str, theirs: np.ndarray, ours: np.ndarray, **options: float) -> Stage:
-    """One stage's output in both.
+    """Compares the outputs of one stage.
 
     Raises:
-        ValueError: their shapes differ.
+        ValueError: the shapes differ.
     """
     if theirs.shape != ours.shape:
-        raise ValueError(f"{name}: PyTorch's has shape {theirs.shape} and ours {ours.shape}: other models")
+        raise ValueError(
+            f"{name}: the shape is {theirs.shape} in PyTorch, but {ours.shape} in jaxdet: the models differ"
+        )
     theirs, ours = theirs.astype(np.float64), ours.astype(np.float64)
     error = float(np.abs(theirs - ours).max(initial=0))
     largest = float(np.abs(theirs).max(initial=0))
@@ -59,13 +61,13 @@ def _larger(a: float, b: float) -> float:
 
 @dataclass(frozen=True)
 class Unmatched:
-    """A detection that the other side does not have.
+    """A detection that only one side has.
 
-    Or a proposal: its label is 0, its score the logit, and its box lies in pixels of the model's input.
+    Proposals have label 0, the logit as score, and boxes in pixels of the model's input.
     """
 
     image: int
-    side: str  # "PyTorch" or "jaxdet": whose detection it is
+    side: str  # "PyTorch" or "jaxdet": the side that has it
     label: int
     score: float
     box: tuple[float, ...]  # xyxy in the image's pixels
@@ -76,14 +78,14 @@ class Unmatched:
         box = ", ".join(f"{value:.2f}" for value in self.box)
         kind = "near-tie" if self.near_tie else "UNEXPLAINED"
         return (
-            f"{kind}: image {self.image}, {self.side} alone has label {self.label}, score {self.score:.6f}, "
+            f"{kind}: image {self.image}, only {self.side} has label {self.label}, score {self.score:.6f}, "
             f"box ({box}): {self.reason}"
         )
 
 
 @dataclass(frozen=True)
 class Matching:
-    """Detections of all images. Errors are of the matched ones, boxes in the images' own pixels."""
+    """Numbers of detections of all images, and maximum errors of the matched ones. Boxes are in pixels as given."""
 
     theirs: int = 0
     ours: int = 0
@@ -114,7 +116,7 @@ class Matching:
 
 @dataclass(frozen=True)
 class Compared:
-    """What a comparison found on one image; a model that has no detections or no proposals has None for them."""
+    """The comparison of one image. Detections or proposals are None for models without them."""
 
     stages: tuple[Stage, ...]
     detections: Matching | None = None
@@ -123,11 +125,11 @@ class Compared:
 
 @dataclass(frozen=True)
 class Report:
-    """The whole comparison; ``ok`` is its verdict.
+    """The result of a comparison.
 
-    ok: every stage's relative error is within its bound, at least 99.5% of the detections have a partner (same label,
-        each coordinate within 0.02 pixels of the image as given, score within 1e-4), and each of the others is a
-        near-tie that is shown with its numbers. A classifier has no detections.
+    ok: whether the relative error of every stage is within its bound, at least 99.5% of the detections are matched
+        (same label, coordinates within 0.02 pixels of the image as given, score within 1e-4), and all others are
+        near-ties, which the report explains with their values. Classifiers have no detections.
     """
 
     model: str
@@ -135,7 +137,7 @@ class Report:
     images: tuple[tuple[int, int], ...]  # (height, width)
     stages: tuple[Stage, ...]
     detections: Matching | None = None
-    proposals: Matching | None = None  # told, not judged: a near-tie among them matters where it reaches a detection
+    proposals: Matching | None = None  # no effect on `ok`: differences matter only if they change detections
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -143,7 +145,7 @@ class Report:
         return all(stage.ok for stage in self.stages) and (self.detections is None or self.detections.ok)
 
     def json(self) -> str:
-        """Everything in it, as one line."""
+        """The report as one line of JSON."""
         content = asdict(self) | {"ok": self.ok}
         for entry, stage in zip(content["stages"], self.stages, strict=True):
             entry["ok"] = stage.ok
@@ -152,10 +154,10 @@ class Report:
         return json.dumps(content)
 
     def text(self) -> str:
-        """A page for a reader who does not believe it."""
+        """The report as text."""
         sizes = ", ".join(f"{height}x{width}" for height, width in self.images)
         lines = [
-            f"{self.model} in jaxdet against PyTorch, same weights, same images",
+            f"{self.model} in jaxdet and in PyTorch, same weights, same images",
             "; ".join(f"{key} {value}" for key, value in self.environment.items()),
             f"{len(self.images)} image{'s' * (len(self.images) != 1)} (height x width): {sizes}",
             *self.notes,
@@ -174,26 +176,26 @@ class Report:
         if self.detections is not None:
             found = self.detections
             lines += [
-                _matched("detections", found, "px of the image") + f", the worst score {found.score_error:.2g}",
+                _matched("detections", found, "px of the image") + f", maximum score error {found.score_error:.2g}",
                 f"  a match: same label, coordinates within {BOX_BOUND:g} px of the image as given, "
-                f"score within {SCORE_BOUND:g}; at least {SHARE_BOUND:.1%} have to match",
+                f"score within {SCORE_BOUND:g}; at least {SHARE_BOUND:.1%} have to be matched",
                 *(f"  {one.text()}" for one in found.unmatched),
             ]
             if not found.unmatched:
-                lines.append("  no exceptions, so no near-tie to show")
+                lines.append("  all are matched")
         lines += ["", f"verdict: {'the same numbers' if self.ok else 'BEYOND THE BOUND'}"]
         return "\n".join(lines)
 
 
 def _summary(unmatched: tuple[Unmatched, ...]) -> list[str]:
-    """How many without a partner are near-ties, and one of each kind: flat areas of an image make many at a time."""
+    """The numbers of explained and unexplained differences, and the first of each: flat image areas cause many."""
     kinds = {True: "near-ties", False: "UNEXPLAINED"}
     lines = []
     for near_tie, kind in kinds.items():
         some = [one for one in unmatched if one.near_tie is near_tie]
         if some:
             lines.append(
-                f"  {len(some)} that one side has alone are {kind}; the first, {some[0].side}'s: {some[0].reason}"
+                f"  {len(some)} that only one side has are {kind}; the first is {some[0].side}'s: {some[0].reason}"
             )
     return lines
 
@@ -201,5 +203,5 @@ def _summary(unmatched: tuple[Unmatched, ...]) -> list[str]:
 def _matched(what: str, found: Matching, unit: str) -> str:
     return (
         f"{what}: PyTorch {found.theirs}, jaxdet {found.ours}, matched {found.matched} ({found.share:.2%}); "
-        f"of these the worst box {found.box_error:.2g} {unit}"
+        f"maximum box error {found.box_error:.2g} {unit}"
     )

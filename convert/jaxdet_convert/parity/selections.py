@@ -1,6 +1,6 @@
-"""The selections of detectors, worked out again in float64 from what one side computed.
+"""Recomputing the selections of a detector in float64 from the outputs of one side.
 
-Axes: h w of a level, A anchors of a location, N anchors of all levels, R proposals, K classes, D detections.
+Axes: (h, w) the map of a level, A anchors per location, N anchors of all levels, R proposals, K classes, D detections.
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ from jaxdet_convert.parity.ties import Selection
 Decode = Callable[[np.ndarray, np.ndarray, tuple[int, int]], np.ndarray]
 """(deltas, anchors, image size) -> boxes in float64, clipped to the image, ``[N, 4]``."""
 
-_MARGIN = 64  # candidates beyond the limit of a level that are looked at
+_MARGIN = 64  # candidates per level that are also considered beyond the limit
 
 
 def rpn_selection(
     logits: list[np.ndarray], deltas: list[np.ndarray], anchors: np.ndarray, size: tuple[int, int],
     proposals: np.ndarray, config: Any,
 ) -> Selection:  # fmt: skip
-    """The first stage: keys are anchors, groups levels; scores are logits, so that saturation makes no ties.
+    """The selection of proposals. Keys are anchors, groups are levels. Scores are logits, which do not saturate.
 
     Args:
-        logits, deltas: a level ``[h, w, A]`` and ``[h, w, A, 4]``; anchors ``[N, 4]`` of all levels.
-        proposals: ``[R, 4]``, what this side kept.
+        logits, deltas: per level ``[h, w, A]`` and ``[h, w, A, 4]``.
+        anchors: ``[N, 4]``.
+        proposals: ``[R, 4]``, the ones that this side kept.
     """
     rpn = config.rpn
     keys, groups, boxes, scores, cuts = [], [], [], [], []
@@ -40,7 +41,7 @@ def rpn_selection(
         order = np.argsort(-values, kind="stable")
         count = min(rpn.pre_nms_top_n_test, len(order))
         order = order[: count + _MARGIN]
-        # With fewer anchors than may enter, nothing is cut off.
+        # A level with fewer anchors than the limit has no cut.
         cuts.append(np.full(len(order), values[order[count - 1]] if count < len(values) else -np.inf))
         keys.append(start + order)
         groups.append(np.full(len(order), level))
@@ -66,11 +67,11 @@ def box_selection(
     logits: np.ndarray, deltas: np.ndarray, proposals: np.ndarray, anchors: np.ndarray, size: tuple[int, int],
     detections: tuple[np.ndarray, np.ndarray, np.ndarray], config: Any,
 ) -> Selection:  # fmt: skip
-    """The second stage: keys are (anchor of the proposal, class), groups classes.
+    """The selection of the second stage's detections. Keys are (proposal's anchor, class), groups are classes.
 
     Args:
-        anchors: ``[R]``, the key of each proposal in the first stage.
-        detections: boxes ``[D, 4]`` in pixels of the model's input, scores and labels: what this side kept.
+        anchors: ``[R]``, the key of each proposal in `rpn_selection`.
+        detections: boxes ``[D, 4]`` in pixels of the model's input, scores and labels that this side kept.
     """
     box, classes = config.box, config.num_classes
     exponent = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
@@ -98,11 +99,13 @@ def dense_selection(
     scores: list[np.ndarray], deltas: list[np.ndarray], anchors: np.ndarray, size: tuple[int, int],
     detections: tuple[np.ndarray, np.ndarray, np.ndarray], config: Any, *, decode: Decode,
 ) -> Selection:  # fmt: skip
-    """The selection of a dense detector. Keys are (anchor, class), groups are classes.
+    """The selection of a dense detector's detections. Keys are (anchor, class), groups are classes.
 
     Args:
-        scores, deltas: per level ``[h, w, A, K]`` in float64, and ``[h, w, A, 4]``; anchors ``[N, 4]`` of all levels.
-        detections: boxes ``[D, 4]`` in pixels of the model's input, scores and labels, as selected by the detector.
+        scores, deltas: per level ``[h, w, A, K]`` in float64, and ``[h, w, A, 4]``.
+        anchors: ``[N, 4]``.
+        detections: boxes ``[D, 4]`` in pixels of the model's input, scores and labels that this side kept.
+        decode: from deltas to boxes.
     """
     classes, limit = config.num_classes, config.topk_candidates
     keys, selected, cuts = [], [], []
@@ -137,14 +140,14 @@ def dense_selection(
 
 
 def on_level_boundary(box: np.ndarray) -> bool:
-    """Whether rounding may pool this proposal ``[4]`` from another level."""
+    """Whether rounding may decide from which level this proposal ``[4]`` is pooled."""
     side = math.sqrt(max(float((box[2] - box[0]) * (box[3] - box[1])), 1e-12))
     level = CANONICAL_LEVEL + math.log2(side / CANONICAL_SIZE) + 1e-6
     return abs(level - round(level)) <= 1e-5
 
 
 def nearest_rows(boxes: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-    """For each of ``boxes [M, 4]`` the nearest of ``candidates [N, 4]``, each at most once, ``[M]``."""
+    """The row ``[M]`` of the nearest of ``candidates [N, 4]`` for each of ``boxes [M, 4]``, each at most once."""
     return _rows_of(boxes, candidates, np.ones((len(boxes), len(candidates)), bool))
 
 

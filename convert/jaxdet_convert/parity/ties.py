@@ -1,11 +1,12 @@
-"""Why one side kept a box that the other did not: a near-tie with its numbers, or nothing that explains it.
+"""Explaining why only one side kept a box: a near-tie with its values, or no explanation.
 
-All stages of detectors select alike: a threshold, at most so many candidates, NMS within a group, at most so many
-results. A `Selection` is one side's view of one of them, worked out again in float64 from what that side computed
-(`jaxdet_convert.parity.selections`); its items bear keys that mean the same on both sides. `explain` compares two.
+All selections of detectors have the same steps: a threshold, a maximum number of candidates, NMS within groups, and a
+maximum number of results. A `Selection` contains the candidates and results of one side, recomputed in float64 from its
+outputs (`jaxdet_convert.parity.selections`). Its keys identify the same candidates on both sides. `explain` compares
+two selections.
 
-A decision that fell otherwise may lead to others: the box that was kept suppresses a third one, or pushes the last one
-out. Such a chain is followed to the decision it began with, which has to be the near-tie.
+A different decision may cause others: the additional box suppresses another one, or replaces the last result. Such
+chains are followed to the first decision, which has to be a near-tie.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 from jaxdet_convert.parity.match import iou
 from jaxdet_convert.parity.report import TIE_BOUND
 
-_BOX_BOUND = 0.1  # pixels of the model's input: beyond it two boxes are not one box rounded twice
+_BOX_BOUND = 0.1  # pixels of the model's input; larger differences are not due to rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,10 +26,10 @@ class Selection:
     """Candidates by decreasing score, and which of them were kept. Axis: N candidates."""
 
     keys: np.ndarray  # [N]
-    groups: np.ndarray  # [N]: only equal ones suppress each other
+    groups: np.ndarray  # [N], only boxes of equal groups suppress each other
     boxes: np.ndarray  # [N, 4] float64, pixels of the model's input
     scores: np.ndarray  # [N] float64
-    cuts: np.ndarray  # [N]: the score at which a candidate enters (a threshold, or the last of a top-k)
+    cuts: np.ndarray  # [N], the minimum score of a candidate (a threshold, or the last of a top-k)
     kept: np.ndarray  # [N] bool
     nms_thresh: float
     limit: int
@@ -38,10 +39,10 @@ class Selection:
         return int(rows[0]) if len(rows) else None
 
     def kept_key(self, label: int, score: float, classes: int) -> int | None:
-        """The key of the kept candidate of this label that is nearest in score, where keys end in a label.
+        """The key of the kept candidate with this label and the nearest score.
 
         Args:
-            classes: how many labels there are.
+            classes: the number of classes; ``key % classes`` is the label.
         """
         rows = np.flatnonzero(self.kept & (self.keys % classes == label))
         return int(self.keys[rows[np.argmin(np.abs(self.scores[rows] - score))]]) if len(rows) else None
@@ -49,38 +50,38 @@ class Selection:
 
 @dataclass(frozen=True)
 class Cause:
-    """Why a box was not kept; ``near_tie``: the numbers said show a decision that rounding can turn."""
+    """Why a box was not kept. ``near_tie``: whether rounding can change the decision."""
 
     text: str
     near_tie: bool
 
 
-UNKNOWN = Cause("nothing explains it", False)
+UNKNOWN = Cause("no explanation", False)
 
 
 def explain(key: int, mine: Selection, theirs: Selection, seen: frozenset[tuple[int, int]] = frozenset()) -> Cause:
-    """Why ``theirs`` did not keep the candidate ``key`` that ``mine`` kept."""
+    """Explains why ``theirs`` did not keep the candidate ``key``, which ``mine`` kept."""
     here, there = mine.row(key), theirs.row(key)
     if here is None or there is None or (key, id(mine)) in seen:
         return UNKNOWN
     seen |= {(key, id(mine))}
     score, cut = theirs.scores[there], theirs.cuts[there]
     if abs(score - mine.scores[here]) > TIE_BOUND * max(1, abs(score)):
-        return Cause(f"its score is {score:.7f}, and {mine.scores[here]:.7f} on the other side", False)
+        return Cause(f"its score is {score:.7f}, but {mine.scores[here]:.7f} on the other side", False)
     if (apart := np.abs(theirs.boxes[there] - mine.boxes[here]).max()) > _BOX_BOUND:
-        return Cause(f"its box lies {apart:.2f} px from where it lies on the other side", False)
+        return Cause(f"its boxes on the two sides differ by {apart:.2f} px", False)
     if abs(score - cut) <= TIE_BOUND:
-        return Cause(f"its score {score:.7f} is {score - cut:+.1e} from {cut:.7f}, where candidates begin", True)
+        return Cause(f"its score {score:.7f} is {score - cut:+.1e} from {cut:.7f}, the minimum of candidates", True)
     if score < cut:
         return UNKNOWN
-    suppressed = _suppressed(here, there, mine, theirs, seen)
-    return suppressed if suppressed is not None else _pushed_out(here, there, mine, theirs, seen)
+    suppressed = _explain_suppression(here, there, mine, theirs, seen)
+    return suppressed if suppressed is not None else _explain_limit(here, there, mine, theirs, seen)
 
 
-def _suppressed(
+def _explain_suppression(
     here: int, there: int, mine: Selection, theirs: Selection, seen: frozenset[tuple[int, int]]
 ) -> Cause | None:
-    """By a kept box of its group that no longer stands above it, or not as close, on the other side."""
+    """Explains a suppression by a kept box of the same group; None if there is no such box."""
     rivals = np.flatnonzero(theirs.kept & (theirs.groups == theirs.groups[there]))
     rivals = rivals[(rivals != there) & (theirs.scores[rivals] >= theirs.scores[there])]
     overlap = iou(theirs.boxes[there], theirs.boxes[rivals])
@@ -90,16 +91,16 @@ def _suppressed(
         rival = rivals[index]
         gap = theirs.scores[rival] - theirs.scores[there]
         if gap <= TIE_BOUND:
-            continue  # which of the two goes first is a tie itself
+            continue  # their order is a near-tie
         cause = explain(int(theirs.keys[rival]), theirs, mine, seen)
         if not cause.near_tie:
-            return Cause(f"suppressed by a box (IoU {overlap[index]:.4f}) whose part is not explained", False)
-        return Cause(f"suppressed by a box that the other side lacks, because there {cause.text}", True)
+            return Cause(f"suppressed by a box (IoU {overlap[index]:.4f}), without an explanation for that box", False)
+        return Cause(f"suppressed by a box that the other side does not have: {cause.text}", True)
     if sure:
         rival = rivals[sure[0]]
         return Cause(
-            f"its score {theirs.scores[there]:.7f} and that of a box it overlaps with, {theirs.scores[rival]:.7f}, "
-            f"stand {theirs.scores[rival] - theirs.scores[there]:.1e} apart, so either may go first",
+            f"its score {theirs.scores[there]:.7f} and that of an overlapping box, {theirs.scores[rival]:.7f}, "
+            f"differ by {theirs.scores[rival] - theirs.scores[there]:.1e}, so that either may be first",
             True,
         )
     close = np.flatnonzero(np.abs(margin) <= TIE_BOUND)
@@ -115,8 +116,10 @@ def _suppressed(
     )
 
 
-def _pushed_out(here: int, there: int, mine: Selection, theirs: Selection, seen: frozenset[tuple[int, int]]) -> Cause:
-    """By as many boxes as are kept at most."""
+def _explain_limit(
+    here: int, there: int, mine: Selection, theirs: Selection, seen: frozenset[tuple[int, int]]
+) -> Cause:
+    """Explains a box after the maximum number of results."""
     if theirs.kept.sum() < theirs.limit:
         return UNKNOWN
     last, score = theirs.scores[theirs.kept].min(), theirs.scores[there]
@@ -130,4 +133,6 @@ def _pushed_out(here: int, there: int, mine: Selection, theirs: Selection, seen:
     causes = [explain(key, theirs, mine, seen) for key in extra]
     if not extra or before + len(extra) < theirs.limit or not all(cause.near_tie for cause in causes):
         return UNKNOWN
-    return Cause(f"pushed beyond the {theirs.limit} best by a box that the other side lacks: {causes[0].text}", True)
+    return Cause(
+        f"not among the best {theirs.limit} because of a box that the other side does not have: {causes[0].text}", True
+    )

@@ -1,7 +1,7 @@
-"""A two-stage detector against its original: every stage up to the proposals, the second stage, the detections.
+"""Comparison of a two-stage detector with its original.
 
-The stages before the proposals are compared as they come; pooled features and box predictions on PyTorch's proposals
-in both; the detections again from end to end.
+The stages up to the proposals are compared directly, pooled features and box predictions with PyTorch's proposals on
+both sides, and finally the detections of the whole detectors.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import numpy as np
 from jaxdet.data import resize_boxes
 from jaxdet_convert.parity import ties
 from jaxdet_convert.parity.canvas import Placed, place
-from jaxdet_convert.parity.match import JAXDET, PYTORCH, Boxes, alone, match, matching, other_side, unmatched
+from jaxdet_convert.parity.match import JAXDET, PYTORCH, Boxes, match, matching, other_side, unmatched, unmatched_rows
 from jaxdet_convert.parity.report import Compared, Matching, Unmatched, stage
 from jaxdet_convert.parity.selections import box_selection, nearest_rows, on_level_boundary, rpn_selection
 from jaxdet_convert.parity.two_stage_traces import Trace, trace_jax, trace_torch
 
 
 def compare(module: Any, model: Any, image: np.ndarray, number: int, *, parts: Mapping[str, str]) -> Compared:
-    """One image through both; see `jaxdet_convert.sources.base.Parity` for the arguments.
+    """Compares both on one image. `jaxdet_convert.sources.base.Parity` documents the other arguments.
 
     Args:
-        parts: PyTorch's submodules for "transform", "body", "pyramid", "head" (of the RPN), "anchors", "rpn", "pool"
-            and "predictor".
+        parts: the paths of PyTorch's submodules for "transform", "body", "pyramid", "head" (of the RPN), "anchors",
+            "rpn", "pool" and "predictor".
     """
     placed = place(model, image)
     theirs = trace_torch(module, image, parts)
@@ -34,7 +34,7 @@ def compare(module: Any, model: Any, image: np.ndarray, number: int, *, parts: M
     stages = [stage("transformed image", theirs.pixels, ours.pixels)]
     levels = list(model.strides)
     for title, names, a, b in (
-        ("body", model.config.fpn.levels, theirs.body, ours.body),
+        ("backbone", model.config.fpn.levels, theirs.body, ours.body),
         ("pyramid", levels, theirs.pyramid, ours.pyramid),
         ("RPN logits", levels, theirs.rpn_logits, ours.rpn_logits),
         ("RPN deltas", levels, theirs.rpn_deltas, ours.rpn_deltas),
@@ -52,21 +52,21 @@ def compare(module: Any, model: Any, image: np.ndarray, number: int, *, parts: M
     ]
     apart = np.abs(theirs.proposals[rows[:, 0]] - ours.proposals[rows[:, 1]]).max(initial=0)
     judge = _Judge(theirs, ours, model, placed, number)
-    lonely = tuple(judge.proposal(side, row) for side, _, row in alone(first, second, rows))
-    proposals = Matching(len(theirs.proposals), len(ours.proposals), len(pairs), float(apart), unmatched=lonely)
+    rest = tuple(judge.proposal(side, row) for side, _, row in unmatched_rows(first, second, rows))
+    proposals = Matching(len(theirs.proposals), len(ours.proposals), len(pairs), float(apart), unmatched=rest)
     detections = matching(_detections(theirs), _detections(ours), judge.detection)
     return Compared(tuple(stages), detections, proposals)
 
 
 def notes(module: Any, model: Any) -> tuple[str, ...]:
-    """Which strides torchvision took RoIAlign's levels for, where these are others."""
+    """A line with the strides that torchvision inferred for RoIAlign, if they are incorrect."""
     scales = getattr(module.roi_heads.box_roi_pool, "scales", None)
     strides = list(model.pool_strides())
     if scales is None or [round(1 / scale) for scale in scales] == strides:
         return ()
     return (
-        "torchvision infers the strides of RoIAlign's levels from the height of its first image; here it took them "
-        f"for {[round(1 / scale) for scale in scales]}, and they are {strides}: show it one that is not thin first.",
+        "torchvision infers the strides of RoIAlign's levels from the height of its first image; here it inferred "
+        f"{[round(1 / scale) for scale in scales]}, and they are {strides}: start with an image that is not thin.",
     )
 
 
@@ -79,7 +79,7 @@ def _unscored(boxes: np.ndarray) -> Boxes:
 
 
 class _Judge:
-    """Both sides' selections of one image, worked out when first asked, and what they say about a box alone."""
+    """Explains unmatched boxes of one image. The selections of both sides are only computed if needed."""
 
     def __init__(self, theirs: Trace, ours: Trace, model: Any, placed: Placed, number: int):
         self.config, self.placed, self.number = model.config, placed, number
@@ -115,7 +115,7 @@ class _Judge:
         }  # fmt: skip
 
     def proposal(self, side: str, row: int) -> Unmatched:
-        """Why the other side lacks this proposal of ``side``."""
+        """Explains why the other side does not have this proposal of ``side``."""
         mine, theirs = self.rpn[side], self.rpn[other_side(side)]
         anchor = int(self.anchors[side][row])
         cause = ties.explain(anchor, mine, theirs)
@@ -124,7 +124,7 @@ class _Judge:
         return unmatched(self.number, side, 0, mine.scores[at], mine.boxes[at], cause)
 
     def detection(self, side: str, found: Boxes, row: int) -> Unmatched:
-        """Why the other side lacks this detection of ``side``."""
+        """Explains why the other side does not have this detection of ``side``."""
         cause = self._cause(side, found, row)
         return unmatched(self.number, side, found.labels[row], found.scores[row], found.boxes[row], cause)
 
@@ -144,5 +144,5 @@ class _Judge:
             return ties.Cause(f"{other} did not keep it: {cause.text}", cause.near_tie)
         proposal = self.traces[side].proposals[np.flatnonzero(self.anchors[side] == anchor)[0]]
         if on_level_boundary(proposal):
-            return ties.Cause("its proposal's size is where two levels of the pyramid meet", True)
-        return ties.Cause(f"{other} has other numbers for it", False)
+            return ties.Cause("the size of its proposal is on the boundary between two levels of the pyramid", True)
+        return ties.Cause(f"{other} has other values for it", False)

@@ -1,7 +1,7 @@
-"""What a two-stage detector computes at every stage, in PyTorch and here: channels last, without the batch.
+"""The outputs of all stages of a two-stage detector, in PyTorch and in jaxdet: channels last, without batch axis.
 
-Axes: h w of an image or a level, C channels, A anchors of a location, N anchors of all levels, R proposals, K classes,
-D detections, P cells of RoIAlign.
+Axes: (h, w) an image or the map of a level, C channels, A anchors per location, N anchors of all levels, R proposals,
+K classes, D detections, P cells per side of a pooled region.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from jaxdet_convert.parity.listen import as_map, as_numpy, evaluating, listening
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """One image through either side.
+    """The outputs of one side for one image, without padding.
 
     Attributes:
-        pixels: ``[h, w, 3]``, the transformed image without its padding.
-        body, pyramid: a level ``[h, w, C]``.
-        rpn_logits, rpn_deltas: a level ``[h, w, A]`` and ``[h, w, A, 4]``.
+        pixels: ``[h, w, 3]``, the transformed image.
+        body, pyramid: per level ``[h, w, C]``, the maps of the backbone (torchvision's ``body``) and of the pyramid.
+        rpn_logits, rpn_deltas: per level ``[h, w, A]`` and ``[h, w, A, 4]``.
         anchors: ``[N, 4]``.
         proposals: ``[R, 4]``.
-        logits, deltas: ``[R, K]`` and ``[R, K, 4]``, of the own proposals.
-        given_pooled, given_logits, given_deltas: ``[R, P, P, C]``, and the last two again, of PyTorch's proposals.
-        boxes, scores, labels: ``[D, 4]`` in the pixels of the image as given, ``[D]``, ``[D]``.
+        logits, deltas: ``[R, K]`` and ``[R, K, 4]`` for this side's proposals.
+        given_pooled, given_logits, given_deltas: ``[R, P, P, C]``, ``[R, K]``, ``[R, K, 4]`` for PyTorch's proposals.
+        boxes, scores, labels: the detections, ``[D, 4]`` in pixels of the image as given, ``[D]``, ``[D]``.
     """
 
     pixels: np.ndarray
@@ -53,13 +53,13 @@ class Trace:
 
 
 def trace_torch(module: Any, image: np.ndarray, parts: Mapping[str, str]) -> Trace:
-    """Run the module on one image ``[H, W, 3]``, uint8 or float in 0..1.
+    """Runs the module on one image ``[H, W, 3]``, uint8 or float in 0..1.
 
     Args:
-        parts: the module's submodules of every stage.
+        parts: the paths of the submodules of all stages.
 
     Raises:
-        ValueError: the module lacks one of them.
+        ValueError: the module does not have one of them.
     """
     with listening(module, parts) as seen, evaluating(module) as to_input:
         found = module([to_input(image)])[0]
@@ -88,10 +88,10 @@ def trace_torch(module: Any, image: np.ndarray, parts: Mapping[str, str]) -> Tra
 
 
 def trace_jax(model: Any, placed: Placed, given: np.ndarray) -> Trace:
-    """Run the model on one image.
+    """Runs the model on one image.
 
     Args:
-        given: proposals ``[R, 4]`` in pixels of the model's input, for the second stage once more.
+        given: proposals ``[R, 4]`` in pixels of the model's input, on which the second stage runs additionally.
     """
     slots = max(model.config.rpn.post_nms_top_n_test, len(given))
     padded = np.zeros((1, slots, 4), np.float32)
@@ -99,8 +99,8 @@ def trace_jax(model: Any, placed: Placed, given: np.ndarray) -> Trace:
     valid = np.arange(slots)[None] < len(given)
     others = Proposals(padded, np.zeros((1, slots), np.float32), valid)  # type: ignore[arg-type]
     found = jax.device_get(_stages(*nnx.split(model), placed.images, others))
-    pyramid = [found["pyramid"][level] for level in model.strides]  # a jit boundary sorts dicts by name
-    scale = getattr(model, "scale", 1)  # the heads may see larger maps
+    pyramid = [found["pyramid"][level] for level in model.strides]  # jit sorts dicts by name
+    scale = getattr(model, "scale", 1)  # HeadHunter's heads may use larger maps
 
     def gridded(levels: Any, *last: int) -> list[np.ndarray]:
         shapes = [(scale * x.shape[1], scale * x.shape[2]) for x in pyramid]
@@ -130,7 +130,7 @@ def trace_jax(model: Any, placed: Placed, given: np.ndarray) -> Trace:
 
 @partial(jax.jit, static_argnums=0)
 def _stages(graphdef: nnx.GraphDef, state: nnx.State, images: Images, given: Proposals) -> dict[str, Any]:
-    """What the model computes on the way from an image to detections."""
+    """The outputs of all stages."""
     model = nnx.merge(graphdef, state)
     body = model.extract(images)
     pyramid = model.pyramid(body, images)

@@ -1,10 +1,10 @@
-"""Weights and images to compare two implementations with, where no trained weights are at hand.
+"""Weights and images for comparisons without trained weights.
 
-A freshly initialised detector is no test: its activations explode with depth, its scores are all alike and its boxes
-overflow. Here a random one is calibrated on an image until it behaves as a trained one does: norms that normalise,
-scores that spread without saturating, deltas of moderate size, and some hundred boxes above the threshold.
+A freshly initialised detector is not suitable: its activations grow with depth, its scores are almost equal, and its
+boxes overflow. Instead, random weights are calibrated on an image, so that norms normalise, scores vary without
+saturating, deltas are of moderate size, and some hundred boxes are above the threshold.
 
-torch is imported by the functions, not by this file.
+torch is only imported by the functions.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from jaxdet_convert.sources.registry import SOURCES
 
 
 def torchvision_models() -> dict[str, Parity]:
-    """The models that torchvision builds under the same name as this library, and how each is compared."""
+    """The models that torchvision also has, and how each is compared."""
     return {name: source.parity for source in SOURCES for name in source.parity.builders}
 
 
 def detectors() -> list[str]:
-    """Those of them that are detectors."""
+    """The names of the detectors among `torchvision_models`."""
     return sorted(name for name in torchvision_models() if _detects(name))
 
 
@@ -35,11 +35,11 @@ def torchvision_model(torchvision: Any, name: str, *, seed: int = 0, frozen: boo
 
     Args:
         torchvision: the module, with its operators registered.
-        frozen: the backbone's norms as FrozenBatchNorm2d, as torchvision builds the first detector for its weights.
-        options: of torchvision's builder (``num_classes``, ``min_size``, ...).
+        frozen: use FrozenBatchNorm2d in the backbone, as torchvision does in version 1 with pretrained weights.
+        options: of torchvision's function (``num_classes``, ``min_size``, ...).
 
     Raises:
-        ValueError: torchvision has no such model, or this library has not.
+        ValueError: the model is not in both libraries.
     """
     import torch
 
@@ -57,10 +57,13 @@ def torchvision_model(torchvision: Any, name: str, *, seed: int = 0, frozen: boo
 
 
 def torchvision_model_of_file(torchvision: Any, name: str, path: str, **options: Any) -> Any:
-    """torchvision's model with the weights of a file, or of a jaxdet folder, which torchvision itself loads, strictly.
+    """torchvision's model with the weights of a file or of a jaxdet folder, loaded strictly by torchvision.
 
-    The number of classes, the norms' kind and their eps follow the file, as in `jaxdet_convert.load_torch`; our reader
-    is used because it runs no code of the file.
+    The number of classes, and kind and eps of the norms, are determined as in `jaxdet_convert.load_torch`. The file is
+    read by jaxdet's reader, which does not run code from it.
+
+    Raises:
+        ValueError: the weights do not fit torchvision's model.
     """
     import torch
 
@@ -84,21 +87,21 @@ def torchvision_model_of_file(torchvision: Any, name: str, path: str, **options:
     values = read_model(path).tensors if stored is None else to_torch(stored)
     tensors = {key: torch.from_numpy(_wide(value)) for key, value in values.items()}
     try:
-        model.load_state_dict(tensors)  # also takes the names from before torchvision 0.13
+        model.load_state_dict(tensors)  # also accepts the names from before torchvision 0.13
     except RuntimeError as error:
         raise ValueError(f"{path} does not fit torchvision's {name}: {' '.join(str(error).split())[:300]}") from None
     return model
 
 
 def _wide(array: np.ndarray) -> np.ndarray:
-    """A copy, of bfloat16 as float32, because torch takes numpy's own dtypes alone."""
+    """A copy, with bfloat16 as float32, because torch only accepts numpy's own dtypes."""
     return np.array(array, np.float32 if str(array.dtype) == "bfloat16" else array.dtype)
 
 
 def _check_name(name: str) -> None:
     known = torchvision_models()
     if name not in known:
-        raise ValueError(f"torchvision has no model {name!r} that is also here; it has {', '.join(known)}")
+        raise ValueError(f"torchvision and jaxdet have no common model {name!r}; they have {', '.join(known)}")
 
 
 def _built(torchvision: Any, name: str, options: dict[str, Any]) -> Any:
@@ -109,7 +112,7 @@ def _built(torchvision: Any, name: str, options: dict[str, Any]) -> Any:
 
 
 def _body(model: Any, name: str) -> Any:
-    """The module's backbone."""
+    """The module's backbone, without the pyramid."""
     return model.backbone.body if _detects(name) else model
 
 
@@ -118,7 +121,7 @@ def _detects(name: str) -> bool:
 
 
 def _freeze(torchvision: Any, model: Any) -> None:
-    """Every BatchNorm2d becomes torchvision's FrozenBatchNorm2d with the same four vectors and eps."""
+    """Replaces every BatchNorm2d by torchvision's FrozenBatchNorm2d with the same arrays and eps."""
     import torch
 
     for layer in list(model.modules()):
