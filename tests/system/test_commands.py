@@ -231,7 +231,7 @@ def test_classify_prints_the_most_likely(run, tmp_path, capsys):
         (["convert", "{files}", "--to-torch", "x.pth"], "it is a directory"),
         (["convert", "{data}/val.json", "--names", "{files}/latin.txt"], "latin.txt: it is not text in UTF-8"),
         (["export", "nowhere", "--out", "x"], "no such file or folder"),
-        (["export", "{run}", "--out", "{data}"], "is there and is no export"),
+        (["export", "{run}", "--out", "{data}"], "exists and is not an export"),
         (["export", "{run}", "--out", "x", "--canvas", "7x7"], "multiples of 32"),
         (["summary", "{data}", "--size", "64", "64"], "not a jaxdet model"),
         (["shapes", "x", "--train", "0"], "at least 1 image each"),
