@@ -1,6 +1,6 @@
 """jaxdet: object detection in pure JAX / Flax NNX, with PyTorch's numbers.
 
-The public names load on first use, so that ``import jaxdet`` and the command line's help do not wait for JAX.
+Public names are imported on first use, so that ``import jaxdet`` and the command line's help do not wait for JAX.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     __version__: str
 
-_HOMES = {
+_EXPORTS = {
     "jaxdet.backbones": ("Darknet53", "MobileNetV1", "ResNet"),
     "jaxdet.compilation_cache": ("enable_compilation_cache",),
     "jaxdet.models": ("FCOS", "FasterRCNN", "HeadHunter", "RetinaNet", "list_models", "with_classes"),
@@ -59,21 +59,21 @@ _HOMES = {
     "jaxdet.saving.resolve": ("list_weights",),
     "jaxdet.types": ("Detections", "Images", "Proposals", "Targets"),
 }
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
+_MODULES = {name: module for module, names in _EXPORTS.items() for name in names}
 
-__all__ = sorted(_HOME)
+__all__ = sorted(_MODULES)
 
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return _version()
-    if name not in _HOME:
+    if name not in _MODULES:
         raise AttributeError(f"module 'jaxdet' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+    return getattr(importlib.import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_HOME, "__version__"]
+    return [*globals(), *_MODULES, "__version__"]
 
 
 def _version() -> str:
@@ -81,5 +81,5 @@ def _version() -> str:
 
     try:
         return version("jaxdet")
-    except PackageNotFoundError:  # the sources, not installed
+    except PackageNotFoundError:  # run from the sources, without installation
         return "0+unknown"

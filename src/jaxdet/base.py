@@ -74,7 +74,9 @@ class ModelConfig:
     def with_frozen_norms(self: AnyConfig) -> AnyConfig:
         """This configuration with frozen batch norms in the backbone: statistics, scales and biases are constants."""
         if self.backbone_config is None:
-            raise ValueError("freeze_norms needs a backbone of jaxdet; freeze the norms of your own in its constructor")
+            raise ValueError(
+                "freeze_norms needs a backbone of jaxdet; freeze the norms of a custom one in its constructor"
+            )
         norm: NormConfig = self.backbone_config.norm
         if norm.kind == "group":
             raise ValueError("freeze_norms is for batch norms, and this backbone has group norms: leave it out")

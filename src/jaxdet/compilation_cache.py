@@ -1,4 +1,4 @@
-"""JAX's persistent compilation cache: what one process compiles, the next one loads."""
+"""JAX's persistent compilation cache, from which later processes load compiled programs."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import sys
 
 
 def set_cache_variables(folder: str | os.PathLike[str] | None = None) -> str:
-    """Sets the environment variables from which JAX, imported afterwards, takes its cache. Gives the cache's folder.
+    """Sets the environment variables of JAX's compilation cache, and returns its folder. Call it before importing JAX.
 
-    Variables that are set already keep their values.
+    Variables that are already set keep their values.
 
     Args:
         folder: by default ``compiled`` in ``$JAXDET_CACHE``, or in ``~/.cache/jaxdet``.
@@ -17,15 +17,15 @@ def set_cache_variables(folder: str | os.PathLike[str] | None = None) -> str:
     if folder is None:
         folder = os.path.join(os.environ.get("JAXDET_CACHE", os.path.expanduser("~/.cache/jaxdet")), "compiled")
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA warns at length about each program of a warm cache
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA prints long warnings for programs from the cache
     return os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.fspath(folder))
 
 
 def enable_compilation_cache(folder: str | os.PathLike[str] | None = None) -> str:
-    """Keeps compiled programs on disk, as the ``jaxdet`` command does. Gives the cache's folder.
+    """Caches compiled programs on disk, as the ``jaxdet`` command does, and returns the cache's folder.
 
-    Call it first, before JAX is imported: otherwise it works as well, but XLA prints warnings when the cache is warm. A
-    cache that JAX already has is left as it is.
+    Call it before importing JAX. Afterwards it also works, but XLA prints warnings for programs from the cache. If JAX
+    already has a cache, nothing is changed.
 
     Args:
         folder: by default ``compiled`` in ``$JAXDET_CACHE``, or in ``~/.cache/jaxdet``.
@@ -46,5 +46,5 @@ def enable_compilation_cache(folder: str | os.PathLike[str] | None = None) -> st
             "jax_persistent_cache_min_compile_time_secs",
             float(os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"]),
         )
-        compilation_cache.reset_cache()  # JAX looks at the folder once, at its first compilation
+        compilation_cache.reset_cache()  # JAX reads the setting only at its first compilation
     return chosen

@@ -1,4 +1,4 @@
-"""Announces each compilation, which takes seconds to minutes."""
+"""Messages before compilations, which take seconds to minutes."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ Say = Callable[[str], object]
 
 
 def say_beside_bars(line: str) -> None:
-    """Prints a line on standard error, above progress bars that are shown there."""
+    """Prints a line on standard error without breaking progress bars."""
     tqdm.write(line, file=sys.stderr)
 
 
 class Compilations:
-    """Which programs of a step have been used in this process.
+    """The compiled programs of a step in this process.
 
     Args:
-        purpose: what the step is for, as the line names it; empty: nothing is named.
+        purpose: the purpose of the step in the message, as in ``compiling 288x320 for evaluation ...``; may be empty.
     """
 
     def __init__(self, purpose: str = "") -> None:
@@ -27,11 +27,11 @@ class Compilations:
         self._known: set[Hashable] = set()
 
     def announce(self, program: Hashable, canvas: tuple[int, ...], say: Say | None) -> None:
-        """Says ``compiling 288x320 ...`` where a program is new: of this model and batch, on this canvas.
+        """Says ``compiling 288x320 ...`` the first time that a program is used with this canvas.
 
         Args:
-            program: identifies it among those of the same canvas; canvas: (height, width).
-            say: is called with the line; None: nothing is said.
+            program: identifies the model and batch size; canvas: (height, width).
+            say: called with the message; None: there is no message.
         """
         key = (program, canvas)
         if key in self._known:

@@ -1,4 +1,4 @@
-"""Frozen configurations: overriding by option name, and to JSON and back."""
+"""Frozen configurations: overriding options by name, and conversion to and from JSON values."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from jaxdet.typed import check_field, describe, field_types, fits, shortened
 
 Config = TypeVar("Config")
 
-_NEAREST, _LISTED = 3, 12  # names that an error message has: similar ones, and at most of a whole list
+_NEAREST, _LISTED = 3, 12  # in error messages: the number of similar names, and the longest complete list
 
 
 def option_names(config: Any) -> dict[str, tuple[str, ...]]:
-    """Every option of a configuration and the path of the field that it sets.
+    """The options of a configuration, each with the path of the field that it sets.
 
-    A child configuration may carry ``metadata={"options": prefix}``: its fields are then options of the parent under
-    ``prefix + name`` (``rpn_nms_thresh`` sets ``config.rpn.nms_thresh``; the transform's prefix is empty). A child
-    without the metadata is an option as a whole. ``metadata={"option": name}`` renames a single field's option.
+    A field with a child configuration may have ``metadata={"options": prefix}``: the child's fields are then options of
+    the parent, named ``prefix + name`` (``rpn_nms_thresh`` sets ``config.rpn.nms_thresh``; the transform's prefix is
+    empty). Without this metadata, the child is a single option. ``metadata={"option": name}`` gives the option of a
+    field another name.
     """
     names: dict[str, tuple[str, ...]] = {}
     for field in dataclasses.fields(config):
@@ -37,33 +38,37 @@ def option_names(config: Any) -> dict[str, tuple[str, ...]]:
 
 
 def override(config: Config, options: Mapping[str, Any]) -> Config:
-    """The configuration with some options changed; an unknown one is an error that names the nearest known."""
+    """The configuration with some options changed.
+
+    Raises:
+        ValueError: an option is unknown, for which the message suggests similar names, or a value has another type.
+    """
     known = option_names(config)
     for name, value in options.items():
         if name not in known:
             raise unknown_option(name, known, "jaxdet.config.option_names(config)")
-        config = _replace(config, known[name], _checked(config, known[name], name, _frozen(value)))
+        config = _replace(config, known[name], _check(config, known[name], name, _freeze(value)))
     return config
 
 
-def _checked(config: Any, path: tuple[str, ...], name: str, value: Any) -> Any:
-    """The value, if it is of the type that the field has: a mistake shows here and not deep in a run."""
+def _check(config: Any, path: tuple[str, ...], name: str, value: Any) -> Any:
+    """Checks the type of a value for the field at ``path``, so that a mistake is not found only during a run."""
     for part in path[:-1]:
         config = getattr(config, part)
     return check_field(config, path[-1], name, value)
 
 
 def nearest(name: str, known: typing.Iterable[str], count: int = 1) -> str:
-    """``"; did you mean 'x'?"`` with up to ``count`` names, for the end of an error message, or nothing."""
+    """``"; did you mean 'x'?"`` with up to ``count`` similar names, for an error message; empty if there are none."""
     *others, last = [repr(found) for found in difflib.get_close_matches(name, list(known), n=count)] or [""]
     return f"; did you mean {', '.join(others)}{' or ' if others else ''}{last}?" if last else ""
 
 
 def unknown_option(name: str, known: typing.Collection[str], where: str) -> ValueError:
-    """The error for an option that does not exist: it names the nearest ones, and all where these are few.
+    """The error for an unknown option. The message has similar names, and all names if they are few.
 
     Args:
-        where: the Python expression that gives all of them.
+        where: a Python expression that returns all names.
     """
     listed = f"known: {', '.join(sorted(known))}" if len(known) <= _LISTED else f"{where} lists all {len(known)}"
     return ValueError(f"unknown option {name!r}; {listed}{nearest(name, known, _NEAREST)}")
@@ -75,13 +80,13 @@ def _replace(config: Any, path: tuple[str, ...], value: Any) -> Any:
     return dataclasses.replace(config, **{path[0]: value})
 
 
-def _frozen(value: Any) -> Any:
-    """Lists become tuples, so that a configuration stays hashable."""
-    return tuple(_frozen(item) for item in value) if isinstance(value, (list, tuple)) else value
+def _freeze(value: Any) -> Any:
+    """Converts lists to tuples, so that a configuration stays hashable."""
+    return tuple(_freeze(item) for item in value) if isinstance(value, (list, tuple)) else value
 
 
 def to_dict(config: Any) -> Any:
-    """A configuration as plain JSON values; each dataclass carries its class name under ``"type"``."""
+    """A configuration as JSON values. A dataclass becomes an object with its class name under ``"type"``."""
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
         fields = {field.name: to_dict(getattr(config, field.name)) for field in dataclasses.fields(config)}
         return {"type": type(config).__name__, **fields}
@@ -89,10 +94,13 @@ def to_dict(config: Any) -> Any:
 
 
 def from_dict(value: Any, classes: Mapping[str, type]) -> Any:
-    """The inverse of `to_dict`; ``classes`` are the only ones that can come out of it.
+    """The inverse of `to_dict`.
+
+    Args:
+        classes: the dataclasses that may be created, by name.
 
     Raises:
-        ValueError: a class or a field is unknown, or a value is not of the field's type.
+        ValueError: a class or a field is unknown, or a value has another type than its field.
     """
     if isinstance(value, list):
         return tuple(from_dict(item, classes) for item in value)
@@ -112,5 +120,5 @@ def from_dict(value: Any, classes: Mapping[str, type]) -> Any:
             raise ValueError(f"{name}'s {key} is {shortened(item)}; it must be {describe(hints[key])}")
     try:
         return classes[name](**given)
-    except (TypeError, AttributeError, OverflowError) as error:  # a field is missing, or a check met another type
-        raise ValueError(f"{name} cannot be made of these values ({error})") from None
+    except (TypeError, AttributeError, OverflowError) as error:  # a field is missing, or __post_init__ failed
+        raise ValueError(f"{name} cannot be created from these values ({error})") from None

@@ -1,4 +1,4 @@
-"""The names that were here before `jaxdet.models`, for programs written then."""
+"""Names from `jaxdet.models`, kept for programs that were written for earlier versions."""
 
 from jaxdet.models import DetectorTransform as DetectorTransform
 from jaxdet.models import FasterRCNN as FasterRCNN

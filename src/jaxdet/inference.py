@@ -1,4 +1,4 @@
-"""Images of any size in, detections in each image's own pixels out."""
+"""Inference on images of any size, with detections in pixels of each image."""
 
 from __future__ import annotations
 
@@ -34,35 +34,35 @@ AnyModel = TypeVar("AnyModel", bound=Model)
 
 @partial(jax.jit, static_argnums=(0,), static_argnames=("mesh",))
 def infer_step(graphdef: nnx.GraphDef, state: nnx.State, images: Images, *, mesh: Mesh | None = None) -> Detections:
-    """The compiled forward pass of ``nnx.split(model)``; compiles once a model and canvas."""
+    """The compiled forward pass of ``nnx.split(model)``. It is compiled once per model, batch size and canvas."""
     return nnx.merge(graphdef, state)(images, mesh=mesh)
 
 
 def with_options(model: AnyModel, **options: Any) -> AnyModel:
-    """The same parameters under other options that do not shape them (``box_score_thresh``, ``min_size``, ...).
+    """The model with other options, which must not change its parameters (``box_score_thresh``, ``min_size``, ...).
 
     Args:
         options: see `jaxdet.models.model_config`.
 
     Raises:
-        ValueError: an option is unknown, or gives parameters other names or shapes (``num_classes``,
-            ``box_representation_size``, anchors of another count): those belong to a new model.
+        ValueError: an option is unknown, or changes names or shapes of parameters (``num_classes``,
+            ``box_representation_size``, the number of anchors), which needs a new model.
     """
     old = model.config
     if options.get("num_classes", old.num_classes) != old.num_classes:
         raise ValueError(
-            f"num_classes is {old.num_classes} and cannot change on an existing model: use jaxdet.with_classes"
+            f"num_classes is {old.num_classes} and cannot be changed on an existing model: use jaxdet.with_classes"
         )
     new = override_model(old, options)
     if old.architecture() == new.architecture():
         return under_config(model, new)
     wanted = wanted_shapes(new, model)
     if wanted != shapes(model):
-        told = unlike(wanted_shapes(old, model), wanted, of="this model", by="these options")
-        if told is not None:
+        difference = unlike(wanted_shapes(old, model), wanted, of="this model", by="these options")
+        if difference is not None:
             raise ValueError(
-                f"{', '.join(options)}: an existing model cannot take options that shape its parameters: {told}. "
-                "Give them to jaxdet.create_model"
+                f"{', '.join(options)}: options that shape parameters cannot be changed on an existing model: "
+                f"{difference}. Give them to jaxdet.create_model"
             )
     check_fit(model)
     changed = fill(abstract(new, numerics=model.numerics, backbone=getattr(model, "backbone", None)), arrays(model))
@@ -71,7 +71,7 @@ def with_options(model: AnyModel, **options: Any) -> AnyModel:
 
 
 def under_config(model: AnyModel, config: ModelConfig) -> AnyModel:
-    """The same parameters under a configuration of the same `ModelConfig.architecture`."""
+    """The model with another configuration, which must have the same `ModelConfig.architecture`."""
     copy: AnyModel = nnx.merge(*nnx.split(model))
     copy.config = config  # type: ignore[assignment]
     return copy
@@ -84,26 +84,28 @@ def predict(
     score_threshold: float | None = None,
     batch_size: int = 1,
 ) -> list[Prediction]:
-    """Detect objects in images.
+    """Detects objects in images.
 
     Args:
         images: ``[H, W, 3]`` RGB arrays of any sizes, uint8 or float in 0..1 (`jaxdet.data.read_image` reads a file).
-            They are resized as torchvision does and put on a small set of canvases; each compiles once.
-        score_threshold: of the detections returned; by default the model's ``box_score_thresh``.
-        batch_size: images of one canvas that go through the model together. The last of a canvas have empty slots
-            beside them, which cost as much as images; on a CPU 1 is as fast as any.
+            They are resized as in torchvision and padded to one of a few canvases. The model is compiled once per
+            canvas.
+        score_threshold: detections with higher scores are returned; by default the model's ``box_score_thresh``.
+        batch_size: the number of images of one canvas that go through the model together. The last batch of a canvas
+            is filled with empty slots, which cost as much as images. On a CPU, 1 is as fast as any other.
 
     Returns:
-        Per image a dict of numpy ``boxes [D, 4]`` (xyxy, its own pixels), ``labels [D]`` and ``scores [D]``, by
-        decreasing score, and ``names`` (a list) where the model knows its classes. No images give an empty list.
+        For each image, a dict of numpy arrays ``boxes [D, 4]`` (xyxy, in pixels of the image), ``labels [D]`` and
+        ``scores [D]``, by decreasing score, and ``names`` (a list) if the model has class names. An empty list for no
+        images.
 
     Raises:
-        ValueError: the model is no detector, or something is no image; the message says what to do.
+        ValueError: the model is not a detector, or an array is not an image; the message says how to correct it.
     """
     _check_detector(model)
     checked = checked_images(images)
     for index, image in enumerate(checked):
-        _check_resized(model, image, f"image {index}")
+        _check_size(model, image, f"image {index}")
     found = predict_each(model, enumerate(checked), score_threshold=score_threshold, batch_size=batch_size)
     return [prediction for _, prediction in sorted(found, key=lambda item: item[0])]
 
@@ -117,19 +119,22 @@ def predict_each(
     mesh: Mesh | None = None,
     say: Say | None = None,
 ) -> Iterator[tuple[Key, Prediction]]:
-    """`predict` over a stream of images, of which only a few are in memory at a time.
+    """`predict` for a stream of images, of which only a few are in memory at a time.
 
-    Images wait until ``batch_size`` of their canvas have come, and what is left is done at the end: they leave in
-    another order than they came in.
+    An image waits until there are ``batch_size`` images of its canvas, or no more images. So the order of the results
+    may differ from that of the images.
 
     Args:
-        images: (what the image is known by, the image); drawn from only as fast as they are worked off.
-        mesh: of `jaxdet.parallel.data_mesh`, over this process's devices: each batch is split over them.
-        say: is told of each canvas before its program is compiled.
+        images: pairs of a key and an image, which are consumed only as fast as they are processed.
+        mesh: from `jaxdet.parallel.data_mesh`, over devices of this process: each batch is split over them.
+        say: called with a message before the program of a canvas is compiled.
+
+    Yields:
+        Pairs of an image's key and its detections.
 
     Raises:
-        ValueError: the model is no detector, an image is not one, no batch can be made so, or the predictor has another
-            number of classes than the model's configuration.
+        ValueError: the model is not a detector, an array is not an image, the batch size is below 1 or does not divide
+            over the devices, or the predictor has another number of classes than the model's configuration.
     """
     _check_detector(model)
     if score_threshold is not None and score_threshold < model.config.score_threshold:
@@ -155,12 +160,12 @@ def predict_each(
         detections = jax.device_get(infer_step(graphdef, state, batch, mesh=mesh))
         for slot, (key, image) in enumerate(waiting):
             found = jax.tree.map(lambda x, slot=slot: x[slot], detections)
-            yield key, _prediction(found, resized[slot], image, model.config.names, score_threshold)
+            yield key, _to_prediction(found, resized[slot], image, model.config.names, score_threshold)
 
     groups: dict[tuple[int, int], list[tuple[Key, np.ndarray]]] = {}
     for key, image in images:
         image = checked_image(model, image)
-        canvas = choose_canvas(_size(image, transform), choices)
+        canvas = choose_canvas(_resized_size(image, transform), choices)
         waiting = groups.setdefault(canvas, [])
         waiting.append((key, image))
         if len(waiting) == batch_size:
@@ -170,24 +175,24 @@ def predict_each(
 
 
 def checked_image(model: Detector, image: np.ndarray, name: str = "the image") -> np.ndarray:
-    """The image as arrays of it go into a model: uint8, or float32 in 0..1.
+    """Checks an image and returns it as uint8, or float32 in 0..1.
 
     Raises:
-        ValueError: it is no image, or the model would resize it to one without pixels.
+        ValueError: it is not an image, or the model would resize it to a size without pixels.
     """
     image = checked_pixels(image, name)
-    _check_resized(model, image, name)
+    _check_size(model, image, name)
     return image
 
 
-def _check_resized(model: Detector, image: np.ndarray, name: str) -> None:
-    size = _size(image, model.config.transform)
+def _check_size(model: Detector, image: np.ndarray, name: str) -> None:
+    size = _resized_size(image, model.config.transform)
     if min(size) < 1:
         raise ValueError(f"{name} of {image.shape[:2]} would be resized to {size}, which has no pixels")
 
 
 def collate(images: Sequence[np.ndarray], canvas: tuple[int, int], batch_size: int) -> Images:
-    """Preprocessed images ``[h, w, 3]`` on one canvas; slots that are left over are empty."""
+    """A batch of preprocessed images ``[h, w, 3]`` on one canvas; the remaining slots are empty."""
     pixels = np.zeros((batch_size, *canvas, 3), np.float32)
     sizes = np.zeros((batch_size, 2), np.int32)
     for slot, image in enumerate(images):
@@ -202,15 +207,15 @@ def _check_detector(model: Any) -> None:
 
 
 def _preprocess(image: np.ndarray, transform: DetectorTransform) -> np.ndarray:
-    return preprocess_to(image, _size(image, transform), mean=transform.image_mean, std=transform.image_std)
+    return preprocess_to(image, _resized_size(image, transform), mean=transform.image_mean, std=transform.image_std)
 
 
-def _size(image: np.ndarray, transform: DetectorTransform) -> tuple[int, int]:
+def _resized_size(image: np.ndarray, transform: DetectorTransform) -> tuple[int, int]:
     height, width = image.shape[:2]
     return resized_size(height, width, transform.min_size, transform.max_size, enlarge=transform.enlarge)
 
 
-def _prediction(
+def _to_prediction(
     found: Detections, resized: np.ndarray, image: np.ndarray, names: tuple[str, ...], threshold: float | None
 ) -> Prediction:
     keep = np.asarray(found.valid)
@@ -232,16 +237,16 @@ def logits_step(graphdef: nnx.GraphDef, state: nnx.State, x: Array) -> Array:
 
 
 def classify(model: Classifier, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Class probabilities ``[K]`` of each image; no images give an empty list.
+    """Class probabilities ``[K]`` of each image; an empty list for no images.
 
-    The shorter side is resized and the centre cut out as the model's ``config.transform`` says, with Pillow's bilinear
-    filter, which is what torchvision's classification presets use.
+    Images are resized and cropped at the centre according to the model's ``config.transform``, with Pillow's bilinear
+    filter, as in torchvision's classification presets.
 
     Args:
         images: ``[H, W, 3]`` RGB arrays of any sizes, uint8 or float in 0..1 (`jaxdet.data.read_image` reads a file).
 
     Raises:
-        ValueError: the model is no classifier, or something is no image; the message says what to do.
+        ValueError: the model is not a classifier, or an array is not an image; the message says how to correct it.
     """
     check_task(model, Task.CLASSIFICATION, by="classify", use="predict")
     images = checked_images(images)

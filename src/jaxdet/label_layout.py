@@ -1,4 +1,4 @@
-"""Where the labels of boxes go on an image, so that they cover neither small objects nor each other."""
+"""Placement of the labels of boxes on an image, so that they hide neither small objects nor each other."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-_GOOD = 0.2  # the cost up to which no smaller text is tried
-_HIDDEN = 0.5  # the share of another label or box from which a label may not cover it
-_OVER_LABELS, _OVER_BOXES, _LATER = 4.0, 1.0, 0.01  # costs: of covered labels, of covered boxes, of a later candidate
+_GOOD = 0.2  # up to this cost, no smaller text is tried
+_HIDDEN = 0.5  # a label must not hide more than this fraction of another label or box
+_OVER_LABELS, _OVER_BOXES, _LATER = 4.0, 1.0, 0.01  # costs of hidden labels, hidden boxes, and later candidates
 
 
 class Place(NamedTuple):
-    """choice: which of a label's extents is used; x, y: its upper left corner."""
+    """The place of a label. choice: the index of its extent; x, y: the upper left corner in pixels."""
 
     choice: int
     x: int
@@ -23,23 +23,24 @@ class Place(NamedTuple):
 def place_labels(
     boxes: np.ndarray, extents: Sequence[Sequence[tuple[int, int]]], size: tuple[int, int]
 ) -> list[Place | None]:
-    """A place for each label, beside its box or in a corner of it; None where each would hide another label or box.
+    """The place of each label, next to its box or inside it; None if every place would hide another label or box.
 
-    Labels are placed one by one. Each goes where it covers the least of the labels placed before and of all boxes,
-    counted by the share of each that is hidden: a corner of a large box costs little, a small box costs all. Above the
-    box comes first, then below, beside and inside. Smaller text is tried where larger text would cover too much.
+    Labels are placed in order. Each is placed where it hides the least of earlier labels and of all boxes, measured by
+    the hidden fraction of each: hiding a corner of a large box costs little, hiding a whole small box costs much.
+    Places above the box are preferred, then below, beside and inside. Smaller text is tried if larger text would hide
+    too much.
 
     Args:
         boxes: [D, 4] xyxy in pixels, the most important first.
-        extents: of each label the (width, height) that it may have, from the fullest text to the smallest.
-        size: (width, height) of the image, which labels do not leave.
+        extents: for each label, its possible (width, height), from the fullest text to the shortest.
+        size: (width, height) of the image. Labels stay inside it.
     """
     boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
     box_areas = np.maximum(_areas(boxes), 1.0)
     taken = np.zeros((0, 4))
     places: list[Place | None] = []
     for box, choices in zip(boxes, extents, strict=True):
-        others = np.where((boxes == box).all(1), 0.0, 1 / box_areas)  # its own box may hold a label
+        others = np.where((boxes == box).all(1), 0.0, 1 / box_areas)  # a label may hide its own box
         best: tuple[float, float, Place, np.ndarray] | None = None
         for choice, extent in enumerate(choices):
             spots = _candidates(box, extent, size)
@@ -63,7 +64,7 @@ def place_labels(
 
 
 def _candidates(box: np.ndarray, extent: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
-    """[C, 4] xyxy within the image, the preferred first."""
+    """[C, 4] xyxy: the possible places in the image, in order of preference."""
     (x1, y1, x2, y2), (width, height) = box, extent
     middle = (x1 + x2 - width) / 2
     corners = np.array(
@@ -84,7 +85,7 @@ def _areas(boxes: np.ndarray) -> np.ndarray:
 
 
 def _overlaps(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """[A, B]: the area that each pair shares."""
+    """[A, B]: the intersection area of each pair."""
     low = np.maximum(first[:, None, :2], second[None, :, :2])
     high = np.minimum(first[:, None, 2:], second[None, :, 2:])
     return np.clip(high - low, 0, None).prod(-1)

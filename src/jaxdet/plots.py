@@ -1,4 +1,4 @@
-"""Curves for people: losses over steps, precision over recall, miss rate over false positives."""
+"""Plots of losses over steps, precision over recall, and miss rate over false positives."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from jaxdet.evaluation.crowd.curves import LAMR_POINTS, miss_rates
 from jaxdet.paths import PathLike, write_whole
 from jaxdet.visualize import class_colour
 
-_CURVES_SHOWN = 10  # classes drawn one by one
-_LOWEST_MISS_RATE = 0.02  # drawn, unless the curve goes lower
-_FPPI_SHOWN = (0.003, 10.0)
+_CURVES_SHOWN = 10  # the number of classes with a curve
+_LOWEST_MISS_RATE = 0.02  # the lower limit of the axis, unless the curve is lower
+_FPPI_SHOWN = (0.003, 10.0)  # the limits of the axis
 
 
 def plot_losses(rows: Sequence[Mapping[str, float]], path: PathLike, *, title: str = "") -> None:
-    """Draws the losses of a training run as a PNG, each as measured (faint) and smoothed; complete or not at all.
+    """Plots the losses of a training run as a PNG, with (and, faintly, without) smoothing.
 
     Args:
-        rows: one mapping a logged step. Drawn is every key that starts with ``loss``, over ``step`` (or the row's
-            number); rows may lack keys, and values that are not finite leave a gap.
-        path: the PNG file.
+        rows: one mapping per logged step. All keys that start with ``loss`` are plotted over ``step`` (or the index of
+            the row). Rows may lack keys, and values that are not finite leave a gap.
+        path: the PNG file, which is written atomically.
 
     Raises:
         ValueError: no row has a loss.
@@ -57,7 +57,7 @@ def plot_losses(rows: Sequence[Mapping[str, float]], path: PathLike, *, title: s
     axes.set_xlabel("step")
     axes.set_ylabel("loss")
     axes.set_title(title)
-    _tidy(axes)
+    _style(axes)
     if lowest >= 0:
         axes.set_ylim(bottom=0)
     axes.legend(frameon=False)
@@ -65,38 +65,40 @@ def plot_losses(rows: Sequence[Mapping[str, float]], path: PathLike, *, title: s
 
 
 def plot_evaluation(evaluator: Evaluator, path: PathLike) -> None:
-    """Draws the curves of an evaluator's last evaluation: `plot_precision_recall` or `plot_head_curves`.
+    """Plots the curves of an evaluator's last evaluation with `plot_precision_recall` or `plot_head_curves`.
 
     Raises:
-        ValueError: nothing was evaluated, or there was no ground truth.
+        ValueError: nothing was evaluated, or there is no ground truth.
     """
     if isinstance(evaluator, CocoEvaluator):
         plot_precision_recall(evaluator.classes, path)
     elif evaluator.result is None:
-        raise ValueError("nothing was evaluated, so there is no curve to draw")
+        raise ValueError("nothing was evaluated, so there is no curve to plot")
     else:
         plot_head_curves(evaluator.result, path)
 
 
 def plot_precision_recall(classes: Sequence[ClassResult], path: PathLike, *, threshold: float = 0.5) -> None:
-    """Draws precision over recall at one IoU threshold as a PNG: the ten fullest classes, and of several the mean.
+    """Plots precision over recall at one IoU threshold as a PNG.
+
+    There is a curve for each of the ten classes with the most boxes, and the mean over all classes, if several.
 
     Args:
-        classes: `jaxdet.evaluation.CocoEvaluator.classes`; those without ground truth are left out.
-        path: the PNG file, complete or not at all.
+        classes: from `jaxdet.evaluation.CocoEvaluator.classes`; those without ground truth are left out.
+        path: the PNG file, which is written atomically.
 
     Raises:
-        ValueError: no class has a ground truth.
+        ValueError: no class has ground truth.
     """
     known = [one for one in classes if one.boxes and (one.curves[threshold] > -1).all()]
     if not known:
-        raise ValueError("no class has a ground truth, so there is no curve to draw")
+        raise ValueError("no class has ground truth, so there is no curve to plot")
     recall = np.linspace(0, 1, len(known[0].curves[threshold]))
     figure = Figure(figsize=(6.5, 5), dpi=130, layout="constrained")
     axes = figure.add_subplot()
-    fullest = {one.name for one in sorted(known, key=lambda one: -one.boxes)[:_CURVES_SHOWN]}
-    for number, one in enumerate((one for one in known if one.name in fullest), start=1):
-        colour = tuple(value / 255 for value in class_colour(number))  # not the label's: these ten are easy to tell
+    shown = {one.name for one in sorted(known, key=lambda one: -one.boxes)[:_CURVES_SHOWN]}
+    for number, one in enumerate((one for one in known if one.name in shown), start=1):
+        colour = tuple(value / 255 for value in class_colour(number))  # not by label: the first ten are distinct
         name = f"{one.name} {one.curves[threshold].mean():.3f}"
         axes.plot(recall, one.curves[threshold], color=colour, linewidth=1.3, label=name)
     mean = np.mean([one.curves[threshold] for one in known], axis=0)
@@ -108,23 +110,25 @@ def plot_precision_recall(classes: Sequence[ClassResult], path: PathLike, *, thr
     axes.set_title(f"IoU {threshold:.2f}; average precision beside {'each class' if len(known) > 1 else 'the class'}")
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.02)
-    _tidy(axes)
+    _style(axes)
     axes.legend(frameon=False, loc="lower left")
     _write(figure, path)
 
 
 def plot_head_curves(result: HeadResult, path: PathLike) -> None:
-    """Draws precision over recall, and miss rate over false positives per image, both logarithmic, as one PNG.
+    """Plots precision over recall, and miss rate over false positives per image (both logarithmic), as one PNG.
+
+    The best F1 and the nine points of LAMR are marked.
 
     Args:
-        result: of `jaxdet.evaluation.evaluate_heads`; marked are its best F1 and the nine points of its LAMR.
-        path: the PNG file, complete or not at all.
+        result: from `jaxdet.evaluation.evaluate_heads`.
+        path: the PNG file, which is written atomically.
 
     Raises:
-        ValueError: there was no head.
+        ValueError: the data has no head.
     """
     if not result.heads:
-        raise ValueError("the data has no head, so there is no curve to draw")
+        raise ValueError("the data has no head, so there is no curve to plot")
     curve = result.curve
     figure = Figure(figsize=(11, 4.8), dpi=130, layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -136,7 +140,7 @@ def plot_head_curves(result: HeadResult, path: PathLike) -> None:
         left.plot(curve.recall[best], curve.precision[best], "o", color="#222222", label=name)
     left.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
 
-    # From all missed at the left edge, in steps, to the last miss rate at the right one.
+    # A step function, from miss rate 1 at the left edge to the last miss rate at the right edge.
     fppi = np.concatenate([[0], curve.fppi, [np.inf]]).clip(*_FPPI_SHOWN)
     missed = np.concatenate([[1], curve.miss_rate, curve.miss_rate[-1:] if len(curve.fppi) else [1]])
     lowest = min(_LOWEST_MISS_RATE, *missed[missed > 0])
@@ -147,12 +151,12 @@ def plot_head_curves(result: HeadResult, path: PathLike) -> None:
     right.set(xlim=_FPPI_SHOWN, ylim=(lowest, 1.1))
     for axes in (left, right):
         axes.set_title(f"IoU {result.threshold:.2f}")
-        _tidy(axes)
+        _style(axes)
         axes.legend(frameon=False, loc="lower left")
     _write(figure, path)
 
 
-def _tidy(axes: Any) -> None:
+def _style(axes: Any) -> None:
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
 
@@ -164,7 +168,7 @@ def _write(figure: Figure, path: PathLike) -> None:
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:
-    """A running mean over about a twentieth of the curve, of the finite values; NaN where there are none."""
+    """The running mean of the finite values over about a twentieth of the curve; NaN if a window has none."""
     half = len(values) // 40
     finite = np.isfinite(values)
     totals = np.concatenate([[0.0], np.cumsum(np.where(finite, values, 0.0))])

@@ -91,10 +91,10 @@ def test_what_does_not_belong_together_is_refused(file, stored, tmp_path):
     jaxdet.save(stored, tmp_path / "model")
     with pytest.raises(ValueError, match=r"these weights are of 'mobilenet_v1' .4 classes., and not of 'resnet50'"):
         jaxdet.create_model("resnet50", weights=file)
-    with pytest.raises(ValueError, match="model holds a MobileNetV1, and resnet50 is another kind of model"):
+    with pytest.raises(ValueError, match="model has a MobileNetV1, but resnet50 is another kind of model"):
         jaxdet.create_model("resnet50", weights=tmp_path / "model")
     for weights in (file, tmp_path / "model"):
-        with pytest.raises(ValueError, match="4 classes and num_classes=9 was asked for"):
+        with pytest.raises(ValueError, match=r"4 classes.* num_classes=9"):
             jaxdet.create_model("mobilenet_v1", weights=weights, num_classes=9)
     with pytest.raises(ValueError, match="weights or backbone_weights, not both"):
         jaxdet.create_model("fasterrcnn_mobilenet_v1_fpn", weights=file, backbone_weights=file)

@@ -41,7 +41,7 @@ def test_export_asks_before_it_opens_the_model(without, capsys, tmp_path):
 
 def test_a_bucket_asks_for_what_opens_it(capsys):
     require_buckets(["a/b", "C:\\x", "host:1234", "lr=1"])
-    with pytest.raises(ValueError, match="http:// is no place that jaxdet reads from"):
+    with pytest.raises(ValueError, match="http:// URLs are not supported"):
         require_buckets(["http://x/y"])
     if importlib.util.find_spec("s3fs") is None and importlib.util.find_spec("tensorflow") is None:
         assert main(["train", "finetune", "--out", "x", "--set", "weights=s3://bucket/run"]) == 1

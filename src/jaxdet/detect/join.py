@@ -1,4 +1,4 @@
-"""The files that detections end up in: COCO-style JSON, and MOTChallenge text."""
+"""Writing detections as COCO-style JSON and as MOTChallenge text."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ DETECTIONS = "detections.json"
 
 
 def write_coco(path: Path, per_image: Sequence[Found], names: Sequence[str], num_classes: int) -> int:
-    """Writes ``images``, ``annotations`` and ``categories``; how many detections there are.
+    """Writes ``images``, ``annotations`` and ``categories``, and returns the number of detections.
 
     Args:
-        per_image: in order; an image's id is its position, from 1, and those that could not be read are left out.
-        names: of the classes by label, the background first; may be empty.
+        per_image: the results in order. The id of an image is its position, from 1. Images that could not be read are
+            left out.
+        names: class names by label, the background first; may be empty.
     """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -27,30 +28,31 @@ def write_coco(path: Path, per_image: Sequence[Found], names: Sequence[str], num
         if one.error:
             continue
         images.append({"id": number, "file_name": one.file, "height": one.size[0], "width": one.size[1]})
-        for record in _records(number, one, names):
+        for record in _to_records(number, one, names):
             annotations.append({"id": len(annotations) + 1, **record})
-    known = names or [f"class {label}" for label in range(num_classes)]
-    categories = [{"id": label, "name": name} for label, name in enumerate(known) if label > 0]
+    class_names = names or [f"class {label}" for label in range(num_classes)]
+    categories = [{"id": label, "name": name} for label, name in enumerate(class_names) if label > 0]
     write_text(path, json.dumps({"images": images, "annotations": annotations, "categories": categories}))
     return len(annotations)
 
 
 def write_mot_files(folder: Path, per_image: Sequence[Found], frames: Sequence[Frame], label: int) -> list[Path]:
-    """Writes a file a sequence (`jaxdet.evaluation.mot.write_mot`) with the detections of one class.
+    """Writes the detections of one class, one file per sequence (`jaxdet.evaluation.mot.write_mot`).
 
     Args:
-        frames: of the images.
+        frames: the sequence and number of each image.
+        label: the class.
     """
     found = {}
     for one, frame in zip(per_image, frames, strict=True):
         if one.boxes is not None and one.labels is not None and one.scores is not None:
-            own = one.labels == label
-            found[frame] = FrameDetections(one.boxes[own], one.scores[own])
+            selected = one.labels == label
+            found[frame] = FrameDetections(one.boxes[selected], one.scores[selected])
     return write_mot(folder, found)
 
 
-def _records(image_id: int, one: Found, names: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Detections as COCO's records: ``bbox`` is (x, y, width, height) in the image's pixels."""
+def _to_records(image_id: int, one: Found, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The detections of an image as COCO records; ``bbox`` is (x, y, width, height) in pixels of the image."""
     assert one.boxes is not None and one.labels is not None and one.scores is not None
     for (x1, y1, x2, y2), label, score in zip(one.boxes, one.labels, one.scores, strict=True):
         yield {

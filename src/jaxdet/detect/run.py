@@ -1,8 +1,8 @@
-"""Detection over any number of images, by one process or several, that goes on where it was stopped.
+"""Detection on any number of images, by one or several processes. It resumes where it was stopped.
 
-The processes share a folder and nothing else: each takes every n-th image, writes down what it has done
-(`jaxdet.detect.parts`), and, when its share is done, joins everything if nothing is left. As each looks after its
-own last line is written, one of them finds it all there; two that do write the same files.
+The processes share only a folder. Each takes every n-th image and writes its results there (`jaxdet.detect.parts`). A
+process that has finished its share joins the results if no image is left. As it checks this after writing its own last
+result, at least one process finds all results; if several do, they write the same files.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _READERS = 4  # threads that decode images
 
 @dataclass(frozen=True)
 class Detected:
-    """What `detect` leaves behind.
+    """The result of `detect`.
 
-    left: images that other processes have still to do; where there are none, everything was joined.
-    unreadable: files that could not be read, as far as is known.
-    detections: how many there are, on how many images; mot: the files of MOTChallenge text. Of what was joined.
+    left: the number of images that other processes have not finished; if it is 0, the results were joined.
+    unreadable: the files that could not be read, of those that are finished.
+    detections, images: the numbers of joined detections and of images that could be read; mot: the MOTChallenge files.
     """
 
     left: int
@@ -64,35 +64,37 @@ def detect(
     say: Callable[[str], None] = tqdm.write,
     progress: bool = True,
 ) -> Detected:
-    """Detects objects in images, into ``out``: ``detections.json``, annotated images and ``mot/SEQUENCE.txt``.
+    """Detects objects in images and writes ``detections.json``, annotated images and ``mot/SEQUENCE.txt`` to ``out``.
 
-    With MOTChallenge text, annotated images lie in a folder a sequence.
+    With MOTChallenge text, there is one folder of annotated images per sequence.
 
-    What is done already is not done again, but for images that could not be read. One that cannot costs no other.
+    Finished images are skipped when the same call is repeated, except for those that could not be read. An image that
+    cannot be read does not stop the others.
 
     Args:
-        files: all the images, the same for every process.
-        out: a folder that all processes see; what has been found so far lies in its ``parts/``.
-        score_threshold: of the detections that are kept.
-        batch_size: images of one canvas that go through the model together; see `jaxdet.inference.predict_each`.
+        files: all images, in the same order in every process.
+        out: a folder that all processes can write to; ``parts/`` in it has the results so far.
+        score_threshold: detections with higher scores are kept.
+        batch_size: number of images of one canvas that go through the model together; see
+            `jaxdet.inference.predict_each`.
         draw: also write annotated images.
-        mot_class: also write MOTChallenge text, of this class's detections; a name or a label.
-        process_index, process_count: which share of the images is this process's.
-        overwrite: begin anew, for a single process.
-        mesh: over this process's devices: each batch is split over them.
-        say: is told of images that cannot be read.
+        mot_class: also write MOTChallenge text, with the detections of this class (a name or a label).
+        process_index, process_count: the share of the images that this process takes.
+        overwrite: discard earlier results; only for a single process.
+        mesh: devices of this process over which each batch is split.
+        say: called with a line for each image that cannot be read.
 
     Raises:
-        ValueError: ``out`` holds detections of another model, threshold or other images; another process has the
+        ValueError: ``out`` has detections of other images, or by another model or threshold; another process has the
             same index; or an argument is out of its range.
-        DataError: for MOTChallenge text the images are no numbered frames.
+        DataError: the images are not numbered frames, which MOTChallenge text needs.
     """
     check_classes(model)
     if not 0 <= process_index < process_count:
         raise ValueError(f"process_index must be from 0 to {process_count - 1}, not {process_index}")
     if overwrite and process_count > 1:
-        raise ValueError(f"--overwrite is for a single process; with several remove {Path(out) / PARTS} before")
-    label = None if mot_class is None else _label(model, mot_class)
+        raise ValueError(f"--overwrite is for a single process; with several, remove {Path(out) / PARTS} first")
+    label = None if mot_class is None else find_label(model, mot_class)
     frames = None if label is None else frames_of(files)
     targets = annotated_names(files) if frames is None else [f"{f.sequence}/{f.number:06d}.png" for f in frames]
     out = Path(out)
@@ -119,7 +121,7 @@ def detect(
 
         def readable() -> Iterator[tuple[tuple[int, np.ndarray], np.ndarray]]:
             images = read_ahead(
-                lambda place: _read(files[waiting[place]]), range(len(waiting)), workers=0, threads=_READERS,
+                lambda place: _read_or_error(files[waiting[place]]), range(len(waiting)), workers=0, threads=_READERS,
                 prefetch=2 * _READERS, size=0,
             )  # fmt: skip
             for number, image in zip(waiting, images, strict=True):
@@ -127,7 +129,7 @@ def detect(
                     if isinstance(image, DataError):
                         raise image
                     image = checked_image(model, image, names[number])
-                except ValueError as error:  # one broken file does not cost the others
+                except ValueError as error:  # the other images are not affected
                     say(str(error))
                     part.add(Found(names[number], error=str(error)))
                     bar.update()
@@ -141,7 +143,7 @@ def detect(
         with bar:
             for (number, image), found in stream:
                 boxes, labels, scores = (found[name] for name in ("boxes", "labels", "scores"))
-                if draw:  # before it counts as done
+                if draw:  # before the image counts as finished
                     annotated = draw_detections(image, boxes, labels, scores, model.config.names or None)
                     (out / targets[number]).parent.mkdir(exist_ok=True)
                     save_image(annotated, out / targets[number])
@@ -162,7 +164,7 @@ def detect(
 
 
 def annotated_names(files: Sequence[Path]) -> list[str]:
-    """A file name for each annotated image; two images of one name in different folders keep apart."""
+    """A unique file name for each annotated image, also if images in different folders have the same name."""
     taken: set[str] = set()
     counts: dict[str, int] = {}
     names = []
@@ -176,29 +178,34 @@ def annotated_names(files: Sequence[Path]) -> list[str]:
     return names
 
 
-def _read(file: Path) -> np.ndarray | DataError:
-    """The image, or why it cannot be read."""
+def _read_or_error(file: Path) -> np.ndarray | DataError:
+    """The image, or the error if it cannot be read."""
     try:
         return read_image(file)
     except DataError as error:
         return error
 
 
-def _label(model: Detector, wanted: str | int) -> int:
+def find_label(model: Detector, wanted: str | int) -> int:
+    """The label of one of the model's classes, which is given by name or label.
+
+    Raises:
+        ValueError: there is no such class, or several classes have this name.
+    """
     names = model.config.names
     if isinstance(wanted, str) and wanted.isdecimal() and wanted not in names[1:]:
         wanted = int(wanted)
     if isinstance(wanted, str):
         if wanted not in names[1:]:
-            known = ", ".join(names[1:]) or "no names, give its number"
-            raise ValueError(f"the model has no class {wanted!r}; it knows {known}")
+            known = f"it has {', '.join(names[1:])}" if names[1:] else "its classes have no names: give a label"
+            raise ValueError(f"the model has no class {wanted!r}; {known}")
         labels = [label for label, name in enumerate(names) if label and name == wanted]
         if len(labels) > 1:
             numbers = " and ".join(map(str, labels))
             raise ValueError(
-                f"the model has {len(labels)} classes named {wanted!r}, of labels {numbers}: give the label"
+                f"the model has {len(labels)} classes named {wanted!r}, with the labels {numbers}: give a label"
             )
         return labels[0]
     if not 0 < wanted < model.config.num_classes:
-        raise ValueError(f"the model has the classes 1 to {model.config.num_classes - 1}, not {wanted}")
+        raise ValueError(f"the model has the labels 1 to {model.config.num_classes - 1}, not {wanted}")
     return wanted

@@ -1,6 +1,6 @@
-"""Runs a detector that ``jaxdet export`` wrote. Needs jax, flatbuffers and numpy, and nothing else of jaxdet.
+"""Runs a detector that was exported with ``jaxdet export``. Needs jax, flatbuffers and numpy, but not jaxdet.
 
-``jaxdet export`` puts a copy of this file beside the program, so that a machine without jaxdet can say::
+``jaxdet export`` writes a copy of this file next to the program, so that it runs on a machine without jaxdet::
 
     from reader import load_export
     detector = load_export("folder")
@@ -30,18 +30,18 @@ def load_export(folder: str | os.PathLike[str]) -> ExportedDetector:
     """Opens an exported detector.
 
     Raises:
-        ValueError: there is none in the folder, or this JAX or this platform cannot run it.
+        ValueError: the folder has none, or this version of JAX or this platform cannot run it.
     """
     place = Path(folder)
     try:
         description = json.loads((place / DESCRIPTION).read_text())
         if description["format"] != FORMAT:
-            raise ValueError(f"its format is {description['format']}, and this reader knows {FORMAT}")
+            raise ValueError(f"its format is {description['format']}, but this reader reads {FORMAT}")
         program = (place / PROGRAM).read_bytes()
         with np.load(place / WEIGHTS, allow_pickle=False) as arrays:
             weights = [arrays[entry["name"]] for entry in description["weights"]]
     except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{folder} is no exported detector: {error}. Write one with jaxdet export") from None
+        raise ValueError(f"{folder} is not an exported detector: {error}. Write one with jaxdet export") from None
     return ExportedDetector(description, program, weights)
 
 
@@ -49,9 +49,9 @@ class ExportedDetector:
     """A compiled detector for one batch size and one canvas.
 
     Attributes:
-        batch: images that go through it together; canvas: (height, width) that they lie on.
-        names: of the classes, the background first; empty where the model did not know them.
-        description: all that is known of it, as in ``export.json``.
+        batch: number of images per call; canvas: its (height, width).
+        names: class names, the background first; empty if the model has none.
+        description: the content of ``export.json``.
     """
 
     def __init__(self, description: dict[str, Any], program: bytes, weights: Sequence[np.ndarray]) -> None:
@@ -63,7 +63,7 @@ class ExportedDetector:
             raise ValueError(f"reading an exported program needs {error.name}: pip install {error.name}") from None
         platform = jax.default_backend().replace("gpu", "cuda")
         if platform not in exported.platforms:
-            raise ValueError(f"it was exported for {', '.join(exported.platforms)}, and this is {platform}")
+            raise ValueError(f"this program was exported for {', '.join(exported.platforms)}, but this is {platform}")
         self.description = description
         self.batch: int = description["batch"]
         self.canvas: tuple[int, int] = tuple(description["canvas"])
@@ -75,14 +75,15 @@ class ExportedDetector:
         """Detections of a batch, padded.
 
         Args:
-            pixels: ``[B, H, W, 3]`` float32, normalised; whatever lies beyond an image's size is ignored.
-            sizes: ``[B, 2]`` int32, each image's (height, width).
+            pixels: ``[B, H, W, 3]`` float32, normalised; values beyond the size of an image are ignored.
+            sizes: ``[B, 2]`` int32, the (height, width) of each image.
 
         Returns:
-            ``boxes [B, D, 4]`` xyxy on the canvas, ``scores [B, D]``, ``labels [B, D]`` and ``valid [B, D]``.
+            ``boxes [B, D, 4]`` xyxy in pixels of the canvas, ``scores [B, D]``, ``labels [B, D]`` and
+            ``valid [B, D]``.
 
         Raises:
-            ValueError: the program is for another batch size or canvas.
+            ValueError: the program was exported for another batch size or canvas.
         """
         expected = (self.batch, *self.canvas, 3)
         if tuple(pixels.shape) != expected or tuple(sizes.shape) != (self.batch, 2):
@@ -96,14 +97,14 @@ class ExportedDetector:
         return dict(zip(OUTPUTS, found, strict=True))
 
     def detect(self, images: Sequence[np.ndarray], *, score_threshold: float = 0.0) -> list[dict[str, Any]]:
-        """Detections in images ``[H, W, 3]`` RGB uint8 of any sizes, in each image's own pixels.
+        """Detections in images ``[H, W, 3]`` RGB uint8 of any sizes, in pixels of each image.
 
         Returns:
-            Per image ``boxes [D, 4]`` xyxy, ``labels [D]`` and ``scores [D]`` by decreasing score, and ``names``
-            where the classes are known.
+            Per image ``boxes [D, 4]`` xyxy, ``labels [D]`` and ``scores [D]`` by decreasing score, and ``names`` if the
+            model has class names.
 
         Raises:
-            ValueError: an image is no RGB image, or once resized does not fit on the canvas.
+            ValueError: an array is not an RGB image, or the resized image does not fit on the canvas.
         """
         results: list[dict[str, Any]] = []
         for start in range(0, len(images), self.batch):
@@ -121,32 +122,32 @@ class ExportedDetector:
         return results
 
     def _prepare(self, image: np.ndarray, index: int) -> np.ndarray:
-        """Scaled to 0..1, normalised, resized: ``[h, w, 3]`` float32."""
+        """Scales to 0..1, normalises and resizes an image: ``[h, w, 3]`` float32."""
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise ValueError(f"image {index} is {image.dtype} {image.shape}; expected uint8 [height, width, 3]")
-        told = self.description["transform"]
+        transform = self.description["transform"]
         height, width = image.shape[:2]
-        scale = min(told["min_size"] / min(height, width), told["max_size"] / max(height, width))
-        scale = scale if told["enlarge"] else min(scale, 1.0)
+        scale = min(transform["min_size"] / min(height, width), transform["max_size"] / max(height, width))
+        scale = scale if transform["enlarge"] else min(scale, 1.0)
         size = math.floor(height * scale), math.floor(width * scale)
         if not (1 <= size[0] <= self.canvas[0] and 1 <= size[1] <= self.canvas[1]):
             raise ValueError(
-                f"image {index}, {height}x{width}, becomes {size[0]}x{size[1]}, and this program's canvas is "
+                f"image {index}, {height}x{width}, is resized to {size[0]}x{size[1]}, but this program's canvas is "
                 f"{self.canvas[0]}x{self.canvas[1]}; jaxdet export --canvas HxW writes another"
             )
-        mean, std = (np.asarray(told[name], np.float32) for name in ("image_mean", "image_std"))
+        mean, std = (np.asarray(transform[name], np.float32) for name in ("image_mean", "image_std"))
         pixels = (image.astype(np.float32) / np.float32(255) - mean) / std
-        # The axis that shrinks most goes first, which is also the order in which sums are rounded.
+        # The axis that shrinks most is first; the order also determines how sums are rounded.
         axes = (0, 1) if size[0] * width < size[1] * height else (1, 0)
         for axis in axes:
             pixels = _interpolate(pixels, axis, size[axis])
         return pixels
 
     def _result(
-        self, row: dict[str, np.ndarray], size: np.ndarray, own: tuple[int, ...], threshold: float
+        self, row: dict[str, np.ndarray], size: np.ndarray, original: tuple[int, ...], threshold: float
     ) -> dict[str, Any]:
         kept = row["valid"] & (row["scores"] > threshold)
-        ratio = np.asarray(own, np.float32) / size.astype(np.float32)  # (height, width)
+        ratio = np.asarray(original, np.float32) / size.astype(np.float32)  # (height, width)
         labels = row["labels"][kept]
         result = {
             "boxes": row["boxes"][kept] * ratio[[1, 0, 1, 0]],
@@ -157,7 +158,7 @@ class ExportedDetector:
 
 
 def _interpolate(image: np.ndarray, axis: int, count: int) -> np.ndarray:
-    """Linear interpolation along one axis to ``count`` points, as PyTorch's ``interpolate`` without antialiasing."""
+    """Linear interpolation along one axis to ``count`` points, as in PyTorch's ``interpolate`` without antialiasing."""
     length = image.shape[axis]
     if length == count:
         return image

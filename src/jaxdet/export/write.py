@@ -1,4 +1,4 @@
-"""Writing a detector's infer step as a program that needs no model code: `jax.export`, weights beside it."""
+"""Exporting a detector's inference step with `jax.export`, as a program that does not need the model's code."""
 
 from __future__ import annotations
 
@@ -40,32 +40,32 @@ def export_detector(
     batch: int = 1,
     platforms: Sequence[str] = PLATFORMS,
 ) -> dict[str, int]:
-    """Writes a detector to a folder that `jaxdet.export.load_export` opens; one that is there is replaced.
+    """Writes a detector to a folder that `jaxdet.export.load_export` opens. An existing export is replaced.
 
     Args:
-        canvas: (height, width), multiples of 32; batch: images. The program takes these alone.
-        platforms: for which it is lowered; nothing of them needs to be here.
+        canvas: (height, width), multiples of 32; batch: number of images. The program takes only these.
+        platforms: the program is lowered for these; this machine does not need their devices.
 
     Returns:
-        The bytes of each file.
+        The size of each file in bytes.
 
     Raises:
-        ValueError: a number or platform is out of range, or ``path`` holds something that is no export.
-        OSError: it cannot be written; what was there stays.
+        ValueError: a number or platform is out of range, or ``path`` exists and is not an export.
+        OSError: it cannot be written; an existing export is kept.
     """
     check_export(path, canvas, batch, platforms)
     check_classes(model)
     target = Path(path).absolute()
     values = {name: np.asarray(array) for name, array in arrays(model).items()}
-    exported = _exported(model, list(values), canvas, batch, platforms)
+    exported = _export(model, list(values), canvas, batch, platforms)
     program = exported.serialize()
     target.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         (staging / reader.PROGRAM).write_bytes(program)
         np.savez(staging / reader.WEIGHTS, **values)  # type: ignore[arg-type]
-        described = _description(model, exported, canvas, batch, list(values))
-        (staging / reader.DESCRIPTION).write_text(json.dumps(described, indent=1))
+        description = _describe(model, exported, canvas, batch, list(values))
+        (staging / reader.DESCRIPTION).write_text(json.dumps(description, indent=1))
         shutil.copyfile(reader.__file__, staging / "reader.py")
         staging.chmod(0o755)
         sizes = {file.name: file.stat().st_size for file in sorted(staging.iterdir())}
@@ -73,18 +73,18 @@ def export_detector(
     except BaseException as error:
         shutil.rmtree(staging, ignore_errors=True)
         if isinstance(error, OSError):
-            raise OSError(f"{path}: it could not be written ({reason(error)}); nothing there has changed") from error
+            raise OSError(f"{path}: the export could not be written ({reason(error)}); nothing was changed") from error
         raise
     return sizes
 
 
 def in_dtype(model: Detector, dtype: str) -> Detector:
-    """A detector with the same parameters that computes in another type; its backbone is one of jaxdet's."""
+    """A detector with the same parameters that computes in another dtype. Its backbone must be one of jaxdet's."""
     changed = abstract(model.config, numerics=replace(model.numerics, dtype=dtype))
     return fill(changed, arrays(model))
 
 
-def _exported(model: Detector, names: list[str], canvas: Size, batch: int, platforms: Sequence[str]) -> export.Exported:
+def _export(model: Detector, names: list[str], canvas: Size, batch: int, platforms: Sequence[str]) -> export.Exported:
     graphdef, state = nnx.split(model)
     empty = nnx.eval_shape(lambda: nnx.merge(graphdef, state))
 
@@ -99,13 +99,11 @@ def _exported(model: Detector, names: list[str], canvas: Size, batch: int, platf
     return export.export(jax.jit(infer), platforms=tuple(platforms))(shapes, pixels, sizes)
 
 
-def _description(
-    model: Detector, exported: export.Exported, canvas: Size, batch: int, names: list[str]
-) -> dict[str, Any]:
-    """The flat lists of arrays that the program takes and gives, and what they mean."""
+def _describe(model: Detector, exported: export.Exported, canvas: Size, batch: int, names: list[str]) -> dict[str, Any]:
+    """The content of ``export.json``: settings of the model, and the program's arguments and results in order."""
     config = model.config
 
-    def described(names: Sequence[str], shapes: Sequence[Any]) -> list[dict[str, Any]]:
+    def list_arrays(names: Sequence[str], shapes: Sequence[Any]) -> list[dict[str, Any]]:
         return [
             {"name": name, "shape": list(shape.shape), "dtype": str(shape.dtype)}
             for name, shape in zip(names, shapes, strict=True)
@@ -121,25 +119,29 @@ def _description(
         "num_classes": config.num_classes,
         "names": list(config.names),
         "numerics": to_dict(model.numerics),
-        "weights": described(names, exported.in_avals[:-2]),
-        "inputs": described(("pixels", "sizes"), exported.in_avals[-2:]),
-        "outputs": described(reader.OUTPUTS, exported.out_avals),
+        "weights": list_arrays(names, exported.in_avals[:-2]),
+        "inputs": list_arrays(("pixels", "sizes"), exported.in_avals[-2:]),
+        "outputs": list_arrays(reader.OUTPUTS, exported.out_avals),
     }
 
 
 def check_export(path: str | os.PathLike[str], canvas: Size | None, batch: int, platforms: Sequence[str]) -> None:
-    """What `export_detector` can refuse before there is a model; without a canvas, one that will do is assumed."""
+    """Checks the arguments of `export_detector` that do not depend on the model. ``canvas`` is not checked if None.
+
+    Raises:
+        ValueError: see `export_detector`.
+    """
     require("flatbuffers", "export", "exporting")
     if is_remote(path):
-        raise ValueError(f"{os.fspath(path)}: a program is exported to a disk; give a folder there, and copy it")
+        raise ValueError(f"{os.fspath(path)}: cannot export to a bucket; give a folder on a disk, and copy it")
     target = Path(path).absolute()
-    own = (target / reader.DESCRIPTION).is_file()
-    if target.exists() and not own and (not target.is_dir() or any(target.iterdir())):
-        raise ValueError(f"{path} is there and is no export: remove it, or choose another place")
+    is_export = (target / reader.DESCRIPTION).is_file()
+    if target.exists() and not is_export and (not target.is_dir() or any(target.iterdir())):
+        raise ValueError(f"{path} exists and is not an export: remove it, or give another path")
     if batch < 1:
-        raise ValueError(f"a batch has at least 1 image, not {batch}")
+        raise ValueError(f"the batch must have at least 1 image, not {batch}")
     if canvas is not None and (min(canvas) < 1 or any(side % ALIGNMENT for side in canvas)):
-        raise ValueError(f"the canvas is {canvas[0]}x{canvas[1]}; both sides have to be multiples of {ALIGNMENT}")
+        raise ValueError(f"the canvas is {canvas[0]}x{canvas[1]}; both sides must be multiples of {ALIGNMENT}")
     unknown = [platform for platform in platforms if platform not in PLATFORMS]
     if unknown or not platforms:
-        raise ValueError(f"platforms are some of {', '.join(PLATFORMS)}, unlike {', '.join(unknown) or 'none'}")
+        raise ValueError(f"expected platforms among {', '.join(PLATFORMS)}, got {', '.join(unknown) or 'none'}")

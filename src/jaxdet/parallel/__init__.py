@@ -1,4 +1,4 @@
-"""One mesh with a data axis, over the devices of all processes."""
+"""Data parallelism: a mesh with one axis over the devices of all processes, and communication between processes."""
 
 from jaxdet.parallel.arrays import check_division as check_division
 from jaxdet.parallel.arrays import copy_to as copy_to

@@ -1,6 +1,6 @@
-"""Arrays over a mesh whose devices may belong to several processes: from what each process has, and back.
+"""Conversion between the arrays of each process and global arrays over a mesh of one or several processes.
 
-A batch is split by rows over the mesh. A process holds the rows of its own devices, one after the other.
+A batch is split by rows over the mesh. The rows of a process, those of its devices, are contiguous.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Tree = TypeVar("Tree")
 
 
 def check_division(name: str, batch_size: int, mesh: Mesh | None) -> None:
-    """Raises ValueError if the devices of a mesh cannot share a batch, saying which sizes are nearest."""
+    """Raises ValueError if a batch does not divide over the devices of a mesh. The message has the nearest sizes."""
     devices = 1 if mesh is None else mesh.size
     if batch_size % devices:
         below, above = batch_size // devices * devices, -(-batch_size // devices) * devices
@@ -28,24 +28,25 @@ def check_division(name: str, batch_size: int, mesh: Mesh | None) -> None:
 
 
 def local_rows(batch_size: int, mesh: Mesh | None) -> slice:
-    """Which rows of a batch this process holds; all of them where it works alone.
+    """The rows of a batch that this process holds; all rows if it is the only one.
 
     Raises:
-        ValueError: the mesh's order of devices scatters them; `jaxdet.parallel.data_mesh` has one that does not.
+        ValueError: they are not contiguous, because of the order of devices in the mesh. Those of
+            `jaxdet.parallel.data_mesh` are.
     """
     if mesh is None or not many():
         return slice(0, batch_size)
-    own = batch_sharding(mesh).addressable_devices_indices_map((batch_size,)).values()
-    spans = sorted(index[0].indices(batch_size)[:2] for index in own if index is not None)
+    indices = batch_sharding(mesh).addressable_devices_indices_map((batch_size,)).values()
+    spans = sorted(index[0].indices(batch_size)[:2] for index in indices if index is not None)
     if any(stop != start for (_, stop), (start, _) in pairwise(spans)):
-        raise ValueError("the mesh scatters this process's devices; make it with jaxdet.parallel.data_mesh")
+        raise ValueError("the devices of this process are not contiguous in the mesh; use jaxdet.parallel.data_mesh")
     return slice(spans[0][0], spans[-1][1])
 
 
 def split(local: Tree, batch_size: int, mesh: Mesh | None) -> Tree:
-    """A tree of global arrays ``[batch_size, ...]`` over the mesh, of the rows ``[b, ...]`` that each process holds.
+    """Assembles global arrays ``[batch_size, ...]`` over the mesh from the rows ``[b, ...]`` of each process.
 
-    With a single device it is the tree itself.
+    With one device, or no mesh, the tree is returned unchanged.
     """
     if mesh is None or mesh.size == 1:
         return local
@@ -60,7 +61,7 @@ def split(local: Tree, batch_size: int, mesh: Mesh | None) -> Tree:
 
 
 def copy_to(tree: Tree, mesh: Mesh) -> Tree:
-    """A tree of arrays, the same in every process, on every device of the mesh."""
+    """Copies a tree of arrays, which must be the same in every process, to every device of the mesh."""
     sharding = replicated(mesh)
     if not many():
         return jax.device_put(tree, sharding)
@@ -75,7 +76,7 @@ def copy_to(tree: Tree, mesh: Mesh) -> Tree:
 
 
 def fetch_rows(tree: Tree, rows: slice) -> Tree:
-    """Those rows of arrays split over a mesh as numpy arrays ``[b, ...]``; this process has to hold them."""
+    """Rows of arrays that are split over a mesh, as numpy arrays ``[b, ...]``. This process must hold them."""
 
     def fetch(leaf: jax.Array) -> np.ndarray:
         if leaf.is_fully_addressable:

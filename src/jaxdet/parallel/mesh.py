@@ -1,4 +1,4 @@
-"""The mesh of devices, and work that stays on the device of its image."""
+"""The mesh of devices, its shardings, and computations without communication between devices."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ DATA = "data"
 
 
 def data_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A one-axis mesh over the devices: a batch is split along it, parameters are copied.
+    """A mesh with one axis over the devices. Batches are split along it, and parameters are replicated.
 
-    By default all devices of all processes, those of a process side by side, so that its rows of a batch are, too.
+    By default, it has all devices of all processes. The devices of a process are adjacent, so that its rows of a batch
+    are contiguous.
     """
     if devices is None:
         devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
@@ -23,20 +24,20 @@ def data_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """How arrays with a leading batch axis lie on the mesh."""
+    """The sharding of arrays with a leading batch axis."""
     return NamedSharding(mesh, PartitionSpec(DATA))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """How parameters lie on the mesh."""
+    """The sharding of parameters."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def over_images(function: Callable[..., Any], mesh: Mesh | None) -> Callable[..., Any]:
-    """``function`` of arrays with a leading batch axis, run on each device for its own images without communication.
+    """Runs ``function``, of arrays with a leading batch axis, on each device for its own images, without communication.
 
-    An NMS loop under the partitioner would otherwise all-reduce its predicate at every turn, and a gather over
-    images would collect every feature. With one device, or no mesh, it is the function itself.
+    Otherwise, XLA's partitioner would all-reduce the predicate of an NMS loop in every iteration, and all-gather the
+    features for a gather over images. With one device, or no mesh, the function is returned unchanged.
     """
     if mesh is None or mesh.size == 1:
         return function

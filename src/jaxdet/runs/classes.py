@@ -16,8 +16,8 @@ def match_labels(known: Sequence[str], wanted: Sequence[str], ids: Sequence[int]
     unambiguous.
 
     Args:
-        known: the model's names; wanted: the dataset's.
-        ids: the dataset's ids of its classes; first: the label of the model's first name. Both for messages.
+        known: the names of the model; wanted: the names of the dataset.
+        ids: the class ids of the dataset; first: the label of the model's first name. Both are for messages.
 
     Raises:
         ValueError: the model does not have a class of the dataset, or a name belongs to several classes.
@@ -31,9 +31,9 @@ def match_labels(known: Sequence[str], wanted: Sequence[str], ids: Sequence[int]
             f"{', '.join(known)}. Evaluate on a dataset without them, or train on one with them"
         )
     for name in wanted:
-        of_set = [str(number) for number, other in zip(ids, wanted, strict=True) if other == name]
-        of_model = [str(label) for label, other in enumerate(known, start=first) if other == name]
-        for owner, word, found in (("dataset", "ids", of_set), ("model", "labels", of_model)):
+        in_dataset = [str(number) for number, other in zip(ids, wanted, strict=True) if other == name]
+        in_model = [str(label) for label, other in enumerate(known, start=first) if other == name]
+        for owner, word, found in (("dataset", "ids", in_dataset), ("model", "labels", in_model)):
             if len(found) > 1:
                 raise ValueError(
                     f"the {owner} has {len(found)} classes named {name!r}, with the {word} {' and '.join(found)}, and "

@@ -1,7 +1,7 @@
 """Evaluation on a dataset: detections and their metrics, or the accuracy of classifiers.
 
-Each of several processes evaluates its rows of every batch. They exchange their detections once, at the end, so that
-all have all detections, in the order of a single process, and compute the same metrics.
+Each process evaluates its rows of every batch. At the end, processes exchange their detections, so that all have all
+detections, in the order of a single process, and compute the same metrics.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ def evaluate(
         mesh: the devices over which each batch is split, of one process or of several.
 
     Raises:
-        ValueError: the batch does not divide over the devices; the classes of model and data do not match; or those of
-            the predictor and of the model's configuration do not.
+        ValueError: the batch does not divide over the devices, the classes of model and data do not match, or the
+            predictor has another number of classes than the model's configuration.
     """
     check_division("batch_size", batch_size, mesh)
     check_classes(model)

@@ -1,4 +1,4 @@
-"""Losses that are not finite: saving the state and restoring it for a replay."""
+"""Saving the state before a loss that is not finite, and restoring it for a replay."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Adapting a run's model configuration to the weights that it starts from.
 
-`jaxdet.models.ModelConfig.fixed_by_weights` takes the options that the weights determine. All others are the run's.
-Every option that is taken, or that the weights were trained with otherwise, is reported in one line.
+Options that the weights determine are taken from them (`jaxdet.models.ModelConfig.fixed_by_weights`). All others are
+taken from the run. Each option that was changed, or that had another value in the training of the weights, is reported
+in one line.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ def follow_weights(
 ) -> tuple[ModelConfig, list[str]]:
     """``config`` adapted to the weights of a stored model, and lines that report the differences. Idempotent.
 
-    The classes are ``config``'s.
+    The classes of ``config`` are kept.
 
     Raises:
         ValueError: the weights are of another kind of model or backbone.
@@ -36,15 +37,15 @@ def follow_weights(
 
 
 def follow_classifier(config: DetectorConfig, classifier: Any, *, described: bool) -> DetectorConfig:
-    """The configuration of a detector with a classifier's weights in its backbone.
+    """The configuration of a detector, adapted to a classifier's weights for its backbone.
 
     Constants of the trained function are taken from the classifier. So is the normalisation of images, unless
     ``config`` sets it to another value than its backbone's default.
 
     Args:
         classifier: the classifier's configuration.
-        described: whether this was stored with the weights. Otherwise only the options that follow from the shapes and
-            names of parameters are known.
+        described: whether this configuration was stored with the weights. Otherwise, only the options that follow from
+            shapes and names of parameters are used.
     """
     own: Any = config.backbone_config
     if own is None or type(own) is not type(classifier):

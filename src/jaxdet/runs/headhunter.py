@@ -16,7 +16,7 @@ from jaxdet.runs.config import TrainConfig
 from jaxdet.runs.headhunter_yaml import HeadHunterYaml
 from jaxdet.training import OptimizerConfig
 
-# The name of each backbone in the original, in lower case: our preset, and the weights its backbone starts from.
+# For each backbone name of the original, in lower case: our preset, and the weights of the backbone.
 BACKBONES = {
     "resnet50": ("headhunter_resnet50", "resnet50_v1"),
     "resnet152": ("headhunter_resnet152", "resnet152_v1"),
@@ -28,7 +28,7 @@ CONTEXTS = ("ssh", "cpm", "deform_ssh")
 _WARMUP_STEPS, _WARMUP_FACTOR = 1000, 1e-3  # as in torchvision's reference and the original
 _WORKERS = 4
 
-Note = Callable[[str, str], None]  # called with a key and the text of a note on it
+Note = Callable[[str, str], None]  # called with a key and a note on it
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class HeadHunterRun:
 
 
 def read_headhunter(file: str | Path) -> HeadHunterRun:
-    """The training run that a YAML file of the original describes.
+    """Reads the training run of a YAML file of the original.
 
     As in the original, lists and images are relative to ``base_path``, and ``pretrained_model`` is relative to the
     working directory.
@@ -214,7 +214,7 @@ def _optimizer(given: HeadHunterYaml, steps: int, note: Note) -> OptimizerConfig
 
 
 def _relative_length(rate: float, momentum: float) -> str:
-    """The length of steps with momentum ``rate`` relative to ``momentum``; it is 1 / (1 - momentum) in the long run."""
+    """Compares the lengths of steps with momentum ``rate`` and ``momentum``: 1 / (1 - momentum) in the long run."""
     if not (rate < 1 and momentum < 1):
         return "of another length"
     factor = (1 - rate) / (1 - momentum)
@@ -222,7 +222,7 @@ def _relative_length(rate: float, momentum: float) -> str:
 
 
 def _weights(given: HeadHunterYaml, note: Note) -> tuple[str | None, str | None]:
-    """(weights of the whole model, weights of its backbone alone); None where a run starts from none."""
+    """(weights of the whole model, weights of the backbone only), each None if there are none."""
     stored = given["pretrained_model"]
     if stored and _is_placeholder(stored):
         note("pretrained_model", f"{stored!r} is a placeholder and treated as empty")

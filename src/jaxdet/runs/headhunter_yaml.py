@@ -17,7 +17,7 @@ from jaxdet.data.formats.yaml_text import read_yaml, yaml_value
 
 @dataclass(frozen=True)
 class _Kind:
-    """The type of a key's value. ``default``: of an optional key; ...: the key is required."""
+    """The type of a key's value. default: the value of an optional key; ...: the key is required."""
 
     text: str
     fits: Callable[[Any], bool]

@@ -57,7 +57,8 @@ class Run:
         out: the folder.
         source: for a new run, the folder of another run, or of one of its checkpoints, to take the initial state from
             (`jaxdet.runs.take_over`). Its configuration may differ, and its folder is not changed.
-        mesh: from `jaxdet.parallel.data_mesh`; by default all devices of all processes.
+        mesh: from `jaxdet.parallel.data_mesh`; by default over all devices of all processes.
+        progress: show progress bars.
 
     Raises:
         ValueError: the folder has a run with another configuration or other data; a batch does not divide over the
@@ -89,7 +90,7 @@ class Run:
         _check_agreement(record, model)
         origin = on_first(lambda: check_record(self.out, record))
         begun = on_first(lambda: bool(saved_steps(self.out / CHECKPOINTS)))
-        origin = origin if begun else None  # ignore that of a run that was killed before it had a state
+        origin = origin if begun else None  # a run that was killed before its first checkpoint starts again
         if source is not None:
             _check_source(str(source), self.out, origin, begun)
         self._description = Description.of(model).values()
@@ -98,7 +99,7 @@ class Run:
             model, config, length.optimizer, length.steps, task.objective, self.mesh
         )
         self.state: TrainState = copy_to(state, self.mesh)
-        self.taken: Taken | None = None  # the state taken over from another run in this session
+        self.taken: Taken | None = None  # the state that this process took over from another run
         if source is not None and not begun:
             self.taken = take_over(source, self.state, record, length)
             origin = {
@@ -116,7 +117,7 @@ class Run:
             self.best = record["best"]
         elif self.taken is not None:
             self.state = self.taken.state
-            self._save(wait=True)  # from now on the other run is not needed
+            self._save(wait=True)  # from now on, the other run is not needed
 
     @property
     def position(self) -> int:
@@ -184,7 +185,7 @@ class Run:
             try:
                 batch: LoadedBatch = next(batches)
             except Exception:
-                if many():  # saving a checkpoint needs all processes, and the others continue
+                if many():  # saving a checkpoint needs all processes, but the others continue
                     raise
                 self._log_losses(pending, journal)
                 self._save(wait=True)

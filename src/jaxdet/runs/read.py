@@ -34,7 +34,7 @@ def read_config(
     Args:
         name: one of `jaxdet.runs.RECIPES`, or the path of a Python file with a function ``config()`` that returns a
             `TrainConfig`, or of a HeadHunter YAML file (`jaxdet.runs.headhunter.read_headhunter`).
-        options: fields of `TrainConfig`; those of its parts begin with ``model_``, ``train_``, ``val_``,
+        options: fields of `TrainConfig`. Options of nested configurations begin with ``model_``, ``train_``, ``val_``,
             ``optimizer_`` and ``augment_``. The error for an unknown option suggests similar ones.
         data: a folder with a training and a validation set in any layout of `jaxdet.data.find_sources`.
         headhunter: read the file as a HeadHunter YAML file, whatever its suffix.
@@ -63,7 +63,7 @@ def read_config(
         train, val = find_sources(data)
         config = replace(config, train=train, val=val)
     options = dict(options or {})
-    # One replaces the other, as a run has either.
+    # They replace each other, as a run has only one of them.
     length = {key: options.pop(key) for key in ("steps", "epochs") if key in options}
     for key, value in length.items():
         length[key] = check_field(config, key, key, value)

@@ -21,7 +21,7 @@ _COCO = (
 
 def _detector(name: str, **fields: object) -> TrainConfig:
     train, val = _COCO
-    # COCO has boxes without area, which torchvision's references leave out, too.
+    # COCO has boxes without area. torchvision's references leave them out, too.
     values: dict[str, object] = {"skip_faulty": True, "workers": 8, "eval_every": 1, **fields}
     return TrainConfig(model=detector_config(name), train=train, val=val, **values)  # type: ignore[arg-type]
 
@@ -51,7 +51,7 @@ def _resnet_detector_v2() -> TrainConfig:
 
 
 def _retinanet() -> TrainConfig:
-    """box AP 36.4 in torchvision: as its Faster R-CNN, at half the rate (pytorch/vision, references)."""
+    """box AP 36.4 in torchvision: as Faster R-CNN, with half the learning rate (pytorch/vision, references)."""
     return _detector(
         "retinanet_resnet50_fpn",
         epochs=26,
@@ -107,7 +107,7 @@ def _small_backbone(name: str) -> Callable[[], TrainConfig]:
 
 
 def _finetune() -> TrainConfig:
-    """Fine-tuning a COCO model on a few hundred to a few thousand images of your own; give them with --data."""
+    """Fine-tuning a COCO model on a few hundred to a few thousand images; give your own with --data."""
     return _detector(
         "fasterrcnn_resnet50_fpn",
         epochs=20,

@@ -111,7 +111,7 @@ def _upgraded(record: dict[str, Any]) -> dict[str, Any]:
     Before format 2, milestones and ``eval_every`` had no unit of their own; the crowd metrics were called "heads".
     """
     if not isinstance(record["config"], dict):
-        return record  # refused by whoever asked
+        return record  # read_record raises an error
     config = dict(record["config"])
     if config.get("metrics") == "heads":
         config["metrics"] = "crowd"
@@ -158,13 +158,13 @@ def _short(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A configuration as JSON values. Functions and classes become their names, other objects their type's name."""
+    """A configuration as JSON values. Functions, classes and the types of other objects are named."""
     if isinstance(value, Span):
         return str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
         return {"type": type(value).__qualname__, **fields}
-    if isinstance(value, (list, tuple)):  # a long one is data, which is in the digest
+    if isinstance(value, (list, tuple)):  # long lists are data, which the digest covers
         return [_plain(item) for item in value] if len(value) <= _LONGEST else f"{len(value)} items"
     if value is None or isinstance(value, (bool, int, float, str)):
         return value

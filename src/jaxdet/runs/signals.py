@@ -17,7 +17,7 @@ from jaxdet.parallel import many
 
 
 class Stopped(Exception):
-    """A run was stopped and can be resumed. ``signal``: the number of the signal; ``step``: the saved step."""
+    """A run was stopped and can be resumed. signal: the number of the signal; step: the step of the saved state."""
 
     def __init__(self, number: int, step: int) -> None:
         self.signal, self.step = number, step

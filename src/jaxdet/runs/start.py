@@ -29,7 +29,7 @@ def fresh(config: TrainConfig, names: tuple[str, ...]) -> Model:
         names: class names, for a detector including the background.
 
     Raises:
-        ValueError: the detector has no backbone, or two.
+        ValueError: the configuration has no backbone for the detector, or two.
     """
     model, numerics = model_for(config, names), numerics_of(config)
     if config.freeze_norms:
@@ -42,7 +42,7 @@ def own_backbone(config: TrainConfig, rngs: nnx.Rngs) -> Backbone | None:
     """The configuration's own backbone, freshly initialised; None if it has none.
 
     Raises:
-        ValueError: the model has a backbone, too.
+        ValueError: the model's configuration also has a backbone.
     """
     if config.backbone is None:
         return None
@@ -100,7 +100,8 @@ def start_from(
             predictor; by default they are logged.
 
     Raises:
-        ValueError: the stored model is of another kind, or shapes other than the predictor's differ; all are listed.
+        ValueError: the stored model is of another kind, or has other parameters (except in the predictor); the message
+            lists them.
     """
     tell = (lambda line: _LOG.warning("%s: %s", where, line)) if tell is None else tell
     config, lines = follow_weights(config, stored.config, where=where)
@@ -110,10 +111,9 @@ def start_from(
     model = build(config, backbone=backbone, numerics=numerics)
     values, own = arrays(stored), arrays(model)
     differing = {name for name in values if name in own and values[name].shape != own[name].shape}
-    uncounted = {
-        name for name in values.keys() ^ own.keys() if not name.endswith(".count")
-    }  # frozen norms have no counter
-    wrong = sorted(uncounted | {name for name in differing if not name.startswith(config.predictor)})
+    # Frozen norms have no counter.
+    missing_or_extra = {name for name in values.keys() ^ own.keys() if not name.endswith(".count")}
+    wrong = sorted(missing_or_extra | {name for name in differing if not name.startswith(config.predictor)})
     if wrong:
         raise ValueError(f"{where} holds another model; these parameters differ: {', '.join(wrong)}")
     tell(_describe_predictor(config, stored.config, fresh=bool(differing)))

@@ -32,7 +32,8 @@ Shapes = dict[str, tuple[tuple[int, ...], str]]
 class Taken:
     """The state taken over from another run.
 
-    state: placed like the new run's; differences: between the two runs, one line each; notes: further remarks.
+    state: has the shardings of the new run; step: the number of completed steps.
+    differences: between the two runs, one line each; notes: further remarks.
     """
 
     state: TrainState
@@ -157,7 +158,7 @@ def _match_optimizer(source: Any, there: Shapes, here: Shapes, found: Iterable[s
             f"--from {source}: the state of its optimizer does not fit ({'; '.join(causes) or 'another kind'}): give "
             f"the same optimizer, or start a new run with --set weights={source}"
         )
-    return {here[2]: there[2] for there, here in zip(*by_part, strict=True)}
+    return {own[2]: stored[2] for stored, own in zip(*by_part, strict=True)}
 
 
 def _indices(name: str) -> list[int]:
@@ -173,7 +174,7 @@ def _dotted(name: str) -> str:
 
 
 def _length_notes(step: int, old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """A note if the step corresponds to another number of epochs, because of other data or another batch size."""
+    """A note if the two runs count epochs differently, because of other data or another batch size."""
     if "length" not in old or old["length"]["steps_per_epoch"] == new["length"]["steps_per_epoch"]:
         return []
     then, now = (step / record["length"]["steps_per_epoch"] for record in (old, new))
@@ -181,7 +182,7 @@ def _length_notes(step: int, old: dict[str, Any], new: dict[str, Any]) -> list[s
 
 
 def _rate_notes(step: int, old: dict[str, Any], length: Length) -> list[str]:
-    """A note if the completed steps had other learning rates than this run's; schedules may depend on the length."""
+    """A note if the completed steps had other learning rates than in this run. Schedules may depend on the length."""
     if "length" not in old or step == 0:
         return []
     done = np.arange(step)

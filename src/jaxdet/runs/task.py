@@ -141,13 +141,13 @@ class Task(ABC):
 
 
 class DetectionTask(Task):
-    """Training of a detector; the metric is AP, COCO's or that of the crowd metrics."""
+    """Training of a detector. The metric is AP, from COCO's metrics or the crowd metrics."""
 
     metric = "AP"
 
     def __init__(self, config: TrainConfig, train: DetectionDataset, val: DetectionDataset | None) -> None:
         super().__init__(config, train, val)
-        # By name and before the run, as a validation set may have other ids.
+        # Matched by name, as a validation set may have other ids. Errors are raised before the run.
         self._category_ids = None if val is None else match_classes(self.names, val)
         if val is not None:
             make_evaluator(config.metrics, val, self._category_ids)  # raises its errors before the run
@@ -197,7 +197,7 @@ class DetectionTask(Task):
 
 
 class ClassificationTask(Task):
-    """Training of a classifier; the metric is top-1 accuracy."""
+    """Training of a classifier. The metric is top-1 accuracy."""
 
     metric, shown = "top1", ("top1", "top5", "loss")
 

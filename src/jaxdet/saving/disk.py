@@ -1,4 +1,4 @@
-"""Error messages of disks, and removing and replacing folders."""
+"""Short messages for disk errors, and removing and replacing folders."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def remove(folder: Path) -> None:
 def put_in_place(staging: Path, target: Path) -> None:
     """Renames a finished folder to ``target``. An existing folder is removed after that.
 
-    Buckets rename file by file.
+    In buckets, it is removed first, and files are renamed one by one, so that this is not atomic.
     """
     if is_remote(target):
         remove(target)

@@ -20,7 +20,7 @@ class Lines:
     """A text file to which lines are appended.
 
     Args:
-        path: the file, which is replaced; lines: its initial lines.
+        path: the file, which is overwritten; lines: its initial lines.
     """
 
     def __init__(self, path: Path, lines: Iterable[str]) -> None:

@@ -52,7 +52,7 @@ def is_model(path: str | os.PathLike[str]) -> bool:
 def save(model: Model, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
     """Saves a model to a folder, atomically.
 
-    Exactly one of several processes has to call this, as each has all parameters.
+    If there are several processes, exactly one must call this; each has all parameters.
 
     Args:
         path: the folder; may be a URL.
@@ -92,7 +92,7 @@ def check_free(path: str | os.PathLike[str], *, overwrite: bool) -> None:
         return
     entries = None
     if target.is_dir():
-        # A .DS_Store or .nfs file of the system must not stop a training run.
+        # Files of the system, such as .DS_Store or .nfs, must not stop a training run.
         found = (entry for entry in target.iterdir() if not (is_system_name(entry.name) and entry.is_file()))
         entries = {entry.name for entry in found}
     if entries == set():

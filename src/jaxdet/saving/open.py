@@ -23,16 +23,18 @@ _METRICS = ("val/AP", "val/top1")  # metrics that select the best evaluation of 
 
 
 class Stored(NamedTuple):
-    """A model; ``taken``: a line that says which model was opened, if the path has several."""
+    """A stored model. taken: a message that says which model was opened, if the path has several; otherwise None."""
 
     model: Model
     taken: str | None
 
 
 class _Place(NamedTuple):
-    """The location of a model.
+    """The location of a stored model.
 
-    folder: of a model, or of a checkpoint of ``run``; taken: see `Stored`.
+    folder: the folder of a model, or of a checkpoint.
+    run: the folder of the checkpoint's run; None for a model.
+    taken: see `Stored`.
     """
 
     folder: Path
@@ -67,7 +69,7 @@ def describe_stored(path: str | os.PathLike[str]) -> Description:
 
 
 def holds_model(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is for `open_stored`: the folder of a model, a run, a checkpoint, or of checkpoints."""
+    """Whether `open_stored` accepts a path: the folder of a model, a run, a checkpoint, or of checkpoints."""
     folder = absolute(path)
     return is_model(folder) or is_checkpoint(folder) or is_run(folder) or bool(saved_steps(folder))
 
@@ -87,7 +89,7 @@ def _best(folder: Path) -> str:
 
 
 def _find(path: str | os.PathLike[str]) -> _Place:
-    folder = absolute(path)  # its parents are needed
+    folder = absolute(path)  # a relative path may lack the parents that are used below
     if is_model(folder):
         return _Place(folder, None, None)
     if is_checkpoint(folder):
@@ -113,11 +115,11 @@ def _from_checkpoint(stored: StoredState, place: _Place, backbone: Backbone | No
     model = abstract_of(description, backbone, f"{stored.place}: its record")
     # The moving averages if the run has them, as in its evaluations.
     parts = [".ema[0]", ".ema[1]"] if any(name.startswith(".ema") for name in stored.shapes) else [".params", ".rest"]
-    where = {}  # the name in the checkpoint of each of the model's paths
+    where = {}  # from paths of the model to names in the checkpoint
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     wanted = {}
     for keys, leaf in jax.tree_util.tree_flatten_with_path(nnx.state(model))[0]:
-        dotted = ".".join(str(part) for key in keys if (part := _part(key)) is not None)
+        dotted = ".".join(str(part) for key in keys if (part := _key_of(key)) is not None)
         names = [part + jax.tree_util.keystr(keys) for part in parts]
         name = next((name for name in names if name in stored.shapes), names[0])
         if stored.shapes.get(name, ((), ""))[0] != leaf.shape:
@@ -131,8 +133,8 @@ def _from_checkpoint(stored: StoredState, place: _Place, backbone: Backbone | No
     return Stored(model, None if place.taken is None else f"{place.taken}{averages}")
 
 
-def _part(key: Any) -> Any:
-    """A part of a path in a state; None for the step from a variable to its array."""
+def _key_of(key: Any) -> Any:
+    """A key or index of a path in a state; None for the attribute of a variable that has its array."""
     return getattr(key, "key", getattr(key, "idx", None))
 
 

@@ -46,10 +46,10 @@ def find_weights(weights: str) -> str:
 
 
 def list_weights(name: str) -> list[str]:
-    """torchvision's names of a model's official weights (``"COCO_V1"``); the last one is the default.
+    """The names of a model's official weights in torchvision (``"COCO_V1"``); the last one is the default.
 
     Raises:
-        ValueError: no such model.
+        ValueError: the model is unknown.
     """
     from jaxdet_convert.official import official_of
 
@@ -97,7 +97,7 @@ def open_weights(
 
     Args:
         backbone: the abstract backbone of a detector that was built on a custom one.
-        say: called with a line that says which model was opened, if there are several, as in a run's folder.
+        say: called with a message that says which model was opened, if there are several, as in a run's folder.
         options: of `jaxdet_convert.load_torch`, for weights files.
 
     Raises:

@@ -20,7 +20,7 @@ _COMPLETE = "commit_success.txt"  # marks complete checkpoints in a bucket, wher
 
 
 class CheckpointError(OSError):
-    """A checkpoint could not be written or read. The message has the reason and the remaining checkpoints."""
+    """A checkpoint could not be written or read. The message has the reason, and the checkpoints that remain."""
 
 
 def saved_steps(folder: Path) -> list[int]:
@@ -41,7 +41,7 @@ class StoredState:
 
     Args:
         place: its folder, such as ``run/checkpoints/500``.
-        together: all processes of a job read it together, each its own shards.
+        together: whether all processes of a job read it together, each its own shards.
 
     Attributes:
         shapes: ``{name: (shape, dtype)}`` of its arrays.

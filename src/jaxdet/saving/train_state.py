@@ -56,7 +56,7 @@ class Checkpoints:
         file.unlink()
 
     def latest(self) -> int | None:
-        """The step of the last checkpoint, or None; in all processes the first one's value."""
+        """The step of the last checkpoint, or None. All processes get the result of the first one."""
         return on_first(self._manager.latest_step)
 
     def save(self, state: TrainState, record: dict[str, Any], *, wait: bool = False) -> None:
@@ -72,7 +72,9 @@ class Checkpoints:
         needed = sum(leaf.nbytes for leaf in arrays.values())
         free = needed if is_remote(self.folder) else shutil.disk_usage(self.folder).free
         if free < needed:
-            raise self._lost(step, OSError(f"it needs {needed / 1e6:.0f} MB of disk, but {free / 1e6:.0f} MB are free"))
+            raise self._write_error(
+                step, OSError(f"it needs {needed / 1e6:.0f} MB of disk, but {free / 1e6:.0f} MB are free")
+            )
         try:
             self._manager.wait_until_finished()  # Orbax skips a checkpoint while another is being written
             self._writing = step
@@ -85,7 +87,7 @@ class Checkpoints:
             if wait:
                 self._manager.wait_until_finished()
         except Exception as error:
-            raise self._lost(self._writing, error) from error
+            raise self._write_error(self._writing, error) from error
 
     def restore(self, like: TrainState, step: int | None = None) -> tuple[TrainState, dict[str, Any]]:
         """Reads the state and the record of a step, by default the last one.
@@ -131,9 +133,9 @@ class Checkpoints:
             self.close()
         except Exception as failed:
             if error is None:
-                raise self._lost(self._writing, failed) from failed
+                raise self._write_error(self._writing, failed) from failed
 
-    def _lost(self, step: int | None, error: Exception) -> CheckpointError:
+    def _write_error(self, step: int | None, error: Exception) -> CheckpointError:
         what = "a checkpoint" if step is None else f"the checkpoint of step {step}"
         kept = [int(entry.name) for entry in self.folder.iterdir() if entry.name.isdigit()]
         good = f"the last good one is of step {max(kept)}" if kept else "there is no earlier one"

@@ -169,8 +169,8 @@ def test_other_detections_are_refused_and_overwritten_on_request(model, files, t
 
 def test_mistakes_are_refused_before_anything_is_written(model, files, tmp_path):
     for options, says in (
-        ({"mot_class": "cat"}, "no class 'cat'; it knows head, hat, wig"),
-        ({"mot_class": 4}, "classes 1 to 3, not 4"),
+        ({"mot_class": "cat"}, "no class 'cat'; it has head, hat, wig"),
+        ({"mot_class": 4}, "labels 1 to 3, not 4"),
         ({"process_index": 2, "process_count": 2}, "from 0 to 1, not 2"),
         ({"process_count": 2, "overwrite": True}, "--overwrite is for a single process"),
     ):

@@ -39,7 +39,7 @@ def test_padding_and_empty_images():
     nan = np.full((1, 4), np.nan)
     assert (draw_detections(GREY, nan, np.array([1])) == 128).all()
     assert (draw_detections(GREY, np.zeros((0, 4)), np.zeros(0, int), np.zeros(0)) == 128).all()
-    with pytest.raises(ValueError, match="expected a label and a score a box, got 1 boxes and 2 labels"):
+    with pytest.raises(ValueError, match="expected one label and score per box, got 1 boxes and 2 labels"):
         draw_detections(GREY, nan, np.array([1, 2]))
     with pytest.raises(ValueError, match=r"expected an image \[H, W, 3\] uint8, got float64"):
         draw_detections(GREY / 255, nan, np.array([1]))
@@ -89,7 +89,7 @@ def test_precision_over_recall(tmp_path):
     boxes = [{"id": n["id"], "image_id": 1, "category_id": n["id"], "bbox": [9, 9, 50, 50]} for n in names[1:]]
     evaluator = CocoEvaluator({"images": [{"id": 1, "file_name": "a"}], "annotations": boxes, "categories": names})
     path = tmp_path / "curves.png"
-    with pytest.raises(ValueError, match="no class has a ground truth"):
+    with pytest.raises(ValueError, match="no class has ground truth"):
         plot_precision_recall(evaluator.classes, path)
     for label in (2, 3):
         evaluator.add(1, np.array([[9, 9, 59, 59]]), np.array([0.9]), np.array([label]))

@@ -77,7 +77,7 @@ def test_another_batch_or_canvas_is_said(folder):
         detector(np.zeros((3, *CANVAS, 3), np.float32), sizes)
     with pytest.raises(ValueError, match=r"takes pixels \[2, 64, 96, 3\].* not \[2, 96, 64, 3\]"):
         detector(np.zeros((2, 96, 64, 3), np.float32), sizes[:2])
-    with pytest.raises(ValueError, match=r"image 1, 90x60, becomes 96x64, .* canvas is 64x96; jaxdet export --canvas"):
+    with pytest.raises(ValueError, match=r"image 1, 90x60, is resized to 96x64, .* canvas is 64x96; jaxdet export"):
         detector.detect([np.zeros((60, 90, 3), np.uint8), np.zeros((90, 60, 3), np.uint8)])
     with pytest.raises(ValueError, match=r"image 0 is float64 \(60, 90, 3\); expected uint8"):
         detector.detect([np.zeros((60, 90, 3))])
@@ -91,16 +91,16 @@ def test_what_lies_beside_the_program(folder):
 
 
 def test_damage_and_places_that_are_taken(model, folder, tmp_path):
-    with pytest.raises(ValueError, match=f"{tmp_path} is no exported detector: .* Write one with jaxdet export"):
+    with pytest.raises(ValueError, match=f"{tmp_path} is not an exported detector: .* Write one with jaxdet export"):
         load_export(tmp_path)
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(ValueError, match="is there and is no export"):
+    with pytest.raises(ValueError, match="exists and is not an export"):
         export_detector(model, tmp_path, canvas=CANVAS)
-    with pytest.raises(ValueError, match="both sides have to be multiples of 32"):
+    with pytest.raises(ValueError, match="both sides must be multiples of 32"):
         export_detector(model, tmp_path / "new", canvas=(60, 96))
-    with pytest.raises(ValueError, match="some of cpu, cuda, tpu, unlike rocm"):
+    with pytest.raises(ValueError, match="among cpu, cuda, tpu, got rocm"):
         export_detector(model, tmp_path / "new", canvas=CANVAS, platforms=("cpu", "rocm"))
-    with pytest.raises(ValueError, match="gs://bucket/program: a program is exported to a disk"):
+    with pytest.raises(ValueError, match="gs://bucket/program: cannot export to a bucket"):
         export_detector(model, "gs://bucket/program", canvas=CANVAS)
     assert [entry.name for entry in tmp_path.iterdir()] == ["mine.txt"]
 
@@ -112,7 +112,7 @@ def test_the_command(model, tmp_path, capsys):
     assert "1 x 64x96, on tpu" in capsys.readouterr().out
     told = json.loads((tmp_path / "out" / "export.json").read_text())
     assert told["numerics"]["dtype"] == "bfloat16" and told["weights"][0]["dtype"] == "float32"
-    with pytest.raises(ValueError, match="exported for tpu, and this is cpu"):
+    with pytest.raises(ValueError, match="exported for tpu, but this is cpu"):
         load_export(tmp_path / "out")
     assert main(["export", str(tmp_path / "nothing"), "--out", str(tmp_path / "other")]) == 1
     assert "no such file or folder, and no official weights" in capsys.readouterr().err

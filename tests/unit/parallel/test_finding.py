@@ -74,7 +74,7 @@ def test_a_process_alone_shares_with_itself():
     [
         ({"num_processes": 0}, "--num-processes must be at least 1, not 0"),
         ({"num_processes": 2, "process_id": 2}, "--process-id must be from 0 to 1, not 2"),
-        ({"coordinator": "host"}, "--coordinator is HOST:PORT of process 0, not 'host'"),
+        ({"coordinator": "host"}, "--coordinator must be HOST:PORT of process 0, not 'host'"),
     ],
 )
 def test_arguments_that_do_not_belong_together(arguments, problem):

@@ -27,7 +27,7 @@ folder, port, own = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 assert parallel.process_count() == 1 and not parallel.many()
 assert parallel.initialize() is False
 for arguments in ({"coordinator": "host:8476", "num_processes": 2}, {"num_processes": 2, "process_id": 0}):
-    with pytest.raises(ValueError, match=r"does not say all that is needed .*give --coordinator"):
+    with pytest.raises(ValueError, match=r"does not provide all that JAX needs .*give --coordinator"):
         parallel.initialize(**arguments)
 os.environ["JOB_COMPLETION_INDEX"] = "0"
 with pytest.raises(ValueError, match=r"indexed Kubernetes job.*pip install 'jax\[k8s\]'"):
@@ -58,7 +58,7 @@ assert batch.shape == (8, 3) and {shard.data.shape for shard in batch.addressabl
 assert float(batch.sum()) == whole.sum()
 np.testing.assert_array_equal(parallel.fetch_rows(batch, rows), whole[rows])
 scattered = parallel.data_mesh([mesh.devices[i] for i in (0, 2, 1, 3)])
-with pytest.raises(ValueError, match="scatters this process's devices"):
+with pytest.raises(ValueError, match="devices of this process are not contiguous"):
     parallel.local_rows(8, scattered)
 with pytest.raises(ValueError, match=r"batch_size=6 does not divide over 4 devices; take 4 or 8"):
     parallel.check_division("batch_size", 6, mesh)

@@ -9,7 +9,7 @@ from flax import nnx
 from PIL import Image
 
 from jaxdet.data import ClassFolder, DetectionDataset, Record, ground_truth
-from jaxdet.detect.run import _label
+from jaxdet.detect.run import find_label
 from jaxdet.evaluation import CocoEvaluator
 from jaxdet.nn import Numerics
 from jaxdet.runs import evaluate_classifier
@@ -74,10 +74,10 @@ def test_models_without_names_need_as_many_classes():
 
 def test_the_class_to_write_is_unambiguous():
     model = _model(BG, "fish", "cat", "fish")
-    with pytest.raises(ValueError, match="2 classes named 'fish', of labels 1 and 3: give the label"):
-        _label(model, "fish")
-    assert _label(model, "cat") == 2 and _label(model, "3") == 3 == _label(model, 3)
-    assert _label(_model(BG, "3", "2"), "2") == 2 and _label(_model(BG, "3", "2"), "3") == 1  # names come first
+    with pytest.raises(ValueError, match="2 classes named 'fish', with the labels 1 and 3: give a label"):
+        find_label(model, "fish")
+    assert find_label(model, "cat") == 2 and find_label(model, "3") == 3 == find_label(model, 3)
+    assert find_label(_model(BG, "3", "2"), "2") == 2 and find_label(_model(BG, "3", "2"), "3") == 1  # names come first
 
 
 Transform = namedtuple("Transform", "resize crop image_mean image_std")  # of hashable modules
