@@ -45,16 +45,16 @@ def _claims(shapes: Shapes) -> bool:
 
 
 def _recognise(shapes: Shapes, spelling: str) -> Recognised:
-    body = read_detector_backbone(shapes)
-    assert body is not None
-    if body.config is not ResNetConfig:
-        raise RecognitionError(f"these weights are of a RetinaNet on a {body.name}; jaxdet has it on ResNets")
-    pyramid = read_pyramid(shapes, body)
+    backbone = read_detector_backbone(shapes)
+    assert backbone is not None
+    if backbone.config is not ResNetConfig:
+        raise RecognitionError(f"these weights are of a RetinaNet on a {backbone.name}; jaxdet has it on ResNets")
+    pyramid = read_pyramid(shapes, backbone)
     norms = [name for name in shapes if _NORM.match(name)]
     bare = not any(name.startswith("head.") for name in shapes)
     second = bool(norms) or (bare and pyramid.p6p7 == "c5")
     name = "retinanet_resnet50_fpn" + ("_v2" if second else "")
-    options = backbone_options(body, name) | pyramid.options()
+    options = backbone_options(backbone, name) | pyramid.options()
     if not any(key.startswith(_EXTRA) for key in shapes):
         options["fpn_p6p7"] = None
     if not bare:
@@ -63,7 +63,7 @@ def _recognise(shapes: Shapes, spelling: str) -> Recognised:
     anchors = 0 if boxes is None else boxes[0] // 4
     if logits is not None and anchors:
         options["num_classes"] = logits[0] // anchors
-    return Recognised(name, options, ("torchvision", spelling, *backbone_origin(body)), anchors, bare)
+    return Recognised(name, options, ("torchvision", spelling, *backbone_origin(backbone)), anchors, bare)
 
 
 def _table(config: Any, origin: Sequence[str]) -> Table:
