@@ -141,13 +141,15 @@ def convert_weights(
     eps = norm_eps
     if eps is None:
         eps = official.norm_eps if official is not None and found.is_detector else NORM_EPS
-    told: dict[str, Any] = {
+    known: dict[str, Any] = {
         key: replace(value, eps=eps) if isinstance(value, NormConfig) else value for key, value in found.options.items()
     }
     if official is not None and not found.is_detector:
-        told["transform"] = ClassifierTransform(resize=official.resize)
+        known["transform"] = ClassifierTransform(resize=official.resize)
     if num_classes is not None:
-        options["num_classes"] = _check_num_classes(num_classes, told.get("num_classes"), fresh_predictor or found.bare)
+        options["num_classes"] = _check_num_classes(
+            num_classes, known.get("num_classes"), fresh_predictor or found.bare
+        )
     if names is not None:
         options["names"] = tuple(names)
     given = {"dtype": dtype, "param_dtype": param_dtype, "precision": precision}
@@ -158,16 +160,16 @@ def convert_weights(
     if described is not None:
         assert not isinstance(weights, Mapping)
         beside = options_file(weights)
-        check_kind(described.config, model_config(found.name, **told), beside)
+        check_kind(described.config, model_config(found.name, **known), beside)
         config = override_described(described.config, options, norm_eps)
         changed = tuple(f"{line} (given; {beside.name} differs)" for line in changes(described.config, config))
     else:
-        chosen = told | options
+        chosen = known | options
         if names is None and not fresh_predictor:
             chosen |= coco_names(found.name, chosen)
         config = model_config(found.name, **chosen)
         if official is None:
-            missing = assumed(config, told.keys() | options.keys(), norm_eps=eps if assumed_eps else None)
+            missing = assumed(config, known.keys() | options.keys(), norm_eps=eps if assumed_eps else None)
     rngs = (nnx.Rngs(0) if rngs is None else rngs) if fresh_predictor or found.bare else None
     try:
         model, converted = fill_strictly(read, found, config, numerics, rngs)
@@ -177,7 +179,7 @@ def convert_weights(
         raise ValueError(f"{beside} does not fit the weights: {error}. Correct it, or move it away") from error
     fresh = tuple(path for path in converted.fresh if not path.endswith(".count"))
     return Conversion(
-        model, found.name, told, read.source, read.container, read.prefix, read.beside, converted.dropped, fresh,
+        model, found.name, known, read.source, read.container, read.prefix, read.beside, converted.dropped, fresh,
         found.bare, found.also, official, described, changed, missing,
     )  # fmt: skip
 

@@ -25,7 +25,6 @@ from jaxdet_convert.parity.match import JAXDET, PYTORCH, Boxes, matching, other_
 from jaxdet_convert.parity.report import Compared, Unmatched, stage
 from jaxdet_convert.parity.selections import Decode, decode, decode_distances, dense_selection
 
-
 Heads = Mapping[str, list[np.ndarray]]
 """The outputs of a head by attribute of `jaxdet.heads.dense_head.DenseOutputs`, each per level ``[h, w, A, X]``."""
 

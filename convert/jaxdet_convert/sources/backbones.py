@@ -85,9 +85,9 @@ def backbone_rules(config: Any, origin: Sequence[str]) -> list[Rule]:
     return source.rules(BODY, "backbone.", source.chosen_naming(origin))
 
 
-def backbone_origin(body: RecognisedBackbone) -> tuple[str, ...]:
+def backbone_origin(backbone: RecognisedBackbone) -> tuple[str, ...]:
     """The backbone's part of a detector's origin: the naming, if the backbone has several."""
-    return (body.naming,) if len(backbone_of(body.config).namings) > 1 else ()
+    return (backbone.naming,) if len(backbone_of(backbone.config).namings) > 1 else ()
 
 
 def layers_of_numbers(numbers: int) -> Sequence[DarknetLayer]:
@@ -108,9 +108,9 @@ def layers_of_numbers(numbers: int) -> Sequence[DarknetLayer]:
 
 def _classifier(backbone: BackboneSource) -> Source:
     def recognise(shapes: Shapes, spelling: str) -> Recognised:
-        body = read_backbone(shapes)
-        assert body is not None
-        return Recognised(body.name, {**body.options, "num_classes": body.num_classes}, (body.naming,))
+        found = read_backbone(shapes)
+        assert found is not None
+        return Recognised(found.name, {**found.options, "num_classes": found.num_classes}, (found.naming,))
 
     def table(config: Any, origin: Sequence[str]) -> Table:
         return Table(tuple(backbone.rules("", "", backbone.chosen_naming(origin))))

@@ -50,11 +50,11 @@ def recognise_dense(shapes: Shapes, spelling: str, name: str, family: str, norm_
     Raises:
         RecognitionError: the backbone is not a ResNet.
     """
-    body = read_detector_backbone(shapes)
-    assert body is not None
-    if body.config is not ResNetConfig:
-        raise RecognitionError(f"these weights are of a {family} on a {body.name}; jaxdet has it on ResNets")
-    options = backbone_options(body, name) | read_pyramid(shapes, body).options()
+    backbone = read_detector_backbone(shapes)
+    assert backbone is not None
+    if backbone.config is not ResNetConfig:
+        raise RecognitionError(f"these weights are of a {family} on a {backbone.name}; jaxdet has it on ResNets")
+    options = backbone_options(backbone, name) | read_pyramid(shapes, backbone).options()
     if not any(key.startswith(EXTRA) for key in shapes):
         options["fpn_p6p7"] = None
     bare = not any(key.startswith("head.") for key in shapes)
@@ -65,7 +65,7 @@ def recognise_dense(shapes: Shapes, spelling: str, name: str, family: str, norm_
     anchors = 0 if boxes is None else boxes[0] // 4
     if logits is not None and anchors:
         options["num_classes"] = logits[0] // anchors
-    return Recognised(name, options, ("torchvision", spelling, *backbone_origin(body)), anchors, bare)
+    return Recognised(name, options, ("torchvision", spelling, *backbone_origin(backbone)), anchors, bare)
 
 
 def live_options(module: Any, found: Recognised) -> dict[str, Any]:

@@ -78,7 +78,7 @@ class TwoStage:
         bare: whether the heads are missing.
     """
 
-    body: RecognisedBackbone
+    backbone: RecognisedBackbone
     pyramid: Pyramid
     classes: dict[str, Any]
     box: dict[str, Any]
@@ -95,23 +95,23 @@ def read_two_stage(shapes: Shapes, beside: tuple[str, ...] = ()) -> TwoStage:
     Raises:
         RecognitionError: whole parts are missing, or the pyramid does not fit the backbone.
     """
-    body = read_detector_backbone(shapes)
-    assert body is not None
+    backbone = read_detector_backbone(shapes)
+    assert backbone is not None
     # If only single tensors are missing, the strict conversion lists them.
     missing = [part for part in (FPN, _RPN, "roi_heads.box_") if not any(name.startswith(part) for name in shapes)]
     bare = is_bare(shapes, beside)
     if missing and not bare:
         others = {name: shape for name, shape in shapes.items() if not name.startswith(BODY)}
         raise RecognitionError(
-            f"these weights have a {body.name} backbone, but are not those of a Faster R-CNN with a pyramid: there is "
-            f"nothing under {', '.join(missing)}; besides the backbone there are {seen(others)}"
+            f"these weights have a {backbone.name} backbone, but are not those of a Faster R-CNN with a pyramid: "
+            f"there is nothing under {', '.join(missing)}; besides the backbone there are {seen(others)}"
         )
     score = shapes.get(f"{_PREDICTOR}cls_score.weight")
     classes = {} if score is None else {"num_classes": score[0]}
-    pyramid = read_pyramid(shapes, body)
+    pyramid = read_pyramid(shapes, backbone)
     box = {} if bare else _box_head(shapes, 256 if pyramid.width is None else pyramid.width)
     logits = shapes.get(f"{_RPN}cls_logits.weight")
-    return TwoStage(body, pyramid, classes, box, 0 if logits is None else logits[0], bare)
+    return TwoStage(backbone, pyramid, classes, box, 0 if logits is None else logits[0], bare)
 
 
 def _box_head(shapes: Shapes, width: int) -> dict[str, Any]:
@@ -129,14 +129,14 @@ def _box_head(shapes: Shapes, width: int) -> dict[str, Any]:
 
 def _recognise(shapes: Shapes, spelling: str) -> Recognised:
     read = read_two_stage(shapes)
-    body, pyramid = read.body, read.pyramid
+    backbone, pyramid = read.backbone, read.pyramid
     depth = len(numbered(shapes, rf"{re.escape(_RPN)}conv\.(\d+)\.0\.weight"))
-    name = _PRESETS[body.config]
-    if body.config is ResNetConfig and (pyramid.names or depth > 1 or read.box.get("box_conv_layers")):
+    name = _PRESETS[backbone.config]
+    if backbone.config is ResNetConfig and (pyramid.names or depth > 1 or read.box.get("box_conv_layers")):
         name += "_v2"
-    options = backbone_options(body, name) | read.classes | pyramid.options()
+    options = backbone_options(backbone, name) | read.classes | pyramid.options()
     options |= {"rpn_conv_depth": max(depth, 1)} | read.box
-    origin = ("torchvision", spelling, *backbone_origin(body))
+    origin = ("torchvision", spelling, *backbone_origin(backbone))
     return Recognised(name, options, origin, read.anchors, read.bare)
 
 

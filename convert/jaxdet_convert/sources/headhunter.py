@@ -38,23 +38,23 @@ def _claims(shapes: Shapes) -> bool:
 
 def _recognise(shapes: Shapes, spelling: str) -> Recognised:
     read = read_two_stage(shapes, _RETINAFACE_HEADS)
-    name = _name(read.body)
-    options = backbone_options(read.body, name) | read.classes
+    name = _name(read.backbone)
+    options = backbone_options(read.backbone, name) | read.classes
     if read.pyramid.width is not None:
         options["fpn_out_channels"] = read.pyramid.width
     if read.pyramid.levels is not None:
         options["return_layers"] = read.pyramid.levels
     options |= _own_options(shapes) | read.box
     options.pop("box_conv_layers", None)
-    origin = ("torchvision", spelling, *backbone_origin(read.body))
+    origin = ("torchvision", spelling, *backbone_origin(read.backbone))
     return Recognised(name, options, origin, read.anchors, read.bare)
 
 
-def _name(body: RecognisedBackbone) -> str:
-    if body.config not in _PRESETS:
-        raise RecognitionError(f"a HeadHunter on a {body.name}; jaxdet has it on ResNets and MobileNets")
+def _name(backbone: RecognisedBackbone) -> str:
+    if backbone.config not in _PRESETS:
+        raise RecognitionError(f"a HeadHunter on a {backbone.name}; jaxdet has it on ResNets and MobileNets")
     deep: Any = model_config(_DEEP)
-    return _DEEP if body.named.get("blocks") == deep.backbone.blocks else _PRESETS[body.config]
+    return _DEEP if backbone.named.get("blocks") == deep.backbone.blocks else _PRESETS[backbone.config]
 
 
 def _also(shapes: Shapes, found: Recognised) -> str | None:
@@ -63,8 +63,8 @@ def _also(shapes: Shapes, found: Recognised) -> str | None:
     plain = known.get("rpn_conv_depth") == 1 and known["fpn_norm"] is None and not known.get("box_conv_layers")
     if not plain or "fpn_p6p7" in known or ("fpn_levels" in known and len(known["fpn_levels"]) != 4):
         return None
-    body = read_detector_backbone(shapes)
-    return _name(body) if body is not None and body.config is ResNetConfig else None
+    backbone = read_detector_backbone(shapes)
+    return _name(backbone) if backbone is not None and backbone.config is ResNetConfig else None
 
 
 def _own_options(shapes: Shapes) -> dict[str, Any]:
@@ -148,8 +148,8 @@ def _describe(config: Any) -> str:
     context = config.context.kind or "no context"
     if config.context.kind in ("ssh", "deform_ssh"):
         context += " of 3x3 filters" if config.context.default_filter else " of large filters"
-    body = backbone_of(config.backbone).describe(config.backbone)
-    parts = [body, f"{len(config.fpn.levels)} levels", context]
+    backbone = backbone_of(config.backbone).describe(config.backbone)
+    parts = [backbone, f"{len(config.fpn.levels)} levels", context]
     return ", ".join([*parts, "upscaled" if config.upscale_rpn else "not upscaled"])
 
 

@@ -106,7 +106,7 @@ class Pyramid:
         return options
 
 
-def read_pyramid(shapes: Shapes, body: RecognisedBackbone) -> Pyramid:
+def read_pyramid(shapes: Shapes, backbone: RecognisedBackbone) -> Pyramid:
     """Recognises a pyramid with torchvision's or RetinaFace's names.
 
     Raises:
@@ -116,7 +116,7 @@ def read_pyramid(shapes: Shapes, body: RecognisedBackbone) -> Pyramid:
     outputs = numbered(shapes, rf"{re.escape(FPN)}layer_blocks\.(\d+)\.0\.weight")
     if LATERAL.format(1) in shapes:
         laterals = outputs = [shapes[name] for number in (1, 2, 3) if (name := LATERAL.format(number)) in shapes]
-    levels = _levels(body, [shape[1] for shape in laterals]) if len(laterals) == len(outputs) else None
+    levels = _levels(backbone, [shape[1] for shape in laterals]) if len(laterals) == len(outputs) else None
     names = tuple(name for name in shapes if re.match(rf"{re.escape(FPN)}\w+\.\d+\.1\.", name))
     width = outputs[0][0] if outputs else None
     p6 = shapes.get(f"{FPN}extra_blocks.p6.weight")
@@ -125,12 +125,12 @@ def read_pyramid(shapes: Shapes, body: RecognisedBackbone) -> Pyramid:
     return Pyramid(levels, width, names, p6p7)
 
 
-def _levels(body: RecognisedBackbone, channels: list[int]) -> tuple[str, ...]:
+def _levels(backbone: RecognisedBackbone, channels: list[int]) -> tuple[str, ...]:
     """The feature maps that enter the pyramid, by the input channels of its lateral convolutions."""
-    levels = [level for level, width in body.channels.items() if width in channels]
-    if [body.channels[level] for level in levels] != channels:
-        known = ", ".join(f"{level} {width}" for level, width in body.channels.items())
-        raise RecognitionError(f"the pyramid's laterals take {channels} channels, but the {body.name} has {known}")
+    levels = [level for level, width in backbone.channels.items() if width in channels]
+    if [backbone.channels[level] for level in levels] != channels:
+        known = ", ".join(f"{level} {width}" for level, width in backbone.channels.items())
+        raise RecognitionError(f"the pyramid's laterals take {channels} channels, but the {backbone.name} has {known}")
     return tuple(levels)
 
 
@@ -142,15 +142,15 @@ def is_bare(shapes: Shapes, beside: Iterable[str] = ()) -> bool:
     return known and any(name.startswith(FPN) for name in shapes)
 
 
-def backbone_options(body: RecognisedBackbone, model: str) -> dict[str, Any]:
+def backbone_options(backbone: RecognisedBackbone, model: str) -> dict[str, Any]:
     """The options of a detector that its backbone determines. ``model``: the detector's name."""
     preset: Any = model_config(model).backbone_config
-    named = {key: value for key, value in body.named.items() if getattr(preset, key) != value}
-    options = {f"backbone_{key}": value for key, value in {**body.options, **named}.items()}
-    if body.num_classes is not None:
-        options["backbone_num_classes"] = body.num_classes
-    if "transform" in body.options:
-        transform = body.options["transform"]
+    named = {key: value for key, value in backbone.named.items() if getattr(preset, key) != value}
+    options = {f"backbone_{key}": value for key, value in {**backbone.options, **named}.items()}
+    if backbone.num_classes is not None:
+        options["backbone_num_classes"] = backbone.num_classes
+    if "transform" in backbone.options:
+        transform = backbone.options["transform"]
         options |= {"image_mean": transform.image_mean, "image_std": transform.image_std}
     return options
 

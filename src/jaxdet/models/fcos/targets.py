@@ -35,8 +35,8 @@ def assign_targets(
     match, the smallest is taken.
 
     Two quirks of torchvision are kept. The smallest box is the maximum of 1e8 minus the area, which float32 rounds to
-    multiples of 8, so that almost equal areas are equal, and the first box is taken. A box larger than 1e8 square pixels
-    matches nothing.
+    multiples of 8, so that almost equal areas are equal, and the first box is taken. Boxes of more than 1e8 square
+    pixels match nothing.
 
     Args:
         anchors: ``[N, 4]`` xyxy, squares. Invalid slots may contain any values.
