@@ -1,4 +1,4 @@
-"""A run of four steps of a tiny Faster R-CNN on eight images of noise."""
+"""The configuration of a run of four steps with a tiny Faster R-CNN on eight images of noise."""
 
 import numpy as np
 

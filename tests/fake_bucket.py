@@ -1,4 +1,4 @@
-"""A bucket in memory: what ``gs://`` URLs mean to etils where Google's own package is not installed."""
+"""A bucket in memory, which etils uses for ``gs://`` URLs if Google's package is not installed."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 
 class FakeBucket(MemoryFileSystem):
-    """An object store: nothing can be appended to, and an object appears when it is closed."""
+    """An object store: objects cannot be appended to, and appear when they are closed."""
 
     protocol = ("gs", "gcs")
-    store: dict = {}  # noqa: RUF012 - fsspec's own way to share it
+    store: dict = {}  # noqa: RUF012 - shared in this way by fsspec
     pseudo_dirs = [""]  # noqa: RUF012
 
     @classmethod
@@ -23,7 +23,7 @@ class FakeBucket(MemoryFileSystem):
 
 
 def install():
-    """From here on this process finds ``gs://`` in memory."""
+    """Makes ``gs://`` URLs refer to an empty bucket in memory, in this process."""
     fsspec.register_implementation("gcs", FakeBucket, clobber=True)
     fsspec.register_implementation("gs", FakeBucket, clobber=True)
     FakeBucket.store.clear()

@@ -1,4 +1,4 @@
-"""A model of random numbers, made without compiling its initialisation."""
+"""A model with random parameters, created without compiling its initialisation."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from jaxdet.nn.parameters import fill, flatten
 
 
 def filled(config):
+    """A model of this configuration with random parameters and statistics; scales and variances are around 1."""
     model, rng = abstract(config), np.random.default_rng(0)
     values = {}
     for name, variable in flatten(nnx.state(model)).items():

@@ -1,7 +1,7 @@
-"""The environment of a process that computes in float64: ``jax_enable_x64`` holds for a whole process.
+"""The environment of a process that computes in float64, as ``jax_enable_x64`` applies to a whole process.
 
-How well XLA optimises is no matter in float64, where rounding is far below every bound: `make test` sets
-FLOAT64_XLA_FLAGS, by which such processes compile in a fraction of the time.
+In float64, rounding is far below every tolerance, whether XLA optimises or not. So `make test` sets FLOAT64_XLA_FLAGS,
+with which such processes compile in a fraction of the time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ FLAGS = ("jax_numpy_rank_promotion", "jax_compilation_cache_dir", "jax_persisten
 
 
 def float64_environment(*folders: Path) -> dict[str, str]:
-    """That of this process with other settings; modules are found in these folders, too."""
+    """The environment of this process with float64 enabled, and with these folders in its PYTHONPATH."""
     flags = (os.environ.get(name, "") for name in ("XLA_FLAGS", "FLOAT64_XLA_FLAGS"))
     return os.environ | {
         **{name.upper(): str(getattr(jax.config, name)) for name in FLAGS},

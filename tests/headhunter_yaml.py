@@ -1,4 +1,4 @@
-"""YAML files with the keys and kinds of values of HeadHunter's three: pre-training, fine-tuning and SCUT-HEAD."""
+"""YAML files with the keys and types of values of HeadHunter's: pre-training, fine-tuning and SCUT-HEAD."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BASE: dict[str, dict[str, Any]] = {
         "upscale_rpn": True, "median_anchors": True,
     },
 }  # fmt: skip
-# What the other two have otherwise.
+# Values of the other two files that differ.
 FINE_TUNING = {
     "max_size": 1333, "pretrained_model": "pretrained", "milestones": [5, 10, 20, 35], "max_epoch": 40,
     "learning_rate": 0.001, "gamma": 0.5, "upscale_rpn": False,
@@ -34,7 +34,7 @@ SCUT_HEAD = {
 
 
 def write_yaml(file: Path, base_path: Path, /, **changes: Any) -> Path:
-    """Writes the pre-training file with some values changed. A value of ``...`` leaves its key out."""
+    """Writes the pre-training file with some values changed. A key with the value ``...`` is left out."""
     sections: dict[str, dict[str, Any]] = {}
     for name, section in BASE.items():
         values = {key: changes.pop(key, value) for key, value in section.items()}

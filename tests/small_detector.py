@@ -1,7 +1,7 @@
-"""Detectors for tests whose time is that of compiling: a smallest one for training, and a tiny one with a name.
+"""Detectors that compile quickly: a small one for training, on a custom backbone, and a tiny named one.
 
-A depthwise convolution compiles slowly on a CPU, and MobileNetV1 has thirteen: a train step of `small_config` takes a
-fifth of the time of one of `tiny_config`.
+Depthwise convolutions compile slowly on a CPU, and MobileNetV1 has thirteen: compiling a train step of `small_config`
+takes a fifth of the time of `tiny_config`.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from jaxdet.models import (
 from jaxdet.nn import ConvNormAct, NormConfig, Numerics, strided
 from jaxdet.types import Images, Targets
 
-# XLA's flags for programs that run for a moment.
+# XLA flags for programs that run only briefly.
 FAST_COMPILE = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
-# Options of `tiny_config`: half as long to compile, and still every stage.
+# Options of `tiny_config` that halve the time to compile and keep every stage of the detector.
 ONE_LEVEL = {"fpn_levels": ("stage1",), "fpn_pool": False, "rpn_anchor_generator": AnchorGenerator((24,), (1.0,))}
 
 
-class Body(nnx.Module):
+class SmallBackbone(nnx.Module):
     """Three convolutions with batch statistics."""
 
     channels = {"c3": 24}  # noqa: RUF012
@@ -54,7 +54,7 @@ class Body(nnx.Module):
 
 
 def small_config(**options) -> FasterRCNNConfig:
-    """Of a detector that stands on a `Body`; the options are its fields."""
+    """The configuration of a detector on a `SmallBackbone`. Options are fields of `FasterRCNNConfig`."""
     return FasterRCNNConfig(
         backbone=None,
         fpn=FPNConfig(levels=("c3",), out_channels=16, pool=False),
@@ -72,7 +72,7 @@ def small_config(**options) -> FasterRCNNConfig:
 
 
 def small_retinanet_config(**options) -> RetinaNetConfig:
-    """The same of a RetinaNet, with P6 and P7 and group norms."""
+    """The configuration of a RetinaNet on a `SmallBackbone`, with P6, P7 and group norms."""
     return RetinaNetConfig(
         backbone=None,
         fpn=FPNConfig(levels=("c3",), out_channels=16, pool=False, p6p7="p5"),
@@ -88,14 +88,14 @@ def small_retinanet_config(**options) -> RetinaNetConfig:
 
 
 def small_detector(config: DetectorConfig | None = None, numerics: Numerics = Numerics()):
-    """A detector on a `Body`, of four classes unless a configuration is given."""
+    """A detector on a `SmallBackbone`, by default with four classes."""
     rngs = nnx.Rngs(0)
-    body = Body(numerics=numerics, rngs=rngs)
-    return build(config or small_config(num_classes=4), backbone=body, numerics=numerics, rngs=rngs)
+    backbone = SmallBackbone(numerics=numerics, rngs=rngs)
+    return build(config or small_config(num_classes=4), backbone=backbone, numerics=numerics, rngs=rngs)
 
 
 def tiny_config(**options):
-    """Of a detector that has a name, so that it is stored and opened, and that options change."""
+    """The configuration of a named detector, which can be saved and loaded without passing a backbone."""
     values = {
         "num_classes": 4,
         "min_size": 64,
@@ -116,7 +116,7 @@ def tiny_config(**options):
 
 
 def as_headhunter(config: FasterRCNNConfig) -> HeadHunterConfig:
-    """The same detector in HeadHunter's family, whose own options then apply."""
+    """The same configuration as a `HeadHunterConfig`, which has further options."""
     return HeadHunterConfig(**{each.name: getattr(config, each.name) for each in fields(config)})
 
 

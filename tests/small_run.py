@@ -1,4 +1,4 @@
-"""A classifier on eight images of noise: a run whose one program compiles in seconds."""
+"""A run of a classifier on eight images of noise, with one program that compiles in seconds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from jaxdet.training import OptimizerConfig
 
 
 def write_images(folder, classes=("a", "b"), count=4, seed=0):
-    """``folder/<class>/<number>.png``."""
+    """Writes images of noise to ``folder/<class>/<number>.png`` and returns the folder."""
     rng = np.random.default_rng(seed)
     for name in classes:
         (folder / name).mkdir(parents=True)
@@ -30,7 +30,10 @@ def write_images(folder, classes=("a", "b"), count=4, seed=0):
 
 
 def small_config(images, **fields):
-    """A run of four steps of two images; other ``fields`` in place of its own, ``optimizer_...`` of its optimizer."""
+    """The configuration of a run of four steps of two images.
+
+    ``fields`` replace its fields; those that begin with ``optimizer_`` replace fields of its optimizer.
+    """
     optimizer = {name: fields.pop(name) for name in list(fields) if name.startswith("optimizer_")}
     values = {
         "model": model_config("mobilenet_v1", width=0.25, transform=ClassifierTransform(resize=32, crop=32)),
@@ -55,8 +58,8 @@ def _model(model, frozen_norms, names):
 
 
 def start(config, out, **options):
-    """The run of a configuration, not yet trained."""
+    """The run of a configuration, before training."""
     task = open_task(config)
     graphdef, state = _model(config.model, config.freeze_norms, task.names)
-    model = nnx.merge(graphdef, jax.tree.map(jnp.copy, state))  # a run uses its arrays up
+    model = nnx.merge(graphdef, jax.tree.map(jnp.copy, state))  # a run donates its arrays
     return Run(task, model, out, **{"progress": False, **options})

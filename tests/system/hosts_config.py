@@ -16,7 +16,7 @@ from jaxdet.data.formats.class_folder import LabelledImage, LabelledPath
 from jaxdet.runs import TrainConfig
 from jaxdet.training import OptimizerConfig
 from parity.small import SmallConfig
-from small_detector import Body, small_config
+from small_detector import SmallBackbone, small_config
 
 
 def examples(sizes, seed):
@@ -44,7 +44,7 @@ class Slow(list):
 def config() -> TrainConfig:
     return TrainConfig(
         model=small_config(),
-        backbone=Body,
+        backbone=SmallBackbone,
         train=examples([(36, 60)] * 4 + [(60, 36)] * 4, seed=0),
         val=examples([(40, 60)] * 9, seed=1),
         square=True,

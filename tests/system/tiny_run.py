@@ -7,7 +7,7 @@ from jaxdet.data import Augmentation, CocoFiles
 from jaxdet.models import DetectorTransform
 from jaxdet.runs import TrainConfig
 from jaxdet.training import OptimizerConfig
-from small_detector import Body, small_config
+from small_detector import SmallBackbone, small_config
 
 DATA = Path(os.environ["DATA"])
 
@@ -15,7 +15,7 @@ DATA = Path(os.environ["DATA"])
 def config() -> TrainConfig:
     return TrainConfig(
         model=small_config(transform=DetectorTransform(64, 64)),
-        backbone=Body,
+        backbone=SmallBackbone,
         train=CocoFiles(str(DATA / "train.json"), str(DATA / "train")),
         val=CocoFiles(str(DATA / "val.json"), str(DATA / "val")),
         steps=24,

@@ -18,14 +18,14 @@ from jaxdet.nn import NormConfig, Numerics
 from jaxdet.nn.parameters import arrays
 from jaxdet.summary import summarize
 from jaxdet.types import Images, Targets
-from small_detector import Body
+from small_detector import SmallBackbone
 
 KEYS = jax.random.split(jax.random.key(0), 3)
 
 
 def _small(**options):
     """On maps of strides 8, 16 and 32, with a score threshold that new models reach."""
-    backbone = Body(numerics=Numerics(), rngs=nnx.Rngs(0))
+    backbone = SmallBackbone(numerics=Numerics(), rngs=nnx.Rngs(0))
     options = {"fpn_out_channels": 16, "min_size": 64, "max_size": 64, "score_thresh": 0.005} | options
     return jaxdet.retinanet(backbone, 4, rngs=nnx.Rngs(1), **options)
 

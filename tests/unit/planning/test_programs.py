@@ -19,7 +19,7 @@ from jaxdet.planning.programs import Work, step_work
 from jaxdet.runs import TrainConfig
 from jaxdet.summary import summarize
 from jaxdet.training import OptimizerConfig
-from small_detector import Body, small_config
+from small_detector import SmallBackbone, small_config
 
 CANVAS = (64, 96)
 CONFIG = small_config(num_classes=4, transform=DetectorTransform(*CANVAS))
@@ -29,14 +29,19 @@ HEAD = 16 * 49 * 16 + 16 * 16 + 16 * 20
 
 def small_job(batch=2, **fields):
     config = TrainConfig(
-        model=CONFIG, backbone=Body, train=CocoFiles("none.json", "none"), steps=100, dtype="bfloat16", **fields
+        model=CONFIG,
+        backbone=SmallBackbone,
+        train=CocoFiles("none.json", "none"),
+        steps=100,
+        dtype="bfloat16",
+        **fields,
     )
     return Job(config, CANVAS, batch, box_slots=8)
 
 
 def rows():
-    body = nnx.eval_shape(lambda: Body(numerics=Numerics(), rngs=nnx.Rngs(0)))
-    return summarize(abstract(CONFIG, backbone=body), *CANVAS).rows
+    backbone = nnx.eval_shape(lambda: SmallBackbone(numerics=Numerics(), rngs=nnx.Rngs(0)))
+    return summarize(abstract(CONFIG, backbone=backbone), *CANVAS).rows
 
 
 @cache
@@ -68,9 +73,9 @@ def test_operations_are_those_of_the_layers():
     assert train == 3 * (infer - (16 - 8) * HEAD) - stem
     # What is frozen, and has nothing before it that trains, costs its forward pass alone.
     frozen, twice = (work.macs for work in step_work(small_job(batch=2, frozen=("backbone",))))
-    body = sum(row.macs for row in rows() if row.path.startswith("backbone."))
+    backbone = sum(row.macs for row in rows() if row.path.startswith("backbone."))
     assert twice == 2 * infer
-    assert frozen == 2 * (3 * (infer - (16 - 8) * HEAD) - 2 * body - _lateral())
+    assert frozen == 2 * (3 * (infer - (16 - 8) * HEAD) - 2 * backbone - _lateral())
 
 
 PARTS = ("backbone", "fpn", "rpn_head", "box_head", "box_predictor")
@@ -88,7 +93,7 @@ def test_numbers_that_products_read_and_write():
 
 
 def _lateral():
-    """Multiply-adds of the FPN's convolution that is called first: the frozen body asks for no gradient."""
+    """Multiply-adds of the FPN's convolution that is called first: the frozen backbone asks for no gradient."""
     return (CANVAS[0] // 8) * (CANVAS[1] // 8) * 24 * 16
 
 

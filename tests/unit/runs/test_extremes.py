@@ -14,7 +14,7 @@ from jaxdet.runs import Run, TrainConfig, open_task
 from jaxdet.runs.evaluation import _losses_step
 from jaxdet.runs.start import fresh
 from jaxdet.training import OptimizerConfig
-from small_detector import Body, small_config
+from small_detector import SmallBackbone, small_config
 
 MODEL = small_config(transform=DetectorTransform(64, 96))
 
@@ -47,7 +47,7 @@ def _config(source, **fields):
         "steps": 9, "batch_size": 2, "augment": Augmentation(flip=0.5), "log_every": 1, "eval_batch_size": 2,
         "optimizer": OptimizerConfig(learning_rate=1e-4, warmup_steps=0, clip_norm=1.0), "eval_losses": True,
     }  # fmt: skip
-    return TrainConfig(model=MODEL, backbone=Body, train=source, val=source, **values | fields)
+    return TrainConfig(model=MODEL, backbone=SmallBackbone, train=source, val=source, **values | fields)
 
 
 def test_they_train_and_evaluate_with_one_compilation_a_canvas(source, tmp_path):
