@@ -60,6 +60,20 @@ _EXPORTS = {
     "jaxdet.types": ("Detections", "Images", "Proposals", "Targets"),
 }
 _MODULES = {name: module for module, names in _EXPORTS.items() for name in names}
+# Imported on first use, so that jaxdet.data.read_image works after ``import jaxdet`` alone.
+_SUBPACKAGES = (
+    "backbones",
+    "data",
+    "evaluation",
+    "heads",
+    "models",
+    "necks",
+    "nn",
+    "ops",
+    "parallel",
+    "runs",
+    "training",
+)
 
 __all__ = sorted(_MODULES)
 
@@ -67,6 +81,8 @@ __all__ = sorted(_MODULES)
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return _version()
+    if name in _SUBPACKAGES:
+        return importlib.import_module(f"jaxdet.{name}")
     if name not in _MODULES:
         raise AttributeError(f"module 'jaxdet' has no attribute {name!r}")
     return getattr(importlib.import_module(_MODULES[name]), name)

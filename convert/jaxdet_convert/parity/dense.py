@@ -16,14 +16,13 @@ import numpy as np
 from flax import nnx
 
 from jaxdet.data import resize_boxes
-from jaxdet.ops.box_coder import BoxCoder
 from jaxdet.types import Images
 from jaxdet_convert.parity import ties
 from jaxdet_convert.parity.canvas import Placed, place
 from jaxdet_convert.parity.listen import as_map, as_numpy, evaluating, listening
 from jaxdet_convert.parity.match import JAXDET, PYTORCH, Boxes, matching, other_side, unmatched
 from jaxdet_convert.parity.report import Compared, Unmatched, stage
-from jaxdet_convert.parity.selections import Decode, decode, decode_distances, dense_selection
+from jaxdet_convert.parity.selections import Decode, dense_selection
 
 Heads = Mapping[str, list[np.ndarray]]
 """The outputs of a head by attribute of `jaxdet.heads.dense_head.DenseOutputs`, each per level ``[h, w, A, X]``."""
@@ -61,19 +60,11 @@ class Form:
 
 LOGITS = HeadOutput("class logits", "cls_logits", "logits")
 DELTAS = HeadOutput("box deltas", "bbox_regression", "deltas")
-CENTERNESS = HeadOutput("centerness", "bbox_ctrness", "centerness")
 
 
-def _sigmoid(logits: np.ndarray) -> np.ndarray:
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """In float64."""
     return 1 / (1 + np.exp(-logits.astype(np.float64)))
-
-
-RETINANET = Form((LOGITS, DELTAS), lambda level: _sigmoid(level["logits"]), partial(decode, coder=BoxCoder()))
-FCOS = Form(
-    (LOGITS, DELTAS, CENTERNESS),
-    lambda level: np.sqrt(_sigmoid(level["logits"]) * _sigmoid(level["centerness"])),
-    decode_distances,
-)
 
 
 @dataclass(frozen=True, eq=False)

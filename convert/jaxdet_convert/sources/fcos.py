@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from jaxdet.models import FCOSConfig
 from jaxdet_convert.parity import dense as parity
 from jaxdet_convert.parity.calibration import calibrate_dense
+from jaxdet_convert.parity.selections import decode_distances
 from jaxdet_convert.rules import Rule, Table
 from jaxdet_convert.sources import dense
 from jaxdet_convert.sources.backbones import backbone_rules
@@ -56,6 +59,12 @@ def _live(module: Any, found: Recognised) -> dict[str, Any]:
     return dense.live_options(module, found) | {"center_sampling_radius": module.center_sampling_radius}
 
 
+_FORM = parity.Form(
+    (parity.LOGITS, parity.DELTAS, parity.HeadOutput("centerness", "bbox_ctrness", "centerness")),
+    lambda level: np.sqrt(parity.sigmoid(level["logits"]) * parity.sigmoid(level["centerness"])),
+    decode_distances,
+)
+
 FCOS = Source(
     config=FCOSConfig,
     claims=_claims,
@@ -70,7 +79,7 @@ FCOS = Source(
     live=_live,
     assumed=partial(dense.assumed_options, own=("center_sampling_radius",)),
     parity=Parity(
-        compare=partial(parity.compare, parts=dense.PARTS, form=parity.FCOS),
+        compare=partial(parity.compare, parts=dense.PARTS, form=_FORM),
         builders=(_NAME,),
         calibrate=calibrate_dense,
     ),

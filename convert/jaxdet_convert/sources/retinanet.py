@@ -9,8 +9,10 @@ from typing import Any
 
 from jaxdet.models import RetinaNetConfig
 from jaxdet.models.retinanet.losses import BOX_LOSSES
+from jaxdet.ops import BoxCoder
 from jaxdet_convert.parity import dense as parity
 from jaxdet_convert.parity.calibration import calibrate_dense
+from jaxdet_convert.parity.selections import decode
 from jaxdet_convert.rules import Spelling, Table
 from jaxdet_convert.sources import dense
 from jaxdet_convert.sources.backbones import backbone_rules
@@ -68,6 +70,12 @@ def _old_head() -> tuple[Spelling, ...]:
     )
 
 
+_FORM = parity.Form(
+    (parity.LOGITS, parity.DELTAS),
+    lambda level: parity.sigmoid(level["logits"]),
+    partial(decode, coder=BoxCoder()),
+)
+
 RETINANET = Source(
     config=RetinaNetConfig,
     claims=_claims,
@@ -81,7 +89,7 @@ RETINANET = Source(
     live=_live,
     assumed=partial(dense.assumed_options, own=("box_loss",)),
     parity=Parity(
-        compare=partial(parity.compare, parts=dense.PARTS, form=parity.RETINANET),
+        compare=partial(parity.compare, parts=dense.PARTS, form=_FORM),
         builders=("retinanet_resnet50_fpn", "retinanet_resnet50_fpn_v2"),
         calibrate=calibrate_dense,
     ),

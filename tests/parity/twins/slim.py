@@ -1,4 +1,4 @@
-"""torchvision's Faster R-CNNs and RetinaNets, built of its own parts in a size that trains in seconds."""
+"""torchvision's detectors, built of its own parts in a size that trains in seconds."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ def slim_torchvision() -> Any:
         "fasterrcnn_resnet50_fpn_v2": partial(_slim, v2=True),
         "retinanet_resnet50_fpn": partial(_slim_retinanet, v2=False),
         "retinanet_resnet50_fpn_v2": partial(_slim_retinanet, v2=True),
+        "fcos_resnet50_fpn": _slim_fcos,
     }
     models = SimpleNamespace(detection=SimpleNamespace(**builders))
     return SimpleNamespace(models=models, ops=import_torchvision().ops)
@@ -51,15 +52,10 @@ def _slim(*, v2: bool, weights: None, weights_backbone: None, num_classes: int =
 def _slim_retinanet(
     *, v2: bool, weights: None, weights_backbone: None, num_classes: int = 91, **options: Any
 ) -> nn.Module:
-    torchvision = import_torchvision()
-    from torchvision.models.detection import backbone_utils, retinanet
-    from torchvision.ops.feature_pyramid_network import LastLevelP6P7
+    import_torchvision()
+    from torchvision.models.detection import retinanet
 
-    body = torchvision.models.resnet.ResNet(torchvision.models.resnet.Bottleneck, [1, 1, 1, 1])
-    extra = LastLevelP6P7(2048 if v2 else CHANNELS, CHANNELS)
-    backbone = backbone_utils.BackboneWithFPN(
-        body, {f"layer{stage}": str(stage - 2) for stage in (2, 3, 4)}, [512, 1024, 2048], CHANNELS, extra_blocks=extra
-    )
+    backbone = _pyramid(2048 if v2 else CHANNELS)
     anchors = retinanet._default_anchorgen()
     head = retinanet.RetinaNetHead(
         CHANNELS,
@@ -70,3 +66,26 @@ def _slim_retinanet(
     if v2:
         head.regression_head._loss_type = "giou"
     return retinanet.RetinaNet(backbone, num_classes, anchor_generator=anchors, head=head, **options)
+
+
+def _slim_fcos(*, weights: None, weights_backbone: None, num_classes: int = 91, **options: Any) -> nn.Module:
+    import_torchvision()
+    from torchvision.models.detection import fcos
+
+    head = fcos.FCOSHead(CHANNELS, 1, num_classes)
+    norm = partial(nn.GroupNorm, 8)  # the default has a group per channel here, which is constant on a map of one pixel
+    head.classification_head = fcos.FCOSClassificationHead(CHANNELS, 1, num_classes, norm_layer=norm)
+    head.regression_head = fcos.FCOSRegressionHead(CHANNELS, 1, norm_layer=norm)
+    return fcos.FCOS(_pyramid(CHANNELS), num_classes, head=head, **options)
+
+
+def _pyramid(p6_inputs: int) -> nn.Module:
+    """A backbone with P3 to P7."""
+    torchvision = import_torchvision()
+    from torchvision.models.detection import backbone_utils
+    from torchvision.ops.feature_pyramid_network import LastLevelP6P7
+
+    body = torchvision.models.resnet.ResNet(torchvision.models.resnet.Bottleneck, [1, 1, 1, 1])
+    layers = {f"layer{stage}": str(stage - 2) for stage in (2, 3, 4)}
+    extra = LastLevelP6P7(p6_inputs, CHANNELS)
+    return backbone_utils.BackboneWithFPN(body, layers, [512, 1024, 2048], CHANNELS, extra_blocks=extra)

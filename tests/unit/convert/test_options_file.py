@@ -64,11 +64,11 @@ def test_the_commands_there_and_back(model, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     jaxdet.save(model, "run")
     assert main(["convert", "run", "--to-torch", "m.pth"]) == 0
-    assert "beside it m.json" in capsys.readouterr().out
+    assert "m.json: the model's options" in capsys.readouterr().out
     assert json.loads((tmp_path / "m.json").read_text()) == json.loads((tmp_path / "run" / "model.json").read_text())
     assert main(["convert", "m.pth", "--out", "back"]) == 0
     out = capsys.readouterr().out
-    assert "options   m.json, beside the weights" in out and "assumed" not in out
+    assert "options   m.json\n" in out and "assumed" not in out
     assert jaxdet.load("back").config == model.config
     assert main(["convert", "m.pth", "--out", "other", "--set", "min_size=96"]) == 0
     assert "changed   min_size: 160 -> 96 (given; m.json differs)" in capsys.readouterr().out

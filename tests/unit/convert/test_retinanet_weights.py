@@ -281,9 +281,9 @@ def test_a_tensor_that_is_missing_leaves_the_kind_plain():
 def test_others_with_similar_names():
     """FCOS and SSD name their heads alike, and a RetinaNet may stand on a backbone that has no preset."""
     detection = torchvision.models.detection
-    for builder in (detection.fcos_resnet50_fpn, detection.ssd300_vgg16):
-        with pytest.raises(RecognitionError, match=r"not those of a Faster R-CNN|belong to a known model"):
-            recognise(meta(builder, weights=None, weights_backbone=None))
+    assert recognise(meta(detection.fcos_resnet50_fpn, weights=None, weights_backbone=None)).name == "fcos_resnet50_fpn"
+    with pytest.raises(RecognitionError, match=r"not those of a Faster R-CNN|belong to a known model"):
+        recognise(meta(detection.ssd300_vgg16, weights=None, weights_backbone=None))
     names = {f"backbone.body.{name}": shape for name, shape in meta(MobileNetV1).items()}
     names |= {"head.classification_head.cls_logits.weight": (9, 32, 3, 3)}
     with pytest.raises(RecognitionError, match="a RetinaNet on a mobilenet_v1; jaxdet has it on ResNets"):

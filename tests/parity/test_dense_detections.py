@@ -1,7 +1,11 @@
-"""Detections of both RetinaNets against torchvision's, from the image to the last box; `compare` states the bounds."""
+"""Detections of the dense detectors against torchvision's, from the image to the last box.
+
+`compare` states the bounds.
+"""
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 
 import jax.numpy as jnp
@@ -10,17 +14,19 @@ import pytest
 
 from jaxdet import predict
 from jaxdet.cli.__main__ import main
+from jaxdet.ops import BoxCoder
 from jaxdet_convert import compare
+from jaxdet_convert.parity.dense import sigmoid
 from jaxdet_convert.parity.match import Boxes, match
 from jaxdet_convert.parity.report import Matching
-from jaxdet_convert.parity.selections import dense_selection
+from jaxdet_convert.parity.selections import decode, decode_distances, dense_selection
 from torchvision_cpu import torchvision_or_skip
 
 torchvision_or_skip()
 import torch  # noqa: E402
 from weights import changed, pair, resized, slim_pair, smooth_image  # noqa: E402
 
-FIRST, SECOND = "retinanet_resnet50_fpn", "retinanet_resnet50_fpn_v2"
+FIRST, SECOND, FCOS = "retinanet_resnet50_fpn", "retinanet_resnet50_fpn_v2", "fcos_resnet50_fpn"
 IMAGE = 253, 331
 # (height, width) of the image, min_size of the model, seed of the weights, frozen norms
 SWEEP = [
@@ -71,6 +77,20 @@ def test_the_second_version_on_a_small_backbone(slim):
     assert report.detections.theirs > 50
 
 
+def test_fcos_on_a_small_backbone():
+    module, model = slim_pair(FCOS, 0, True, num_classes=5, **resized(256))
+    report = compare(module, model, [smooth_image(7, *IMAGE)])
+    assert report.ok, report.text()
+    assert report.detections.theirs > 50
+    assert [stage.name for stage in report.stages][-6:] == [
+        *(f"centerness {level}" for level in ("layer2", "layer3", "layer4", "p6", "p7")), "anchors",
+    ]  # fmt: skip
+    wrong = changed(model, "head.regression.centerness.bias", lambda x: x + jnp.float32(0.01))
+    report = compare(module, wrong, [smooth_image(7, *IMAGE)])
+    failed = [stage.name for stage in report.stages if not stage.ok]
+    assert not report.ok and failed and all(name.startswith("centerness") for name in failed)
+
+
 def test_a_wrong_weight_shows_where_it_is(slim):
     module, model = slim
     wrong = changed(model, "head.classification.tower.2.norm.scale", lambda x: x * jnp.float32(1.001))
@@ -105,7 +125,8 @@ def test_a_selection_finds_what_was_kept():
     scores = 1 / (1 + np.exp(-np.asarray([3.0, 2.0, 1.0, 0.0, -2.0])))
     kept = np.asarray([[21, 0, 31, 10], [0, 0, 10, 10], [0, 0, 40, 40]], np.float32)
     found = dense_selection(
-        logits, deltas, anchors, (100, 100), (kept, scores[[0, 1, 3]], np.asarray([0, 1, 1])), config
+        [sigmoid(level) for level in logits], deltas, anchors, (100, 100),
+        (kept, scores[[0, 1, 3]], np.asarray([0, 1, 1])), config, decode=partial(decode, coder=BoxCoder()),
     )  # fmt: skip
     assert found.keys.tolist() == [2, 1, 4, 7, 3]
     assert found.groups.tolist() == [0, 1, 0, 1, 1]
@@ -115,8 +136,14 @@ def test_a_selection_finds_what_was_kept():
     np.testing.assert_allclose(found.boxes[0], [21, 0, 31, 10])
 
 
+def test_distances_are_decoded():
+    """By hand: an anchor of 8x8 around (12, 14), clipped to an image of 40 columns and 20 rows."""
+    anchors, distances = np.asarray([[8, 10, 16, 18]]), np.asarray([[1.0, 0.5, 2.0, 1.0]])
+    assert decode_distances(distances, anchors, (20, 40)).tolist() == [[4, 10, 28, 20]]
+
+
 @pytest.mark.verify
-@pytest.mark.parametrize("name", [FIRST, SECOND])
+@pytest.mark.parametrize("name", [FIRST, SECOND, FCOS])
 def test_sweep(name, capsys):
     total = Matching()
     worst = 0.0
