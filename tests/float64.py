@@ -21,6 +21,6 @@ def float64_environment(*folders: Path) -> dict[str, str]:
     return os.environ | {
         **{name.upper(): str(getattr(jax.config, name)) for name in FLAGS},
         "JAX_ENABLE_X64": "1",
-        "XLA_FLAGS": " ".join(flags),
+        "XLA_FLAGS": " ".join(filter(None, flags)),  # a blank would be the name of a file with flags
         "PYTHONPATH": os.pathsep.join([*map(str, folders), *sys.path]),
     }
