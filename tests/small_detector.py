@@ -17,6 +17,7 @@ from jaxdet.models import (
     DetectorConfig,
     DetectorTransform,
     FasterRCNNConfig,
+    FCOSConfig,
     FPNConfig,
     HeadHunterConfig,
     RetinaNetConfig,
@@ -85,6 +86,24 @@ def small_retinanet_config(**options) -> RetinaNetConfig:
         transform=DetectorTransform(min_size=32, max_size=64),
         **options,
     )
+
+
+def small_fcos_config(**options) -> FCOSConfig:
+    """FCOS on the same backbone."""
+    return FCOSConfig(
+        backbone=None,
+        fpn=FPNConfig(levels=("c3",), out_channels=16, pool=False, p6p7="p5"),
+        anchor_generator=AnchorGenerator((8, 16, 32), (1.0,)),
+        head_norm=NormConfig("group", groups=4),
+        score_thresh=0.001,
+        topk_candidates=30,
+        detections_per_img=20,
+        transform=DetectorTransform(min_size=32, max_size=64),
+        **options,
+    )
+
+
+FAMILIES = {"faster_rcnn": small_config, "retinanet": small_retinanet_config, "fcos": small_fcos_config}
 
 
 def small_detector(config: DetectorConfig | None = None, numerics: Numerics = Numerics()):

@@ -107,8 +107,8 @@ def check_head(dtype):
     assert 0.2 < float((jnp.concatenate(deltas, axis=1) == 0).mean()) < 0.8  # both sides of the ReLU
 
 
-# An image with boxes of several sizes, two of them nested and two around one centre with almost the same area (1e8 minus
-# the area is equal in float32); one without boxes; one with a box too large to match anything.
+# An image with boxes of several sizes, two of them nested, and two around one centre with almost the same area (1e8
+# minus the area is equal in float32); one without boxes; one with a box too large to match anything.
 TRUTHS = (
     ([[10, 10, 42, 50], [12, 12, 30, 34], [40, 9, 80, 49], [40, 9.05, 80, 48.95], [5, 60, 125, 94]], [1, 4, 2, 3, 1]),
     (np.zeros((0, 4)), []),

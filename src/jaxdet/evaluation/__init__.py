@@ -14,3 +14,5 @@ from jaxdet.evaluation.evaluators import Metrics as Metrics
 from jaxdet.evaluation.evaluators import check_metrics as check_metrics
 from jaxdet.evaluation.evaluators import make_evaluator as make_evaluator
 from jaxdet.evaluation.limits import limit_notes as limit_notes
+
+ScoredPicture = ScoredImage  # the name before it was ScoredImage

@@ -11,6 +11,7 @@ import pytest
 from flax import nnx
 
 from jaxdet.data import preprocess
+from jaxdet.heads import AnchorGenerator
 from jaxdet.inference import collate, infer_step
 from jaxdet.models.registry import abstract, model_config
 from jaxdet.nn import BatchNorm, NormConfig, Numerics
@@ -18,6 +19,7 @@ from jaxdet.saving.model import fill, flatten
 from jaxdet.training import losses
 from jaxdet.types import Images, Targets
 from jaxdet_convert.parity.match import Boxes, match
+from small_detector import SmallBackbone
 from torchvision_cpu import torchvision_or_skip
 
 torchvision_or_skip()
@@ -34,7 +36,7 @@ FEW = {
 NARROW = {"fpn_out_channels": 32, "box_representation_size": 64}
 # Whole ones in `make verify`; a ResNet with one block a stage has all that a long one has, and compiles sooner.
 WHOLE = ("fasterrcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn_v2")
-RETINANETS = ("retinanet_resnet50_fpn", "retinanet_resnet50_fpn_v2")
+DENSE = {"retinanet_resnet50_fpn": 32, "retinanet_resnet50_fpn_v2": 32, "fcos_resnet50_fpn": 8}  # the first anchor size
 
 
 @cache
@@ -42,9 +44,10 @@ def detector(name):
     """Calibrated weights, so that detections are many and distinct."""
     if name in WHOLE:
         return pair(name, 3, name == WHOLE[0], num_classes=11, **resized(160), **FEW)[1]
-    if name in RETINANETS:
+    if name in DENSE:  # on a small backbone, with its map of stride 8 and two more
+        anchors = AnchorGenerator(tuple(DENSE[name] * 2**level for level in range(3)), (1.0,))
         options = resized(160) | {"num_classes": 11, "fpn_out_channels": 32, "topk_candidates": 200}
-        options |= {"backbone_blocks": (1, 1, 1, 1), "backbone_norm": NormConfig()}
+        options |= {"backbone": None, "fpn_levels": ("c3",), "anchor_generator": anchors, "score_thresh": 0.05}
         return calibrated(model_config(name, **options))
     options = resized(160) | FEW | NARROW | {"num_classes": 11}
     if name == "resnet":
@@ -62,8 +65,10 @@ def calibrated(config):
         "box_predictor.cls_score": 2,
         "head.classification.output": 2,
         "head.regression.output": 0.3,
+        "head.regression.centerness": 1,
     }  # of the outputs
-    model = abstract(config)
+    backbone = SmallBackbone(numerics=Numerics(), rngs=nnx.Rngs(0))
+    model = abstract(config, backbone=backbone)
     values = {}
     for path, variable in flatten(nnx.state(model)).items():
         layer, kind = path.rsplit(".", 1)
@@ -118,7 +123,7 @@ def assert_same(found, expected):
 
 
 @pytest.mark.parametrize(
-    "name", ["resnet", "mobilenet", *RETINANETS, *(pytest.param(n, marks=pytest.mark.verify) for n in WHOLE)]
+    "name", ["resnet", "mobilenet", *DENSE, *(pytest.param(n, marks=pytest.mark.verify) for n in WHOLE)]
 )
 def test_alone_with_mates_and_on_a_larger_canvas(name):
     """All at once: NaN fills whatever lies beyond an image's true size on the larger canvas."""
@@ -177,7 +182,7 @@ def close_trees(one, two, tolerance):
 
 @pytest.mark.parametrize(
     "name",
-    ["resnet", RETINANETS[1], *(pytest.param(n, marks=pytest.mark.verify) for n in ("mobilenet", RETINANETS[0]))],
+    ["resnet", *DENSE, pytest.param("mobilenet", marks=pytest.mark.verify)],
 )
 def test_nan_in_padding_changes_no_loss_and_no_gradient(name):
     """Bit for bit: pixels beyond the images' sizes, and slots of targets that are not valid."""
@@ -188,7 +193,7 @@ def test_nan_in_padding_changes_no_loss_and_no_gradient(name):
     close_trees(filled, plain, 0)
     assert all(float(value) > 0 for value in plain[0].values())
     norms = [float(np.abs(leaf).max()) for leaf in jax.tree.leaves(plain[1])]
-    assert min(norms) > 0 and len(norms) > 50  # every parameter trains
+    assert min(norms) > 0 and len(norms) > 30  # every parameter trains
 
 
 def test_training_statistics_see_the_images_alone():

@@ -21,6 +21,8 @@ MODELS = {
     "mobilenet_v1": {"width": 0.25},
     "darknet53": {},
     "fasterrcnn_resnet50_fpn_v2": {},
+    "retinanet_resnet50_fpn_v2": {},
+    "fcos_resnet50_fpn": {},
     "fasterrcnn_mobilenet_v1_fpn": {"backbone_width": 0.25},
     "headhunter_mobilenet": {"context": "deform_ssh", "upscale_rpn": True, "soft_nms": True},
 }

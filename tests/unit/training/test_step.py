@@ -19,7 +19,7 @@ from jaxdet.nn import Numerics
 from jaxdet.parallel import data_mesh, replicated
 from jaxdet.training import OptimizerConfig, init_state, make_optimizer, make_schedule, make_train_step, to_model
 from jaxdet.types import Images
-from small_detector import FAST_COMPILE, small_detector
+from small_detector import FAMILIES, FAST_COMPILE, small_detector
 
 HERE = Path(__file__).resolve().parent
 
@@ -89,7 +89,7 @@ def test_schedule_warms_up_and_steps_down():
     np.testing.assert_allclose(values, [0.1, 0.55, 1.0, 1.0, 0.1, 0.01], rtol=1e-5)
 
 
-@pytest.mark.parametrize("family", ["faster_rcnn", "retinanet"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_eight_devices_give_one_devices_losses(family):
     """In a process of its own: the number of virtual devices is fixed when JAX starts."""
     environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count=8 {FAST_COMPILE}"}
