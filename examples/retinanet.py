@@ -22,7 +22,7 @@ DATA = Path(os.environ["DATA"])
 
 
 def config() -> TrainConfig:
-    """AP50 is 0.93 after these steps, from random weights, within three minutes on two cores."""
+    """AP50 is 0.94 after these steps, from random weights, in less than three minutes on two cores."""
     model = detector_config(
         "retinanet_resnet50_fpn",
         backbone=MobileNetV1Config(width=0.25, num_classes=None),

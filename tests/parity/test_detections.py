@@ -1,42 +1,25 @@
 """Detections of both Faster R-CNNs against torchvision's native operators, from the image to the last box.
 
 `compare` states the bounds: labels equal, boxes within 0.02 pixels, scores within 1e-4 for at least 99.5% of the
-detections, each exception a near-tie with its numbers.
+detections. Each exception is a near-tie with its numbers, or smaller than PyTorch's own rounding.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from jaxdet import predict
 from jaxdet_convert import compare
-from jaxdet_convert.parity.report import Matching
+from jaxdet_convert.parity.report import Unmatched
 from torchvision_cpu import torchvision_or_skip
 
 torchvision_or_skip()
 import torch  # noqa: E402
-from weights import DETECTORS, pair, resized, smooth_image  # noqa: E402
-
-# (height, width) of the image, min_size of the model, seed of the weights, frozen norms
-SWEEP = [
-    (600, 816, 800, 0, False),  # canvas 800x1088; at height 800 the sixth level's stride is 61
-    (800, 1088, 800, 1, True),  # not resized
-    (480, 640, 800, 2, False),  # height 800 again, width 1066
-    (640, 480, 800, 0, True),  # upright
-    (333, 417, 480, 1, False),  # odd sizes
-    (30, 640, 480, 2, False),  # thin: 37 rows, two of them in the fifth level
-    (61, 83, 320, 0, False),  # small, enlarged five times
-    (1000, 747, 320, 1, True),  # shrunk three times
-    (256, 320, 256, 3, False),
-    (320, 500, 320, 4, False),
-    (417, 333, 417, 5, False),
-]
-
-
-def report_of(name, height, width, min_size, seed, frozen, **options):
-    module, model = pair(name, seed, frozen, **resized(min_size), **options)
-    return compare(module, model, [smooth_image(100 + seed, height, width)])
+from sweep import check_sweep, explain_by_rounding  # noqa: E402
+from weights import DETECTORS, changed, pair, resized, smooth_image  # noqa: E402
 
 
 @pytest.mark.parametrize("name", DETECTORS)
@@ -86,29 +69,16 @@ def torchvision_images(height, width):
 @pytest.mark.verify
 @pytest.mark.parametrize("name", DETECTORS)
 def test_sweep(name, capsys):
-    total = Matching()
-    worst = 0.0
-    for setting in SWEEP:
-        report = report_of(name, *setting)
-        with capsys.disabled():
-            found = report.detections
-            print(
-                f"\n{name} {setting}: {found.theirs} detections, {found.matched} matched, box {found.box_error:.2g} px,"
-                f" score {found.score_error:.2g}, worst stage {max(stage.relative for stage in report.stages):.2g}"
-            )
-            for one in found.unmatched:
-                print("  " + one.text())
-        assert all(stage.ok for stage in report.stages), report.text()
-        # One image in ten may hold the exception, so the share is judged over all of them.
-        assert all(one.near_tie for one in report.detections.unmatched), report.text()
-        assert report.detections.theirs > 50, report.text()
-        total += report.detections
-        worst = max(worst, *(stage.relative for stage in report.stages))
-        pair.cache_clear()
-    with capsys.disabled():
-        print(
-            f"\n{name}: {len(SWEEP)} pairs, {total.theirs} detections of torchvision, {total.ours} of jaxdet, "
-            f"{total.share:.3%} matched, worst box {total.box_error:.2g} px, worst score {total.score_error:.2g}, "
-            f"{len(total.unmatched)} exceptions, worst stage {worst:.2g}"
-        )
-    assert total.ok
+    check_sweep(name, capsys, at_least=50)
+
+
+@pytest.mark.verify
+def test_rounding_explains_a_score():
+    """The one exception that was found: a box of 25x3 pixels, whose score PyTorch's layouts change by 9e-5, too."""
+    module, model = pair(DETECTORS[1], 2, False, **resized(480))
+    image = smooth_image(102, 30, 640)
+    one = Unmatched(0, "PyTorch", 16, 0.3432, (614.67, 27.27, 640.0, 30.0), "", False)
+    assert "in float64" in explain_by_rounding(one, module, model, image)
+    wrong = changed(model, "box_predictor.cls_score.bias", lambda x: x.at[16].add(0.05))
+    assert explain_by_rounding(one, module, wrong, image) is None
+    assert explain_by_rounding(replace(one, label=17), module, model, image) is None
