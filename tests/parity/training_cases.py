@@ -56,8 +56,10 @@ def calm_dense(module: Any) -> Any:
     import torch
 
     with torch.no_grad():
-        for layer in (module.head.classification_head.cls_logits, module.head.regression_head.bbox_reg):
-            layer.weight.mul_(CALM)
+        for part in (module.head.classification_head, module.head.regression_head):
+            for name in ("cls_logits", "bbox_reg", "bbox_ctrness"):
+                if (layer := getattr(part, name, None)) is not None:
+                    layer.weight.mul_(CALM)
     return module
 
 

@@ -92,7 +92,7 @@ def run_in_float64(jobs: Sequence[Job]) -> list[Arrays]:
         for job, path in zip(jobs, paths, strict=True):
             job.save(path)
         command = [sys.executable, "-W", "error", str(HERE / "jax_training.py"), *map(str, paths)]
-        subprocess.run(command, env=float64_environment(HERE), check=True)
+        subprocess.run(command, env=float64_environment(HERE, run_once=False), check=True)
         return [read(path) for path in paths]  # each outcome stands where its job stood
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from jax import Array
 
 from jaxdet.heads.target_assignment import AnchorTargets, known_boxes, outside_ignored
+from jaxdet.ops.boxes import float_dtype
 from jaxdet.types import Targets
 
 _LARGEST_AREA = 1e8  # square pixels; torchvision's constant, from which it subtracts areas
@@ -45,8 +46,9 @@ def assign_targets(
         counts: number of anchors per level, with the sum N.
         center_sampling_radius, ignore_thresh: see `jaxdet.models.FCOSConfig`.
     """
-    boxes = known_boxes(targets.boxes, targets.valid).astype(anchors.dtype)
-    anchors = known_boxes(anchors, anchors_valid)
+    dtype = float_dtype(anchors, targets.boxes)
+    boxes = known_boxes(targets.boxes, targets.valid).astype(dtype)
+    anchors = known_boxes(anchors, anchors_valid).astype(dtype)
     centres = (anchors[:, :2] + anchors[:, 2:]) / 2  # [N, 2]
     sizes = anchors[:, 2] - anchors[:, 0]  # [N]
     box_centres = (boxes[:, :2] + boxes[:, 2:]) / 2  # [G, 2]
