@@ -170,6 +170,15 @@ def test_near_ties_and_what_is_none():
     assert not explain(2, mine, selection(full, [0.9, 0.8, 0.5], [1, 1, 0], limit=2)).near_tie
 
 
+def test_of_equal_scores_the_nearest_box_is_meant():
+    """Scores that saturate at 1 are equal."""
+    found = selection([BASE, FAR, [50, 50, 60, 60]], [1.0, 1.0, 0.9], [1, 1, 1])
+    assert found.kept_key(0, 1.0, np.asarray([99, 100, 110, 110]), classes=1) == 1
+    assert found.kept_key(0, 1.0, np.asarray([50, 50, 60, 60]), classes=1) in (0, 1)
+    assert found.kept_key(0, 0.9, np.asarray(BASE), classes=1) == 2
+    assert found.kept_key(1, 1.0, np.asarray(BASE), classes=2) == 1
+
+
 def test_a_chain_is_followed_to_its_near_tie():
     """0 suppresses 1 on a hair's breadth there; here it does not, and so 1 suppresses 2."""
     boxes = [BASE, [0, 0, 10, 5.0001], [0, 1.5, 10, 5.0001]]  # the third: IoU 0.35 with the first, 0.70 with the second

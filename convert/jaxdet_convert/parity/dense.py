@@ -194,7 +194,8 @@ class _Judge:
     def detection(self, side: str, found: Boxes, row: int) -> Unmatched:
         """Explains why the other side does not have this detection of ``side``."""
         mine, theirs = self.selections[side], self.selections[other_side(side)]
-        key = mine.kept_key(found.labels[row], found.scores[row], self.config.num_classes)
+        box = resize_boxes(found.boxes[row : row + 1], self.placed.stored, self.placed.size)[0]
+        key = mine.kept_key(found.labels[row], found.scores[row], box, self.config.num_classes)
         cause = ties.UNKNOWN
         if key is not None:
             there = theirs.row(key)

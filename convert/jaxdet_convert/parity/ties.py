@@ -38,14 +38,19 @@ class Selection:
         rows = np.flatnonzero(self.keys == key)
         return int(rows[0]) if len(rows) else None
 
-    def kept_key(self, label: int, score: float, classes: int) -> int | None:
-        """The key of the kept candidate with this label and the nearest score.
+    def kept_key(self, label: int, score: float, box: np.ndarray, classes: int) -> int | None:
+        """The key of the kept candidate with this label and the nearest score; of equal scores, the nearest box.
 
         Args:
+            box: ``[4]``, in the pixels of `boxes`.
             classes: the number of classes; ``key % classes`` is the label.
         """
         rows = np.flatnonzero(self.kept & (self.keys % classes == label))
-        return int(self.keys[rows[np.argmin(np.abs(self.scores[rows] - score))]]) if len(rows) else None
+        if not len(rows):
+            return None
+        apart = np.abs(self.scores[rows] - score)
+        rows = rows[apart <= apart.min() + TIE_BOUND]
+        return int(self.keys[rows[np.argmin(np.abs(self.boxes[rows] - box).max(axis=1))]])
 
 
 @dataclass(frozen=True)

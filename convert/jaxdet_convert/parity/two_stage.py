@@ -131,7 +131,8 @@ class _Judge:
     def _cause(self, side: str, found: Boxes, row: int) -> ties.Cause:
         other, classes = other_side(side), self.config.num_classes
         mine, theirs = self.box[side], self.box[other]
-        key = mine.kept_key(found.labels[row], found.scores[row], classes)
+        box = resize_boxes(found.boxes[row : row + 1], self.placed.stored, self.placed.size)[0]
+        key = mine.kept_key(found.labels[row], found.scores[row], box, classes)
         if key is None:
             return ties.UNKNOWN
         anchor = key // classes
