@@ -29,6 +29,7 @@ from torchvision_cpu import torchvision_or_skip
 
 torchvision_or_skip()
 import torch  # noqa: E402
+from closeness import close, tensor  # noqa: E402
 from torchvision.models.detection import _utils, fcos  # noqa: E402
 
 CHANNELS, CLASSES = 64, 5
@@ -36,18 +37,6 @@ MAPS = ((12, 16), (6, 8), (3, 4))
 STRIDES = (8, 16, 32)
 COUNTS = tuple(height * width for height, width in MAPS)
 SIZES = ((96, 128), (90, 101))  # of the images
-TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
-
-
-def close(ours, theirs, dtype):
-    """Relative to the largest number."""
-    ours, theirs = np.asarray(ours), theirs.detach().numpy()
-    assert ours.dtype == theirs.dtype == dtype and ours.shape == theirs.shape
-    assert np.abs(ours - theirs).max(initial=0) <= TOLERANCE[dtype] * max(np.abs(theirs).max(initial=0), 1)
-
-
-def tensor(array):
-    return torch.from_numpy(np.array(array))
 
 
 def anchors_of(dtype):

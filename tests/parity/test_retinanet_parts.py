@@ -28,6 +28,7 @@ from torchvision_cpu import torchvision_or_skip
 
 torchvision_or_skip()
 import torch  # noqa: E402
+from closeness import close, tensor  # noqa: E402
 from torchvision.models.detection import _utils  # noqa: E402
 from torchvision.models.detection.retinanet import RetinaNet, RetinaNetHead  # noqa: E402
 from torchvision.ops import box_iou  # noqa: E402
@@ -35,19 +36,7 @@ from torchvision.ops import box_iou  # noqa: E402
 CHANNELS, ANCHORS, CLASSES = 64, 3, 5
 MAPS = ((9, 13), (5, 7), (3, 4))
 SIZES = ((100, 90), (70, 120))  # of the images
-TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
 VERSIONS = ("l1", "giou")  # the box losses of torchvision's v1 and v2
-
-
-def close(ours, theirs, dtype):
-    """Relative to the largest number."""
-    ours, theirs = np.asarray(ours), theirs.detach().numpy()
-    assert ours.dtype == theirs.dtype == dtype and ours.shape == theirs.shape
-    assert np.abs(ours - theirs).max(initial=0) <= TOLERANCE[dtype] * max(np.abs(theirs).max(initial=0), 1)
-
-
-def tensor(array):
-    return torch.from_numpy(np.array(array))
 
 
 def head_pair(version, dtype):

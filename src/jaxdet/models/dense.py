@@ -33,12 +33,15 @@ class DenseDetector(Detector):
     """A detector that predicts at every location of the pyramid: ``features -> predict -> detect``.
 
     Attributes:
-        head: with a `DenseHead` called ``classification``.
+        head: with a `DenseHead` called ``classification``. From (maps, extents, train) to logits, deltas, and the
+            further fields of ``outputs``, each per level.
+        outputs: the class of the predictions.
         postprocess: from (outputs, sizes) and the options of post-processing to detections.
     """
 
     config: DenseDetectorConfig
     head: Any
+    outputs: ClassVar[type[DenseOutputs]] = DenseOutputs
     postprocess: ClassVar[Callable[..., Detections]]
 
     def __init__(self, config: DenseDetectorConfig, backbone: Backbone, *, numerics: Numerics, rngs: nnx.Rngs):
@@ -49,9 +52,14 @@ class DenseDetector(Detector):
     def anchors_per_location(self) -> int:
         return self.config.anchor_generator.num_anchors_per_location()[0]
 
+    @jax.named_scope("predict")
     def predict(self, features: Features, images: Images, *, train: bool = False) -> Any:
         """The predictions and anchors of every level (`DenseOutputs`). Images of size 0 have no valid anchors."""
-        raise NotImplementedError
+        maps = {level: features[level] for level in self.strides}  # jit sorts dicts by name
+        extents = self.map_extents(images)
+        logits, deltas, *others = self.head(maps, extents, train=train)
+        anchors, valid = self.place_anchors(self.config.anchor_generator, maps, extents, images)
+        return self.outputs(logits, deltas, anchors, valid, *others)
 
     def assigner(self, outputs: Any) -> Callable[[Array, Array, Targets], AnchorTargets]:
         """Target assignment for the anchors ``[N, 4]`` of an image, whether they are valid ``[N]``, and its targets."""

@@ -18,14 +18,13 @@ from jaxdet.base import Losses
 from jaxdet.heads.dense_head import DenseHead
 from jaxdet.heads.target_assignment import AnchorTargets
 from jaxdet.models.dense import PRIOR, DenseDetector
-from jaxdet.models.detector import Features
 from jaxdet.models.fcos.config import FCOSConfig
 from jaxdet.models.fcos.losses import fcos_losses
 from jaxdet.models.fcos.outputs import FCOSOutputs
 from jaxdet.models.fcos.postprocess import postprocess
 from jaxdet.models.fcos.targets import assign_targets
 from jaxdet.nn import Conv, Normal, NormConfig, Numerics
-from jaxdet.types import Images, Targets
+from jaxdet.types import Targets
 
 
 class FCOSRegression(DenseHead):
@@ -93,6 +92,7 @@ class FCOS(DenseDetector):
     """
 
     config: FCOSConfig
+    outputs = FCOSOutputs
     postprocess = staticmethod(postprocess)
 
     def __init__(self, config: FCOSConfig, backbone: Backbone, *, numerics: Numerics = Numerics(), rngs: nnx.Rngs):
@@ -105,18 +105,6 @@ class FCOS(DenseDetector):
             numerics=numerics,
             rngs=rngs,
         )
-
-    @jax.named_scope("predict")
-    def predict(self, features: Features, images: Images, *, train: bool = False) -> FCOSOutputs:
-        """Class logits, box distances, centerness and anchors of every level.
-
-        Images of size 0 have no valid anchors.
-        """
-        maps = {level: features[level] for level in self.strides}  # jit sorts dicts by name
-        extents = self.map_extents(images)
-        logits, deltas, centerness = self.head(maps, extents, train=train)
-        anchors, valid = self.place_anchors(self.config.anchor_generator, maps, extents, images)
-        return FCOSOutputs(logits, deltas, anchors, valid, centerness)
 
     def assigner(self, outputs: FCOSOutputs) -> Callable[[Array, Array, Targets], AnchorTargets]:
         return partial(

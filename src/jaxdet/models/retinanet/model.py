@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Mapping
 from functools import partial
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
@@ -19,13 +18,12 @@ from jaxdet.base import Losses
 from jaxdet.heads.dense_head import DenseHead, DenseOutputs
 from jaxdet.heads.target_assignment import AnchorTargets
 from jaxdet.models.dense import PRIOR, DenseDetector
-from jaxdet.models.detector import Features
 from jaxdet.models.retinanet.config import RetinaNetConfig
 from jaxdet.models.retinanet.losses import box_regression_loss, classification_loss
 from jaxdet.models.retinanet.postprocess import postprocess
 from jaxdet.models.retinanet.targets import assign_targets
 from jaxdet.nn import NormConfig, Numerics
-from jaxdet.types import Images, Targets
+from jaxdet.types import Targets
 
 
 class RetinaNetHead(nnx.Module):
@@ -77,15 +75,6 @@ class RetinaNet(DenseDetector):
             numerics=numerics,
             rngs=rngs,
         )
-
-    @jax.named_scope("predict")
-    def predict(self, features: Features, images: Images, *, train: bool = False) -> DenseOutputs:
-        """Class logits, box deltas and anchors of every level. Images of size 0 have no valid anchors."""
-        maps = {level: features[level] for level in self.strides}  # jit sorts dicts by name
-        extents = self.map_extents(images)
-        logits, deltas = self.head(maps, extents, train=train)
-        anchors, valid = self.place_anchors(self.config.anchor_generator, maps, extents, images)
-        return DenseOutputs(logits, deltas, anchors, valid)
 
     def assigner(self, outputs: DenseOutputs) -> Callable[[Array, Array, Targets], AnchorTargets]:
         config = self.config
