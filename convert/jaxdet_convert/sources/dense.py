@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from jaxdet.backbones import ResNetConfig
-from jaxdet_convert.sources.backbones import backbone_origin, inside, read_detector_backbone
+from jaxdet_convert.rules import Rule
+from jaxdet_convert.sources.backbones import backbone_origin, backbone_rules, inside, read_detector_backbone
 from jaxdet_convert.sources.base import Recognised, RecognitionError, Shapes, UnsupportedModuleError
 from jaxdet_convert.sources.modules import anchors_of, count_extra_levels, layers_of, transform_options
-from jaxdet_convert.sources.parts import FPN, backbone_options, is_bare, norm_config, read_pyramid
+from jaxdet_convert.sources.parts import FPN, backbone_options, conv, fpn_rules, is_bare, norm_config, read_pyramid
 
 CLASSES, BOXES = "head.classification_head.", "head.regression_head."
 CENTERNESS = f"{BOXES}bbox_ctrness."
@@ -29,14 +30,26 @@ PARTS = {
 
 def has_head(shapes: Shapes) -> bool:
     """Whether there is the head of a dense detector on a backbone that can be recognised."""
-    headed = any(name.startswith((CLASSES, BOXES)) for name in shapes)
-    return headed and bool(inside(shapes)) and read_detector_backbone(shapes) is not None
+    return any(name.startswith((CLASSES, BOXES)) for name in shapes) and _has_backbone(shapes)
 
 
 def has_bare_pyramid(shapes: Shapes) -> bool:
     """Whether there are only a backbone and a pyramid with P6 and P7."""
-    bare = any(name.startswith(EXTRA) for name in shapes) and is_bare(shapes)
-    return bare and bool(inside(shapes)) and read_detector_backbone(shapes) is not None
+    return any(name.startswith(EXTRA) for name in shapes) and is_bare(shapes) and _has_backbone(shapes)
+
+
+def _has_backbone(shapes: Shapes) -> bool:
+    return bool(inside(shapes)) and read_detector_backbone(shapes) is not None
+
+
+def shared_rules(config: Any, origin: Sequence[str]) -> list[Rule]:
+    """The rules of backbone, pyramid, class logits and box deltas."""
+    return [
+        *backbone_rules(config.backbone, origin),
+        *fpn_rules(config.fpn),
+        *conv(f"{CLASSES}cls_logits", "head.classification.output", bias=True),
+        *conv(f"{BOXES}bbox_reg", "head.regression.output", bias=True),
+    ]
 
 
 def recognise_dense(shapes: Shapes, spelling: str, name: str, family: str, norm_names: re.Pattern[str]) -> Recognised:

@@ -13,13 +13,12 @@ from jaxdet.models import FCOSConfig
 from jaxdet_convert.parity import dense as parity
 from jaxdet_convert.parity.calibration import calibrate_dense
 from jaxdet_convert.parity.selections import decode_distances
-from jaxdet_convert.rules import Rule, Table
+from jaxdet_convert.rules import Table
 from jaxdet_convert.sources import dense
-from jaxdet_convert.sources.backbones import backbone_rules
 from jaxdet_convert.sources.base import Parity, Recognised, Shapes, Source
-from jaxdet_convert.sources.dense import BOXES, CENTERNESS, CLASSES
+from jaxdet_convert.sources.dense import BOXES, CENTERNESS
 from jaxdet_convert.sources.modules import expect
-from jaxdet_convert.sources.parts import BARE_SPELLINGS, OLD_FPN, conv, fpn_rules, has_old_fpn, norm
+from jaxdet_convert.sources.parts import BARE_SPELLINGS, OLD_FPN, conv, has_old_fpn, norm
 
 _NAME = "fcos_resnet50_fpn"
 _DEPTH = 4  # convolutions before the predictions
@@ -40,15 +39,13 @@ def _also(shapes: Shapes, found: Recognised) -> str | None:
 
 
 def _table(config: Any, origin: Sequence[str]) -> Table:
-    rules: list[Rule] = [*backbone_rules(config.backbone, origin), *fpn_rules(config.fpn)]
+    rules = dense.shared_rules(config, origin)
     step = 2 if config.head_norm is None else 3  # convolution, norm and activation are in one sequence
     for index in range(_DEPTH):
         theirs, ours = "head.{part:classification|regression}_head.conv", f"head.{{part}}.tower.{index}"
         rules += conv(f"{theirs}.{step * index}", f"{ours}.conv", bias=True)
         if config.head_norm is not None:
             rules += norm(f"{theirs}.{step * index + 1}", f"{ours}.norm")
-    rules += conv(f"{CLASSES}cls_logits", "head.classification.output", bias=True)
-    rules += conv(f"{BOXES}bbox_reg", "head.regression.output", bias=True)
     rules += conv(f"{BOXES}bbox_ctrness", "head.regression.centerness", bias=True)
     return Table(tuple(rules), FCOS.respelled)
 

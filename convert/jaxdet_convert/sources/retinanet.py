@@ -15,11 +15,10 @@ from jaxdet_convert.parity.calibration import calibrate_dense
 from jaxdet_convert.parity.selections import decode
 from jaxdet_convert.rules import Spelling, Table
 from jaxdet_convert.sources import dense
-from jaxdet_convert.sources.backbones import backbone_rules
 from jaxdet_convert.sources.base import Parity, Recognised, Shapes, Source, UnsupportedModuleError
-from jaxdet_convert.sources.dense import BOXES, CENTERNESS, CLASSES, EXTRA, SSD_HEADS
+from jaxdet_convert.sources.dense import CENTERNESS, EXTRA, SSD_HEADS
 from jaxdet_convert.sources.modules import expect
-from jaxdet_convert.sources.parts import BARE_SPELLINGS, OLD_FPN, conv, fpn_rules, has_old_fpn, norm
+from jaxdet_convert.sources.parts import BARE_SPELLINGS, OLD_FPN, conv, has_old_fpn, norm
 
 _NORM = re.compile(r"head\.\w+_head\.conv\.\d+\.1\.")
 _UNIT_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
@@ -39,11 +38,9 @@ def _recognise(shapes: Shapes, spelling: str) -> Recognised:
 
 
 def _table(config: Any, origin: Sequence[str]) -> Table:
-    rules = [*backbone_rules(config.backbone, origin), *fpn_rules(config.fpn)]
+    rules = dense.shared_rules(config, origin)
     theirs, ours = "head.{part:classification|regression}_head.conv.{i}", "head.{part}.tower.{i}"
     rules += conv(f"{theirs}.0", f"{ours}.conv", bias=True) + norm(f"{theirs}.1", f"{ours}.norm")
-    rules += conv(f"{CLASSES}cls_logits", "head.classification.output", bias=True)
-    rules += conv(f"{BOXES}bbox_reg", "head.regression.output", bias=True)
     return Table(tuple(rules), RETINANET.respelled)
 
 

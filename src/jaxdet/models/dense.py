@@ -5,6 +5,7 @@ Axes: B images, N anchors of an image (all levels), G ground-truth boxes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
@@ -27,26 +28,39 @@ from jaxdet.parallel import over_images
 from jaxdet.types import Detections, Images, Targets
 
 PRIOR = 0.01  # initial score of every class (Lin et al. 2017, section 4.1)
+PRIOR_LOGIT = -math.log((1 - PRIOR) / PRIOR)
 
 
 class DenseDetector(Detector):
     """A detector that predicts at every location of the pyramid: ``features -> predict -> detect``.
 
     Attributes:
-        head: with a `DenseHead` called ``classification``. From (maps, extents, train) to logits, deltas, and the
-            further fields of ``outputs``, each per level.
+        head: from (maps, extents, train) to logits, deltas, and the further fields of ``outputs``, each per level. Its
+            `DenseHead` for the classes is called ``classification``.
+        head_class: the class of the head, built with (in_channels, num_anchors, num_classes, norm, numerics, rngs).
         outputs: the class of the predictions.
         postprocess: from (outputs, sizes) and the options of post-processing to detections.
     """
 
     config: DenseDetectorConfig
     head: Any
+    head_class: ClassVar[Callable[..., nnx.Module]]
     outputs: ClassVar[type[DenseOutputs]] = DenseOutputs
     postprocess: ClassVar[Callable[..., Detections]]
 
-    def __init__(self, config: DenseDetectorConfig, backbone: Backbone, *, numerics: Numerics, rngs: nnx.Rngs):
+    def __init__(
+        self, config: DenseDetectorConfig, backbone: Backbone, *, numerics: Numerics = Numerics(), rngs: nnx.Rngs
+    ):
         super().__init__(config, backbone, numerics=numerics, rngs=rngs)
         check_anchors(config.anchor_generator, config.fpn, "head")
+        self.head = type(self).head_class(
+            config.fpn.out_channels,
+            self.anchors_per_location,
+            config.num_classes,
+            norm=config.head_norm,
+            numerics=numerics,
+            rngs=rngs,
+        )
 
     @property
     def anchors_per_location(self) -> int:

@@ -5,7 +5,6 @@ Axes: B images, N anchors of a level, K classes.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -13,11 +12,10 @@ import jax
 from flax import nnx
 from jax import Array
 
-from jaxdet.backbones import Backbone
 from jaxdet.base import Losses
 from jaxdet.heads.dense_head import DenseHead
 from jaxdet.heads.target_assignment import AnchorTargets
-from jaxdet.models.dense import PRIOR, DenseDetector
+from jaxdet.models.dense import PRIOR_LOGIT, DenseDetector
 from jaxdet.models.fcos.config import FCOSConfig
 from jaxdet.models.fcos.losses import fcos_losses
 from jaxdet.models.fcos.outputs import FCOSOutputs
@@ -71,9 +69,15 @@ class FCOSHead(nnx.Module):
         numerics: Numerics = Numerics(),
         rngs: nnx.Rngs,
     ):
-        bias = -math.log((1 - PRIOR) / PRIOR)
         self.classification = DenseHead(
-            in_channels, num_anchors, num_classes, norm=norm, use_bias=True, bias=bias, numerics=numerics, rngs=rngs
+            in_channels,
+            num_anchors,
+            num_classes,
+            norm=norm,
+            use_bias=True,
+            bias=PRIOR_LOGIT,
+            numerics=numerics,
+            rngs=rngs,
         )
         self.regression = FCOSRegression(in_channels, num_anchors, norm=norm, numerics=numerics, rngs=rngs)
 
@@ -92,19 +96,9 @@ class FCOS(DenseDetector):
     """
 
     config: FCOSConfig
+    head_class = FCOSHead
     outputs = FCOSOutputs
     postprocess = staticmethod(postprocess)
-
-    def __init__(self, config: FCOSConfig, backbone: Backbone, *, numerics: Numerics = Numerics(), rngs: nnx.Rngs):
-        super().__init__(config, backbone, numerics=numerics, rngs=rngs)
-        self.head = FCOSHead(
-            config.fpn.out_channels,
-            self.anchors_per_location,
-            config.num_classes,
-            norm=config.head_norm,
-            numerics=numerics,
-            rngs=rngs,
-        )
 
     def assigner(self, outputs: FCOSOutputs) -> Callable[[Array, Array, Targets], AnchorTargets]:
         return partial(

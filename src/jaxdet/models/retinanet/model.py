@@ -5,7 +5,6 @@ Axes: B images, N anchors of a level, K classes.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -13,11 +12,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from jaxdet.backbones import Backbone
 from jaxdet.base import Losses
 from jaxdet.heads.dense_head import DenseHead, DenseOutputs
 from jaxdet.heads.target_assignment import AnchorTargets
-from jaxdet.models.dense import PRIOR, DenseDetector
+from jaxdet.models.dense import PRIOR_LOGIT, DenseDetector
 from jaxdet.models.retinanet.config import RetinaNetConfig
 from jaxdet.models.retinanet.losses import box_regression_loss, classification_loss
 from jaxdet.models.retinanet.postprocess import postprocess
@@ -39,9 +37,8 @@ class RetinaNetHead(nnx.Module):
         numerics: Numerics = Numerics(),
         rngs: nnx.Rngs,
     ):
-        bias = -math.log((1 - PRIOR) / PRIOR)
         self.classification = DenseHead(
-            in_channels, num_anchors, num_classes, norm=norm, bias=bias, numerics=numerics, rngs=rngs
+            in_channels, num_anchors, num_classes, norm=norm, bias=PRIOR_LOGIT, numerics=numerics, rngs=rngs
         )
         self.regression = DenseHead(in_channels, num_anchors, 4, norm=norm, numerics=numerics, rngs=rngs)
 
@@ -63,18 +60,8 @@ class RetinaNet(DenseDetector):
     """
 
     config: RetinaNetConfig
+    head_class = RetinaNetHead
     postprocess = staticmethod(postprocess)
-
-    def __init__(self, config: RetinaNetConfig, backbone: Backbone, *, numerics: Numerics = Numerics(), rngs: nnx.Rngs):
-        super().__init__(config, backbone, numerics=numerics, rngs=rngs)
-        self.head = RetinaNetHead(
-            config.fpn.out_channels,
-            self.anchors_per_location,
-            config.num_classes,
-            norm=config.head_norm,
-            numerics=numerics,
-            rngs=rngs,
-        )
 
     def assigner(self, outputs: DenseOutputs) -> Callable[[Array, Array, Targets], AnchorTargets]:
         config = self.config
