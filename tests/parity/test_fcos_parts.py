@@ -223,7 +223,7 @@ def check_postprocess(topk, limit, dtype):
         close(found.boxes[row][keep], one["boxes"], dtype)
 
 
-POSTPROCESS = [(1000, 100), (25, 12)]
+POSTPROCESS = [(1000, 100), (25, 12), (1000, 2000)]  # the last has all above the threshold
 
 
 def test_coder():
